@@ -1,0 +1,499 @@
+"""Typed configuration: YAML files with `extends`, overrides from the command line, one digest.
+
+Imports neither torch nor Ray, so that a config can be checked on any machine.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ConfigError(ValueError):
+    """A mistake in a config file or an override; the message says what, why and the cure."""
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are refused, values are fixed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Splits(Section):
+    """Which split plays which part; every other split of the corpus is left alone."""
+
+    train: str = "train"
+    valid: str = "valid"
+    test: tuple[str, ...] = ("test",)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.train, self.valid, *self.test)
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"each split may play one part only, got {self.names}")
+        return self
+
+
+class CorpusLimits(Section):
+    """What an utterance must satisfy, whatever corpus it comes from."""
+
+    splits: Splits = Splits()
+    sample_rate_hz: Literal[16000] = 16000
+    min_seconds: Positive = 0.1
+    max_seconds: Positive = 60.0
+    alphabet: str = "abcdefghijklmnopqrstuvwxyz' "
+    lowercase: bool = True
+    max_reject_share: Share = 0.05
+    max_utterances: Count | None = None
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.min_seconds >= self.max_seconds:
+            raise ValueError("min_seconds must be less than max_seconds")
+        if len(set(self.alphabet)) != len(self.alphabet):
+            raise ValueError("alphabet names a character twice")
+        return self
+
+
+class ManifestCorpus(CorpusLimits):
+    """A JSON Lines manifest; audio paths are relative to its folder."""
+
+    kind: Literal["manifest"] = "manifest"
+    manifest: str
+
+
+class LibrispeechCorpus(CorpusLimits):
+    """LibriSpeech's own folders: `root/<split>/<speaker>/<chapter>/*.flac` with `.trans.txt`."""
+
+    kind: Literal["librispeech"] = "librispeech"
+    root: str
+    alignments: str | None = None
+
+
+class SyntheticCorpus(CorpusLimits):
+    """Speech from the bundled synthesiser, with exact phone alignments; needs no download."""
+
+    kind: Literal["synthetic"] = "synthetic"
+    utterances: dict[str, Count] = {"train": 800, "valid": 60, "test": 100}
+    min_words: Count = 4
+    max_words: Count = 7
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        missing = set(self.splits.names) - set(self.utterances)
+        if missing:
+            raise ValueError(f"utterances says nothing for the splits {sorted(missing)}")
+        if self.min_words > self.max_words:
+            raise ValueError("min_words must not exceed max_words")
+        return self
+
+
+Corpus = Annotated[
+    ManifestCorpus | LibrispeechCorpus | SyntheticCorpus, Field(discriminator="kind")
+]
+
+
+class Ssl(Section):
+    """The self-supervised model: a transformers checkpoint by hub name or folder."""
+
+    model: str = "configs/small_encoder"
+    revision: str | None = None
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if self.revision is None and not Path(self.model).is_dir():
+            raise ValueError(
+                f"'{self.model}' is no folder here, so it is taken for a hub model, and a hub "
+                "model needs ssl.revision (a commit): otherwise stored features could go stale "
+                "unseen. If a folder was meant, check the path."
+            )
+        return self
+
+
+class Features(Section):
+    """Which hidden states are stored. Layer 0 is the input of the first transformer block."""
+
+    layers: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
+    batch_seconds: Positive = 80.0
+    shard_utterances: Count = 128
+
+    @model_validator(mode="after")
+    def _layers(self) -> Self:
+        if not self.layers or list(self.layers) != sorted(set(self.layers)):
+            raise ValueError("layers must be a non-empty rising list without repeats")
+        return self
+
+
+class Codebook(Section):
+    """Ordinary k-means over one stored layer; it initialises the quantizer."""
+
+    layer: Annotated[int, Field(ge=0)] = 2
+    num_units: Annotated[int, Field(ge=1, le=65536)] = 64
+    sample_frames: Count = 200_000
+    max_passes: Count = 20
+    tolerance: Positive = 1e-4
+    seed: int = 0
+
+
+class Sigma(Section):
+    """How sharp p(j | s) = softmax(-sigma^2 ||s - mu_j||^2) is.
+
+    `fixed`: sigma^2 = value (the paper: 1). `scaled`: sigma^2 = value / msd, msd being the mean
+    squared distance to the nearest centroid after k-means. `perplexity`: sigma^2 such that the
+    mean perplexity of p equals value at initialisation.
+    """
+
+    kind: Literal["fixed", "scaled", "perplexity"] = "scaled"
+    value: Positive = 10.0
+    learned: bool = False
+
+
+class Quantizer(Section):
+    """From hidden states to what the ASR model sees."""
+
+    kind: Literal["none", "kmeans", "dkm"] = "dkm"
+    layer_weights: Literal["fixed", "learned"] = "learned"
+    initial_layer_mass: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    sigma: Sigma = Sigma()
+    tau_start: Positive = 2.0
+    tau_end: Positive = 0.1
+    tau_decay: Annotated[float, Field(gt=0, le=1)] = 0.999995
+    kmeans_loss_weight: Annotated[float, Field(ge=0)] = 0.5
+
+    @model_validator(mode="after")
+    def _temperatures(self) -> Self:
+        if self.tau_end > self.tau_start:
+            raise ValueError("tau_end must not exceed tau_start: tau only falls")
+        return self
+
+
+class TextUnits(Section):
+    """What the ASR model writes."""
+
+    kind: Literal["characters", "sentencepiece"] = "characters"
+    vocabulary_size: Count = 500
+
+
+class TimeMasking(Section):
+    """Time-only SpecAugment on what the encoder reads, in training."""
+
+    masks: Annotated[int, Field(ge=0)] = 2
+    max_share: Share = 0.05
+
+
+class Asr(Section):
+    """Conformer encoder, Transformer decoder, c * CTC + (1 - c) * attention."""
+
+    text: TextUnits = TextUnits()
+    embedding_dim: Count = 128
+    dim: Count = 128
+    heads: Count = 4
+    feedforward_dim: Count = 256
+    encoder_layers: Count = 2
+    decoder_layers: Count = 1
+    conv_kernel: Count = 15
+    subsampling: Literal[1, 2, 4] = 2
+    dropout: Share = 0.1
+    ctc_weight: Share = 0.3
+    label_smoothing: Share = 0.1
+    time_masking: TimeMasking = TimeMasking()
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
+        if self.conv_kernel % 2 == 0:
+            raise ValueError("conv_kernel must be odd, so that frames stay centred")
+        return self
+
+
+class LearningRates(Section):
+    """Peak learning rates of the parameter groups."""
+
+    asr: Positive = 2e-3
+    centroids: Positive = 5e-3
+    layer_weights: Positive = 1e-2
+    sigma: Positive = 1e-3
+    ssl: Positive = 5e-4
+
+
+class Phase(Section):
+    """One leg of training, with an optimizer of its own."""
+
+    epochs: Count
+    ssl: Literal["frozen", "finetuned"] = "frozen"
+    learning_rates: LearningRates = LearningRates()
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    final_rate_share: Share = 0.1
+
+
+class Training(Section):
+    """Joint training of quantizer, ASR and (where a phase says so) SSL model."""
+
+    phases: tuple[Phase, ...] = (Phase(epochs=8),)
+    train_front_end: bool = False
+    batch_seconds: Positive = 60.0
+    accumulate: Count = 1
+    clip_norm: Positive = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_steps: Count = 200
+    average_best: Count = 3
+    log_steps: Count = 10
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _phases(self) -> Self:
+        if not self.phases:
+            raise ValueError("training needs at least one phase")
+        return self
+
+    @property
+    def finetunes_ssl(self) -> bool:
+        return any(phase.ssl == "finetuned" for phase in self.phases)
+
+
+class AsrEvaluation(Section):
+    """Decoding of the test splits."""
+
+    beam_size: Count = 8
+    ctc_weight: Share = 0.4
+    max_length_share: Positive = 1.0
+    batch_seconds: Positive = 120.0
+
+
+class Purity(Section):
+    """How frames are matched with alignment labels."""
+
+    silence: Literal["exclude", "include"] = "exclude"
+    silence_labels: tuple[str, ...] = ("", "sil", "sp", "spn", "pau", "<eps>")
+
+
+class Vocoder(Section):
+    """Unit HiFi-GAN on the trained tokenizer's units."""
+
+    enabled: bool = True
+    unit_dim: Count = 64
+    speaker_dim: Count = 32
+    upsample_rates: tuple[Count, ...] = (8, 5, 4, 2)
+    upsample_kernels: tuple[Count, ...] = (16, 10, 8, 4)
+    initial_channels: Count = 128
+    resblock_kernels: tuple[Count, ...] = (3, 7)
+    resblock_dilations: tuple[tuple[Count, ...], ...] = ((1, 3), (1, 3))
+    discriminator_channels: Count = 16
+    segment_seconds: Positive = 0.64
+    batch_size: Count = 8
+    steps: Count = 300
+    adversarial_from_step: Annotated[int, Field(ge=0)] = 150
+    learning_rate: Positive = 5e-4
+    mel_weight: Positive = 45.0
+    feature_matching_weight: Positive = 2.0
+    checkpoint_steps: Count = 100
+    log_steps: Count = 10
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        if len(self.upsample_rates) != len(self.upsample_kernels):
+            raise ValueError("upsample_rates and upsample_kernels must be of one length")
+        if len(self.resblock_kernels) != len(self.resblock_dilations):
+            raise ValueError("resblock_kernels and resblock_dilations must be of one length")
+        return self
+
+
+class Resynthesis(Section):
+    """Scores of resynthesised test speech."""
+
+    utterances_per_split: Count = 20
+    audio_examples: Count = 3
+
+
+class Tracking(Section):
+    """MLflow; `MLFLOW_TRACKING_URI` wins over `uri`, and the default is SQLite in the storage."""
+
+    enabled: bool = True
+    uri: str | None = None
+    experiment: str = "pipeline"
+
+
+class Cluster(Section):
+    """Where and how wide it runs. Nothing here changes a result, so no digest covers it."""
+
+    address: str | None = None
+    extraction_workers: Count = 2
+    codebook_workers: Count = 2
+    training_workers: Count = 1
+    cpus_per_worker: Positive = 1.0
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
+    max_failures: Annotated[int, Field(ge=0)] = 3
+
+
+class Config(Section):
+    """One variant of the comparison, from corpus to scores."""
+
+    variant: str
+    storage: str = "runs"
+    corpus: Corpus
+    ssl: Ssl = Ssl()
+    features: Features = Features()
+    codebook: Codebook = Codebook()
+    quantizer: Quantizer = Quantizer()
+    asr: Asr = Asr()
+    training: Training = Training()
+    asr_evaluation: AsrEvaluation = AsrEvaluation()
+    purity: Purity = Purity()
+    vocoder: Vocoder = Vocoder()
+    resynthesis: Resynthesis = Resynthesis()
+    tracking: Tracking = Tracking()
+    cluster: Cluster = Cluster()
+    extra_stages: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.codebook.layer not in self.features.layers:
+            raise ValueError(
+                f"codebook.layer {self.codebook.layer} is not among features.layers "
+                f"{list(self.features.layers)}: add it there, or fit another layer"
+            )
+        if self.quantizer.kind == "kmeans":
+            self._check_kmeans()
+        return self
+
+    def _check_kmeans(self) -> None:
+        if self.quantizer.layer_weights == "learned":
+            raise ValueError(
+                "quantizer.kind 'kmeans' passes no gradient, so quantizer.layer_weights cannot "
+                "be 'learned': set it to 'fixed', or use kind 'dkm'"
+            )
+        if self.training.finetunes_ssl:
+            raise ValueError(
+                "quantizer.kind 'kmeans' passes no gradient, so a training phase with "
+                "ssl 'finetuned' would train nothing: set it to 'frozen', or use kind 'dkm'"
+            )
+
+    @property
+    def used_layers(self) -> tuple[int, ...]:
+        """The hidden layers that training reads: all stored ones, or the codebook's alone."""
+        learned = self.quantizer.layer_weights == "learned"
+        return self.features.layers if learned else (self.codebook.layer,)
+
+
+def digest(settings: Any) -> str:
+    """16 hex digits of SHA-256 over the canonical JSON of `settings`."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read one config file, follow its `extends`, apply `key.path=value` overrides.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML mapping, or says something impossible.
+    """
+    path = Path(path)
+    values = _read(path, ())
+    for override in overrides:
+        _apply(values, override)
+    values.setdefault("variant", path.stem)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, error)) from None
+
+
+def load_all(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list[Config]:
+    """Read several variants; their names must differ, and they must share one storage."""
+    if not paths:
+        raise ConfigError("no config was named: give at least one YAML file")
+    configs = [load(path, overrides) for path in paths]
+    names = [config.variant for config in configs]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"two configs carry the same variant name: {names}; set `variant`")
+    if len({config.storage for config in configs}) > 1:
+        raise ConfigError("the configs name different storages: one comparison needs one storage")
+    return configs
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    resolved = path.resolve()
+    if resolved in seen:
+        raise ConfigError(f"{path}: `extends` goes round in a circle")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such config file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a config is a mapping of sections, got {type(values).__name__}")
+    bases = values.pop("extends", [])
+    merged: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        merged = _merge(merged, _read(path.parent / base, (*seen, resolved)))
+    return _merge(merged, values)
+
+
+def _merge(base: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in delta.items():
+        old = merged.get(key)
+        merged[key] = (
+            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        )
+    return merged
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes key.path=value, got '{override}'")
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override}: '{parent}' is a value, not a section")
+    try:
+        values[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML: {error}") from None
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = [f"{path}: the config cannot be used:"]
+    for problem in error.errors():
+        place = ".".join(map(str, _without_union_tag(problem["loc"])))
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = f"unknown key{_suggestion(place)}"
+        lines.append(f"  {place or 'config'}: {message}")
+    return "\n".join(lines)
+
+
+def _without_union_tag(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    # pydantic puts the chosen kind of corpus behind `corpus`; it is no key of the file.
+    return (location[0], *location[2:]) if location[:1] == ("corpus",) else location
+
+
+def _suggestion(place: str) -> str:
+    *parents, leaf = place.split(".")
+    section: Any = Config
+    for parent in parents:
+        field = section.model_fields.get(parent)
+        section = field.annotation if field is not None else None
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return ""
+    close = difflib.get_close_matches(leaf, section.model_fields, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,64 @@
+"""What a stage is: a name, a version, the settings its output depends on, its inputs, a function.
+
+A stage's file imports neither torch nor Ray at its top, so that the graph can be planned on any
+machine; `run` imports what it needs.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.artifacts import Artifact
+from pipeline.config import Config
+from pipeline.tracking import StageRun
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a stage will read and write, as far as is known before it runs."""
+
+    audio_seconds: float = 0.0
+    num_frames: int = 0
+    bytes_written: int = 0
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a running stage gets."""
+
+    config: Config
+    output: Artifact
+    inputs: Mapping[str, Artifact]
+    tracker: StageRun
+
+    def say(self, message: str) -> None:
+        """One line of progress for whoever watches the run."""
+        print(message, flush=True)
+
+
+def _always(config: Config) -> bool:
+    return True
+
+
+def _no_estimate(config: Config, inputs: Mapping[str, Artifact]) -> Estimate:
+    return Estimate()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of the graph.
+
+    `settings` gives what the output depends on beside the inputs, as JSON values. `run` writes
+    into `context.output` and returns scores; the flow writes them and the manifest. A stage that
+    starts Ray Data jobs or Ray Train workers holds no CPU itself (`cpus` 0).
+    """
+
+    name: str
+    version: int
+    settings: Callable[[Config], dict[str, Any]]
+    run: Callable[[StageContext], dict[str, float]]
+    inputs: Callable[[Config], tuple[str, ...]] = field(default=lambda config: ())
+    applies: Callable[[Config], bool] = _always
+    estimate: Callable[[Config, Mapping[str, Artifact]], Estimate] = _no_estimate
+    cpus: float = 0.0
+    gpus: float = 0.0
