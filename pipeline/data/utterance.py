@@ -1,0 +1,69 @@
+"""An utterance of a corpus, and a row that could not become one. Times are in seconds."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import schema
+
+TO_THE_END = math.inf
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch [start, end) that an alignment labels with a phone or a word."""
+
+    start: float
+    end: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One piece of speech with its text: `duration` seconds of `audio` from `offset` on.
+
+    An adapter that does not know the duration says TO_THE_END; the check puts in the real one.
+    """
+
+    utt_id: str
+    split: str
+    audio: str
+    offset: float
+    duration: float
+    speaker: str
+    text: str
+    alignment: tuple[Segment, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Reject:
+    """What was left out, where it stood (a file, or a line of one), and why."""
+
+    utt_id: str | None
+    source: str
+    reason: str
+
+
+def to_table(utterances: Iterable[Utterance]) -> pa.Table:
+    """Checked utterances as a table of `schema.CORPUS`."""
+    rows = [asdict(utterance) for utterance in utterances]
+    return pa.Table.from_pylist(rows, schema=schema.CORPUS)
+
+
+def from_table(table: pa.Table) -> list[Utterance]:
+    """The inverse of `to_table`."""
+    return [_utterance(row) for row in table.to_pylist()]
+
+
+def rejects_to_table(rejects: Iterable[Reject]) -> pa.Table:
+    """Rejects as a table of `schema.REJECTS`."""
+    return pa.Table.from_pylist([asdict(reject) for reject in rejects], schema=schema.REJECTS)
+
+
+def _utterance(row: dict[str, Any]) -> Utterance:
+    segments = row.pop("alignment")
+    alignment = None if segments is None else tuple(Segment(**segment) for segment in segments)
+    return Utterance(**row, alignment=alignment)
