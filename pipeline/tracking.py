@@ -1,0 +1,354 @@
+"""MLflow: one parent run for each variant, one child run for each stage.
+
+A run is named by plain strings (`TrackingSpec`, `StageRun`), so that it can be pickled to any
+process and logged to from there; nothing depends on MLflow's notion of an active run. With several
+training workers only rank 0 may log: that is the caller's business.
+
+MLflow is imported inside the functions: planning a run needs none of it. Once a run has started, a
+tracker that fails costs the values at hand and one warning line, never the run.
+"""
+
+import functools
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+import wave
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar
+
+from pipeline.config import Config, Tracking, digest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+VARIANT_TAG = "pipeline.variant"
+CONFIG_DIGEST_TAG = "pipeline.config_digest"
+STAGE_TAG = "pipeline.stage"
+STAGE_DIGEST_TAG = "pipeline.stage_digest"
+PARENT_TAG = "mlflow.parentRunId"
+NAME_TAG = "mlflow.runName"
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+_METRICS_PER_BATCH = 1000  # MLflow refuses more in one call
+_PARAMS_PER_BATCH = 100
+
+# Sections that change no result: they may differ between two runs of one variant.
+_UNTRACKED_SECTIONS = ("storage", "tracking", "cluster")
+
+_SECRET_KEY = re.compile(
+    r"(?:^|[^a-z])(?:(?:api)?keys?|token|secrets?|pass(?:word|wd|phrase)s?|credentials?|auth)"
+    r"(?![a-z])",
+    re.IGNORECASE,
+)
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
+_SECRET_QUERY = re.compile(
+    r"([?&][^=&\s]*(?:key|token|secret|signature|sig|password|credential)[^=&\s]*=)[^&\s]*",
+    re.IGNORECASE,
+)
+
+_logger = logging.getLogger(__name__)
+_Run = TypeVar("_Run", bound="TrackingSpec")
+_Arguments = ParamSpec("_Arguments")
+
+
+class TrackingError(RuntimeError):
+    """The tracker cannot be used; the message says which one, why, and the cure."""
+
+
+def _never_stops_the_run(
+    method: Callable[Concatenate[_Run, _Arguments], None],
+) -> Callable[Concatenate[_Run, _Arguments], None]:
+    """Skip `method` on a disabled run; turn whatever it raises into one warning line."""
+
+    @functools.wraps(method)
+    def guarded(run: _Run, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> None:
+        if not run.enabled:
+            return
+        try:
+            method(run, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - a tracker must not cost hours of training
+            _warn(f"{method.__name__} was dropped", error)
+
+    return guarded
+
+
+@dataclass(frozen=True)
+class TrackingSpec:
+    """One MLflow run and how to reach it; picklable. The variant's own (parent) run.
+
+    Its methods never raise; on a disabled run they do nothing.
+    """
+
+    uri: str = field(repr=False)  # may hold credentials
+    experiment_id: str
+    run_id: str
+    enabled: bool = True
+    _last_steps: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @classmethod
+    def disabled(cls) -> Self:
+        """A run that takes everything and keeps nothing."""
+        return cls(uri="", experiment_id="", run_id="", enabled=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker that takes a dead one's place must ask the tracker which steps are there.
+        return {**self.__dict__, "_last_steps": {}}
+
+    @_never_stops_the_run
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log settings, nested ones as `a.b`; secrets are left out, a first value stands.
+
+        MLflow's parameters cannot change, so that a resumed run keeps those it started with.
+        """
+        from mlflow.entities import Param
+
+        client = _client(self.uri)
+        known = client.get_run(self.run_id).data.params
+        new = [Param(key, value) for key, value in flatten(params).items() if key not in known]
+        for batch in _batches(new, _PARAMS_PER_BATCH):
+            client.log_batch(self.run_id, params=batch)
+
+    @_never_stops_the_run
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log values at `step`; a key whose history already reaches `step` is skipped.
+
+        So a run that resumes from a checkpoint logs no step twice. Without a step the value is a
+        final score, and the last one logged counts.
+        """
+        from mlflow.entities import Metric
+
+        client = _client(self.uri)
+        if step is not None:
+            metrics = {
+                key: value for key, value in metrics.items() if step > self._last_step(client, key)
+            }
+        now = int(time.time() * 1000)
+        entries = [Metric(key, float(value), now, step or 0) for key, value in metrics.items()]
+        for batch in _batches(entries, _METRICS_PER_BATCH):
+            client.log_batch(self.run_id, metrics=batch)
+        if step is not None:
+            self._last_steps.update(dict.fromkeys(metrics, step))
+
+    def _last_step(self, client: Any, key: str) -> int:
+        if key not in self._last_steps:
+            history = client.get_metric_history(self.run_id, key)
+            self._last_steps[key] = max((metric.step for metric in history), default=-1)
+        return self._last_steps[key]
+
+    @_never_stops_the_run
+    def log_figure(self, figure: Any, name: str) -> None:
+        """Store a matplotlib figure as `name`, whose suffix says the format (`.png`)."""
+        _client(self.uri).log_figure(self.run_id, figure, name)
+
+    @_never_stops_the_run
+    def log_file(self, local_path: str | Path, folder: str = "") -> None:
+        """Store a local file under `folder` of the run's artifacts."""
+        _client(self.uri).log_artifact(self.run_id, str(local_path), folder or None)
+
+    @_never_stops_the_run
+    def log_audio(self, samples: "np.ndarray", sample_rate_hz: int, name: str) -> None:
+        """Store mono samples in [-1, 1] as a 16-bit WAV file `name` (`audio/x.wav`)."""
+        folder, _, leaf = name.rpartition("/")
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch, leaf)
+            _write_wav(path, samples, sample_rate_hz)
+            _client(self.uri).log_artifact(self.run_id, str(path), folder or None)
+
+    @_never_stops_the_run
+    def log_tokenizer(self, local_folder: str | Path) -> None:
+        """Store a tokenizer's folder as a logged model of this run."""
+        _client(self.uri).log_artifacts(self.run_id, str(local_folder), "tokenizer")
+
+    @_never_stops_the_run
+    def finish(self, status: Status = "FINISHED") -> None:
+        """Close the run; it can be taken up again."""
+        _client(self.uri).set_terminated(self.run_id, status)
+
+
+@dataclass(frozen=True)
+class StageRun(TrackingSpec):
+    """The run of one stage, a child of its variant's run."""
+
+    parent_run_id: str = ""
+
+
+def tracking_uri(tracking: Tracking, storage: str) -> str:
+    """Where runs are logged: `MLFLOW_TRACKING_URI`, then `tracking.uri`, then SQLite.
+
+    The SQLite file is `mlflow.db` in a local storage and `mlruns.db` in the current folder beside
+    a remote one. Its path is absolute, since workers have current folders of their own.
+    """
+    local = Path(storage, "mlflow.db") if "://" not in storage else Path("mlruns.db")
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or f"sqlite:///{local.resolve()}"
+    prefix, _, path = uri.partition("sqlite:///")
+    if prefix or not path or path.startswith(("/", ":memory:")):
+        return uri
+    return f"sqlite:///{Path(path).resolve()}"
+
+
+def check(tracking: Tracking, storage: str) -> None:
+    """Reach the tracker and make the experiment there, before any work starts.
+
+    Raises:
+        TrackingError: it cannot be reached or written to.
+    """
+    if not tracking.enabled:
+        return
+    uri = tracking_uri(tracking, storage)
+    try:
+        _experiment_id(uri, tracking.experiment)
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(
+            f"the MLflow tracker at {redact(uri)} cannot be used: {_one_line(error)}. Check "
+            "MLFLOW_TRACKING_URI or tracking.uri, or switch it off with "
+            "--set tracking.enabled=false"
+        ) from error
+
+
+def start_variant(config: Config, settings: Mapping[str, Any] | None = None) -> TrackingSpec:
+    """The parent run of a variant: the one it had with these settings, or a new one.
+
+    `settings` are what is logged as parameters and what tells two runs of one variant apart; by
+    default the config without storage, tracking and cluster, which change no result.
+    """
+    if not config.tracking.enabled:
+        return TrackingSpec.disabled()
+    if settings is None:
+        settings = config.model_dump(mode="json", exclude=set(_UNTRACKED_SECTIONS))
+    try:
+        uri = tracking_uri(config.tracking, config.storage)
+        experiment_id = _experiment_id(uri, config.tracking.experiment)
+        tags = {VARIANT_TAG: config.variant, CONFIG_DIGEST_TAG: digest(dict(settings))}
+        run_id = _take_up(uri, experiment_id, config.variant, tags)
+    except Exception as error:  # noqa: BLE001 - `check` is what stops a run that cannot be tracked
+        _warn(f"variant {config.variant} is not tracked", error)
+        return TrackingSpec.disabled()
+    run = TrackingSpec(uri, experiment_id, run_id)
+    run.log_params(settings)
+    return run
+
+
+def start_stage(parent: TrackingSpec, stage: str, stage_digest: str) -> StageRun:
+    """The child run of `stage`: the one it had under `parent` with this digest, or a new one."""
+    if not parent.enabled:
+        return StageRun.disabled()
+    tags = {PARENT_TAG: parent.run_id, STAGE_TAG: stage, STAGE_DIGEST_TAG: stage_digest}
+    try:
+        run_id = _take_up(parent.uri, parent.experiment_id, stage, tags)
+    except Exception as error:  # noqa: BLE001 - a tracker must not cost hours of training
+        _warn(f"stage {stage} is not tracked", error)
+        return StageRun.disabled()
+    return StageRun(parent.uri, parent.experiment_id, run_id, parent_run_id=parent.run_id)
+
+
+def flatten(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Nested settings as `a.b.0.c` -> text, without secrets and without credentials in URIs."""
+    return {
+        re.sub(r"[^\w.\-/ ]", "_", key): redact(
+            value if isinstance(value, str) else json.dumps(value)
+        )
+        for key, value in _leaves("", settings)
+        if not _SECRET_KEY.search(key)
+    }
+
+
+def redact(text: str) -> str:
+    """`text` with user and password, and signatures and tokens of queries, taken out of URIs."""
+    return _SECRET_QUERY.sub(r"\1***", _USER_INFO.sub("***@", text))
+
+
+def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        items = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        items = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        yield prefix, value
+        return
+    for key, item in items:
+        yield from _leaves(f"{prefix}.{key}" if prefix else key, item)
+
+
+def _client(uri: str) -> Any:
+    # MLflow's own defaults are to send usage statistics and to wait minutes for a dead server.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _experiment_id(uri: str, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    client = _client(uri)
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=_artifact_location(uri)))
+        except MlflowException:
+            # Another process may have made it in the meantime.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"the MLflow experiment '{name}' at {redact(uri)} was deleted: restore it with "
+            f"`mlflow experiments restore -x {found.experiment_id}`, or set tracking.experiment"
+        )
+    return str(found.experiment_id)
+
+
+def _artifact_location(uri: str) -> str | None:
+    """Beside the SQLite file; a server knows its own."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]).with_name("mlartifacts").as_uri()
+
+
+def _take_up(uri: str, experiment_id: str, name: str, tags: dict[str, str]) -> str:
+    """The id of the running again, or new, run that carries `tags`."""
+    client = _client(uri)
+    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    found = client.search_runs(
+        [experiment_id], wanted, max_results=1, order_by=["attributes.start_time DESC"]
+    )
+    if not found:
+        return str(client.create_run(experiment_id, tags={**tags, NAME_TAG: name}).info.run_id)
+    run_id = str(found[0].info.run_id)
+    client.update_run(run_id, status="RUNNING")
+    return run_id
+
+
+def _batches(entries: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(entries), size):
+        yield entries[start : start + size]
+
+
+def _write_wav(path: Path, samples: "np.ndarray | Sequence[float]", sample_rate_hz: int) -> None:
+    import numpy as np
+
+    clipped = np.clip(np.asarray(samples, dtype=np.float64), -1.0, 1.0)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate_hz)
+        file.writeframes(np.round(clipped * 32767).astype("<i2").tobytes())
+
+
+def _warn(what: str, error: Exception) -> None:
+    _logger.warning("MLflow: %s: %s", what, _one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    first = (str(error).strip() or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {redact(first)}"
