@@ -347,7 +347,7 @@ class Config(Section):
     variant: str
     storage: str = "runs"
     corpus: Corpus
-    ssl: Ssl = Ssl()
+    ssl: Ssl = Field(default_factory=Ssl)  # built on use: it looks for its folder
     features: Features = Features()
     codebook: Codebook = Codebook()
     quantizer: Quantizer = Quantizer()
