@@ -1,0 +1,1 @@
+"""From audio to hidden states of a self-supervised model."""

@@ -1,0 +1,31 @@
+"""What pins an SSL model's weights, so that stored features cannot go stale unseen."""
+
+import hashlib
+from pathlib import Path
+
+from pipeline.config import Ssl
+
+PATTERNS = ("config.json", "preprocessor_config.json", "*.safetensors", "*.bin")
+
+
+def fingerprint(ssl: Ssl) -> str:
+    """The hub revision, or SHA-256 over a folder's config and weights.
+
+    Raises:
+        FileNotFoundError: the folder holds no config or no weights.
+    """
+    folder = Path(ssl.model)
+    if not folder.is_dir():
+        return f"{ssl.model}@{ssl.revision}"
+    files = sorted({path for pattern in PATTERNS for path in folder.glob(pattern)})
+    has_weights = any(path.suffix in {".safetensors", ".bin"} for path in files)
+    if not has_weights or not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} is no transformers checkpoint: it needs config.json and "
+            "model.safetensors; name the folder that save_pretrained wrote"
+        )
+    hasher = hashlib.sha256()
+    for path in files:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        hasher.update(f"{path.name} {content}\n".encode())
+    return hasher.hexdigest()

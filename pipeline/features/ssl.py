@@ -1,0 +1,252 @@
+"""Hidden states of a WavLM, HuBERT or wav2vec 2.0 model that do not depend on the batch."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoFeatureExtractor, AutoModel
+
+from pipeline.data.frames import FrameGrid
+
+FAMILIES = ("wavlm", "hubert", "wav2vec2")
+UNCUT_LAYERS = "uncut_num_hidden_layers"
+VARIANCE_FLOOR = 1e-7  # as the feature extractors of these models add it
+
+
+class HiddenStates(NamedTuple):
+    """Hidden states of the layers asked for, in that order; frames past `num_frames_B` are zero."""
+
+    hidden_LBTD: Tensor
+    num_frames_B: Tensor
+
+
+class SslModel(nn.Module):
+    """A self-supervised speech model that gives hidden states by layer.
+
+    Layer 0 is the input of the first transformer block, layer l the output of block l. The last
+    layer of a model with stable layer norm is taken after the final layer norm, as transformers
+    gives it; a layer that became the last by `max_layer` is not.
+
+    Attributes:
+        grid: which samples each frame sees.
+        hidden_size: D.
+        num_layers: the highest layer that can be asked for.
+    """
+
+    def __init__(self, backbone: Any, feature_extractor: Any, max_layer: int | None = None) -> None:
+        """Take over `backbone` (it is cut and reconfigured in place).
+
+        Args:
+            backbone: a transformers base model of one of FAMILIES.
+            feature_extractor: its transformers feature extractor.
+            max_layer: layers above are dropped; None keeps all.
+
+        Raises:
+            ValueError: the model cannot be used, or has fewer layers than asked for.
+        """
+        super().__init__()
+        settings = backbone.config
+        _check(settings, feature_extractor)
+        self.backbone = backbone
+        self.feature_extractor = feature_extractor
+        self.hidden_size = int(settings.hidden_size)
+        self.grid = FrameGrid.of_convolutions(
+            tuple(settings.conv_kernel),
+            tuple(settings.conv_stride),
+            feature_extractor.sampling_rate,
+        )
+        # Hidden layers must not vanish or be masked at random behind the caller's back.
+        settings.layerdrop = 0.0
+        settings.apply_spec_augment = False
+        self._front_end_frozen = False
+        self._cut(max_layer)
+        # A parameter that no output depends on would stall data-parallel training.
+        for name in ("masked_spec_embed", "adapter"):
+            unused = getattr(backbone, name, None)
+            if unused is not None:
+                unused.requires_grad_(requires_grad=False)
+
+    @classmethod
+    def from_pretrained(
+        cls, model: str | Path, revision: str | None = None, max_layer: int | None = None
+    ) -> "SslModel":
+        """Load a transformers checkpoint by hub name or folder, in float32 and evaluation mode."""
+        backbone = AutoModel.from_pretrained(model, revision=revision, dtype=torch.float32)
+        feature_extractor = AutoFeatureExtractor.from_pretrained(model, revision=revision)
+        return cls(backbone, feature_extractor, max_layer).eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a transformers folder, which `from_pretrained` reads back to the same layers."""
+        self.backbone.save_pretrained(folder)
+        self.feature_extractor.save_pretrained(folder)
+
+    def freeze_front_end(self) -> None:
+        """Keep the convolutions as they are: no gradient enters them any more."""
+        self._front_end_frozen = True
+        self.backbone.feature_extractor.requires_grad_(requires_grad=False)
+
+    def forward(
+        self,
+        waveforms_BS: Tensor,
+        num_samples_B: Tensor,
+        layers: Sequence[int],
+        masked_BT: Tensor | None = None,
+    ) -> HiddenStates:
+        """Hidden states of a padded batch.
+
+        Args:
+            waveforms_BS: float32 at the model's sample rate, padding at the end.
+            num_samples_B: valid samples of each row.
+            layers: which layers, each in 0..num_layers.
+            masked_BT: frames that the model's mask embedding replaces (for masked prediction).
+
+        Raises:
+            ValueError: a layer that is not there, or an utterance shorter than one frame.
+        """
+        self._check_request(num_samples_B, layers)
+        front_BTC, num_frames_B = self._front_end(waveforms_BS, num_samples_B)
+        # HuBERT gives the projection alone, the others also its normalised input.
+        projected = self.backbone.feature_projection(front_BTC)
+        frames_BTD = projected[0] if isinstance(projected, tuple) else projected
+        if masked_BT is not None:
+            mask_D = self.backbone.masked_spec_embed.to(frames_BTD.dtype)
+            frames_BTD = torch.where(masked_BT[..., None], mask_D, frames_BTD)
+        valid_BT = _valid(num_frames_B, frames_BTD.shape[1])
+        outputs = self._encode(frames_BTD, valid_BT)
+        hidden_LBTD = torch.stack([outputs[layer] for layer in layers])
+        return HiddenStates(hidden_LBTD.masked_fill(~valid_BT[..., None], 0.0), num_frames_B)
+
+    def _front_end(self, waveforms_BS: Tensor, num_samples_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The convolutions, with group norm over each row's valid frames only."""
+        if self.feature_extractor.do_normalize:
+            waveforms_BS = normalise(waveforms_BS, num_samples_B)
+        hidden_BCT, lengths_B = waveforms_BS[:, None], num_samples_B
+        trains = torch.is_grad_enabled() and not self._front_end_frozen
+        with torch.set_grad_enabled(trains):
+            for layer in self.backbone.feature_extractor.conv_layers:
+                (kernel,), (stride,) = layer.conv.kernel_size, layer.conv.stride
+                lengths_B = torch.div(lengths_B - kernel, stride, rounding_mode="floor") + 1
+                norm = getattr(layer, "layer_norm", None)
+                if isinstance(norm, nn.GroupNorm):
+                    hidden_BCT = masked_channel_norm(layer.conv(hidden_BCT), lengths_B, norm)
+                    hidden_BCT = layer.activation(hidden_BCT)
+                else:
+                    hidden_BCT = layer(hidden_BCT)
+        expected = self.grid.num_frames(waveforms_BS.shape[1])
+        if hidden_BCT.shape[2] != expected:
+            raise AssertionError(f"{hidden_BCT.shape[2]} frames came out, the grid says {expected}")
+        return hidden_BCT.transpose(1, 2), lengths_B
+
+    def _encode(self, frames_BTD: Tensor, valid_BT: Tensor) -> list[Tensor]:
+        """All layers from 0 on; the encoder zeroes the padding before its positional conv."""
+        encoder = self.backbone.encoder
+        with _recorded([encoder.dropout, *encoder.layers]) as outputs, warnings.catch_warnings():
+            # WavLM of transformers hands torch masks of two types, which torch takes, but regrets.
+            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+            encoded = encoder(frames_BTD, attention_mask=valid_BT)
+        if not self._is_cut:
+            outputs[-1] = encoded.last_hidden_state
+        return outputs
+
+    def _cut(self, max_layer: int | None) -> None:
+        settings, encoder = self.backbone.config, self.backbone.encoder
+        present = len(encoder.layers)
+        self.num_layers = present if max_layer is None else max_layer
+        if not 0 <= self.num_layers <= present:
+            raise ValueError(
+                f"layer {max_layer} was asked for, but the SSL model has the layers 0 to {present}"
+            )
+        uncut = getattr(settings, UNCUT_LAYERS, present)
+        self._is_cut = self.num_layers < uncut
+        if self._is_cut:
+            # The saved config keeps the count, so that a cut model that is loaded again does not
+            # take its last layer for the one behind the final layer norm.
+            setattr(settings, UNCUT_LAYERS, uncut)
+            settings.num_hidden_layers = self.num_layers
+            encoder.layers = encoder.layers[: self.num_layers]
+            if settings.do_stable_layer_norm:
+                encoder.layer_norm.requires_grad_(requires_grad=False)
+
+    def _check_request(self, num_samples_B: Tensor, layers: Sequence[int]) -> None:
+        missing = [layer for layer in layers if not 0 <= layer <= self.num_layers]
+        if missing or not layers:
+            raise ValueError(f"layers {list(layers)}: the SSL model gives 0 to {self.num_layers}")
+        shortest = int(num_samples_B.min())
+        if self.grid.num_frames(shortest) < 1:
+            raise ValueError(
+                f"an utterance of {shortest} samples is shorter than one frame "
+                f"({self.grid.receptive_field} samples): raise corpus.min_seconds"
+            )
+
+
+def pad_waveforms(waveforms: Sequence[np.ndarray | Tensor]) -> tuple[Tensor, Tensor]:
+    """Stack 1-D waveforms, zeros at the end: (waveforms_BS float32, num_samples_B int64)."""
+    rows = [torch.as_tensor(waveform, dtype=torch.float32) for waveform in waveforms]
+    num_samples_B = torch.tensor([len(row) for row in rows])
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True), num_samples_B
+
+
+def normalise(waveforms_BS: Tensor, num_samples_B: Tensor) -> Tensor:
+    """Zero mean and unit variance over each row's valid samples; the padding becomes zero."""
+    valid_BS = _valid(num_samples_B, waveforms_BS.shape[1])
+    centred_BS, variance_B1 = _centred(waveforms_BS.float(), valid_BS)
+    return centred_BS * torch.rsqrt(variance_B1 + VARIANCE_FLOOR)
+
+
+def masked_channel_norm(hidden_BCT: Tensor, lengths_B: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """What `norm`, with one channel a group, gives on each row alone, without its padding."""
+    valid_B1T = _valid(lengths_B, hidden_BCT.shape[2])[:, None]
+    centred_BCT, variance_BC1 = _centred(hidden_BCT.float(), valid_B1T)
+    scaled_BCT = centred_BCT * torch.rsqrt(variance_BC1 + norm.eps)
+    return scaled_BCT * norm.weight[:, None] + norm.bias[:, None]
+
+
+def _centred(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Values less their mean over time, zero where invalid, and their variance."""
+    count = valid.sum(-1, keepdim=True)
+    mean = (values * valid).sum(-1, keepdim=True) / count
+    centred = (values - mean) * valid
+    return centred, centred.square().sum(-1, keepdim=True) / count
+
+
+def _valid(lengths_B: Tensor, size: int) -> Tensor:
+    return torch.arange(size, device=lengths_B.device) < lengths_B[:, None]
+
+
+@contextmanager
+def _recorded(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """The outputs of `modules`, in the order in which they run inside the block."""
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+        # WavLM's blocks give (frames, position bias), the others the frames alone.
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [module.register_forward_hook(keep) for module in modules]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check(settings: Any, feature_extractor: Any) -> None:
+    if settings.model_type not in FAMILIES:
+        raise ValueError(
+            f"ssl.model is a '{settings.model_type}' model; name one of {', '.join(FAMILIES)}"
+        )
+    if getattr(settings, "conv_pos_batch_norm", False):
+        raise ValueError(
+            "ssl.model has a batch norm in its positional convolution, which lets padding into "
+            "the features: name a model with conv_pos_batch_norm false"
+        )
+    if feature_extractor.sampling_rate != 16000:
+        raise ValueError(
+            f"ssl.model wants audio at {feature_extractor.sampling_rate} Hz, the corpus is read "
+            "at 16000 Hz: name a model trained on 16 kHz speech"
+        )
