@@ -9,12 +9,11 @@ tracker that fails costs the values at hand and one warning line, never the run.
 """
 
 import functools
-import json
 import logging
 import os
-import re
 import tempfile
 import time
+import uuid
 import wave
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
 from pipeline.config import Config, Tracking, digest
+from pipeline.redaction import flatten, redact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,22 +35,12 @@ NAME_TAG = "mlflow.runName"
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
+_TOKENIZER_TYPE = "speech-tokenizer"
 _METRICS_PER_BATCH = 1000  # MLflow refuses more in one call
 _PARAMS_PER_BATCH = 100
 
 # Sections that change no result: they may differ between two runs of one variant.
 _UNTRACKED_SECTIONS = ("storage", "tracking", "cluster")
-
-_SECRET_KEY = re.compile(
-    r"(?:^|[^a-z])(?:(?:api)?keys?|token|secrets?|pass(?:word|wd|phrase)s?|credentials?|auth)"
-    r"(?![a-z])",
-    re.IGNORECASE,
-)
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
-_SECRET_QUERY = re.compile(
-    r"([?&][^=&\s]*(?:key|token|secret|signature|sig|password|credential)[^=&\s]*=)[^&\s]*",
-    re.IGNORECASE,
-)
 
 _logger = logging.getLogger(__name__)
 _Run = TypeVar("_Run", bound="TrackingSpec")
@@ -162,8 +152,11 @@ class TrackingSpec:
 
     @_never_stops_the_run
     def log_tokenizer(self, local_folder: str | Path) -> None:
-        """Store a tokenizer's folder as a logged model of this run."""
-        _client(self.uri).log_artifacts(self.run_id, str(local_folder), "tokenizer")
+        """Store a tokenizer's folder as a logged model that `mlflow.pyfunc.load_model` reads.
+
+        It holds the folder, the few lines of code that load it, and nothing pickled.
+        """
+        _log_tokenizer(self, Path(local_folder).resolve())
 
     @_never_stops_the_run
     def finish(self, status: Status = "FINISHED") -> None:
@@ -249,37 +242,11 @@ def start_stage(parent: TrackingSpec, stage: str, stage_digest: str) -> StageRun
     return StageRun(parent.uri, parent.experiment_id, run_id, parent_run_id=parent.run_id)
 
 
-def flatten(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Nested settings as `a.b.0.c` -> text, without secrets and without credentials in URIs."""
-    return {
-        re.sub(r"[^\w.\-/ ]", "_", key): redact(
-            value if isinstance(value, str) else json.dumps(value)
-        )
-        for key, value in _leaves("", settings)
-        if not _SECRET_KEY.search(key)
-    }
-
-
-def redact(text: str) -> str:
-    """`text` with user and password, and signatures and tokens of queries, taken out of URIs."""
-    return _SECRET_QUERY.sub(r"\1***", _USER_INFO.sub("***@", text))
-
-
-def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        items = [(str(key), item) for key, item in value.items()]
-    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-        items = [(str(index), item) for index, item in enumerate(value)]
-    else:
-        yield prefix, value
-        return
-    for key, item in items:
-        yield from _leaves(f"{prefix}.{key}" if prefix else key, item)
-
-
 def _client(uri: str) -> Any:
-    # MLflow's own defaults are to send usage statistics and to wait minutes for a dead server.
+    # MLflow's own defaults: it sends usage statistics, draws progress bars, and waits minutes for
+    # a dead server.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     from mlflow import MlflowClient
@@ -290,6 +257,7 @@ def _client(uri: str) -> Any:
 def _experiment_id(uri: str, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
+    _create_sqlite(uri)
     client = _client(uri)
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -308,11 +276,34 @@ def _experiment_id(uri: str, name: str) -> str:
     return str(found.experiment_id)
 
 
+def _sqlite_path(uri: str) -> Path | None:
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    return None if path in (uri, "", ":memory:") else Path(path)
+
+
+def _create_sqlite(uri: str) -> None:
+    """Make a missing SQLite store aside and move it into place.
+
+    MLflow builds its tables in many steps: two processes that do so at once, or one that is
+    killed, leave a store that nobody can open.
+    """
+    path = _sqlite_path(uri)
+    if path is None or path.exists():
+        return
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.aside")
+    try:
+        _client(f"sqlite:///{aside}").search_experiments(max_results=1)
+        path.hardlink_to(aside)
+    except FileExistsError:
+        pass  # another process was first
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def _artifact_location(uri: str) -> str | None:
     """Beside the SQLite file; a server knows its own."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]).with_name("mlartifacts").as_uri()
+    path = _sqlite_path(uri)
+    return None if path is None else path.with_name("mlartifacts").as_uri()
 
 
 def _take_up(uri: str, experiment_id: str, name: str, tags: dict[str, str]) -> str:
@@ -327,6 +318,28 @@ def _take_up(uri: str, experiment_id: str, name: str, tags: dict[str, str]) -> s
     run_id = str(found[0].info.run_id)
     client.update_run(run_id, status="RUNNING")
     return run_id
+
+
+def _log_tokenizer(run: TrackingSpec, local_folder: Path) -> None:
+    client = _client(run.uri)
+    import mlflow.pyfunc
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    logged = client.create_logged_model(
+        run.experiment_id, name="tokenizer", source_run_id=run.run_id, model_type=_TOKENIZER_TYPE
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        mlflow.pyfunc.save_model(
+            f"{scratch}/model",
+            python_model=str(Path(__file__).with_name("logged_tokenizer.py")),
+            artifacts={"tokenizer": str(local_folder)},
+            pip_requirements=["numpy", "safetensors", "torch", "torchaudio", "transformers"],
+            mlflow_model=Model(run_id=run.run_id, model_id=logged.model_id),
+        )
+        client.log_model_artifacts(logged.model_id, f"{scratch}/model")
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
 
 
 def _batches(entries: list[Any], size: int) -> Iterator[list[Any]]:
