@@ -1,0 +1,211 @@
+"""The graph over all variants: what is done, what is to do, in which order.
+
+A node is one stage under one digest; variants whose settings and inputs agree share it. Stages are
+known by module name and imported when a graph is built, so this file needs neither torch nor Ray.
+"""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.artifacts import Artifact, artifact
+from pipeline.config import Config, ConfigError, digest
+from pipeline.stage import Estimate, Stage
+
+DEFAULT_STAGES = (
+    "tasks.prepare_corpus",
+    "tasks.extract_features",
+    "tasks.fit_codebook",
+    "tasks.train_joint",
+    "tasks.tokenize_corpus",
+    "tasks.evaluate_asr",
+    "tasks.phone_purity",
+    "tasks.train_vocoder",
+    "tasks.evaluate_resynthesis",
+)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage's output, for every variant that shares it.
+
+    `config` is the first of those variants' configs; the others agree with it in all that the
+    digest covers. `inputs` maps the names of the stages it reads to their digests.
+    """
+
+    stage: Stage
+    digest: str
+    config: Config
+    variants: tuple[str, ...]
+    inputs: dict[str, str]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.stage.name, self.digest
+
+    @property
+    def label(self) -> str:
+        """Short enough for a log line: `fit_codebook[kmeans +3]`."""
+        first, *others = self.variants
+        return f"{self.stage.name}[{first}{f' +{len(others)}' if others else ''}]"
+
+    @property
+    def artifact(self) -> Artifact:
+        return artifact(self.config.storage, self.stage.name, self.digest)
+
+    @property
+    def input_artifacts(self) -> dict[str, Artifact]:
+        storage = self.config.storage
+        return {name: artifact(storage, name, found) for name, found in self.inputs.items()}
+
+    def is_whole(self) -> bool:
+        return self.artifact.is_whole()
+
+    def estimate(self) -> Estimate:
+        return self.stage.estimate(self.config, self.input_artifacts)
+
+    def description(self) -> dict[str, Any]:
+        """What the output is made from, as its manifest tells it."""
+        return {
+            "stage": self.stage.name,
+            "version": self.stage.version,
+            "digest": self.digest,
+            "variants": list(self.variants),
+            "settings": self.stage.settings(self.config),
+            "inputs": self.inputs,
+        }
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The nodes of all variants, each after its inputs."""
+
+    nodes: tuple[Node, ...]
+
+    def pending(self) -> tuple[Node, ...]:
+        """The nodes whose output is not whole, each after its inputs."""
+        return tuple(node for node in self.nodes if not node.is_whole())
+
+    def of_variant(self, variant: str) -> dict[str, Node]:
+        """The nodes of one variant by the name of their stage."""
+        return {node.stage.name: node for node in self.nodes if variant in node.variants}
+
+
+def load_stage(module: str) -> Stage:
+    """Import a stage's file, such as "tasks.train_joint", and return its `STAGE`.
+
+    Raises:
+        ConfigError: the module cannot be imported, or defines no stage.
+    """
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"the stage module '{module}' cannot be imported ({error}): name one that Python "
+            "finds from this folder, such as 'my_package.my_stage'"
+        ) from error
+    stage = getattr(found, "STAGE", None)
+    if not isinstance(stage, Stage):
+        raise ConfigError(
+            f"the stage module '{module}' defines no stage: it needs "
+            "STAGE = pipeline.stage.Stage(...) at its top"
+        )
+    return stage
+
+
+def build(
+    configs: Sequence[Config],
+    only: Sequence[str] = (),
+    default_stages: Sequence[str] = DEFAULT_STAGES,
+) -> Graph:
+    """The graph over all configs; with `only`, just those stages and what they read.
+
+    Raises:
+        ConfigError: a stage is unknown, or reads one that is absent or does not apply.
+    """
+    shared: dict[tuple[str, str], Node] = {}
+    ranks: dict[tuple[str, str], tuple[int, int]] = {}
+    for config in configs:
+        variant = _Variant(config, (*default_stages, *config.extra_stages))
+        for node in variant.nodes(only):
+            known = shared.get(node.key)
+            variants = (*known.variants, config.variant) if known else node.variants
+            shared[node.key] = replace(known or node, variants=variants)
+            ranks[node.key] = variant.rank(node.stage.name)
+    return Graph(tuple(sorted(shared.values(), key=lambda node: ranks[node.key])))
+
+
+class _Variant:
+    """The part of the graph that one config asks for."""
+
+    def __init__(self, config: Config, modules: Sequence[str]) -> None:
+        self.config = config
+        self.stages: dict[str, Stage] = {}
+        for module in dict.fromkeys(modules):
+            stage = load_stage(module)
+            if stage.name in self.stages:
+                raise ConfigError(
+                    f"the stage module '{module}' names its stage '{stage.name}', as another "
+                    "does: rename it, or leave it out of extra_stages"
+                )
+            self.stages[stage.name] = stage
+        self._nodes: dict[str, Node] = {}
+        self._depths: dict[str, int] = {}
+
+    def nodes(self, only: Sequence[str]) -> list[Node]:
+        """The nodes of the stages that apply, or of `only` and what they read."""
+        unknown = sorted(set(only) - set(self.stages))
+        if unknown:
+            raise ConfigError(
+                f"no stage is named {unknown[0]}; there are: {', '.join(self.stages)}"
+            )
+        for name in only or self.stages:
+            if self.stages[name].applies(self.config):
+                self._visit(name, ())
+        return list(self._nodes.values())
+
+    def rank(self, name: str) -> tuple[int, int]:
+        """Where a stage stands in the order: behind its inputs, then as the modules are listed."""
+        return self._depths[name], list(self.stages).index(name)
+
+    def _visit(self, name: str, readers: tuple[str, ...]) -> Node:
+        if name in self._nodes:
+            return self._nodes[name]
+        self._check(name, readers)
+        stage = self.stages[name]
+        inputs = {
+            source: self._visit(source, (*readers, name)).digest
+            for source in stage.inputs(self.config)
+        }
+        settings = {
+            "stage": stage.name,
+            "version": stage.version,
+            "settings": stage.settings(self.config),
+            "inputs": inputs,
+        }
+        self._depths[name] = 1 + max((self._depths[source] for source in inputs), default=0)
+        self._nodes[name] = Node(
+            stage,
+            digest(settings),
+            self.config,
+            (self.config.variant,),
+            inputs,
+        )
+        return self._nodes[name]
+
+    def _check(self, name: str, readers: tuple[str, ...]) -> None:
+        if name in readers:
+            raise ConfigError(
+                f"stages read each other in a circle: {' -> '.join((*readers, name))}"
+            )
+        if name not in self.stages:
+            raise ConfigError(
+                f"stage '{readers[-1]}' reads '{name}', which is no stage of this config: add its "
+                "module to extra_stages"
+            )
+        if not self.stages[name].applies(self.config):
+            raise ConfigError(
+                f"variant '{self.config.variant}': stage '{readers[-1]}' reads '{name}', which "
+                "does not apply to this config: the two settings contradict each other"
+            )

@@ -1,0 +1,76 @@
+"""Start Ray on this machine, or join a cluster, so that workers find the project and stay quiet."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+import pipeline
+from pipeline.config import Cluster
+
+# Ours to say how far a stage is; what Ray says below a warning is in its session's log folder.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DATA_LOG_LEVEL": "WARNING",
+    # Ray warns of a coming change in how it hides GPUs from tasks that asked for none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextmanager
+def ray_session(cluster: Cluster) -> Iterator[None]:
+    """Ray for the length of the block: a cluster by address, or this machine's CPUs and GPUs.
+
+    `cluster.address` wins over `RAY_ADDRESS`. A Ray that already runs in this process is used
+    and left running.
+
+    Raises:
+        ConnectionError: no cluster answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(
+            address=address,
+            runtime_env=_runtime_env(),
+            log_to_driver=True,
+            logging_level=logging.WARNING,
+        )
+    else:
+        _set_local_environment()
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=True,
+            logging_level=logging.WARNING,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _project_folder() -> Path:
+    return Path(pipeline.__file__).resolve().parent.parent
+
+
+def _set_local_environment() -> None:
+    """Local workers inherit this process's environment; what the user has set stands."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    paths = [str(_project_folder()), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))
+
+
+def _runtime_env() -> dict[str, object]:
+    """What a cluster's workers need; a job that brings its own code needs none of it."""
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        return {}
+    packages = [str(_project_folder() / name) for name in ("pipeline", "tasks")]
+    return {"py_modules": packages, "env_vars": QUIET}
