@@ -1,0 +1,113 @@
+"""From embedded frames to encoded frames: subsampling, then torchaudio's Conformer layers.
+
+An utterance's output depends on its own frames alone, in training as in evaluation. Two things
+in torchaudio's layer stand against that: its depthwise convolution reads the frames behind the
+end, which are not zero there, and its BatchNorm (or one-group GroupNorm) takes means over them.
+Here the frames behind the end are set to zero before the convolution, and each frame is
+normalised by itself.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchaudio.models.conformer import ConformerLayer
+
+from pipeline.asr.positions import sinusoids
+from pipeline.config import Asr
+
+
+def padding_mask(num_frames_B: Tensor, num_columns: int) -> Tensor:
+    """B x num_columns, true behind each utterance's end."""
+    columns = torch.arange(num_columns, device=num_frames_B.device)
+    return columns >= num_frames_B[:, None]
+
+
+class Encoder(nn.Module):
+    """B x T x E embedded frames to B x T' x D encoded ones, T' = ceil(T / subsampling)."""
+
+    def __init__(self, settings: Asr) -> None:
+        super().__init__()
+        halvings = {1: 0, 2: 1, 4: 2}[settings.subsampling]
+        width = settings.embedding_dim
+        self.halve = nn.ModuleList(
+            nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1) for _ in range(halvings)
+        )
+        self.project = nn.Linear(width, settings.dim)
+        # Whatever the scale of the input, it weighs as much as the positions added to it.
+        self.norm = nn.LayerNorm(settings.dim)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.layers = nn.ModuleList(_Layer(settings) for _ in range(settings.encoder_layers))
+
+    def forward(self, embedded_BTE: Tensor, num_frames_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoded B x T' x D (zero behind each end) and the lengths B.
+
+        Frames behind an utterance's end may hold anything finite.
+        """
+        lengths_B = num_frames_B.to(embedded_BTE.device)
+        x_BTE = _blank(embedded_BTE, lengths_B)
+        for convolution in self.halve:
+            x_BTE = nn.functional.silu(convolution(x_BTE.transpose(1, 2))).transpose(1, 2)
+            lengths_B = halved(lengths_B)
+            x_BTE = _blank(x_BTE, lengths_B)
+        x_BTD = self.norm(self.project(x_BTE))
+        num_columns = x_BTD.shape[1]
+        x_BTD = self.dropout(x_BTD + sinusoids(num_columns, x_BTD.shape[2], x_BTD.device))
+        padding_BT = padding_mask(lengths_B, num_columns)
+        x_TBD = x_BTD.transpose(0, 1)
+        for layer in self.layers:
+            x_TBD = layer(x_TBD, padding_BT)
+        return _blank(x_TBD.transpose(0, 1), lengths_B), lengths_B
+
+
+def halved(num_frames: Any) -> Any:
+    """Frames left after one convolution of stride 2; a number, or a tensor of numbers."""
+    return (num_frames + 1) // 2
+
+
+def _blank(frames_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+    padding_BT = padding_mask(lengths_B, frames_BTD.shape[1])
+    return frames_BTD.masked_fill(padding_BT[..., None], 0.0)
+
+
+class _Layer(ConformerLayer):
+    """torchaudio's layer, blind to the frames behind an utterance's end (Gulati et al., 2020)."""
+
+    def __init__(self, settings: Asr) -> None:
+        super().__init__(
+            input_dim=settings.dim,
+            ffn_dim=settings.feedforward_dim,
+            num_attention_heads=settings.heads,
+            depthwise_conv_kernel_size=settings.conv_kernel,
+            dropout=settings.dropout,
+        )
+        expand, gate, depthwise, _, activation, contract, dropout = self.conv_module.sequential
+        self.conv_module.sequential = nn.Sequential(
+            expand, gate, depthwise, _FrameNorm(settings.dim), activation, contract, dropout
+        )
+
+    def forward(self, x_TBD: Tensor, padding_BT: Tensor) -> Tensor:
+        x_TBD = x_TBD + 0.5 * self.ffn1(x_TBD)
+        x_TBD = x_TBD + self._attend(self.self_attn_layer_norm(x_TBD), padding_BT)
+        x_TBD = x_TBD + self._convolve(x_TBD, padding_BT)
+        x_TBD = x_TBD + 0.5 * self.ffn2(x_TBD)
+        return self.final_layer_norm(x_TBD)
+
+    def _attend(self, x_TBD: Tensor, padding_BT: Tensor) -> Tensor:
+        attended_TBD, _ = self.self_attn(
+            x_TBD, x_TBD, x_TBD, key_padding_mask=padding_BT, need_weights=False
+        )
+        return self.self_attn_dropout(attended_TBD)
+
+    def _convolve(self, x_TBD: Tensor, padding_BT: Tensor) -> Tensor:
+        steps = self.conv_module.sequential
+        x_BDT = self.conv_module.layer_norm(x_TBD).permute(1, 2, 0)
+        gated_BDT = steps[:2](x_BDT).masked_fill(padding_BT[:, None], 0.0)
+        return steps[2:](gated_BDT).permute(2, 0, 1)
+
+
+class _FrameNorm(nn.LayerNorm):
+    """Layer norm over the channels of each frame of B x D x T."""
+
+    def forward(self, x_BDT: Tensor) -> Tensor:
+        return super().forward(x_BDT.transpose(1, 2)).transpose(1, 2)

@@ -1,0 +1,170 @@
+"""The ASR model: embedded frames in, CTC and attention losses or encoded frames out."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.asr.decoder import Decoder
+from pipeline.asr.encoder import Encoder, halved, padding_mask
+from pipeline.asr.text_units import BLANK, SENTENCE_EDGE, TextUnits
+from pipeline.asr.time_masking import TimeMasking
+from pipeline.config import Asr
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+# Marks the places of a padded target that no loss counts.
+IGNORED = -100
+
+
+class AsrModel(nn.Module):
+    """Joint CTC and attention ASR (Watanabe et al., 2017) over discrete units or features.
+
+    Exactly one of `num_units` (it reads units, through a table of its own) and `input_dim` (it
+    reads continuous features) is given.
+    """
+
+    def __init__(
+        self, settings: Asr, num_units: int | None, input_dim: int | None, text_units: TextUnits
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.num_units = num_units
+        self.input_dim = input_dim
+        self.text_units = text_units
+        width = settings.embedding_dim
+        if num_units is not None and input_dim is None:
+            self.unit_embedding = nn.Embedding(num_units, width)
+            nn.init.normal_(self.unit_embedding.weight, std=width**-0.5)
+        elif input_dim is not None and num_units is None:
+            self.input_norm = nn.LayerNorm(input_dim)
+            self.projection = nn.Linear(input_dim, width)
+        else:
+            raise ValueError("an ASR model reads units or features: give num_units or input_dim")
+        self.time_masking = TimeMasking(
+            settings.time_masking.masks, settings.time_masking.max_share
+        )
+        self.encoder = Encoder(settings)
+        self.ctc_head = nn.Linear(settings.dim, len(text_units))
+        self.decoder = Decoder(settings, len(text_units))
+
+    @classmethod
+    def from_config(
+        cls, settings: Asr, num_units: int | None, input_dim: int | None, text_units: TextUnits
+    ) -> "AsrModel":
+        """A new model with random weights, from torch's global generator."""
+        return cls(settings, num_units, input_dim, text_units)
+
+    @property
+    def device(self) -> torch.device:
+        return self.ctc_head.weight.device
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """Units B x T (integers) or features B x T x D to embedded frames B x T x E."""
+        if self.num_units is not None:
+            return self.unit_embedding(inputs)
+        return self.projection(self.input_norm(inputs))
+
+    def encode(self, embedded_BTE: Tensor, num_frames_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoded frames B x T' x D and their numbers B; masks time in training."""
+        masked_BTE = self.time_masking(embedded_BTE, num_frames_B)
+        return self.encoder(masked_BTE, num_frames_B)
+
+    def ctc_log_probs(self, encoded_BTD: Tensor) -> Tensor:
+        """Log-probabilities B x T' x V in float32, also under autocast."""
+        with torch.autocast(encoded_BTD.device.type, enabled=False):
+            return self.ctc_head(encoded_BTD.float()).log_softmax(-1)
+
+    def fits(self, num_frames: int, target: Sequence[int]) -> bool:
+        """Whether CTC can align `target` with an utterance of `num_frames` frames.
+
+        It needs one encoded frame a unit and one more between equal neighbours. Training leaves
+        out what does not fit, as its CTC loss would be infinite.
+        """
+        for _ in self.encoder.halve:
+            num_frames = halved(num_frames)
+        repeats = sum(left == right for left, right in itertools.pairwise(target))
+        return num_frames >= max(1, len(target) + repeats)
+
+    def losses(
+        self, embedded_BTE: Tensor, num_frames_B: Tensor, targets: Sequence[Sequence[int]]
+    ) -> dict[str, Tensor]:
+        """The two losses as sums over the batch, in float32.
+
+        `ctc`: -log p(target) summed over utterances, zero for one that does not fit.
+        `attention`: label-smoothed cross entropy summed over tokens, each sentence's end
+        included. `targets` are unit ids without sentence edges.
+        """
+        encoded_BTD, lengths_B = self.encode(embedded_BTE, num_frames_B)
+        return {
+            "ctc": self._ctc_loss(encoded_BTD, lengths_B, targets),
+            "attention": self._attention_loss(encoded_BTD, lengths_B, targets),
+        }
+
+    def _ctc_loss(
+        self, encoded_BTD: Tensor, lengths_B: Tensor, targets: Sequence[Sequence[int]]
+    ) -> Tensor:
+        return nn.functional.ctc_loss(
+            self.ctc_log_probs(encoded_BTD).transpose(0, 1),
+            _padded(targets, BLANK, encoded_BTD.device),
+            lengths_B,
+            torch.tensor([len(target) for target in targets], device=encoded_BTD.device),
+            blank=BLANK,
+            reduction="sum",
+            zero_infinity=True,
+        )
+
+    def _attention_loss(
+        self, encoded_BTD: Tensor, lengths_B: Tensor, targets: Sequence[Sequence[int]]
+    ) -> Tensor:
+        device = encoded_BTD.device
+        read_BS = _padded([[SENTENCE_EDGE, *target] for target in targets], SENTENCE_EDGE, device)
+        wanted_BS = _padded([[*target, SENTENCE_EDGE] for target in targets], IGNORED, device)
+        padding_BT = padding_mask(lengths_B, encoded_BTD.shape[1])
+        logits_BSV = self.decoder(read_BS, encoded_BTD, padding_BT)
+        return nn.functional.cross_entropy(
+            logits_BSV.float().flatten(0, 1),
+            wanted_BS.flatten(),
+            ignore_index=IGNORED,
+            label_smoothing=self.settings.label_smoothing,
+            reduction="sum",
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json, model.safetensors and the text units into `folder`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        description = {
+            "asr": self.settings.model_dump(mode="json"),
+            "num_units": self.num_units,
+            "input_dim": self.input_dim,
+        }
+        (folder / CONFIG).write_text(json.dumps(description, indent=2), encoding="utf-8")
+        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+        self.text_units.save(folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "AsrModel":
+        """The model that `save_pretrained` left, in evaluation mode on the CPU."""
+        folder = Path(folder)
+        description = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        model = cls(
+            Asr.model_validate(description["asr"]),
+            description["num_units"],
+            description["input_dim"],
+            TextUnits.load(folder),
+        )
+        model.load_state_dict(load_file(folder / WEIGHTS))
+        return model.eval()
+
+
+def _padded(sequences: Sequence[Sequence[int]], filler: int, device: torch.device) -> Tensor:
+    rows = [torch.tensor(sequence, dtype=torch.long) for sequence in sequences]
+    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=filler)
+    return padded.to(device)

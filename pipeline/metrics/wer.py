@@ -1,0 +1,66 @@
+"""Word and character error rates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jiwer
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Errors of hypotheses against references in a cheapest alignment, counted in words."""
+
+    substitutions: int = 0
+    insertions: int = 0
+    deletions: int = 0
+    hits: int = 0
+
+    @property
+    def reference_words(self) -> int:
+        return self.hits + self.substitutions + self.deletions
+
+    @property
+    def wer(self) -> float:
+        """Errors per reference word; above 1 where insertions abound.
+
+        Raises:
+            ValueError: there is no reference word to divide by.
+        """
+        if self.reference_words == 0:
+            raise ValueError("an error rate needs at least one reference word")
+        return (self.substitutions + self.insertions + self.deletions) / self.reference_words
+
+    def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
+        return ErrorCounts(
+            self.substitutions + other.substitutions,
+            self.insertions + other.insertions,
+            self.deletions + other.deletions,
+            self.hits + other.hits,
+        )
+
+
+def score_each(references: Sequence[str], hypotheses: Sequence[str]) -> list[ErrorCounts]:
+    """The counts of each utterance; words are what white space separates.
+
+    Raises:
+        ValueError: the two sequences differ in length.
+    """
+    return [
+        _count(reference, hypothesis)
+        for reference, hypothesis in zip(references, hypotheses, strict=True)
+    ]
+
+
+def score(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
+    """The counts over all utterances."""
+    return sum(score_each(references, hypotheses), ErrorCounts())
+
+
+def cer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """Character errors per reference character, spaces between words included."""
+    return float(jiwer.cer(list(references), list(hypotheses)))
+
+
+def _count(reference: str, hypothesis: str) -> ErrorCounts:
+    counts = jiwer.process_words(reference, hypothesis)
+    return ErrorCounts(counts.substitutions, counts.insertions, counts.deletions, counts.hits)
