@@ -125,8 +125,9 @@ class _Execution:
                 outcome = ray.get(reference)
             except ray.exceptions.RayError as error:
                 # The process is gone (killed, out of memory), so it could not tell itself.
+                lines = message(error).splitlines()
                 seconds = time.monotonic() - started
-                outcome = NodeOutcome(node, "failed", seconds, f"its process was lost: {error}")
+                outcome = NodeOutcome(node, "failed", seconds, f"its process was lost: {lines[0]}")
             self._settle(outcome, tracker)
 
     def _settle(self, outcome: NodeOutcome, tracker: StageRun) -> None:

@@ -44,6 +44,8 @@ def ray_session(cluster: Cluster) -> Iterator[None]:
         )
     else:
         _set_local_environment()
+        # That a local Ray guards itself with a token is no news to its only user.
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
         ray.init(
             address="local",
             include_dashboard=False,

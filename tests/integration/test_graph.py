@@ -1,0 +1,239 @@
+"""The graph with toy stages on a real Ray: sharing, resuming, failing, side by side."""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+
+from pipeline import flow
+from pipeline.artifacts import ArtifactError
+from pipeline.config import Config, SyntheticCorpus
+from pipeline.runtime import graph as runner
+from pipeline.stage import Stage, StageContext
+from pipeline.tracking import TrackingSpec
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+
+
+def config(storage: Path, variant: str, **changes) -> Config:
+    return Config(
+        variant=variant,
+        storage=str(storage),
+        corpus=SyntheticCorpus(),
+        ssl={"model": "some/model", "revision": "0" * 40},
+        tracking={"enabled": False},
+        **changes,
+    )
+
+
+def write_number(context: StageContext) -> dict[str, float]:
+    """Add one to the sum of the inputs, and leave a trace that it ran."""
+    total = 1 + sum(
+        artifact.read_json("number.json")["value"] for artifact in context.inputs.values()
+    )
+    context.output.write_json("number.json", {"value": total})
+    with (Path(context.config.storage) / "ran.txt").open("a") as trace:
+        trace.write(f"{context.output.uri.split('/')[-2]} {context.config.variant}\n")
+    return {"value": total}
+
+
+def fail_for_dkm(context: StageContext) -> dict[str, float]:
+    if context.config.quantizer.kind == "dkm":
+        raise ArtifactError("the codebook is made of cheese: use another")
+    return write_number(context)
+
+
+def stumble(context: StageContext) -> dict[str, float]:
+    raise ZeroDivisionError("no frames")
+
+
+def kind(config: Config) -> dict[str, str]:
+    return {"kind": config.quantizer.kind}
+
+
+def nothing(config: Config) -> dict[str, str]:
+    return {}
+
+
+TOYS = (
+    Stage("corpus", 1, nothing, write_number, cpus=1),
+    Stage("train", 1, kind, write_number, inputs=lambda _: ("corpus",)),
+    Stage("evaluate", 1, nothing, write_number, inputs=lambda _: ("train",), cpus=1),
+    Stage("report", 1, nothing, write_number, inputs=lambda _: ("train", "evaluate"), cpus=1),
+)
+
+
+@pytest.fixture(autouse=True)
+def toys_travel():
+    """Workers cannot import this file, so its functions are sent to them."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture
+def build(monkeypatch):
+    """A graph over two variants from toy stages, some replaced by name."""
+
+    def make(storage: Path, **replaced):
+        stages = [dataclasses.replace(toy, **replaced.get(toy.name, {})) for toy in TOYS]
+        monkeypatch.setattr(flow, "load_stage", {stage.name: stage for stage in stages}.get)
+        configs = [
+            config(storage, "kmeans", quantizer={"kind": "kmeans", "layer_weights": "fixed"}),
+            config(storage, "dkm"),
+        ]
+        return flow.build(configs, default_stages=[stage.name for stage in stages])
+
+    return make
+
+
+def execute(graph: flow.Graph) -> tuple[runner.Outcome, list[str]]:
+    lines: list[str] = []
+    return runner.execute(graph, {}, lines.append), lines
+
+
+def trace(storage: Path) -> list[str]:
+    return sorted((storage / "ran.txt").read_text().splitlines())
+
+
+def statuses(outcome: runner.Outcome) -> dict[str, str]:
+    return {node.node.label: node.status for node in outcome.nodes}
+
+
+def test_shared_nodes_run_once_and_a_second_run_recomputes_nothing(build, tmp_path):
+    outcome, lines = execute(build(tmp_path))
+
+    assert not outcome.failed
+    assert len(outcome.nodes) == 7
+    first = trace(tmp_path)
+    assert first == sorted(
+        ["corpus kmeans"]
+        + [
+            f"{stage} {variant}"
+            for stage in ("train", "evaluate", "report")
+            for variant in ("kmeans", "dkm")
+        ]
+    )
+    assert sum(line.endswith("starts") for line in lines) == 7
+
+    again, lines = execute(build(tmp_path))
+    assert again.nodes == ()
+    assert lines == []
+    assert trace(tmp_path) == first
+
+
+def test_outputs_carry_scores_and_a_manifest_that_says_what_made_them(build, tmp_path):
+    graph = build(tmp_path)
+    execute(graph)
+
+    node = graph.of_variant("dkm")["report"]
+    assert node.artifact.metrics() == {"value": 1 + 2 + 3}
+    manifest = node.artifact.read_json("manifest.json")
+    assert manifest["digest"] == node.digest
+    assert manifest["inputs"] == node.inputs
+    assert manifest["seconds"] > 0
+    assert manifest["versions"]["python"].startswith("3.")
+    assert set(manifest["files"]) == {"number.json", "metrics.json"}
+
+
+def test_a_lost_output_alone_is_made_again(build, tmp_path):
+    graph = build(tmp_path)
+    execute(graph)
+    before = trace(tmp_path)
+    graph.of_variant("dkm")["evaluate"].artifact.delete("manifest.json")
+
+    outcome, _ = execute(build(tmp_path))
+
+    assert statuses(outcome) == {"evaluate[dkm]": "done"}
+    assert trace(tmp_path) == sorted([*before, "evaluate dkm"])
+
+
+def test_a_changed_version_reaches_what_depends_on_it_and_nothing_else(build, tmp_path):
+    execute(build(tmp_path))
+    outcome, _ = execute(build(tmp_path, evaluate={"version": 2}))
+    assert sorted(statuses(outcome)) == [
+        "evaluate[dkm]",
+        "evaluate[kmeans]",
+        "report[dkm]",
+        "report[kmeans]",
+    ]
+
+
+def test_a_failure_takes_only_its_readers_along_and_can_be_resumed(build, tmp_path):
+    outcome, _ = execute(build(tmp_path, train={"run": fail_for_dkm}))
+
+    assert statuses(outcome) == {
+        "corpus[kmeans +1]": "done",
+        "train[kmeans]": "done",
+        "evaluate[kmeans]": "done",
+        "report[kmeans]": "done",
+        "train[dkm]": "failed",
+        "evaluate[dkm]": "skipped",
+        "report[dkm]": "skipped",
+    }
+    (failed,) = outcome.failed
+    assert failed.error == "the codebook is made of cheese: use another"
+
+    mended, _ = execute(build(tmp_path))
+    assert set(statuses(mended)) == {"train[dkm]", "evaluate[dkm]", "report[dkm]"}
+    assert not mended.failed
+
+
+def test_an_unexpected_error_is_one_line_here_and_a_traceback_in_the_log(build, tmp_path):
+    outcome, lines = execute(build(tmp_path, corpus={"run": stumble}))
+
+    (failed,) = outcome.failed
+    assert failed.error == "ZeroDivisionError: no frames"
+    log = Path(failed.log).read_text()
+    assert "Traceback" in log
+    assert "in stumble" in log
+    assert len(outcome.skipped) == 6
+    assert not any("Traceback" in line for line in lines)
+
+    graph = build(tmp_path)
+    execute(graph)
+    assert "error.log" not in json.dumps(graph.nodes[0].artifact.read_json("manifest.json"))
+
+
+def die(context: StageContext) -> dict[str, float]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def test_a_killed_process_is_a_failed_node(build, tmp_path):
+    outcome, _ = execute(build(tmp_path, evaluate={"run": die}))
+    assert {node.node.stage.name for node in outcome.failed} == {"evaluate"}
+    assert {node.node.stage.name for node in outcome.skipped} == {"report"}
+    assert "process was lost" in outcome.failed[0].error
+
+
+def test_only_one_stage_with_workers_of_its_own_runs_at_a_time(build, tmp_path):
+    _, lines = execute(build(tmp_path))
+    training = 0
+    for line in lines:
+        if line.startswith("train"):
+            training += 1 if line.endswith("starts") else -1
+            assert training <= 1
+
+
+def test_scores_reach_the_stages_runs(build, tmp_path, monkeypatch):
+    logged: dict[str, dict[str, float]] = {}
+
+    class Run(TrackingSpec):
+        def log_metrics(self, metrics, step=None):
+            assert step is None
+            logged[self.run_id] = dict(metrics)
+
+    monkeypatch.setattr(runner, "start_stage", lambda *child: Run("", "", child[1]))
+    runner.execute(build(tmp_path), {}, [].append)
+    assert logged == {
+        "corpus": {"value": 1},
+        "train": {"value": 2},
+        "evaluate": {"value": 3},
+        "report": {"value": 6},
+    }
