@@ -1,6 +1,7 @@
 """Reading and writing audio, local or on any fsspec storage, of any sample rate and channel count."""
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import fsspec
 import numpy as np
 import numpy.typing as npt
 import soundfile
+from fsspec.implementations.local import LocalFileSystem
 
 # Manifests round durations; an end that overshoots the file by less than this is taken for its end.
 ROUNDING_SECONDS = 0.01
@@ -43,16 +45,25 @@ def probe(uri: str) -> AudioInfo:
 
 
 def decode(
-    uri: str, offset: float = 0.0, duration: float | None = None
+    uri: str,
+    offset: float = 0.0,
+    duration: float | None = None,
+    max_seconds: float = math.inf,
 ) -> tuple[npt.NDArray[np.float32], int]:
     """The samples (num_samples x num_channels) at the file's own rate, and that rate in Hz.
 
+    A duration of None or infinity reads to the file's end.
+
     Raises:
         AudioError: as `probe`; or the file is cut short, holds NaN or infinite samples, or ends
-            before `offset + duration`.
+            before `offset + duration`; or more than `max_seconds` would have to be read.
     """
     with _open(uri) as file:
         first, count = _range(file, offset, duration)
+        if count > max_seconds * file.samplerate:
+            raise AudioError(
+                f"too long: {count / file.samplerate:g} s of at most {max_seconds:g} s"
+            )
         try:
             file.seek(first)
             samples = file.read(count, dtype="float32", always_2d=True)
@@ -117,17 +128,18 @@ def write_audio(
 def _range(file: soundfile.SoundFile, offset: float, duration: float | None) -> tuple[int, int]:
     """First sample and number of samples of the asked stretch."""
     rate, length = file.samplerate, file.frames
-    first = round(offset * rate)
-    last = length if duration is None else first + round(duration * rate)
+    first, last = round(offset * rate), length
+    if duration is not None and math.isfinite(duration):
+        last = first + round(duration * rate)
     if first >= length or last - length > ROUNDING_SECONDS * rate:
-        asked = f"{offset:g} s" if duration is None else f"{offset:g} s + {duration:g} s"
-        raise AudioError(f"offset and duration ({asked}) lie beyond the file's {length / rate:g} s")
+        asked = f"from {first / rate:g} s to {last / rate:g} s of {length / rate:g} s"
+        raise AudioError(f"offset and duration lie beyond the file: {asked}")
     return first, min(last, length) - first
 
 
 @contextmanager
 def _open(uri: str) -> Iterator[soundfile.SoundFile]:
-    source = _bytes(uri)
+    source = _source(uri)
     try:
         file = soundfile.SoundFile(source)
     except soundfile.LibsndfileError as error:
@@ -140,15 +152,20 @@ def _open(uri: str) -> Iterator[soundfile.SoundFile]:
         yield file
 
 
-def _bytes(uri: str) -> io.BytesIO:
-    # All bytes at once: a network error inside libsndfile's callbacks would look like a short file.
+def _source(uri: str) -> str | io.BytesIO:
+    """What libsndfile reads: a local path, or all bytes of a remote file."""
+    filesystem, path = fsspec.core.url_to_fs(uri)
     try:
-        with fsspec.open(uri, "rb") as file:
-            content = file.read()
+        info = filesystem.info(path)
     except FileNotFoundError:
-        raise AudioError("there is no such audio file") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise AudioError(f"audio file cannot be opened: {error.strerror}") from None
-    if not content:
+        raise AudioError("no such audio file") from None
+    except PermissionError:
+        raise AudioError("no permission to read the audio file") from None
+    if info["type"] == "directory":
+        raise AudioError("not readable as audio: it is a folder")
+    if info["size"] == 0:
         raise AudioError("audio file is empty (0 bytes)")
-    return io.BytesIO(content)
+    if isinstance(filesystem, LocalFileSystem):
+        return str(path)
+    # All at once: a network error inside libsndfile's callbacks would look like a short file.
+    return io.BytesIO(filesystem.cat_file(path))

@@ -12,6 +12,10 @@ from pipeline import schema
 TO_THE_END = math.inf
 
 
+class CorpusError(RuntimeError):
+    """A corpus that cannot be used at all; the message says what, why and the cure."""
+
+
 @dataclass(frozen=True)
 class Segment:
     """A stretch [start, end) that an alignment labels with a phone or a word."""
@@ -40,7 +44,10 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Reject:
-    """What was left out, where it stood (a file, or a line of one), and why."""
+    """What was left out, where it stood (a file, or a line of one), and why.
+
+    What stands before the first colon of `reason` names the kind, by which rejects are counted.
+    """
 
     utt_id: str | None
     source: str

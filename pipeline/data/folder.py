@@ -1,0 +1,48 @@
+"""A folder of a corpus, local or on any fsspec storage."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Its address is a local absolute path or a URI (`s3://…`)."""
+
+    uri: str
+
+    @classmethod
+    def at(cls, uri: str) -> "Folder":
+        """A folder by path or URI; a local path is made absolute, for workers elsewhere."""
+        return cls(uri.rstrip("/") if "://" in uri else str(Path(uri).resolve()))
+
+    @property
+    def filesystem(self) -> fsspec.AbstractFileSystem:
+        return fsspec.core.url_to_fs(self.uri)[0]
+
+    def folders(self) -> list[str]:
+        """The names of the folders right below, sorted; none where this is no folder."""
+        path = self._path()
+        if not self.filesystem.isdir(path):
+            return []
+        found = self.filesystem.ls(path, detail=True)
+        return sorted(
+            info["name"].rstrip("/").rpartition("/")[2]
+            for info in found
+            if info["type"] == "directory"
+        )
+
+    def files(self, name: str) -> dict[str, int]:
+        """Every file below the folder `name`: relative name to size in bytes, sorted."""
+        path = self._path(name)
+        found = self.filesystem.find(path, detail=True)
+        return {full[len(path) + 1 :]: info["size"] for full, info in sorted(found.items())}
+
+    def read(self, name: str) -> bytes:
+        content: bytes = self.filesystem.cat_file(self._path(name))
+        return content
+
+    def _path(self, name: str = "") -> str:
+        path = str(fsspec.core.url_to_fs(self.uri)[1])
+        return f"{path}/{name}" if name else path

@@ -1,0 +1,164 @@
+"""A corpus that needs no download: spoken by the bundled synthesiser, with exact phone alignments.
+
+Every utterance depends on the seed, its split and its number alone, whatever the number of
+processes or of utterances.
+"""
+
+import multiprocessing
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.artifacts import Artifact
+from pipeline.config import SyntheticCorpus
+from pipeline.data.audio import resample, write_audio
+from pipeline.data.espeak import Voice, speak
+from pipeline.data.utterance import Utterance
+
+VOCABULARY = tuple(
+    """
+    zero one two three four five six seven eight nine
+    about after again all animal answer apple arm baby back ball bank bath bed before begin better
+    big bird black boat body book bottle bread bridge bring brother busy cake call car cat chair
+    change child church city clean clock cloud coat coffee cold come cook country cup dance dark
+    day desk dinner doctor dog door down dream drink early earth easy egg empty evening face family
+    farm fast father fish floor food foot forest friend garden girl give glass good green hand
+    happy hat head heavy help hill home horse house job jump kitchen lake large late laugh leave
+    letter light little long love market minute money month morning mother mountain music name
+    never night open orange paper people picture place play quick quiet rabbit river rock school
+    small snow street summer table today tree under village walk water white window winter woman
+    yellow young
+    """.split()  # noqa: SIM905 - as a list it would take a line a word
+)
+
+_ACCENTS = ("en-us", "en-gb-scotland", "en-gb-x-rp", "en-029")
+_TRAIN_VARIANTS = (
+    *("m1", "f1", "m2", "Annie", "m3", "f4", "m5", "Andy", "m7", "belinda", "Michael", "steph"),
+    *("Mario", "aunty", "adam", "Gene", "edward", "anika", "max", "paul", "robert", "Lee"),
+    *("caleb", "pablo"),
+)
+_VALID_VARIANTS = ("m4", "steph2", "Denis", "Andrea")
+_TEST_VARIANTS = ("m6", "linda", "Diogo", "shelby", "m8", "zac")
+
+_WORDS_PER_MINUTE = (140, 200)
+_PITCH = (30, 70)
+_UTTERANCES_PER_BATCH = 20
+_MAX_PROCESSES = 8
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is to be spoken, and how."""
+
+    utt_id: str
+    split: str
+    text: str
+    voice: Voice
+    words_per_minute: int
+    pitch: int
+
+
+def voices(variants: tuple[str, ...]) -> tuple[Voice, ...]:
+    """One voice for each variant; accents take turns."""
+    return tuple(
+        Voice(_ACCENTS[place % len(_ACCENTS)], variant) for place, variant in enumerate(variants)
+    )
+
+
+def make_prompts(config: SyntheticCorpus) -> list[Prompt]:
+    """The prompts of every named split; voices of valid and test are unheard in training."""
+    variants: dict[str, tuple[str, ...]] = dict.fromkeys(config.splits.test, _TEST_VARIANTS)
+    variants[config.splits.valid] = _VALID_VARIANTS
+    variants[config.splits.train] = _TRAIN_VARIANTS
+    return [
+        _prompt(config, split, number, voices(variants[split]))
+        for split in config.splits.names
+        for number in range(min(config.utterances[split], config.max_utterances or 10**6))
+    ]
+
+
+def _prompt(config: SyntheticCorpus, split: str, number: int, choices: tuple[Voice, ...]) -> Prompt:
+    rng = random.Random(f"{config.seed}/{split}/{number}")  # noqa: S311 - no secret
+    words = rng.sample(VOCABULARY, rng.randint(config.min_words, config.max_words))
+    return Prompt(
+        utt_id=f"{split}-{number:06d}",
+        split=split,
+        text=" ".join(words),
+        voice=rng.choice(choices),
+        words_per_minute=rng.randint(*_WORDS_PER_MINUTE),
+        pitch=rng.randint(*_PITCH),
+    )
+
+
+def synthesize_corpus(
+    config: SyntheticCorpus,
+    output: Artifact,
+    say: Callable[[str], None],
+    num_processes: int | None = None,
+) -> Iterator[Utterance]:
+    """Speak every prompt into `output`'s `audio/`, in processes of their own; in prompt order.
+
+    Raises:
+        EspeakError: the synthesiser is not whole.
+    """
+    prompts = make_prompts(config)
+    size = _UTTERANCES_PER_BATCH
+    batches = [prompts[first : first + size] for first in range(0, len(prompts), size)]
+    wanted = num_processes or min(os.cpu_count() or 1, _MAX_PROCESSES)
+    # Spawned, since a fork of a process with threads (torch, Ray) may hang.
+    with ProcessPoolExecutor(
+        max_workers=min(wanted, len(batches)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin_process,
+    ) as pool:
+        rate = config.sample_rate_hz
+        jobs = [pool.submit(_speak_batch, batch, output, rate) for batch in batches]
+        spoken = 0
+        for number, job in enumerate(jobs):
+            yield from job.result()
+            spoken += len(batches[number])
+            if (number + 1) * 10 // len(jobs) > number * 10 // len(jobs):
+                say(f"synthesised {spoken} of {len(prompts)} utterances")
+
+
+def _begin_process() -> None:
+    """Leave the other cores to the other processes, and end when the parent is killed."""
+    import torch
+
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _speak_batch(prompts: list[Prompt], output: Artifact, sample_rate_hz: int) -> list[Utterance]:
+    return [_speak(prompt, output, sample_rate_hz) for prompt in prompts]
+
+
+def _speak(prompt: Prompt, output: Artifact, sample_rate_hz: int) -> Utterance:
+    speech = speak(prompt.text, prompt.voice, prompt.words_per_minute, prompt.pitch)
+    spoken = speech.samples.astype(np.float32) / np.float32(2**15)
+    samples = resample(spoken, speech.sample_rate_hz, sample_rate_hz)
+    name = f"audio/{prompt.utt_id}.flac"
+    with output.write(name) as file:
+        write_audio(file, samples, sample_rate_hz)
+    return Utterance(
+        utt_id=prompt.utt_id,
+        split=prompt.split,
+        audio=f"{output.uri}/{name}",
+        offset=0.0,
+        duration=len(samples) / sample_rate_hz,
+        speaker=prompt.voice.name,
+        text=prompt.text,
+        alignment=speech.phones,
+    )

@@ -1,0 +1,48 @@
+"""Alignments from Praat TextGrids, as the Montreal Forced Aligner writes them."""
+
+import re
+
+from praatio.utilities import textgrid_io
+from praatio.utilities.errors import PraatioException
+
+from pipeline.data.utterance import Segment
+
+_STRESS = re.compile(r"(?<=[A-Z])[0-2]$")
+_ROUNDING_SECONDS = 1e-3
+
+
+class TextGridError(ValueError):
+    """A TextGrid that cannot be used; the message says why."""
+
+
+def parse_textgrid(content: bytes, tier: str = "phones") -> tuple[Segment, ...]:
+    """The labelled intervals of one tier, stress digits stripped (`AH0` becomes `AH`).
+
+    Raises:
+        TextGridError: no TextGrid, cut short, or without that tier.
+    """
+    try:
+        # Empty intervals are asked for because the last one shows that the tier is whole.
+        parsed = textgrid_io.parseTextgridStr(_text(content), includeEmptyIntervals=True)
+        intervals = {
+            found["name"]: [(float(start), float(end), label) for start, end, label in entries]
+            for found in parsed["tiers"]
+            if found["class"] == "IntervalTier" and (entries := list(found["entries"]))
+        }
+        end_seconds = float(parsed["xmax"])
+    except (PraatioException, LookupError, ValueError, TypeError) as error:
+        raise TextGridError(f"not readable as a TextGrid: {error}") from None
+    if tier not in intervals:
+        raise TextGridError(f"TextGrid has no interval tier '{tier}': it has {sorted(intervals)}")
+    if abs(intervals[tier][-1][1] - end_seconds) > _ROUNDING_SECONDS:
+        raise TextGridError("TextGrid is cut short")
+    return tuple(
+        Segment(start, end, _STRESS.sub("", label))
+        for start, end, label in intervals[tier]
+        if label
+    )
+
+
+def _text(content: bytes) -> str:
+    utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return content.decode("utf-16" if utf16 else "utf-8-sig")

@@ -1,0 +1,56 @@
+"""Read the corpus, check every utterance, write what can be used and what cannot."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.artifacts import Artifact
+from pipeline.config import Config
+from pipeline.stage import Estimate, Stage, StageContext
+
+
+def settings(config: Config) -> dict[str, Any]:
+    from pipeline.data.fingerprint import fingerprint
+
+    return {
+        "corpus": config.corpus.model_dump(mode="json"),
+        "fingerprint": fingerprint(config.corpus),
+    }
+
+
+def estimate(config: Config, _inputs: Mapping[str, Artifact]) -> Estimate:
+    """Seconds and frames, where a manifest tells them; otherwise they are known once it ran."""
+    from pipeline.data.corpus import estimate as estimate_corpus
+
+    seconds, num_frames = estimate_corpus(config.corpus)
+    return Estimate(audio_seconds=seconds, num_frames=num_frames)
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Write `corpus.parquet` and `rejects.parquet`.
+
+    Raises:
+        CorpusError: too much was rejected, or a split is empty; the tables are written before.
+    """
+    from pipeline.data.corpus import check, read_corpus, require
+    from pipeline.data.utterance import rejects_to_table, to_table
+
+    config = context.config.corpus
+    entries = read_corpus(config, context.output, context.say)
+    corpus = check(entries, config, context.say)
+    context.output.write_table("corpus.parquet", to_table(corpus.utterances))
+    context.output.write_table("rejects.parquet", rejects_to_table(corpus.rejects))
+    scores = {"rejects": float(len(corpus.rejects)), "left_out": float(corpus.left_out.total())}
+    for split in config.splits.names:
+        seconds = [one.duration for one in corpus.utterances if one.split == split]
+        scores[f"{split}.utterances"] = float(len(seconds))
+        scores[f"{split}.hours"] = sum(seconds) / 3600
+        context.say(f"{split}: {len(seconds)} utterances, {sum(seconds) / 60:.1f} minutes")
+    if corpus.rejects:
+        context.say(f"rejected: {len(corpus.rejects)}, with reasons in rejects.parquet")
+    require(corpus, config)
+    return scores
+
+
+STAGE = Stage(
+    name="prepare_corpus", version=1, settings=settings, run=run, estimate=estimate, cpus=1
+)
