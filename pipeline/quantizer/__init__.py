@@ -1,0 +1,1 @@
+"""From hidden states to discrete units: layer mix, k-means, differentiable k-means."""

@@ -1,0 +1,82 @@
+"""How sharp the soft assignment is at the start: sigma^2 of p = softmax(-sigma^2 ||s - mu||^2)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from pipeline.config import Sigma
+from pipeline.quantizer.assignment import (
+    closeness,
+    entropy,
+    log_probabilities,
+    require_finite,
+    require_shapes,
+)
+
+# Enough for a mean; bisection visits each frame at every step.
+CALIBRATION_FRAMES = 4096
+# sigma^2 is sought between 1 / REACH and REACH, in units of 1 / mean squared distance.
+REACH = 1e8
+BISECTION_STEPS = 40
+
+
+def initial_sigma_squared(
+    sigma: Sigma, sample_frames_ND: Tensor, centroids_KD: Tensor, mean_squared_distance: float
+) -> float:
+    """sigma^2 as the config asks for it.
+
+    Args:
+        sigma: `fixed`, `scaled` or `perplexity`, with its value.
+        sample_frames_ND: frames that `perplexity` is calibrated on (at most 4,096, evenly picked).
+        centroids_KD: the k-means codebook.
+        mean_squared_distance: of the frames to their nearest centroid.
+
+    Raises:
+        ValueError: the mean squared distance is not positive, or the perplexity is out of reach.
+    """
+    if sigma.kind == "fixed":
+        return sigma.value
+    if not (mean_squared_distance > 0 and math.isfinite(mean_squared_distance)):
+        raise ValueError(
+            f"quantizer.sigma.kind '{sigma.kind}' needs a positive mean squared distance to the "
+            f"centroids, got {mean_squared_distance}: the codebook has a unit for every frame; "
+            "lower codebook.num_units, or set the kind to 'fixed'"
+        )
+    if sigma.kind == "scaled":
+        return sigma.value / mean_squared_distance
+    return _bisect_perplexity(
+        sigma.value, _closeness_sample(sample_frames_ND, centroids_KD), mean_squared_distance
+    )
+
+
+@torch.no_grad()
+def _closeness_sample(frames_ND: Tensor, centroids_KD: Tensor) -> Tensor:
+    require_shapes(frames_ND, centroids_KD)
+    if len(frames_ND) == 0:
+        raise ValueError("there is no frame to calibrate sigma on: the sample is empty")
+    picked_ND = frames_ND[:: math.ceil(len(frames_ND) / CALIBRATION_FRAMES)]
+    require_finite(picked_ND)
+    return closeness(picked_ND, centroids_KD)
+
+
+def _bisect_perplexity(target: float, closeness_NK: Tensor, mean_squared_distance: float) -> float:
+    def mean_perplexity(sigma_squared: float) -> float:
+        return float(entropy(log_probabilities(closeness_NK, sigma_squared)).exp().mean())
+
+    # A larger sigma^2 makes every frame's p sharper, so the mean perplexity only falls.
+    low, high = 1 / (REACH * mean_squared_distance), REACH / mean_squared_distance
+    most, least = mean_perplexity(low), mean_perplexity(high)
+    if not least < target < most:
+        raise ValueError(
+            f"quantizer.sigma asks for a mean perplexity of {target:g}, but these "
+            f"{closeness_NK.shape[1]} centroids allow only more than {least:g} and less than "
+            f"{most:g}: choose a value in between, or kind 'scaled'"
+        )
+    for _ in range(BISECTION_STEPS):
+        middle = math.sqrt(low * high)
+        if mean_perplexity(middle) > target:
+            low = middle
+        else:
+            high = middle
+    return math.sqrt(low * high)
