@@ -19,18 +19,23 @@ _SECRET_QUERY = re.compile(
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, str]:
     """Nested settings as `a.b.0.c` -> text, without secrets and without credentials in URIs."""
-    return {
-        re.sub(r"[^\w.\-/ ]", "_", key): redact(
-            value if isinstance(value, str) else json.dumps(value)
-        )
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value, default=str)
         for key, value in _leaves("", settings)
-        if not _SECRET_KEY.search(key)
+        if not _is_secret(key)
     }
+    # A tracker takes these characters in a name and no others.
+    return {re.sub(r"[^\w.\-/ ]", "_", key): redact(text) for key, text in texts.items()}
 
 
 def redact(text: str) -> str:
     """`text` with user and password, and signatures and tokens of queries, taken out of URIs."""
     return _SECRET_QUERY.sub(r"\1***", _USER_INFO.sub("***@", text))
+
+
+def _is_secret(key: str) -> bool:
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key)  # apiToken -> api_Token
+    return _SECRET_KEY.search(words) is not None
 
 
 def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:

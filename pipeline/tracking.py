@@ -309,10 +309,14 @@ def _artifact_location(uri: str) -> str | None:
 def _take_up(uri: str, experiment_id: str, name: str, tags: dict[str, str]) -> str:
     """The id of the running again, or new, run that carries `tags`."""
     client = _client(uri)
-    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    found = client.search_runs(
-        [experiment_id], wanted, max_results=1, order_by=["attributes.start_time DESC"]
+    # MLflow's filter knows no escaped quotes; a digest, which has none, is always among the tags.
+    wanted = " and ".join(
+        f"tags.`{key}` = '{value}'" for key, value in tags.items() if "'" not in value
     )
+    candidates = client.search_runs(
+        [experiment_id], wanted, order_by=["attributes.start_time DESC"]
+    )
+    found = [run for run in candidates if tags.items() <= run.data.tags.items()]
     if not found:
         return str(client.create_run(experiment_id, tags={**tags, NAME_TAG: name}).info.run_id)
     run_id = str(found[0].info.run_id)

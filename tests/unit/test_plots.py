@@ -1,0 +1,85 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pipeline import plots
+
+
+def png(figure, tmp_path):
+    figure.savefig(tmp_path / "figure.png")
+    return (tmp_path / "figure.png").read_bytes()
+
+
+def lines(axes):
+    return {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
+
+
+def test_drawing_leaves_pyplot_alone():
+    code = (
+        "import sys, io, numpy as np; from pipeline import plots;"
+        "plots.codebook_usage(np.arange(4)).savefig(io.BytesIO());"
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_learning_curves_have_a_panel_for_each_measure():
+    history = [
+        {"step": 1, "train.loss": 3.0},
+        {"step": 2, "train.loss": 2.0, "valid.loss": 2.5, "valid.wer": 0.5},
+    ]
+    panels = {axes.get_title(): lines(axes) for axes in plots.learning_curves(history).axes}
+    assert panels == {
+        "loss": {"train": [[1, 3.0], [2, 2.0]], "valid": [[2, 2.5]]},
+        "wer": {"valid": [[2, 0.5]]},
+    }
+
+
+def test_learning_curves_of_an_empty_history_can_be_drawn(tmp_path):
+    assert png(plots.learning_curves([]), tmp_path)
+
+
+def test_layer_weights_are_one_line_a_layer(tmp_path):
+    figure = plots.layer_weights([0, 10], np.array([[0.2, 0.8], [0.4, 0.6]]), layers=(6, 21))
+    assert lines(figure.axes[0]) == {
+        "layer 6": [[0, 0.2], [10, 0.4]],
+        "layer 21": [[0, 0.8], [10, 0.6]],
+    }
+    assert png(figure, tmp_path)
+
+
+def test_codebook_usage_counts_the_used_units(tmp_path):
+    figure = plots.codebook_usage(np.array([0, 5, 0, 9]))
+    (axes,) = figure.axes
+    assert "2 of 4" in axes.get_title()
+    assert axes.get_lines()[0].get_ydata().tolist() == [9, 5]
+    assert png(figure, tmp_path)
+
+
+def test_an_unused_codebook_can_be_drawn(tmp_path):
+    assert png(plots.codebook_usage(np.zeros(4)), tmp_path)
+
+
+def test_shares_are_sorted_into_a_staircase():
+    counts_PK = np.array(
+        [
+            [0, 1, 0, 3],  # rare phone, stands behind unit 3 and a part of unit 1
+            [9, 1, 0, 1],
+        ]
+    )
+    shares_PU, order_P = plots.sorted_shares(counts_PK)
+    assert order_P.tolist() == [1, 0]
+    # Unit 0 (pure), unit 1 (half and half, first of the tie), then unit 3; unit 2 never occurs.
+    assert shares_PU == pytest.approx(np.array([[1.0, 0.5, 0.25], [0.0, 0.5, 0.75]]))
+
+
+def test_the_heat_map_names_its_phones(tmp_path):
+    figure = plots.purity_heat_map(np.array([[1, 0], [5, 7]]), ["aa", "sil"])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["sil", "aa"]
+    assert png(figure, tmp_path)
+
+
+def test_a_heat_map_without_any_frame_can_be_drawn(tmp_path):
+    assert png(plots.purity_heat_map(np.zeros((2, 3)), ["a", "b"]), tmp_path)
