@@ -1,0 +1,113 @@
+"""How well units and phones match, from how often they meet in a frame.
+
+The measures are those of Hsu et al., "HuBERT: Self-Supervised Speech Representation Learning by
+Masked Prediction of Hidden Units", 2021. P(p, u) is the share of frames with phone p and unit u.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# ARPABET writes stress behind a vowel: AA0, AA1, AA2.
+_STRESSED = re.compile(r"((?:A[AEHOWXY]|E[HRY]|I[HXY]|O[WY]|U[HWX]))[0-2]")
+
+
+class JointCounts:
+    """Frames counted by label and unit, over as many utterances as are added.
+
+    Every label given counts: leave silent frames out before, or give them a label.
+    """
+
+    def __init__(self, num_units: int) -> None:
+        if num_units < 1:
+            raise ValueError(f"num_units must be at least 1, got {num_units}")
+        self.num_units = num_units
+        self._counts_U: dict[str, NDArray[np.int64]] = {}
+
+    def add(self, labels: Sequence[str], units: ArrayLike) -> None:
+        """Count one utterance: a label and a unit for each frame.
+
+        Raises:
+            ValueError: there are not as many labels as units, or a unit is out of range.
+        """
+        units_N = np.asarray(units, dtype=np.int64)
+        if units_N.shape != (len(labels),):
+            raise ValueError(
+                f"got {len(labels)} labels for units of shape {list(units_N.shape)}: each frame "
+                "needs one of each; were both made on the same frame grid?"
+            )
+        if len(units_N) and not 0 <= units_N.min() <= units_N.max() < self.num_units:
+            raise ValueError(
+                f"units must lie between 0 and {self.num_units - 1}, got {units_N.min()} to "
+                f"{units_N.max()}: do the tokens come from this codebook?"
+            )
+        label_of_frame = np.asarray(labels, dtype=np.str_)
+        for label in sorted(set(labels)):
+            met_U = np.bincount(units_N[label_of_frame == label], minlength=self.num_units)
+            self._counts_U[label] = self._counts_U.get(label, 0) + met_U
+
+    @property
+    def phones(self) -> list[str]:
+        """The labels met, sorted: the rows of `matrix`."""
+        return sorted(self._counts_U)
+
+    @property
+    def matrix(self) -> NDArray[np.int64]:
+        """Frames by phone and unit, counts_PU."""
+        rows = [self._counts_U[label] for label in self.phones]
+        return np.array(rows, dtype=np.int64).reshape(len(rows), self.num_units)
+
+
+def phone_purity(counts: JointCounts) -> float:
+    """sum_u max_p P(p, u): how often a unit's most frequent phone is the right one.
+
+    Raises:
+        ValueError: nothing was counted.
+    """
+    return float(_joint(counts).max(axis=0).sum())
+
+
+def cluster_purity(counts: JointCounts) -> float:
+    """sum_p max_u P(p, u): how often a phone's most frequent unit is the one found.
+
+    Raises:
+        ValueError: nothing was counted.
+    """
+    return float(_joint(counts).max(axis=1).sum())
+
+
+def pnmi(counts: JointCounts) -> float:
+    """I(p; u) / H(p): the share of a phone's uncertainty that its unit takes away.
+
+    0 where all frames are one phone: there is no uncertainty to take away.
+
+    Raises:
+        ValueError: nothing was counted.
+    """
+    joint_PU = _joint(counts)
+    phone_P, unit_U = joint_PU.sum(axis=1), joint_PU.sum(axis=0)
+    met = joint_PU > 0
+    ratio = joint_PU[met] / np.outer(phone_P, unit_U)[met]
+    information = float((joint_PU[met] * np.log(ratio)).sum())
+    seen_P = phone_P[phone_P > 0]
+    uncertainty = -float((seen_P * np.log(seen_P)).sum())
+    return information / uncertainty if len(seen_P) > 1 else 0.0
+
+
+def strip_stress(phone: str) -> str:
+    """An ARPABET vowel without its stress digit (AA1 -> AA); any other label as it is."""
+    stressed = _STRESSED.fullmatch(phone)
+    return stressed[1] if stressed else phone
+
+
+def _joint(counts: JointCounts) -> NDArray[np.float64]:
+    """P(p, u) as a matrix."""
+    counts_PU = counts.matrix
+    if counts_PU.sum() == 0:
+        raise ValueError(
+            "no frames were counted: purity needs utterances with an alignment, and labels that "
+            "are not all silence"
+        )
+    return counts_PU / counts_PU.sum()
