@@ -1,0 +1,155 @@
+"""The comparison: one row for each score and test split, one column for each variant.
+
+Scores go by the names that the stages give them (`test.wer`, `training_seconds`). The table and its
+Markdown hold a chosen few, rounded; JSON and CSV hold all of them as they are.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.artifacts import Artifact
+
+MISSING = "–"  # noqa: RUF001 - an en dash, as tables of results have it
+BASELINE = "kmeans"
+REDUCTION = "wer_reduction"
+
+Rows = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one score is shown: its name behind the split, title, factor and decimals."""
+
+    name: str
+    title: str
+    scale: float = 1.0
+    decimals: int = 3
+
+    def show(self, value: float | None) -> str:
+        return MISSING if value is None else f"{self.scale * value:.{self.decimals}f}"
+
+
+GROUPS = (
+    (
+        Score("wer", "WER (%)", 100, 1),
+        Score("cer", "CER (%)", 100, 1),
+        Score(REDUCTION, "WER reduction (%)", 100, 1),
+    ),
+    (
+        Score("phone_purity", "phone purity"),
+        Score("cluster_purity", "cluster purity"),
+        Score("pnmi", "PNMI"),
+    ),
+    (
+        Score("codebook_usage", "codebook usage (%)", 100, 1),
+        Score("codebook_perplexity", "codebook perplexity", 1, 1),
+        Score("bit_rate", "bit rate (bit/s)", 1, 1),
+    ),
+    (
+        Score("resynthesis_wer", "resynthesis WER (%)", 100, 1),
+        Score("resynthesis_cer", "resynthesis CER (%)", 100, 1),
+        Score("mcd_db", "mel-cepstral distortion (dB)", 1, 2),
+        Score("f0_error_cents", "F0 error (cents)", 1, 0),
+    ),
+)
+TRAINING_SECONDS = Score("training_seconds", "training (s)", 1, 0)
+
+
+def scores(outputs: Mapping[str, Artifact]) -> dict[str, float]:
+    """All scores of one variant, from its whole outputs by stage.
+
+    Where two stages use one name, the later one's carries its stage's name in front.
+    """
+    found: dict[str, float] = {}
+    for stage, output in outputs.items():
+        if output.is_whole():
+            for name, value in output.metrics().items():
+                found[f"{stage}.{name}" if name in found else name] = value
+    return found
+
+
+def with_reductions(rows: Rows, splits: Sequence[str]) -> dict[str, dict[str, float]]:
+    """`rows` with `<split>.wer_reduction` = (w0 - w) / w0 where both WERs are known.
+
+    w0 is the WER of `kmeans`, or of the first variant where there is no `kmeans`. Scores that are
+    not finite count as missing.
+    """
+    known = {
+        variant: {name: value for name, value in row.items() if math.isfinite(value)}
+        for variant, row in rows.items()
+    }
+    for split in splits:
+        base = known[_baseline(rows)].get(f"{split}.wer") if rows else None
+        for row in known.values():
+            wer = row.get(f"{split}.wer")
+            if base and wer is not None:
+                row[f"{split}.{REDUCTION}"] = (base - wer) / base
+    return known
+
+
+def comparison_table(rows: Rows, splits: Sequence[str]) -> Table:
+    """Scores by variant for the terminal, grouped; what is not known shows as a dash."""
+    table = Table(caption=_caption(rows) if rows else None)
+    table.add_column("score")
+    table.add_column("split")
+    for variant in rows:
+        table.add_column(escape(variant), justify="right", overflow="fold")
+    for group in _lines(rows, splits):
+        for line in group:
+            table.add_row(*map(escape, line))
+        table.add_section()
+    return table
+
+
+def as_markdown(rows: Rows, splits: Sequence[str]) -> str:
+    """The same table in GitHub's Markdown."""
+    lines = [("score", "split", *rows), ("---", "---", *["---:"] * len(rows))]
+    lines += [line for group in _lines(rows, splits) for line in group]
+    text = "\n".join(
+        f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines
+    )
+    return f"{text}\n\n{_caption(rows)}\n" if rows else f"{text}\n"
+
+
+def as_json(rows: Rows, splits: Sequence[str]) -> str:
+    """Every score of every variant, unrounded; `{variant: {name: value}}`."""
+    return json.dumps(with_reductions(rows, splits), indent=2, ensure_ascii=False) + "\n"
+
+
+def as_csv(rows: Rows, splits: Sequence[str]) -> str:
+    """Every score, unrounded, one line each; a missing one is empty."""
+    known = with_reductions(rows, splits)
+    names = sorted({name for row in known.values() for name in row})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["score", *known])
+    writer.writerows([name, *(row.get(name, "") for row in known.values())] for name in names)
+    return text.getvalue()
+
+
+def _lines(rows: Rows, splits: Sequence[str]) -> Iterator[list[tuple[str, ...]]]:
+    """Groups of lines: title, split, one value for each variant."""
+    known = list(with_reductions(rows, splits).values())
+    for group in GROUPS:
+        yield [
+            (score.title, split, *(score.show(row.get(f"{split}.{score.name}")) for row in known))
+            for score in group
+            for split in splits
+        ]
+    seconds = TRAINING_SECONDS
+    yield [(seconds.title, "", *(seconds.show(row.get(seconds.name)) for row in known))]
+
+
+def _baseline(rows: Rows) -> str:
+    return BASELINE if BASELINE in rows else next(iter(rows))
+
+
+def _caption(rows: Rows) -> str:
+    return f"WER reduction is relative to {_baseline(rows)}."

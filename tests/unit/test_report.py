@@ -1,0 +1,139 @@
+import csv
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from pipeline import report
+from pipeline.artifacts import artifact
+
+ROWS = {
+    "dkm_full": {
+        "test.wer": 0.30,
+        "test.phone_purity": 0.61234,
+        "test.mcd_db": 5.128,
+        "training_seconds": 286.4,
+        "test.substitutions": 12.0,
+    },
+    "kmeans": {
+        "test.wer": 0.40,
+        "test.cer": 0.2,
+        "test.codebook_usage": 0.5,
+        "test.pnmi": math.nan,
+    },
+    "continuous": {"training_seconds": 10.0},
+}
+
+
+def rendered(rows, splits):
+    console = Console(file=io.StringIO(), width=200)
+    console.print(report.comparison_table(rows, splits))
+    return console.file.getvalue()
+
+
+def markdown_cells(rows, splits):
+    lines = report.as_markdown(rows, splits).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line]
+    return {(line[0], line[1]): line[2:] for line in cells}
+
+
+def finished(folder, stage, scores):
+    output = artifact(str(folder), stage, "00")
+    output.write_json("metrics.json", scores)
+    output.finish({})
+    return output
+
+
+def test_scores_of_all_whole_stages_come_together(tmp_path):
+    outputs = {
+        "fit_codebook": finished(tmp_path, "fit_codebook", {"inertia": 3.0, "seconds": 1.0}),
+        "evaluate_asr": finished(tmp_path, "evaluate_asr", {"test.wer": 0.5, "seconds": 2.0}),
+    }
+    half = artifact(str(tmp_path), "phone_purity", "00")
+    half.write_json("metrics.json", {"test.pnmi": 0.4})
+    missing = artifact(str(tmp_path), "train_vocoder", "00")
+    assert report.scores({**outputs, "phone_purity": half, "train_vocoder": missing}) == {
+        "inertia": 3.0,
+        "seconds": 1.0,
+        "test.wer": 0.5,
+        "evaluate_asr.seconds": 2.0,
+    }
+
+
+def test_wer_reduction_is_relative_to_kmeans_wherever_it_stands():
+    reductions = report.with_reductions(ROWS, ["test"])
+    assert reductions["dkm_full"]["test.wer_reduction"] == pytest.approx(0.25)
+    assert reductions["kmeans"]["test.wer_reduction"] == 0.0
+    assert "test.wer_reduction" not in reductions["continuous"]
+
+
+def test_wer_reduction_without_kmeans_is_relative_to_the_first_variant():
+    rows = {"b": {"test.wer": 0.2}, "a": {"test.wer": 0.3}}
+    assert report.with_reductions(rows, ["test"])["a"]["test.wer_reduction"] == pytest.approx(-0.5)
+    assert "relative to b" in report.as_markdown(rows, ["test"])
+
+
+def test_a_faultless_baseline_has_no_reduction():
+    rows = {"kmeans": {"test.wer": 0.0}, "a": {"test.wer": 0.3}}
+    assert report.with_reductions(rows, ["test"]) == rows
+
+
+def test_markdown_shows_each_score_in_its_unit():
+    cells = markdown_cells(ROWS, ["test"])
+    assert cells["score", "split"] == ["dkm_full", "kmeans", "continuous"]
+    assert cells["WER (%)", "test"] == ["30.0", "40.0", "–"]  # noqa: RUF001 - see report.MISSING
+    assert cells["WER reduction (%)", "test"][:2] == ["25.0", "0.0"]
+    assert cells["phone purity", "test"][0] == "0.612"
+    assert cells["codebook usage (%)", "test"][1] == "50.0"
+    assert cells["mel-cepstral distortion (dB)", "test"][0] == "5.13"
+    assert cells["training (s)", ""] == ["286", "–", "10"]  # noqa: RUF001 - see report.MISSING
+
+
+def test_a_score_that_is_no_number_shows_as_missing():
+    assert markdown_cells(ROWS, ["test"])["PNMI", "test"] == [report.MISSING] * 3
+
+
+def test_every_split_has_its_lines():
+    rows = {"a": {"seen.wer": 0.1, "unseen.wer": 0.2}}
+    cells = markdown_cells(rows, ["seen", "unseen"])
+    assert (cells["WER (%)", "seen"], cells["WER (%)", "unseen"]) == (["10.0"], ["20.0"])
+
+
+def test_the_terminal_table_says_the_same_as_markdown():
+    lines = [line.strip("│┃").split("│") for line in rendered(ROWS, ["test"]).splitlines()]
+    shown = {
+        (line[0].strip(), line[1].strip()): [*map(str.strip, line[2:])]
+        for line in lines
+        if len(line) == 5
+    }
+    expected = markdown_cells(ROWS, ["test"])
+    del expected["score", "split"], expected["---", "---"]
+    assert shown == expected
+    assert "relative to kmeans" in rendered(ROWS, ["test"])
+
+
+def test_names_are_no_markup():
+    rows = {"[red]a|b": {"test.wer": 0.5}}
+    assert "[red]a|b" in rendered(rows, ["test"])
+    assert "[red]a&#124;b" in report.as_markdown(rows, ["test"])
+
+
+def test_nothing_to_compare_is_an_empty_table():
+    assert "WER" in rendered({}, ["test"])
+    assert "relative" not in report.as_markdown({}, ["test"])
+
+
+def test_json_holds_every_score_unrounded():
+    found = json.loads(report.as_json(ROWS, ["test"]))
+    assert found["dkm_full"]["test.phone_purity"] == 0.61234
+    assert found["dkm_full"]["test.substitutions"] == 12.0
+    assert "test.pnmi" not in found["kmeans"]
+
+
+def test_csv_holds_every_score_and_leaves_missing_ones_empty():
+    lines = {line[0]: line[1:] for line in csv.reader(io.StringIO(report.as_csv(ROWS, ["test"])))}
+    assert lines["score"] == ["dkm_full", "kmeans", "continuous"]
+    assert lines["test.phone_purity"] == ["0.61234", "", ""]
+    assert lines["test.wer"] == ["0.3", "0.4", ""]
