@@ -84,7 +84,7 @@ class Artifact:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(aside, target)
+            Path(aside).replace(target)
         finally:
             Path(aside).unlink(missing_ok=True)
 

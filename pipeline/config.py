@@ -288,8 +288,9 @@ class Vocoder(Section):
     enabled: bool = True
     unit_dim: Count = 64
     speaker_dim: Count = 32
+    unseen_speaker: str | None = None
     upsample_rates: tuple[Count, ...] = (8, 5, 4, 2)
-    upsample_kernels: tuple[Count, ...] = (16, 10, 8, 4)
+    upsample_kernels: tuple[Count, ...] = (16, 11, 8, 4)
     initial_channels: Count = 128
     resblock_kernels: tuple[Count, ...] = (3, 7)
     resblock_dilations: tuple[tuple[Count, ...], ...] = ((1, 3), (1, 3))
@@ -321,6 +322,38 @@ class Resynthesis(Section):
     audio_examples: Count = 3
 
 
+class Pretraining(Section):
+    """HuBERT-style masked prediction of k-means labels of MFCCs, for a small WavLM.
+
+    Needed only where no pretrained model can be had; see tasks/pretrain_encoder.py.
+    """
+
+    num_labels: Count = 100
+    dim: Count = 128
+    layers: Count = 2
+    heads: Count = 4
+    feedforward_dim: Count = 512
+    conv_channels: Count = 64
+    dropout: Share = 0.05
+    mask_start_share: Share = 0.08
+    mask_frames: Count = 10
+    band_limited_share: Share = 0.5
+    speed_range: Share = 0.15
+    epochs: Count = 20
+    batch_seconds: Positive = 60.0
+    learning_rate: Positive = 1.5e-3
+    warmup_share: Share = 0.1
+    clip_norm: Positive = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
+        return self
+
+
 class Tracking(Section):
     """MLflow; `MLFLOW_TRACKING_URI` wins over `uri`, and the default is SQLite in the storage."""
 
@@ -339,6 +372,7 @@ class Cluster(Section):
     cpus_per_worker: Positive = 1.0
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
     max_failures: Annotated[int, Field(ge=0)] = 3
+    cache_gigabytes: Positive = 2.0
 
 
 class Config(Section):
@@ -357,6 +391,7 @@ class Config(Section):
     purity: Purity = Purity()
     vocoder: Vocoder = Vocoder()
     resynthesis: Resynthesis = Resynthesis()
+    pretraining: Pretraining = Pretraining()
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()
     extra_stages: tuple[str, ...] = ()

@@ -33,14 +33,19 @@ class StageContext:
 
     def say(self, message: str) -> None:
         """One line of progress for whoever watches the run."""
-        print(message, flush=True)
+        say(message)
 
 
-def _always(config: Config) -> bool:
+def say(message: str) -> None:
+    """One line of progress from a worker, which Ray brings to the driver's screen."""
+    print(message, flush=True)  # noqa: T201
+
+
+def _always(_config: Config) -> bool:
     return True
 
 
-def _no_estimate(config: Config, inputs: Mapping[str, Artifact]) -> Estimate:
+def _no_estimate(_config: Config, _inputs: Mapping[str, Artifact]) -> Estimate:
     return Estimate()
 
 
@@ -57,7 +62,7 @@ class Stage:
     version: int
     settings: Callable[[Config], dict[str, Any]]
     run: Callable[[StageContext], dict[str, float]]
-    inputs: Callable[[Config], tuple[str, ...]] = field(default=lambda config: ())
+    inputs: Callable[[Config], tuple[str, ...]] = field(default=lambda _config: ())
     applies: Callable[[Config], bool] = _always
     estimate: Callable[[Config, Mapping[str, Artifact]], Estimate] = _no_estimate
     cpus: float = 0.0

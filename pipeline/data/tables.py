@@ -1,0 +1,25 @@
+"""Reading what earlier stages left: utterances and tokens, split by split."""
+
+import numpy as np
+import pyarrow.compute as pc
+
+from pipeline.artifacts import Artifact
+from pipeline.data.utterance import Utterance, from_table
+
+
+def read_split(corpus: Artifact, split: str) -> list[Utterance]:
+    """The utterances of one split, in the corpus's order."""
+    table = corpus.read_table("corpus.parquet")
+    return from_table(table.filter(pc.field("split") == split))
+
+
+def read_tokens(output: Artifact, split: str) -> dict[str, np.ndarray]:
+    """Units of each utterance of `split` (uint16, one a frame), by utterance."""
+    units: dict[str, np.ndarray] = {}
+    for name in output.names("tokens"):
+        if name.removeprefix("tokens/").rpartition("-")[0] != split:
+            continue
+        table = output.read_table(name, columns=["utt_id", "units"])
+        for utt_id, row in zip(table["utt_id"].to_pylist(), table["units"], strict=True):
+            units[utt_id] = row.values.to_numpy()
+    return units

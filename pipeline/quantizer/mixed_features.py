@@ -1,0 +1,117 @@
+"""The SSL model and the layer weights as one thing: audio in, mixed hidden states out."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.quantizer.layer_mix import LayerMix
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+SSL = "ssl"
+MODEL_TYPE = "feature_mixer"
+
+
+class FeatureMixer(nn.Module):
+    """s_t = sum_l w_l h_{l,t} over `layers` of an SSL model.
+
+    Saved as a folder: `config.json`, `model.safetensors` (layer weights) and `ssl/`, which is an
+    ordinary transformers checkpoint.
+    """
+
+    def __init__(self, ssl: SslModel, layers: tuple[int, ...], mix: LayerMix) -> None:
+        super().__init__()
+        self.ssl = ssl
+        self.layers = layers
+        self.mix = mix
+
+    @torch.inference_mode()
+    def encode(
+        self, waveforms: Sequence[np.ndarray], batch_seconds: float = 80.0
+    ) -> list[np.ndarray]:
+        """Mixed features of each waveform, frames x D float32, in the order given.
+
+        Args:
+            waveforms: 1-D float32 at the SSL model's sample rate, each at least one frame long.
+            batch_seconds: how much audio, with its padding, goes through the model at once.
+        """
+        encoded: list[np.ndarray] = [np.empty(0)] * len(waveforms)
+        limit = int(batch_seconds * self.ssl.grid.sample_rate_hz)
+        for indices in _similar_lengths([len(waveform) for waveform in waveforms], limit):
+            mixed_BTD, num_frames_B = self._mixed([waveforms[index] for index in indices])
+            for row, index in enumerate(indices):
+                encoded[index] = mixed_BTD[row, : num_frames_B[row]].cpu().numpy()
+        return encoded
+
+    def _mixed(self, waveforms: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        device = self.mix.logits_L.device
+        waveforms_BS, num_samples_B = pad_waveforms(waveforms)
+        hidden = self.ssl(waveforms_BS.to(device), num_samples_B.to(device), self.layers)
+        return self.mix(hidden.hidden_LBTD.float()), hidden.num_frames_B
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        save_folder(Path(folder), self, {"model_type": MODEL_TYPE}, {})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "FeatureMixer":
+        """Load what `save_pretrained` wrote.
+
+        Raises:
+            ValueError: the folder holds something else.
+        """
+        return load_mixer(Path(folder), read_settings(folder, MODEL_TYPE))
+
+
+def save_folder(
+    folder: Path, mixer: FeatureMixer, settings: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> None:
+    """Write `mixer` with what a model on top of it adds to its config and tensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mixer.ssl.save_pretrained(folder / SSL)
+    weights = {**tensors, "layer_logits_L": mixer.mix.logits_L}
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
+        folder / WEIGHTS,
+    )
+    text = json.dumps({**settings, "layers": list(mixer.layers)}, indent=2)
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+
+
+def read_settings(folder: str | Path, model_type: str) -> dict[str, Any]:
+    """The folder's `config.json`, if it describes a `model_type`."""
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no {CONFIG}: name the folder of a saved {model_type}")
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    found = settings.get("model_type")
+    if found != model_type:
+        raise ValueError(f"{folder} holds a '{found}', where a '{model_type}' is needed")
+    return dict(settings)
+
+
+def load_mixer(folder: Path, settings: dict[str, Any]) -> FeatureMixer:
+    """The SSL model with the layers and their weights of a saved folder."""
+    layers = tuple(settings["layers"])
+    mix = LayerMix(len(layers), initial=0, initial_mass=0.5, learned=False)
+    mix.load_state_dict({"logits_L": load_file(folder / WEIGHTS)["layer_logits_L"]})
+    return FeatureMixer(SslModel.from_pretrained(folder / SSL), layers, mix).eval()
+
+
+def _similar_lengths(lengths: list[int], limit: int) -> Iterator[list[int]]:
+    """Indices in groups of similar length whose padded size stays within `limit`."""
+    group: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        # Lengths rise, so the newcomer's length is what all of the group is padded to.
+        if group and lengths[index] * (len(group) + 1) > limit:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group

@@ -1,0 +1,73 @@
+"""The trained tokenizer: SSL model, layer weights and codebook. Audio in, units out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from pipeline.quantizer.assignment import assign
+from pipeline.quantizer.mixed_features import (
+    WEIGHTS,
+    FeatureMixer,
+    load_mixer,
+    read_settings,
+    save_folder,
+)
+
+MODEL_TYPE = "unit_tokenizer"
+
+
+class UnitTokenizer(nn.Module):
+    """Units of speech at the SSL model's frame rate: the nearest centroid of each mixed frame.
+
+    Saved as a folder: `config.json`, `model.safetensors` (layer weights and codebook) and `ssl/`,
+    which is an ordinary transformers checkpoint.
+    """
+
+    def __init__(self, mixer: FeatureMixer, centroids_KD: torch.Tensor) -> None:
+        super().__init__()
+        self.mixer = mixer
+        self.centroids_KD = nn.Buffer(centroids_KD.detach().float())
+
+    @property
+    def num_units(self) -> int:
+        return self.centroids_KD.shape[0]
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return self.mixer.ssl.grid.sample_rate_hz
+
+    @torch.inference_mode()
+    def encode(
+        self, waveforms: Sequence[np.ndarray], batch_seconds: float = 80.0
+    ) -> list[np.ndarray]:
+        """Units of each waveform (uint16, one a frame), in the order given.
+
+        Args:
+            waveforms: 1-D float32 at `sample_rate_hz`, each at least one frame long.
+            batch_seconds: how much audio, with its padding, goes through the SSL model at once.
+        """
+        return [
+            assign(torch.from_numpy(frames_TD).to(self.centroids_KD.device), self.centroids_KD)
+            .cpu()
+            .numpy()
+            .astype(np.uint16)
+            for frames_TD in self.mixer.encode(waveforms, batch_seconds)
+        ]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        settings = {"model_type": MODEL_TYPE, "num_units": self.num_units}
+        save_folder(Path(folder), self.mixer, settings, {"centroids_KD": self.centroids_KD})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "UnitTokenizer":
+        """Load what `save_pretrained` wrote.
+
+        Raises:
+            ValueError: the folder holds something else.
+        """
+        mixer = load_mixer(Path(folder), read_settings(folder, MODEL_TYPE))
+        return cls(mixer, load_file(Path(folder) / WEIGHTS)["centroids_KD"]).eval()

@@ -1,0 +1,1 @@
+"""Joint training of quantizer, ASR and SSL model; plain torch, no Ray."""

@@ -1,0 +1,199 @@
+"""What a training step reads: utterances as stored hidden states or as audio, loaded ahead.
+
+Shapes: L layers, B utterances, T frames, D features, S samples.
+"""
+
+import itertools
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Protocol, Self, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from pipeline.artifacts import Artifact
+from pipeline.data.audio import read_audio
+from pipeline.data.utterance import Utterance
+from pipeline.schema import layer_column
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Example:
+    """An utterance with the text units it is to become."""
+
+    utterance: Utterance
+    target: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A padded batch: either `hidden_LBTD` or `waveforms_BS`, with frames or samples in `lengths_B`."""
+
+    lengths_B: torch.Tensor
+    targets: list[list[int]]
+    hidden_LBTD: torch.Tensor | None = None
+    waveforms_BS: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> Self:
+        def move(tensor: torch.Tensor | None) -> torch.Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        return replace(
+            self,
+            lengths_B=self.lengths_B.to(device),
+            hidden_LBTD=move(self.hidden_LBTD),
+            waveforms_BS=move(self.waveforms_BS),
+        )
+
+
+class Source(Protocol):
+    """Where the frames of utterances come from."""
+
+    def load(self, examples: Sequence[Example]) -> Inputs: ...
+
+
+class Cache:
+    """The most recently used arrays, at most `max_bytes` of them."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._arrays: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    def get(self, key: str) -> np.ndarray | None:
+        if key in self._arrays:
+            self._arrays.move_to_end(key)
+        return self._arrays.get(key)
+
+    def put(self, key: str, array: np.ndarray) -> None:
+        if key in self._arrays:
+            return
+        self._arrays[key] = array
+        self._bytes += array.nbytes
+        while self._bytes > self._max_bytes and len(self._arrays) > 1:
+            _, oldest = self._arrays.popitem(last=False)
+            self._bytes -= oldest.nbytes
+
+
+class FeatureSource:
+    """Hidden states of `layers` from the Parquet shards of some splits.
+
+    Shards are sorted by length and so are batches: the row group that holds one utterance of a
+    batch usually holds others of it, so a whole row group is read and kept for a while.
+    """
+
+    def __init__(
+        self,
+        features: Artifact,
+        splits: Sequence[str],
+        layers: Sequence[int],
+        cache_bytes: int,
+    ) -> None:
+        self._features = features
+        self._columns = [layer_column(layer) for layer in layers]
+        self._cache = Cache(cache_bytes)
+        self._places = self._index(splits)
+
+    def _index(self, splits: Sequence[str]) -> dict[str, tuple[str, int]]:
+        places: dict[str, tuple[str, int]] = {}
+        for name in self._features.names("shards"):
+            if name.removeprefix("shards/").rpartition("-")[0] not in splits:
+                continue
+            with self._features.read(name) as file:
+                shard = pq.ParquetFile(file)
+                for group in range(shard.num_row_groups):
+                    ids = shard.read_row_group(group, columns=["utt_id"])["utt_id"].to_pylist()
+                    places.update(dict.fromkeys(ids, (name, group)))
+        return places
+
+    def load(self, examples: Sequence[Example]) -> Inputs:
+        """Stack and pad the hidden states of `examples`."""
+        arrays = [self._hidden(example.utterance.utt_id) for example in examples]
+        longest = max(array.shape[1] for array in arrays)
+        hidden_LBTD = torch.zeros(
+            (arrays[0].shape[0], len(arrays), longest, arrays[0].shape[2]), dtype=torch.float32
+        )
+        for index, array in enumerate(arrays):
+            hidden_LBTD[:, index, : array.shape[1]] = torch.from_numpy(array)
+        lengths_B = torch.tensor([array.shape[1] for array in arrays])
+        return Inputs(lengths_B, [list(e.target) for e in examples], hidden_LBTD=hidden_LBTD)
+
+    def _hidden(self, utt_id: str) -> np.ndarray:
+        found_LTD = self._cache.get(utt_id)
+        if found_LTD is not None:
+            return found_LTD
+        name, group = self._places[utt_id]
+        with self._features.read(name) as file:
+            table = pq.ParquetFile(file).read_row_group(group, columns=["utt_id", *self._columns])
+        layers = [frames_of(table[column]) for column in self._columns]
+        for row, key in enumerate(table["utt_id"].to_pylist()):
+            self._cache.put(key, np.stack([frames[row] for frames in layers]))
+            if key == utt_id:
+                found_LTD = np.stack([frames[row] for frames in layers])
+        if found_LTD is None:
+            raise KeyError(f"{utt_id} is not in row group {group} of {name}")
+        return found_LTD
+
+
+class AudioSource:
+    """Waveforms, decoded and resampled; recently used ones are kept."""
+
+    def __init__(self, sample_rate_hz: int, cache_bytes: int) -> None:
+        self._sample_rate_hz = sample_rate_hz
+        self._cache = Cache(cache_bytes)
+
+    def load(self, examples: Sequence[Example]) -> Inputs:
+        """Pad the waveforms of `examples`."""
+        arrays = [self._waveform(example.utterance) for example in examples]
+        waveforms_BS = torch.zeros((len(arrays), max(map(len, arrays))))
+        for index, array in enumerate(arrays):
+            waveforms_BS[index, : len(array)] = torch.from_numpy(array)
+        lengths_B = torch.tensor([len(array) for array in arrays])
+        return Inputs(lengths_B, [list(e.target) for e in examples], waveforms_BS=waveforms_BS)
+
+    def _waveform(self, utterance: Utterance) -> np.ndarray:
+        found = self._cache.get(utterance.utt_id)
+        if found is None:
+            found = read_audio(
+                utterance.audio, self._sample_rate_hz, utterance.offset, utterance.duration
+            )
+            self._cache.put(utterance.utt_id, found)
+        return found
+
+
+def frames_of(column: pa.ChunkedArray) -> list[np.ndarray]:
+    """The frames (T x D, float16) of each row of a features column, without copying values."""
+    rows: list[np.ndarray] = []
+    for chunk in column.chunks:
+        frame_offsets = np.asarray(chunk.offsets)
+        frames = chunk.flatten()
+        values = frames.flatten().to_numpy(zero_copy_only=False)
+        dim = len(values) // max(1, len(frames))
+        values = values.reshape(len(frames), dim)
+        starts = frame_offsets - frame_offsets[0]
+        rows.extend(values[a:b] for a, b in itertools.pairwise(starts))
+    return rows
+
+
+def ahead(
+    items: Iterable[Item], load: Callable[[Item], Result], depth: int = 4
+) -> Iterator[Result]:
+    """`load(item)` for each item in order, up to `depth` of them computed ahead in a thread."""
+    pending: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="inputs-ahead")
+    try:
+        for item in items:
+            pending.append(pool.submit(load, item))
+            if len(pending) > depth:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

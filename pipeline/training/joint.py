@@ -1,0 +1,78 @@
+"""The joint model: SSL model -> layer mix -> quantizer -> ASR, one forward for all variants.
+
+Shapes: L layers, B utterances, T frames, D features, K units, E embedding.
+"""
+
+import torch
+from torch import nn
+
+from pipeline.asr.model import AsrModel
+from pipeline.features.ssl import SslModel
+from pipeline.quantizer.dkm import DifferentiableKMeans
+from pipeline.quantizer.layer_mix import LayerMix
+from pipeline.training.inputs import Inputs
+
+
+class JointModel(nn.Module):
+    """What is trained together. `quantizer` is None for the variant on continuous features."""
+
+    def __init__(
+        self,
+        ssl: SslModel | None,
+        layers: tuple[int, ...],
+        mix: LayerMix,
+        quantizer: DifferentiableKMeans | None,
+        asr: AsrModel,
+    ) -> None:
+        super().__init__()
+        self.ssl = ssl
+        self.layers = layers
+        self.mix = mix
+        self.quantizer = quantizer
+        self.asr = asr
+
+    def forward(self, inputs: Inputs, tau: float, seed: int) -> dict[str, torch.Tensor]:
+        """Losses as sums over the batch ("ctc", "attention", "kmeans") and statistics.
+
+        `inputs.waveforms_BS` runs through the SSL model, `inputs.hidden_LBTD` past it. In training
+        mode tokens are sampled at temperature `tau` with noise drawn from `seed`; in evaluation
+        mode they are the nearest centroids'.
+        """
+        hidden_LBTD, num_frames_B = self._hidden(inputs)
+        mixed_BTD = self.mix(hidden_LBTD)
+        if self.quantizer is None:
+            embedded_BTE = self.asr.embed(mixed_BTD)
+            return self.asr.losses(embedded_BTE, num_frames_B, inputs.targets)
+        mask_BT = torch.arange(mixed_BTD.shape[1], device=mixed_BTD.device) < num_frames_B[:, None]
+        quantized = self.quantizer(
+            mixed_BTD, mask_BT, self.asr.unit_embedding.weight, tau=tau, seed=seed
+        )
+        losses = self.asr.losses(quantized.embedded_BTE, num_frames_B, inputs.targets)
+        return {**losses, **quantized.losses, **quantized.stats}
+
+    def _hidden(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
+        if inputs.hidden_LBTD is not None:
+            return inputs.hidden_LBTD, inputs.lengths_B
+        if self.ssl is None or inputs.waveforms_BS is None:
+            raise ValueError("audio needs the SSL model: build the joint model with it")
+        hidden = self.ssl(inputs.waveforms_BS, inputs.lengths_B, self.layers)
+        return hidden.hidden_LBTD, hidden.num_frames_B
+
+
+def parameter_groups(model: JointModel) -> dict[str, list[nn.Parameter]]:
+    """Trainable parameters by the name of their learning rate."""
+    groups: dict[str, list[nn.Parameter]] = {
+        "asr": list(model.asr.parameters()),
+        "layer_weights": list(model.mix.parameters()),
+        "centroids": [],
+        "sigma": [],
+        "ssl": list(model.ssl.parameters()) if model.ssl is not None else [],
+    }
+    if model.quantizer is not None:
+        for name, parameter in model.quantizer.named_parameters():
+            groups["sigma" if "sigma" in name else "centroids"].append(parameter)
+    trainable = {
+        name: [parameter for parameter in parameters if parameter.requires_grad]
+        for name, parameters in groups.items()
+    }
+    return {name: parameters for name, parameters in trainable.items() if parameters}

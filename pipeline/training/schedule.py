@@ -1,0 +1,23 @@
+"""What changes from step to step: learning rates and the Gumbel-softmax temperature."""
+
+import math
+
+from pipeline.config import Phase, Quantizer
+
+
+def rate_share(phase: Phase, step: int, num_steps: int) -> float:
+    """Share of the peak learning rate at `step` (from 0) of a phase of `num_steps`.
+
+    Linear warm-up, then half a cosine down to `phase.final_rate_share`.
+    """
+    warmup = min(phase.warmup_steps, num_steps // 2)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, num_steps - warmup)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return phase.final_rate_share + (1 - phase.final_rate_share) * cosine
+
+
+def tau(quantizer: Quantizer, step: int) -> float:
+    """Temperature after `step` steps: exponential decay with a floor."""
+    return max(quantizer.tau_end, quantizer.tau_start * quantizer.tau_decay**step)

@@ -1,0 +1,162 @@
+"""From a config and the outputs of earlier stages to a joint model and its data."""
+
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load as load_tensors
+
+from pipeline.artifacts import Artifact
+from pipeline.asr.model import AsrModel
+from pipeline.asr.text_units import TextUnits, TextUnitsError
+from pipeline.config import Config
+from pipeline.data.tables import read_split
+from pipeline.data.utterance import Reject, Utterance
+from pipeline.features.ssl import SslModel
+from pipeline.quantizer.dkm import DifferentiableKMeans
+from pipeline.quantizer.layer_mix import LayerMix
+from pipeline.quantizer.sigma import initial_sigma_squared
+from pipeline.training.inputs import AudioSource, Example, FeatureSource
+from pipeline.training.joint import JointModel
+from pipeline.training.loop import TrainingData
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """What the codebook stage left."""
+
+    centroids_KD: torch.Tensor
+    calibration_ND: torch.Tensor
+    mean_squared_distance: float
+
+    @classmethod
+    def read(cls, output: Artifact) -> "Codebook":
+        with output.read("codebook.safetensors") as file:
+            tensors = load_tensors(file.read())
+        return cls(
+            tensors["centroids"],
+            tensors["calibration_frames"].float(),
+            output.metrics()["mean_squared_distance"],
+        )
+
+
+def load_ssl(config: Config) -> SslModel:
+    """The SSL model up to the highest layer that the variant uses."""
+    return SslModel.from_pretrained(
+        config.ssl.model, config.ssl.revision, max_layer=max(config.used_layers)
+    )
+
+
+def build_model(
+    config: Config, units: TextUnits, ssl: SslModel, codebook: Codebook | None
+) -> JointModel:
+    """A new joint model; random weights come from `config.training.seed` alone.
+
+    The SSL model is part of it only where some phase fine-tunes it.
+    """
+    torch.manual_seed(config.training.seed)
+    layers = config.used_layers
+    mix = LayerMix(
+        len(layers),
+        initial=layers.index(config.codebook.layer),
+        initial_mass=config.quantizer.initial_layer_mass,
+        learned=config.quantizer.layer_weights == "learned",
+    )
+    asr = AsrModel.from_config(
+        config.asr,
+        None if codebook is None else len(codebook.centroids_KD),
+        ssl.hidden_size if codebook is None else None,
+        units,
+    )
+    return JointModel(
+        ssl if config.training.finetunes_ssl else None,
+        layers,
+        mix,
+        None if codebook is None else _quantizer(config, codebook),
+        asr,
+    )
+
+
+def _quantizer(config: Config, codebook: Codebook) -> DifferentiableKMeans:
+    learned = config.quantizer.kind == "dkm"
+    quantizer = DifferentiableKMeans(
+        codebook.centroids_KD,
+        initial_sigma_squared(
+            config.quantizer.sigma,
+            codebook.calibration_ND,
+            codebook.centroids_KD,
+            codebook.mean_squared_distance,
+        ),
+        sigma_learned=learned and config.quantizer.sigma.learned,
+        mean_squared_distance=codebook.mean_squared_distance,
+        sampled=learned,
+    )
+    quantizer.centroids_KD.requires_grad_(learned)
+    return quantizer
+
+
+def text_units(config: Config, corpus: Artifact) -> TextUnits:
+    """The ASR model's text units, made from the training transcripts."""
+    texts = [utterance.text for utterance in read_split(corpus, config.corpus.splits.train)]
+    return TextUnits.train(config.asr.text, texts)
+
+
+def examples(
+    utterances: list[Utterance], num_frames: dict[str, int], asr: AsrModel
+) -> tuple[list[Example], list[Reject]]:
+    """Utterances with their targets, and those whose text the model cannot write or align."""
+    kept: list[Example] = []
+    rejects: list[Reject] = []
+    for utterance in utterances:
+        try:
+            target = asr.text_units.encode(utterance.text)
+        except TextUnitsError as error:
+            rejects.append(Reject(utterance.utt_id, utterance.audio, str(error)))
+            continue
+        frames = num_frames[utterance.utt_id]
+        if asr.fits(frames, target):
+            kept.append(Example(utterance, tuple(target)))
+        else:
+            reason = f"{len(target)} text units do not fit {frames} frames after subsampling"
+            rejects.append(Reject(utterance.utt_id, utterance.audio, reason))
+    return kept, rejects
+
+
+def frame_counts(features: Artifact) -> dict[str, int]:
+    """The number of frames of every extracted utterance."""
+    counts: dict[str, int] = {}
+    for name in features.names("shards"):
+        table = features.read_table(name, columns=["utt_id", "num_frames"])
+        counts.update(
+            zip(table["utt_id"].to_pylist(), table["num_frames"].to_pylist(), strict=True)
+        )
+    return counts
+
+
+def training_data(
+    config: Config, corpus: Artifact, features: Artifact, asr: AsrModel
+) -> tuple[TrainingData, list[Reject]]:
+    """Examples of the training and validation splits with sources for the phases there are.
+
+    Raises:
+        ValueError: a split has no usable utterance.
+    """
+    counts = frame_counts(features)
+    kept: list[list[Example]] = []
+    rejects: list[Reject] = []
+    splits = (config.corpus.splits.train, config.corpus.splits.valid)
+    for split in splits:
+        usable, unusable = examples(read_split(corpus, split), counts, asr)
+        if not usable:
+            raise ValueError(f"no utterance of split '{split}' can be trained on: {unusable[:3]}")
+        kept.append(usable)
+        rejects += unusable
+    phases = {phase.ssl for phase in config.training.phases}
+    cache_bytes = int(config.cluster.cache_gigabytes * 2**30)
+    frozen = FeatureSource(features, splits, config.used_layers, cache_bytes)
+    finetuned = AudioSource(config.corpus.sample_rate_hz, cache_bytes)
+    return TrainingData(
+        train=kept[0],
+        valid=kept[1],
+        frozen=frozen if "frozen" in phases else None,
+        finetuned=finetuned if "finetuned" in phases else None,
+    ), rejects

@@ -1,0 +1,69 @@
+"""Checkpoints of one training: written aside, the last two kept, the best epochs beside them."""
+
+import re
+from typing import Any
+
+import torch
+
+from pipeline.artifacts import Artifact
+from pipeline.training.checkpoint import VALUES, load_state, save_state
+
+KEPT = 2
+
+
+class CheckpointStore:
+    """Checkpoints under `checkpoints/` of a stage's output folder.
+
+    `save_state` writes its JSON file last, and an object store gets files in sorted order, JSON
+    last too: a checkpoint is whole exactly when that file stands.
+    """
+
+    def __init__(self, output: Artifact, device: torch.device | str = "cpu") -> None:
+        self._output = output
+        self._device = device
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Add a checkpoint and forget all but the last two."""
+        self._write(_step_folder(step), state)
+        for old in self.steps()[:-KEPT]:
+            self._output.delete(_step_folder(old))
+
+    def steps(self) -> list[int]:
+        """The steps of the whole checkpoints, rising."""
+        pattern = re.compile(rf"checkpoints/step-(\d+)/{re.escape(VALUES)}")
+        matches = map(pattern.fullmatch, self._output.names("checkpoints"))
+        return sorted(int(match[1]) for match in matches if match)
+
+    def latest(self) -> dict[str, Any] | None:
+        """The newest whole checkpoint, None at the very start."""
+        steps = self.steps()
+        return self._read(_step_folder(steps[-1])) if steps else None
+
+    def save_epoch(self, epoch: int, weights: dict[str, torch.Tensor]) -> None:
+        self._write(_epoch_folder(epoch), weights)
+
+    def load_epoch(self, epoch: int) -> dict[str, Any]:
+        return self._read(_epoch_folder(epoch))
+
+    def forget_epochs(self, kept: set[int]) -> None:
+        """Delete every epoch's weights but those of `kept`."""
+        pattern = re.compile(r"checkpoints/epoch-(\d+)/.*")
+        matches = map(pattern.fullmatch, self._output.names("checkpoints"))
+        for epoch in {int(match[1]) for match in matches if match} - kept:
+            self._output.delete(_epoch_folder(epoch))
+
+    def _write(self, folder: str, state: dict[str, Any]) -> None:
+        with self._output.write_folder(folder) as scratch:
+            save_state(scratch, state)
+
+    def _read(self, folder: str) -> dict[str, Any]:
+        with self._output.read_folder(folder) as local:
+            return load_state(local, self._device)
+
+
+def _step_folder(step: int) -> str:
+    return f"checkpoints/step-{step:08d}"
+
+
+def _epoch_folder(epoch: int) -> str:
+    return f"checkpoints/epoch-{epoch:04d}"

@@ -1,0 +1,99 @@
+"""Joint training of codebook, layer weights, SSL model and ASR model on Ray Train."""
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.artifacts import Artifact
+from pipeline.config import Config
+from pipeline.features.fingerprint import fingerprint
+from pipeline.stage import Stage, StageContext, say
+from pipeline.tracking import StageRun
+
+if TYPE_CHECKING:
+    from pipeline.training.history import History
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    settings = config.model_dump(mode="json", include={"quantizer", "asr", "training"})
+    if config.quantizer.kind == "none":
+        settings["quantizer"] = {
+            key: settings["quantizer"][key]
+            for key in ("kind", "layer_weights", "initial_layer_mass")
+        }
+    return {**settings, "layers": list(config.used_layers), "ssl": fingerprint(config.ssl)}
+
+
+def _inputs(config: Config) -> tuple[str, ...]:
+    codebook = () if config.quantizer.kind == "none" else ("fit_codebook",)
+    return ("prepare_corpus", "extract_features", *codebook)
+
+
+def _run(context: StageContext) -> dict[str, float]:
+    from pipeline.runtime.train import run_workers
+
+    settings = {
+        "config": context.config.model_dump(mode="json"),
+        "output": context.output,
+        "inputs": dict(context.inputs),
+        "tracker": context.tracker,
+    }
+    name = f"train_joint-{context.config.variant}"
+    return run_workers(_train, settings, context.config.cluster, name)
+
+
+def _train(settings: dict[str, Any]) -> dict[str, float]:
+    """What every training worker does; the leading one writes."""
+    from pipeline.runtime.train import worker
+    from pipeline.training import setup
+    from pipeline.training.export import export
+    from pipeline.training.loop import JointTraining
+    from pipeline.training.store import CheckpointStore
+
+    config = Config.model_validate(settings["config"])
+    place = worker(settings)
+    output, inputs = settings["output"], settings["inputs"]
+    codebook = setup.Codebook.read(inputs["fit_codebook"]) if "fit_codebook" in inputs else None
+    ssl = setup.load_ssl(config)
+    units = setup.text_units(config, inputs["prepare_corpus"])
+    model = setup.build_model(config, units, ssl, codebook)
+    data, rejects = setup.training_data(
+        config, inputs["prepare_corpus"], inputs["extract_features"], model.asr
+    )
+    history = _history(config, settings["tracker"], leads=place.leads)
+    store = CheckpointStore(output, place.device)
+    training = JointTraining(config, model, data, place, store=store, history=history)
+    scores = training.run()
+    if place.leads:
+        export(model, ssl, history, rejects, output)
+        _show(history, output, settings["tracker"])
+    place.barrier()
+    return {**scores, "rejected_utterances": float(len(rejects))}
+
+
+def _history(config: Config, tracker: StageRun, *, leads: bool) -> "History":
+    from pipeline.training.history import History
+
+    num_epochs = sum(phase.epochs for phase in config.training.phases)
+    if not leads:
+        return History(num_epochs)
+    return History(num_epochs, log=tracker.log_metrics, say=say)
+
+
+def _show(history: "History", output: Artifact, tracker: StageRun) -> None:
+    """Plots and the tokenizer itself, for the tracker's pages."""
+    from pipeline import plots
+
+    tracker.log_figure(plots.learning_curves(history.rows), "learning_curves.png")
+    tracker.log_figure(plots.layer_weights(history.rows), "layer_weights.png")
+    if history.counts_K is not None:
+        tracker.log_figure(plots.codebook_usage(history.counts_K), "codebook_usage.png")
+        with output.read_folder("tokenizer") as folder:
+            tracker.log_tokenizer(folder)
+
+
+STAGE = Stage(
+    name="train_joint",
+    version=1,
+    settings=_settings,
+    run=_run,
+    inputs=_inputs,
+)

@@ -1,0 +1,135 @@
+"""Small things that several tests make: an SSL model on disk, a corpus, its features."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors.torch import save
+from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
+
+from pipeline import schema
+from pipeline.artifacts import METRICS, Artifact
+from pipeline.config import Config
+from pipeline.data.audio import write_audio
+from pipeline.data.utterance import Segment, Utterance, to_table
+from pipeline.features.ssl import SslModel, pad_waveforms
+
+SAMPLE_RATE_HZ = 16000
+LETTERS = "ab"
+
+
+def save_tiny_ssl(folder: Path) -> Path:
+    """A WavLM of 2 layers and 16 dimensions with random weights, as transformers saves it."""
+    torch.manual_seed(0)
+    config = WavLMConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+    )
+    WavLMModel(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
+    return folder
+
+
+def tone_utterances(folder: Path, split: str, number: int) -> list[Utterance]:
+    """Strings of two letters, each 0.25 s of a tone of its own, as FLAC files."""
+    generator = np.random.default_rng(sum(map(ord, split)))
+    utterances = []
+    for index in range(number):
+        text = "".join(generator.choice(list(LETTERS), generator.integers(2, 5)))
+        times = np.arange(SAMPLE_RATE_HZ // 4) / SAMPLE_RATE_HZ
+        tones = [np.sin(2 * np.pi * (300 + 700 * LETTERS.index(letter)) * times) for letter in text]
+        samples = 0.3 * np.concatenate(tones) + 0.01 * generator.normal(size=len(times) * len(text))
+        path = folder / f"{split}-{index:03d}.flac"
+        write_audio(str(path), samples.astype(np.float32), SAMPLE_RATE_HZ)
+        segments = tuple(Segment(i / 4, (i + 1) / 4, letter) for i, letter in enumerate(text))
+        utterances.append(
+            Utterance(path.stem, split, str(path), 0.0, len(text) / 4, "speaker", text, segments)
+        )
+    return utterances
+
+
+def write_corpus(output: Artifact, utterances: list[Utterance]) -> Artifact:
+    output.write_table("corpus.parquet", to_table(utterances))
+    return output
+
+
+def write_features(output: Artifact, ssl_folder: Path, utterances: list[Utterance]) -> Artifact:
+    """Features of all layers, straight from the model, as the extraction stage lays them out."""
+    ssl = SslModel.from_pretrained(ssl_folder)
+    layers = tuple(range(ssl.num_layers + 1))
+    for split in sorted({utterance.split for utterance in utterances}):
+        rows = []
+        for utterance in (u for u in utterances if u.split == split):
+            hidden_LTD = hidden_states(ssl, utterance, layers)
+            columns = {
+                schema.layer_column(layer): list(hidden_LTD[layer].astype(np.float16))
+                for layer in layers
+            }
+            rows.append(
+                {
+                    "utt_id": utterance.utt_id,
+                    "split": split,
+                    "num_frames": hidden_LTD.shape[1],
+                    **{name: [list(frame) for frame in frames] for name, frames in columns.items()},
+                }
+            )
+        table = pa.Table.from_pylist(rows, schema=schema.features(layers))
+        output.write_table(f"shards/{split}-00000.parquet", table, row_group_size=4)
+    return output
+
+
+def hidden_states(ssl: SslModel, utterance: Utterance, layers: tuple[int, ...]) -> np.ndarray:
+    import soundfile
+
+    samples, _ = soundfile.read(utterance.audio, dtype="float32")
+    with torch.inference_mode():
+        return ssl(*pad_waveforms([samples]), layers).hidden_LBTD[:, 0].numpy()
+
+
+def write_codebook(output: Artifact, features: Artifact, layer: int, num_units: int) -> Artifact:
+    """Evenly picked frames as centroids: good enough to train from."""
+    column = schema.layer_column(layer)
+    rows = features.read_table("shards/train-00000.parquet", columns=[column])[column].to_pylist()
+    frames_ND = torch.tensor([frame for row in rows for frame in row], dtype=torch.float32)
+    centroids_KD = frames_ND[:: len(frames_ND) // num_units][:num_units].clone()
+    distances = torch.cdist(frames_ND, centroids_KD).min(dim=1).values.square()
+    tensors = {"centroids": centroids_KD, "calibration_frames": frames_ND[:100].clone()}
+    with output.write("codebook.safetensors") as file:
+        file.write(save(tensors))
+    output.write_json(METRICS, {"mean_squared_distance": float(distances.mean())})
+    return output
+
+
+def tiny_config(ssl_folder: Path, **sections) -> Config:
+    """All five variants start from this; `sections` are merged over it."""
+    values = {
+        "variant": "tiny",
+        "corpus": {"kind": "manifest", "manifest": "unused.jsonl"},
+        "ssl": {"model": str(ssl_folder)},
+        "codebook": {"num_units": 8, "layer": 2},
+        "quantizer": {"tau_start": 1.0},
+        "asr": {
+            "embedding_dim": 16,
+            "dim": 16,
+            "heads": 2,
+            "feedforward_dim": 32,
+            "encoder_layers": 1,
+            "conv_kernel": 3,
+        },
+        "training": {
+            "phases": [{"epochs": 2, "warmup_steps": 2}],
+            "batch_seconds": 2.5,
+            "checkpoint_steps": 2,
+            "log_steps": 1,
+        },
+        "cluster": {"extraction_workers": 1, "codebook_workers": 1},
+    }
+    for name, section in sections.items():
+        values[name] = {**values[name], **section} if isinstance(section, dict) else section
+    return Config.model_validate(values)

@@ -1,0 +1,170 @@
+"""The joint training on one process: every variant, resuming, what is saved."""
+
+import numpy as np
+import pytest
+import torch
+from support import (
+    save_tiny_ssl,
+    tiny_config,
+    tone_utterances,
+    write_codebook,
+    write_corpus,
+    write_features,
+)
+
+from pipeline.artifacts import Artifact
+from pipeline.asr.model import AsrModel
+from pipeline.quantizer.tokenizer import UnitTokenizer
+from pipeline.training import setup
+from pipeline.training.export import export
+from pipeline.training.history import History
+from pipeline.training.loop import JointTraining
+from pipeline.training.store import CheckpointStore
+from pipeline.training.worker import Worker
+
+VARIANTS = {
+    "kmeans": {"quantizer": {"kind": "kmeans", "layer_weights": "fixed"}},
+    "dkm_codebook": {"quantizer": {"kind": "dkm", "layer_weights": "fixed"}},
+    "dkm_layers": {"quantizer": {"kind": "dkm"}},
+    "dkm_full": {
+        "quantizer": {"kind": "dkm"},
+        "training": {
+            "phases": [{"epochs": 1}, {"epochs": 1, "ssl": "finetuned"}],
+            "batch_seconds": 2.5,
+            "checkpoint_steps": 2,
+            "log_steps": 1,
+        },
+    },
+    "continuous": {"quantizer": {"kind": "none"}},
+}
+
+
+class Interrupted(RuntimeError):
+    """Stands for a kill."""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("inputs")
+    ssl = save_tiny_ssl(root / "ssl")
+    audio = root / "audio"
+    audio.mkdir()
+    utterances = tone_utterances(audio, "train", 16) + tone_utterances(audio, "valid", 4)
+    corpus = write_corpus(Artifact(str(root / "corpus")), utterances)
+    features = write_features(Artifact(str(root / "features")), ssl, utterances)
+    codebook = write_codebook(Artifact(str(root / "codebook")), features, layer=2, num_units=8)
+    return {"ssl": ssl, "corpus": corpus, "features": features, "codebook": codebook}
+
+
+def make_training(inputs, output, **sections):
+    config = tiny_config(inputs["ssl"], **sections)
+    codebook = None if config.quantizer.kind == "none" else setup.Codebook.read(inputs["codebook"])
+    units = setup.text_units(config, inputs["corpus"])
+    model = setup.build_model(config, units, setup.load_ssl(config), codebook)
+    data, _ = setup.training_data(config, inputs["corpus"], inputs["features"], model.asr)
+    store = CheckpointStore(output)
+    history = History(2)
+    return JointTraining(config, model, data, Worker(), store=store, history=history)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variant_trains_what_it_says_and_nothing_else(inputs, tmp_path, variant):
+    training = make_training(inputs, Artifact(str(tmp_path)), **VARIANTS[variant])
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    scores = training.run()
+    after = training.model.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert (
+        changed
+        == {
+            "kmeans": {"asr"},
+            "dkm_codebook": {"asr", "quantizer"},
+            "dkm_layers": {"asr", "quantizer", "mix"},
+            "dkm_full": {"asr", "quantizer", "mix", "ssl"},
+            "continuous": {"asr", "mix"},
+        }[variant]
+    )
+    assert scores["steps"] > 0
+    assert np.isfinite(scores["valid.loss"])
+
+
+@pytest.mark.parametrize("variant", ["dkm_layers", "dkm_full"])
+@pytest.mark.parametrize("stop_at", [1, 3, 6])
+def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(
+    inputs, tmp_path, monkeypatch, variant, stop_at
+):
+    whole = make_training(inputs, Artifact(str(tmp_path / "whole")), **VARIANTS[variant])
+    whole.run()
+
+    broken = make_training(inputs, Artifact(str(tmp_path / "broken")), **VARIANTS[variant])
+    step = JointTraining._step
+
+    def interrupted(self, batch, micros):
+        if self.progress.step == stop_at:
+            raise Interrupted
+        step(self, batch, micros)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JointTraining, "_step", interrupted)
+        with pytest.raises(Interrupted):
+            broken.run()
+    resumed = make_training(inputs, Artifact(str(tmp_path / "broken")), **VARIANTS[variant])
+    resumed.run()
+
+    state, expected = resumed.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    losses = [row["train.loss"] for row in whole.history.rows if "train.loss" in row]
+    assert [row["train.loss"] for row in resumed.history.rows if "train.loss" in row] == losses
+    assert len(losses) == whole.progress.step
+
+
+def test_checkpoints_keep_the_last_two_and_a_torn_one_is_passed_over(inputs, tmp_path):
+    output = Artifact(str(tmp_path))
+    training = make_training(inputs, output, **VARIANTS["dkm_layers"])
+    training.run()
+    steps = training.store.steps()
+    assert len(steps) == 2
+    # What a kill in the middle of an upload leaves: tensors without the values written last.
+    output.delete(f"checkpoints/step-{steps[-1]:08d}/values.json")
+    assert training.store.steps() == steps[:1]
+    assert training.store.latest()["progress"]["step"] == steps[0]
+
+
+def test_exported_tokenizer_gives_the_units_that_validation_saw(inputs, tmp_path):
+    output = Artifact(str(tmp_path))
+    training = make_training(inputs, output, **VARIANTS["dkm_full"])
+    training.run()
+    sample = training.data.valid[0]
+    loaded = training.data.finetuned.load([sample])
+    model = training.model.eval()
+    with torch.inference_mode():
+        hidden, num_frames_B = model._hidden(loaded)
+        mask_BT = torch.ones(hidden.shape[1:3], dtype=torch.bool)
+        expected = model.quantizer(
+            model.mix(hidden), mask_BT, model.asr.unit_embedding.weight, tau=1.0, seed=0
+        ).units_BT[0]
+    export(model, model.ssl, training.history, [], output)
+    tokenizer = UnitTokenizer.from_pretrained(tmp_path / "tokenizer")
+    [units] = tokenizer.encode([loaded.waveforms_BS[0].numpy()])
+    assert units.dtype == np.uint16
+    assert len(units) == int(num_frames_B[0])
+    assert units.tolist() == expected.tolist()
+    assert AsrModel.from_pretrained(tmp_path / "asr").num_units == tokenizer.num_units
+
+
+def test_a_step_in_micro_batches_is_the_same_step(inputs, tmp_path):
+    """Without noise and dropout, a batch's losses and gradient are its micro-batches' together."""
+    asr = {"dropout": 0.0, "time_masking": {"masks": 0}}
+    rows = []
+    for accumulate in (1, 3):
+        training = make_training(
+            inputs,
+            Artifact(str(tmp_path / str(accumulate))),
+            **VARIANTS["kmeans"],
+            asr={**tiny_config(inputs["ssl"]).asr.model_dump(), **asr},
+            training={"batch_seconds": 6.0, "accumulate": accumulate},
+        )
+        training.run()
+        rows.append(training.history.rows[0])
+    for name in ("train.ctc", "train.attention", "train.loss", "gradient_norm"):
+        assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-4)
