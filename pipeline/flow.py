@@ -38,6 +38,7 @@ class Node:
     digest: str
     config: Config
     variants: tuple[str, ...]
+    settings: dict[str, Any]
     inputs: dict[str, str]
 
     @property
@@ -72,7 +73,7 @@ class Node:
             "version": self.stage.version,
             "digest": self.digest,
             "variants": list(self.variants),
-            "settings": self.stage.settings(self.config),
+            "settings": self.settings,
             "inputs": self.inputs,
         }
 
@@ -178,20 +179,13 @@ class _Variant:
             source: self._visit(source, (*readers, name)).digest
             for source in stage.inputs(self.config)
         }
-        settings = {
-            "stage": stage.name,
-            "version": stage.version,
-            "settings": stage.settings(self.config),
-            "inputs": inputs,
-        }
-        self._depths[name] = 1 + max((self._depths[source] for source in inputs), default=0)
-        self._nodes[name] = Node(
-            stage,
-            digest(settings),
-            self.config,
-            (self.config.variant,),
-            inputs,
+        settings = stage.settings(self.config)
+        found = digest(
+            {"stage": name, "version": stage.version, "settings": settings, "inputs": inputs}
         )
+        variants = (self.config.variant,)
+        self._nodes[name] = Node(stage, found, self.config, variants, settings, inputs)
+        self._depths[name] = 1 + max((self._depths[source] for source in inputs), default=0)
         return self._nodes[name]
 
     def _check(self, name: str, readers: tuple[str, ...]) -> None:

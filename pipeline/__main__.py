@@ -1,0 +1,143 @@
+"""The command line: run, plan, compare, tokenize, transcribe, resynthesize."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+import yaml
+from rich.console import Console
+
+from pipeline.artifacts import ArtifactError
+from pipeline.config import Config, ConfigError, load_all
+from pipeline.tracking import TrackingError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Differentiable k-means for discrete speech tokens, from audio to a trained tokenizer.",
+)
+
+Configs = Annotated[
+    list[Path], typer.Argument(metavar="CONFIG...", help="One YAML file for each variant.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set asr.dim=256"),
+]
+Storage = Annotated[
+    str | None, typer.Option(help="Where outputs lie: a folder, or s3://bucket/prefix")
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--stage", help="This stage and what it reads, nothing else; may be repeated"),
+]
+Audio = Annotated[list[str], typer.Argument(metavar="AUDIO...", help="Files or s3://… URIs")]
+
+
+@app.command()
+def run(
+    configs: Configs,
+    overrides: Overrides = None,
+    storage: Storage = None,
+    only: Only = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configs")] = False,
+) -> None:
+    """Run what is not done yet, and compare the variants."""
+    loaded = _load(configs, overrides, storage)
+    if dry_run:
+        documents = [config.model_dump(mode="json") for config in loaded]
+        typer.echo(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True))
+        return
+    from pipeline.commands.run import run
+
+    if not run(loaded, only or (), Console()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    configs: Configs,
+    overrides: Overrides = None,
+    storage: Storage = None,
+    only: Only = None,
+) -> None:
+    """Show what is done, what would run, and how much it would write; start nothing."""
+    from pipeline.commands.plan import plan
+
+    plan(_load(configs, overrides, storage), only or (), Console())
+
+
+@app.command()
+def compare(
+    configs: Configs,
+    overrides: Overrides = None,
+    storage: Storage = None,
+    output_format: Annotated[
+        Literal["table", "markdown", "csv", "json"], typer.Option("--format")
+    ] = "table",
+) -> None:
+    """Print the scores of all variants side by side, as far as they are there."""
+    from pipeline.commands.compare import compare
+
+    compare(_load(configs, overrides, storage), output_format, Console())
+
+
+@app.command()
+def tokenize(
+    tokenizer: Annotated[str, typer.Argument(help="A tokenizer's folder, or train_joint's output")],
+    audio: Audio,
+    output: Annotated[str, typer.Option(help="The Parquet file to write")] = "tokens.parquet",
+) -> None:
+    """Turn audio files into units."""
+    from pipeline.commands.tokenize import tokenize
+
+    if not tokenize(tokenizer, audio, output, Console()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def transcribe(
+    model: Annotated[str, typer.Argument(help="train_joint's output")],
+    audio: Audio,
+) -> None:
+    """Turn audio files into text."""
+    from pipeline.commands.transcribe import transcribe
+
+    if not transcribe(model, audio, Console()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def resynthesize(
+    vocoder: Annotated[str, typer.Argument(help="A vocoder's folder, or train_vocoder's output")],
+    tokens: Annotated[
+        list[str], typer.Argument(metavar="TOKENS...", help="What `tokenize` or a run wrote")
+    ],
+    speaker: Annotated[str | None, typer.Option(help="One of the vocoder's speakers")] = None,
+    output: Annotated[Path, typer.Option(help="The folder to write WAV files to")] = Path(),
+) -> None:
+    """Turn units into speech."""
+    from pipeline.commands.resynthesize import resynthesize
+
+    resynthesize(vocoder, tokens, speaker, output, Console())
+
+
+def _load(configs: list[Path], overrides: list[str] | None, storage: str | None) -> list[Config]:
+    place = [] if storage is None else [f"storage={storage}"]
+    return load_all(configs, [*(overrides or ()), *place])
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one message, no traceback."""
+    try:
+        app()
+    except (ConfigError, ArtifactError, TrackingError, OSError) as error:
+        Console(stderr=True).print(str(error), style="bold red", markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

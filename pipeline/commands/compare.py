@@ -1,0 +1,40 @@
+"""`compare`: the scores of all variants side by side, as far as they are there."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from rich.console import Console
+
+from pipeline import report
+from pipeline.config import Config
+from pipeline.flow import Graph, build
+
+Format = Literal["table", "markdown", "csv", "json"]
+
+TEXTS = {"markdown": report.as_markdown, "csv": report.as_csv, "json": report.as_json}
+
+
+def compare(configs: Sequence[Config], output_format: Format, console: Console) -> None:
+    """Print the variants' scores; what is not computed yet is missing."""
+    show(scores(build(configs), configs), configs, output_format, console)
+
+
+def show(
+    rows: report.Rows, configs: Sequence[Config], output_format: Format, console: Console
+) -> None:
+    """Print the table, or plain text in another format."""
+    splits = tuple(dict.fromkeys(name for one in configs for name in one.corpus.splits.test))
+    if output_format == "table":
+        console.print(report.comparison_table(rows, splits))
+    else:
+        console.out(TEXTS[output_format](rows, splits), highlight=False, end="")
+
+
+def scores(graph: Graph, configs: Sequence[Config]) -> dict[str, dict[str, float]]:
+    """Each variant's scores by name."""
+    return {
+        config.variant: report.scores(
+            {name: node.artifact for name, node in graph.of_variant(config.variant).items()}
+        )
+        for config in configs
+    }

@@ -1,0 +1,85 @@
+"""`plan`: what is done, what would run and how much it would write, without Ray or torch."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.artifacts import ArtifactError
+from pipeline.config import Config
+from pipeline.flow import Graph, Node, build
+from pipeline.stage import Estimate
+
+
+def plan(configs: Sequence[Config], only: Sequence[str], console: Console) -> None:
+    """Print every node with its state, and what the pending ones would read and write."""
+    show(build(configs, only), configs[0].storage, console)
+
+
+def show(graph: Graph, storage: str, console: Console) -> None:
+    pending = {node.key for node in graph.pending()}
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("stage", "variants", "state"):
+        table.add_column(name, overflow="fold")
+    for name in ("hours", "frames", "to write"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for node in graph.nodes:
+        estimate = node.estimate() if node.key in pending else Estimate()
+        state = "[yellow]to run[/]" if node.key in pending else "[green]done[/]"
+        table.add_row(node.stage.name, ", ".join(node.variants), state, *_cells(estimate))
+    console.print(table)
+    written = bytes_to_write(graph.pending())
+    free = free_bytes(storage)
+    room = "" if free is None else f", {readable_bytes(free)} free"
+    console.print(
+        f"{len(pending)} of {len(graph.nodes)} stages to run; "
+        f"about {readable_bytes(written)} to write to {storage}{room}",
+        highlight=False,
+    )
+
+
+def check_space(graph: Graph, storage: str) -> None:
+    """Refuse a run that cannot end for want of space.
+
+    Raises:
+        ArtifactError: the storage has less room than the pending stages are known to need.
+    """
+    written, free = bytes_to_write(graph.pending()), free_bytes(storage)
+    if free is not None and written > free:
+        raise ArtifactError(
+            f"the run would write about {readable_bytes(written)} to {storage}, which has "
+            f"{readable_bytes(free)} free: store fewer features.layers, or name another place "
+            "with --storage"
+        )
+
+
+def bytes_to_write(nodes: Sequence[Node]) -> int:
+    return sum(node.estimate().bytes_written for node in nodes)
+
+
+def free_bytes(storage: str) -> int | None:
+    """Bytes free where a local storage lies or will lie; None for an object store."""
+    if "://" in storage:
+        return None
+    folder = Path(storage).resolve()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def readable_bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _cells(estimate: Estimate) -> tuple[str, str, str]:
+    """Hours, frames and bytes; a dash where nothing is known."""
+    hours = f"{estimate.audio_seconds / 3600:.2f}" if estimate.audio_seconds else "-"
+    frames = f"{estimate.num_frames:,}" if estimate.num_frames else "-"
+    written = readable_bytes(estimate.bytes_written) if estimate.bytes_written else "-"
+    return hours, frames, written

@@ -1,0 +1,102 @@
+"""`run`: from configs to the table of results, going on from whatever is already whole."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from pipeline import tracking
+from pipeline.commands import compare, plan
+from pipeline.config import Config, ConfigError
+from pipeline.flow import Graph, build
+from pipeline.redaction import redact
+
+if TYPE_CHECKING:
+    from pipeline.runtime.graph import Outcome
+    from pipeline.tracking import Status
+
+
+def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> bool:
+    """Run what the configs' graph still lacks; whether all of it is whole at the end.
+
+    Raises:
+        ConfigError, ArtifactError, TrackingError: a mistake found before any work starts.
+    """
+    storage = configs[0].storage
+    _check_one_cluster(configs)
+    graph = build(configs, only)
+    plan.show(graph, storage, console)
+    complete = True
+    if graph.pending():
+        plan.check_space(graph, storage)
+        tracking.check(configs[0].tracking, storage)
+        outcome = _execute(graph, configs, console)
+        _show_failures(outcome, console)
+        complete = not outcome.failed
+    if not only:
+        rows = compare.scores(graph, configs)
+        compare.show(rows, configs, "table", console)
+    _show_tracker(configs[0], console)
+    return complete
+
+
+def _execute(graph: Graph, configs: Sequence[Config], console: Console) -> "Outcome":
+    # Importing torch in a process that has already run a Ray Data job can crash in its BLAS.
+    import torch  # noqa: F401
+
+    from pipeline.runtime.graph import execute
+    from pipeline.runtime.session import ray_session
+
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - started), 60)
+        console.print(f"{minutes:3d}:{seconds:02d}  {line}", style="bold", markup=False)
+
+    say("starting Ray")
+    runs = {config.variant: tracking.start_variant(config) for config in configs}
+    status: Status = "KILLED"
+    try:
+        with ray_session(configs[0].cluster):
+            outcome = execute(graph, runs, say)
+        status = "FAILED" if outcome.failed else "FINISHED"
+    except KeyboardInterrupt:
+        console.print("\nStopped. The same command goes on from what is whole.", style="bold")
+        raise
+    finally:
+        for variant, scores in compare.scores(graph, configs).items():
+            runs[variant].log_metrics(scores)
+            runs[variant].finish(status)
+    return outcome
+
+
+def _show_failures(outcome: "Outcome", console: Console) -> None:
+    if not outcome.failed:
+        return
+    console.print(
+        f"\n{len(outcome.failed)} failed, {len(outcome.skipped)} not started for want of them:",
+        style="bold red",
+    )
+    for failed in outcome.failed:
+        console.print(f"  {failed.node.label}: {failed.error}", style="red", markup=False)
+        if failed.log:
+            console.print(f"    traceback: {failed.log}", markup=False, soft_wrap=True)
+    console.print("What is whole stays: mend the cause and give the same command again.\n")
+
+
+def _show_tracker(config: Config, console: Console) -> None:
+    if not config.tracking.enabled:
+        return
+    uri = redact(tracking.tracking_uri(config.tracking, config.storage))
+    shown = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    console.print(f"Curves, figures and audio: {shown}", markup=False, soft_wrap=True)
+
+
+def _check_one_cluster(configs: Sequence[Config]) -> None:
+    addresses = {str(config.cluster.address) for config in configs}
+    if len(addresses) > 1:
+        raise ConfigError(
+            f"the configs name different clusters ({', '.join(sorted(addresses))}): one run "
+            "needs one cluster.address"
+        )

@@ -1,0 +1,34 @@
+"""`tokenize`: units of audio files, by a trained tokenizer."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import torch
+from rich.console import Console
+
+from pipeline import schema
+from pipeline.artifacts import Artifact
+from pipeline.commands.models import load_model
+from pipeline.commands.waveforms import encode_windows, readable
+from pipeline.quantizer.tokenizer import UnitTokenizer
+
+
+def tokenize(model: str, audio: Sequence[str], output: str, console: Console) -> bool:
+    """Write the units of each file to the Parquet file `output`; whether all could be read."""
+    tokenizer = load_model(model, "tokenizer", UnitTokenizer.from_pretrained)
+    tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
+    grid = tokenizer.mixer.ssl.grid
+    rows = []
+    for uri, waveform in readable(audio, grid, console):
+        units = encode_windows(tokenizer.encode, waveform, grid)
+        row = {"utt_id": uri, "split": "", "units": units, "num_frames": len(units)}
+        rows.append(row)
+        seconds = len(waveform) / grid.sample_rate_hz
+        line = f"{uri}: {len(units)} units, {len(set(units.tolist()))} different, {seconds:.2f} s"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if rows:
+        folder, _, leaf = output.rpartition("/")
+        table = pa.Table.from_pylist(rows, schema=schema.TOKENS)
+        Artifact(folder or ("/" if output.startswith("/") else ".")).write_table(leaf, table)
+        console.print(f"{len(rows)} of {len(audio)} written to {output}", soft_wrap=True)
+    return len(rows) == len(audio)
