@@ -1,0 +1,67 @@
+"""Soft and hard assignment, straight-through sampling and layer mix: float64, frame by frame."""
+
+import math
+
+import torch
+
+
+def squared_distance(frame, centroid):
+    return sum((float(a) - float(b)) ** 2 for a, b in zip(frame, centroid, strict=True))
+
+
+def nearest(frames, centroids):
+    """The first centroid at the least distance, and that distance, for each frame."""
+    found = []
+    for frame in frames.tolist():
+        best, least = -1, math.inf
+        for index, centroid in enumerate(centroids.tolist()):
+            distance = squared_distance(frame, centroid)
+            if distance < least:
+                best, least = index, distance
+        found.append((best, least))
+    return found
+
+
+def probabilities(frame, centroids, sigma_squared):
+    """p(j | s) of one frame from the definition, shifted only against underflow."""
+    distances = [squared_distance(frame, centroid) for centroid in centroids]
+    powers = [math.exp(-sigma_squared * (distance - min(distances))) for distance in distances]
+    return [power / sum(powers) for power in powers]
+
+
+def sampled(frames_BTD, mask_BT, centroids_KD, embedding_KE, *, sigma_squared, tau, noise_NK):
+    """Straight-through sampling by autograd over one-hot vectors, one frame after the other.
+
+    `noise_NK` holds one row of Gumbel noise for each valid frame, in reading order. All tensors are
+    float64. Returns embedded_BTE and the chosen unit of each valid frame.
+    """
+    rows = iter(noise_NK)
+    batch, units = [], []
+    for utterance, valid in zip(frames_BTD, mask_BT.tolist(), strict=True):
+        embedded = []
+        for frame, counts in zip(utterance, valid, strict=True):
+            if not counts:
+                embedded.append(torch.zeros(embedding_KE.shape[1], dtype=torch.float64))
+                continue
+            distances = torch.stack([((frame - centroid) ** 2).sum() for centroid in centroids_KD])
+            weights = torch.exp(-sigma_squared * (distances - distances.min().detach()))
+            log_p = torch.log(weights / weights.sum())
+            powers = torch.exp((log_p + next(rows)) / tau)
+            relaxed = powers / powers.sum()
+            unit = int(relaxed.argmax())
+            one_hot = torch.zeros_like(relaxed)
+            one_hot[unit] = 1
+            choice = one_hot + relaxed - relaxed.detach()
+            embedded.append(sum(choice[k] * embedding_KE[k] for k in range(len(choice))))
+            units.append(unit)
+        batch.append(torch.stack(embedded))
+    return torch.stack(batch), units
+
+
+def mixed(layers, logits):
+    """sum_l softmax(logits)_l layers_l over plain lists, one value at a time."""
+    powers = [math.exp(logit) for logit in logits]
+    return [
+        sum(power / sum(powers) * values[i] for power, values in zip(powers, layers, strict=True))
+        for i in range(len(layers[0]))
+    ]

@@ -1,0 +1,57 @@
+import math
+
+import pytest
+import torch
+from reference import soft_assignment
+
+from pipeline.config import Sigma
+from pipeline.quantizer import sigma as sigma_module
+from pipeline.quantizer.sigma import initial_sigma_squared
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+FRAMES, CENTROIDS = normal(50, 6), normal(8, 6, seed=1)
+
+
+def mean_perplexity(frames, centroids, sigma_squared):
+    perplexities = []
+    for frame in frames.tolist():
+        p = soft_assignment.probabilities(frame, centroids.tolist(), sigma_squared)
+        perplexities.append(math.exp(-sum(share * math.log(share) for share in p if share > 0)))
+    return sum(perplexities) / len(perplexities)
+
+
+def test_fixed_and_scaled():
+    assert initial_sigma_squared(Sigma(kind="fixed", value=3), FRAMES, CENTROIDS, 4.0) == 3
+    assert initial_sigma_squared(Sigma(kind="scaled", value=10), FRAMES, CENTROIDS, 4.0) == 2.5
+
+
+@pytest.mark.parametrize("target", [1.05, 2.0, 5.0, 7.9])
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_perplexity_is_met(target, scale):
+    frames, centroids = FRAMES * scale, CENTROIDS * scale
+    sigma = Sigma(kind="perplexity", value=target)
+    found = initial_sigma_squared(sigma, frames, centroids, 4.0 * scale**2)
+    assert mean_perplexity(frames, centroids, found) == pytest.approx(target, rel=1e-4)
+
+
+def test_perplexity_is_calibrated_on_frames_from_all_of_a_long_sample(monkeypatch):
+    monkeypatch.setattr(sigma_module, "CALIBRATION_FRAMES", 10)
+    found = initial_sigma_squared(Sigma(kind="perplexity", value=2), FRAMES, CENTROIDS, 4.0)
+    assert mean_perplexity(FRAMES[::5], CENTROIDS, found) == pytest.approx(2, rel=1e-4)
+
+
+@pytest.mark.parametrize("target", [0.5, 1.0, 8.0, 100.0])
+def test_perplexity_out_of_reach_is_refused(target):
+    with pytest.raises(ValueError, match="choose a value in between"):
+        initial_sigma_squared(Sigma(kind="perplexity", value=target), FRAMES, CENTROIDS, 4.0)
+
+
+def test_what_leaves_no_scale_is_refused():
+    with pytest.raises(ValueError, match="lower codebook"):
+        initial_sigma_squared(Sigma(kind="scaled"), FRAMES, CENTROIDS, 0.0)
+    with pytest.raises(ValueError, match="the sample is empty"):
+        initial_sigma_squared(Sigma(kind="perplexity", value=2), FRAMES[:0], CENTROIDS, 1.0)
