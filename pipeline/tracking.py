@@ -109,21 +109,22 @@ class TrackingSpec:
         """Log values at `step`; a key whose history already reaches `step` is skipped.
 
         So a run that resumes from a checkpoint logs no step twice. Without a step the value is a
-        final score, and the last one logged counts.
+        final score: it goes to the end of its history, and the last one logged counts.
         """
         from mlflow.entities import Metric
 
         client = _client(self.uri)
-        if step is not None:
-            metrics = {
-                key: value for key, value in metrics.items() if step > self._last_step(client, key)
-            }
         now = int(time.time() * 1000)
-        entries = [Metric(key, float(value), now, step or 0) for key, value in metrics.items()]
+        entries = []
+        for key, value in metrics.items():
+            last = self._last_step(client, key)
+            if step is None or step > last:
+                entries.append(
+                    Metric(key, float(value), now, max(last, 0) if step is None else step)
+                )
         for batch in _batches(entries, _METRICS_PER_BATCH):
             client.log_batch(self.run_id, metrics=batch)
-        if step is not None:
-            self._last_steps.update(dict.fromkeys(metrics, step))
+        self._last_steps.update({entry.key: entry.step for entry in entries})
 
     def _last_step(self, client: Any, key: str) -> int:
         if key not in self._last_steps:

@@ -25,24 +25,32 @@ def test_drawing_leaves_pyplot_alone():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_learning_curves_have_a_panel_for_each_measure():
+def test_learning_curves_have_a_panel_for_each_measure(tmp_path):
     history = [
-        {"step": 1, "train.loss": 3.0},
-        {"step": 2, "train.loss": 2.0, "valid.loss": 2.5, "valid.wer": 0.5},
+        {"step": 1, "train.loss": 3.0, "epoch": 0},
+        {"step": 2, "train.loss": 2.0, "valid.loss": 2.5, "layer_weight.00": 1.0},
+        {"step": 3, "train.loss": None, "tau": 0.5},
     ]
-    panels = {axes.get_title(): lines(axes) for axes in plots.learning_curves(history).axes}
-    assert panels == {
+    figure = plots.learning_curves(history)
+    assert {axes.get_title(): lines(axes) for axes in figure.axes} == {
         "loss": {"train": [[1, 3.0], [2, 2.0]], "valid": [[2, 2.5]]},
-        "wer": {"valid": [[2, 0.5]]},
+        "tau": {"tau": [[3, 0.5]]},
     }
+    assert png(figure, tmp_path)
 
 
-def test_learning_curves_of_an_empty_history_can_be_drawn(tmp_path):
-    assert png(plots.learning_curves([]), tmp_path)
+@pytest.mark.parametrize("plot", [plots.learning_curves, plots.layer_weights])
+def test_an_empty_history_can_be_drawn(plot, tmp_path):
+    assert png(plot([]), tmp_path)
 
 
 def test_layer_weights_are_one_line_a_layer(tmp_path):
-    figure = plots.layer_weights([0, 10], np.array([[0.2, 0.8], [0.4, 0.6]]), layers=(6, 21))
+    history = [
+        {"step": 0, "layer_weight.06": 0.2, "layer_weight.21": 0.8},
+        {"step": 5, "train.loss": 1.0},
+        {"step": 10, "layer_weight.06": 0.4, "layer_weight.21": 0.6},
+    ]
+    figure = plots.layer_weights(history)
     assert lines(figure.axes[0]) == {
         "layer 6": [[0, 0.2], [10, 0.4]],
         "layer 21": [[0, 0.8], [10, 0.6]],
@@ -81,5 +89,7 @@ def test_the_heat_map_names_its_phones(tmp_path):
     assert png(figure, tmp_path)
 
 
-def test_a_heat_map_without_any_frame_can_be_drawn(tmp_path):
-    assert png(plots.purity_heat_map(np.zeros((2, 3)), ["a", "b"]), tmp_path)
+def test_a_heat_map_without_any_frame_says_so(tmp_path):
+    figure = plots.purity_heat_map(np.zeros((2, 3)), ["a", "b"])
+    assert "no frame" in figure.axes[0].get_title()
+    assert png(figure, tmp_path)

@@ -192,6 +192,12 @@ def test_the_last_score_counts(stage):
     assert client(stage).get_run(stage.run_id).data.metrics["test.wer"] == 0.25
 
 
+def test_a_final_score_counts_more_than_its_steps(stage):
+    stage.log_metrics({"loss": 0.5}, 10)
+    stage.log_metrics({"loss": 0.75})
+    assert client(stage).get_run(stage.run_id).data.metrics["loss"] == 0.75
+
+
 def test_more_values_than_one_batch_holds(stage):
     stage.log_metrics({f"m{index}": 1.0 for index in range(1001)}, 0)
     stage.log_params({f"p{index}": index for index in range(101)})
