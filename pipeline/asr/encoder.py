@@ -30,11 +30,13 @@ class Encoder(nn.Module):
         super().__init__()
         halvings = {1: 0, 2: 1, 4: 2}[settings.subsampling]
         width = settings.embedding_dim
+        # Embedded frames start small: unscaled, the biases behind them would drown them.
+        self.input_norm = nn.LayerNorm(width)
         self.halve = nn.ModuleList(
             nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1) for _ in range(halvings)
         )
         self.project = nn.Linear(width, settings.dim)
-        # Whatever the scale of the input, it weighs as much as the positions added to it.
+        # What was heard weighs as much as the positions added to it.
         self.norm = nn.LayerNorm(settings.dim)
         self.dropout = nn.Dropout(settings.dropout)
         self.layers = nn.ModuleList(_Layer(settings) for _ in range(settings.encoder_layers))
@@ -45,7 +47,7 @@ class Encoder(nn.Module):
         Frames behind an utterance's end may hold anything finite.
         """
         lengths_B = num_frames_B.to(embedded_BTE.device)
-        x_BTE = _blank(embedded_BTE, lengths_B)
+        x_BTE = _blank(self.input_norm(embedded_BTE), lengths_B)
         for convolution in self.halve:
             x_BTE = nn.functional.silu(convolution(x_BTE.transpose(1, 2))).transpose(1, 2)
             lengths_B = halved(lengths_B)

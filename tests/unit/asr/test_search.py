@@ -17,11 +17,19 @@ def make_model(alphabet="abc", num_units=10, **changes):
     return AsrModel.from_config(config.Asr(**{**settings, **changes}), num_units, None, units)
 
 
+@torch.no_grad()
 def sharpen(model, factor):
     """Make a random model opinionated, so that the best text is no tie."""
-    with torch.no_grad():
-        model.ctc_head.weight.mul_(factor)
-        model.decoder.output.weight.mul_(factor)
+    model.ctc_head.weight.mul_(factor)
+    model.decoder.output.weight.mul_(factor)
+
+
+@torch.no_grad()
+def loosen(model):
+    """Make a random model's texts long and different: opinions on frames, none on endings."""
+    model.ctc_head.weight.mul_(10.0)
+    model.ctc_head.bias[0] = -5.0
+    model.decoder.output.bias[1] = -2.0
 
 
 def log_p_attention(model, encoded, text):
@@ -74,12 +82,13 @@ def test_greedy_merges_repeats_and_drops_blanks():
 def test_results_do_not_depend_on_the_batch():
     torch.manual_seed(0)
     model = make_model("abc ").eval()
-    sharpen(model, 4.0)
+    loosen(model)
     frames = torch.randn(3, 30, 16)
     lengths = torch.tensor([30, 11, 5])
     settings = {"beam_size": 4, "ctc_weight": 0.4, "max_length_share": 1.0}
     together = beam_search(model, frames, lengths, **settings)
     greedy = greedy_ctc(model, frames, lengths)
+    assert len(set(together)) == len(set(greedy)) == 3
     for row, length in enumerate(lengths.tolist()):
         alone = (frames[row : row + 1, :length], torch.tensor([length]))
         assert beam_search(model, *alone, **settings) == [together[row]]

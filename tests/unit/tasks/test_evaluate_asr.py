@@ -1,0 +1,164 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from pipeline import schema
+from pipeline.artifacts import Artifact, ArtifactError
+from pipeline.asr.model import AsrModel
+from pipeline.asr.search import beam_search, greedy_ctc
+from pipeline.asr.text_units import TextUnits
+from pipeline.config import Asr, Config
+from pipeline.config import TextUnits as TextUnitsSettings
+from pipeline.data.audio import write_audio
+from pipeline.data.utterance import Utterance, to_table
+from pipeline.quantizer.mixed_features import FeatureMixer
+from pipeline.stage import StageContext
+from pipeline.tracking import StageRun
+from tasks.evaluate_asr import STAGE
+
+LENGTHS = {"test-1": 20, "test-2": 31, "test-3": 12, "test-clean-1": 25, "test-clean-2": 9}
+SPLITS = ("test", "test-clean")
+UNITS = {
+    utt_id: np.random.default_rng(length).integers(0, 10, length).astype(np.uint16)
+    for utt_id, length in LENGTHS.items()
+}
+
+
+def make_config(kind, tmp_path):
+    return Config.model_validate(
+        {
+            "variant": "tiny",
+            "corpus": {
+                "kind": "manifest",
+                "manifest": "none.jsonl",
+                "splits": {"test": SPLITS},
+            },
+            "ssl": {"model": str(tmp_path)},
+            "quantizer": {"kind": kind},
+            "asr_evaluation": {"beam_size": 3, "batch_seconds": 1.0},
+        }
+    )
+
+
+def make_model(num_units, input_dim):
+    torch.manual_seed(0)
+    settings = Asr(embedding_dim=16, dim=16, heads=2, feedforward_dim=24, conv_kernel=5)
+    units = TextUnits.train(TextUnitsSettings(), ["ab cd"])
+    model = AsrModel.from_config(settings, num_units, input_dim, units)
+    with torch.no_grad():
+        # Opinions on frames and none on endings make a random model's texts long and different.
+        model.ctc_head.weight.mul_(10.0)
+        model.ctc_head.bias[0] = -5.0
+        model.decoder.output.bias[1] = -2.0
+    return model.eval()
+
+
+@torch.no_grad()
+def heard(model, inputs):
+    """What both searches make of one utterance alone."""
+    embedded, length = model.embed(inputs[None]), torch.tensor([len(inputs)])
+    settings = {"beam_size": 3, "ctc_weight": 0.4, "max_length_share": 1.0}
+    return greedy_ctc(model, embedded, length)[0], beam_search(model, embedded, length, **settings)[
+        0
+    ]
+
+
+def make_context(tmp_path, kind, model, references):
+    inputs = {
+        name: Artifact(str(tmp_path / name)) for name in STAGE.inputs(make_config(kind, tmp_path))
+    }
+    utterances = []
+    for utt_id, length in LENGTHS.items():
+        audio = tmp_path / f"{utt_id}.flac"
+        write_audio(audio, np.zeros(length * 320, dtype=np.float32), 16000)
+        split = utt_id.rpartition("-")[0]
+        utterances.append(
+            Utterance(utt_id, split, str(audio), 0.0, length / 50, "s", references[utt_id])
+        )
+    extra = Utterance("t", "train", "gone.wav", 0.0, 1.0, "s", "a")
+    inputs["prepare_corpus"].write_table("corpus.parquet", to_table([*utterances, extra]))
+    with inputs["train_joint"].write_folder("asr") as folder:
+        model.save_pretrained(folder)
+    output = Artifact(str(tmp_path / "out"))
+    return StageContext(make_config(kind, tmp_path), output, inputs, StageRun.disabled())
+
+
+def write_tokens(artifact):
+    for split in SPLITS:
+        rows = [
+            {"utt_id": utt_id, "split": split, "units": units, "num_frames": len(units)}
+            for utt_id, units in UNITS.items()
+            if utt_id.rpartition("-")[0] == split
+        ]
+        for shard in range(2):  # of several rows and of one
+            table = pa.Table.from_pylist(rows[shard::2], schema=schema.TOKENS)
+            artifact.write_table(f"tokens/{split}-{shard:05d}.parquet", table)
+
+
+def check(context, greedy, beam, references, capsys):
+    scores = STAGE.run(context)
+    said = capsys.readouterr().out
+    table = context.output.read_table("hypotheses.parquet")
+    assert table.schema == schema.HYPOTHESES
+    found = {(row["utt_id"], row["search"]): row for row in table.to_pylist()}
+    assert len(found) == 2 * len(LENGTHS) == table.num_rows
+    for utt_id in LENGTHS:
+        assert found[utt_id, "greedy"]["hypothesis"] == greedy[utt_id]
+        row = found[utt_id, "beam"]
+        assert row["hypothesis"] == beam[utt_id]
+        assert row["reference"] == references[utt_id]
+        assert (row["substitutions"], row["insertions"], row["deletions"]) == (0, 0, 1)
+    for split in SPLITS:
+        mine = [utt_id for utt_id in LENGTHS if utt_id.rpartition("-")[0] == split]
+        words = sum(len(references[utt_id].split()) for utt_id in mine)
+        assert scores[f"{split}.wer"] == pytest.approx(len(mine) / words)
+        assert scores[f"{split}.deletions"] == len(mine)
+        assert scores[f"{split}.substitutions"] == scores[f"{split}.insertions"] == 0
+        assert scores[f"{split}.wer_greedy"] > 0
+        assert 0 < scores[f"{split}.cer"] < 1
+        assert f"{split}: {len(mine)} utterances, WER" in said
+
+
+def test_units_come_from_the_stored_tokens(tmp_path, capsys):
+    model = make_model(10, None)
+    results = {u: heard(model, torch.from_numpy(x.astype(np.int64))) for u, x in UNITS.items()}
+    greedy = {utt_id: texts[0] for utt_id, texts in results.items()}
+    beam = {utt_id: texts[1] for utt_id, texts in results.items()}
+    assert len(set(beam.values())) > 2
+    references = {utt_id: f"{text} missed" for utt_id, text in beam.items()}
+    context = make_context(tmp_path, "dkm", model, references)
+    write_tokens(context.inputs["tokenize_corpus"])
+    check(context, greedy, beam, references, capsys)
+
+
+def test_features_come_from_audio(tmp_path, capsys, monkeypatch):
+    features = {n: torch.randn(n, 6, generator=torch.manual_seed(n)) for n in LENGTHS.values()}
+
+    class Mixer:
+        def encode(self, waveforms):
+            return [features[len(waveform) // 320].numpy() for waveform in waveforms]
+
+    monkeypatch.setattr(FeatureMixer, "from_pretrained", lambda _folder: Mixer())
+    model = make_model(None, 6)
+    results = {utt_id: heard(model, features[n]) for utt_id, n in LENGTHS.items()}
+    greedy = {utt_id: texts[0] for utt_id, texts in results.items()}
+    beam = {utt_id: texts[1] for utt_id, texts in results.items()}
+    assert len(set(beam.values())) > 2
+    references = {utt_id: f"{text} missed" for utt_id, text in beam.items()}
+    context = make_context(tmp_path, "none", model, references)
+    with context.inputs["train_joint"].write_folder("features") as folder:
+        (folder / "config.json").write_text("{}")
+    check(context, greedy, beam, references, capsys)
+
+
+def test_a_split_without_tokens_is_named(tmp_path):
+    references = dict.fromkeys(LENGTHS, "a")
+    context = make_context(tmp_path, "dkm", make_model(10, None), references)
+    with pytest.raises(ArtifactError, match="no tokens of split 'test'"):
+        STAGE.run(context)
+
+
+def test_inputs_follow_the_variant(tmp_path):
+    assert STAGE.inputs(make_config("none", tmp_path)) == ("prepare_corpus", "train_joint")
+    assert STAGE.inputs(make_config("dkm", tmp_path))[-1] == "tokenize_corpus"
