@@ -29,7 +29,7 @@ _END_PAUSE = 0x1000
 _LIST_END = 0
 _PHONEME = 7
 
-_STRESS_AND_LENGTH = str.maketrans("", "", "ˈˌːˑ")
+_STRESS_AND_LENGTH = str.maketrans("", "", "ˈˌːˑ:")
 
 
 class EspeakError(RuntimeError):
@@ -166,7 +166,7 @@ def _record(library: ctypes.CDLL, text: str) -> _Recording:
     flags = _UTF8 | _END_PAUSE
     code = library.espeak_Synth(content, size, 0, _CHARACTERS, 0, flags, None, None)
     library.espeak_Synchronize()
-    if code != 0 or not recording.chunks:
+    if code != 0 or not any(name for _, name in recording.events):
         raise EspeakError(f"espeak-ng spoke nothing for '{text}' (code {code})")
     return recording
 

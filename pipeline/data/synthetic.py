@@ -40,7 +40,7 @@ _ACCENTS = ("en-us", "en-gb-scotland", "en-gb-x-rp", "en-029")
 _TRAIN_VARIANTS = (
     *("m1", "f1", "m2", "Annie", "m3", "f4", "m5", "Andy", "m7", "belinda", "Michael", "steph"),
     *("Mario", "aunty", "adam", "Gene", "edward", "anika", "max", "paul", "robert", "Lee"),
-    *("caleb", "pablo"),
+    *("benjamin", "pablo"),
 )
 _VALID_VARIANTS = ("m4", "steph2", "Denis", "Andrea")
 _TEST_VARIANTS = ("m6", "linda", "Diogo", "shelby", "m8", "zac")

@@ -1,0 +1,42 @@
+from itertools import pairwise
+
+import numpy as np
+
+from pipeline.data.alignment import frame_labels
+from pipeline.data.frames import FrameGrid
+from pipeline.data.utterance import Segment
+
+# Centres at 0.5, 1.5, 2.5, … seconds.
+SECONDS = FrameGrid(1, 1, 1)
+USUAL = FrameGrid(400, 320, 16000)
+
+
+def test_label_at_each_centre():
+    alignment = (Segment(0.0, 1.0, "a"), Segment(2.0, 4.0, "b"))
+    assert frame_labels(alignment, 5, SECONDS) == ["a", "", "b", "b", ""]
+
+
+def test_a_segment_holds_its_start_and_not_its_end():
+    assert frame_labels((Segment(0.5, 1.5, "a"),), 3, SECONDS) == ["a", "", ""]
+
+
+def test_order_does_not_matter_and_the_later_start_wins():
+    alignment = (Segment(1.0, 2.0, "inner"), Segment(0.0, 3.0, "outer"))
+    assert frame_labels(alignment, 2, SECONDS) == ["outer", "inner"]
+
+
+def test_nothing_aligned():
+    assert frame_labels((), 2, SECONDS) == ["", ""]
+
+
+def test_against_a_label_for_every_sample():
+    rng = np.random.default_rng(0)
+    bounds = np.sort(rng.choice(32000, 41, replace=False))
+    spans = [(int(a), int(b), str(n)) for n, (a, b) in enumerate(pairwise(bounds))]
+    by_sample = np.full(32000, "", dtype=object)
+    for first, last, label in spans:
+        by_sample[first:last] = label
+    alignment = [Segment(first / 16000, last / 16000, label) for first, last, label in spans]
+    num_frames = USUAL.num_frames(32000)
+    expected = [by_sample[200 + 320 * frame] for frame in range(num_frames)]
+    assert frame_labels(alignment, num_frames, USUAL) == expected

@@ -1,0 +1,116 @@
+import io
+
+import fsspec
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.data.audio import (
+    AudioError,
+    AudioInfo,
+    decode,
+    probe,
+    read_audio,
+    resampled_length,
+    write_audio,
+)
+
+
+def tone(seconds, rate, frequency=440.0):
+    return (0.5 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)).astype(
+        np.float32
+    )
+
+
+def test_reads_back_what_was_written(tmp_path):
+    samples = tone(0.5, 16000)
+    write_audio(tmp_path / "a.flac", samples, 16000)
+    read = read_audio(str(tmp_path / "a.flac"), 16000)
+    assert read.dtype == np.float32
+    assert read.shape == samples.shape
+    assert np.abs(read - samples).max() <= 2**-15
+
+
+def test_writes_into_a_file_that_cannot_seek():
+    class Pipe(io.RawIOBase):
+        content = b""
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            self.content += data
+            return len(data)
+
+    pipe = Pipe()
+    write_audio(pipe, tone(0.1, 16000), 16000, format="WAV")
+    assert soundfile.info(io.BytesIO(pipe.content)).frames == 1600
+
+
+def test_probe_reads_the_header(tmp_path):
+    stereo = np.stack([tone(0.25, 44100), tone(0.25, 44100)], axis=1)
+    soundfile.write(tmp_path / "a.wav", stereo, 44100)
+    assert probe(str(tmp_path / "a.wav")) == AudioInfo(0.25, 44100, 2)
+
+
+def test_channels_are_averaged(tmp_path):
+    left, right = tone(0.1, 16000), tone(0.1, 16000, 900.0)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), 16000, subtype="FLOAT")
+    expected = (left.astype(np.float64) + right) / 2
+    assert np.abs(read_audio(str(tmp_path / "a.wav"), 16000) - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_resampling_keeps_a_tone_in_time_and_pitch(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", tone(0.5, rate), rate, subtype="FLOAT")
+    read = read_audio(str(tmp_path / "a.wav"), 16000)
+    expected = tone(0.5, 16000)
+    assert len(read) == resampled_length(round(0.5 * rate), rate, 16000) == len(expected)
+    # Away from the edges, where the filter sees nothing.
+    assert np.abs(read - expected)[400:-400].max() < 5e-3
+
+
+def test_offset_and_duration_cut_the_very_samples(tmp_path):
+    samples = tone(1.0, 16000)
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    read = read_audio(str(tmp_path / "a.wav"), 16000, offset=0.25, duration=0.5)
+    np.testing.assert_array_equal(read, samples[4000:12000])
+
+
+def test_reads_from_any_storage():
+    uri = "memory://bucket/a.flac"
+    with fsspec.open(uri, "wb") as file:
+        write_audio(file, tone(0.2, 16000), 16000)
+    assert read_audio(uri, 16000, offset=0.1).shape == (1600,)
+    with pytest.raises(AudioError, match="no such audio file"):
+        probe("memory://bucket/b.flac")
+
+
+def test_a_rounded_duration_is_taken_for_the_end(tmp_path):
+    write_audio(tmp_path / "a.flac", tone(0.5, 16000), 16000)
+    assert len(read_audio(str(tmp_path / "a.flac"), 16000, duration=0.504)) == 8000
+    with pytest.raises(AudioError, match="beyond the file"):
+        read_audio(str(tmp_path / "a.flac"), 16000, duration=0.52)
+
+
+def test_too_long_is_refused_before_decoding(tmp_path):
+    write_audio(tmp_path / "a.flac", tone(0.5, 16000), 16000)
+    content = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(content[: len(content) // 2])
+    with pytest.raises(AudioError, match=r"too long: 0\.5 s of at most 0\.2 s"):
+        decode(str(tmp_path / "a.flac"), max_seconds=0.2)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_a_flac_cut_anywhere_is_refused(tmp_path, share):
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000)
+    write_audio(tmp_path / "a.flac", noise, 16000)
+    content = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(AudioError, match="cut short"):
+        read_audio(str(tmp_path / "a.flac"), 16000)
+
+
+def test_a_folder_is_no_audio(tmp_path):
+    with pytest.raises(AudioError, match="folder"):
+        probe(str(tmp_path))

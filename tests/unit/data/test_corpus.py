@@ -1,0 +1,256 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.artifacts import Artifact
+from pipeline.config import ManifestCorpus, Splits
+from pipeline.data.audio import read_audio, write_audio
+from pipeline.data.corpus import check, estimate, read_corpus, require
+from pipeline.data.frames import FrameGrid
+from pipeline.data.utterance import CorpusError
+
+RATE = 16000
+
+
+def noise(seconds, rate=RATE, channels=1):
+    samples = np.random.default_rng(0).normal(0, 0.1, (round(seconds * rate), channels))
+    return samples.astype(np.float32)
+
+
+def wav(path, samples, rate=RATE):
+    soundfile.write(path, samples, rate, format="WAV", subtype="FLOAT")
+
+
+def truncated_flac(path):
+    write_audio(path, noise(1.0)[:, 0], RATE)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+
+
+def with_nan(path, value):
+    samples = noise(1.0)
+    samples[7] = value
+    wav(path, samples)
+
+
+class Folder:
+    """A corpus in the making: good utterances of each split, and whatever a test adds."""
+
+    def __init__(self, path):
+        self.path = path
+        self.lines = []
+        wav(path / "good.wav", noise(1.0))
+        for split in ("train", "valid", "test"):
+            self.add(utt_id=f"good-{split}", split=split)
+
+    def add(self, **values):
+        row = {"utt_id": "bad", "split": "train", "speaker": "s", "audio": "good.wav"}
+        self.lines.append(json.dumps({**row, "text": "go", **values}))
+
+    def config(self, **values):
+        manifest = self.path / "manifest.jsonl"
+        manifest.write_text("\n".join(self.lines))
+        return ManifestCorpus(manifest=str(manifest), **values)
+
+    def check(self, **values):
+        config = self.config(**values)
+        return check(read_corpus(config, Artifact(str(self.path / "output"))), config)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path)
+
+
+BAD_FILES = {
+    "missing file": (lambda path: path.unlink(missing_ok=True), "no such audio file"),
+    "empty file": (lambda path: path.write_bytes(b""), "audio file is empty (0 bytes)"),
+    "text named .wav": (lambda path: path.write_text("hello\n" * 99), "not readable as audio: "),
+    "truncated FLAC": (truncated_flac, "audio is cut short"),
+    "zero samples": (lambda path: wav(path, noise(0.0)), "audio holds no samples"),
+    "NaN": (lambda path: with_nan(path, np.nan), "audio holds NaN or infinite samples"),
+    "infinity": (lambda path: with_nan(path, -np.inf), "audio holds NaN or infinite samples"),
+    "0.01 s": (lambda path: wav(path, noise(0.01)), "too short: 0.01 s of at least 0.1 s"),
+    "10 minutes": (
+        lambda path: wav(path, noise(600, rate=1000), 1000),
+        "too long: 600 s of at most 60 s",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_audio_is_rejected_with_its_reason(folder, case):
+    make, reason = BAD_FILES[case]
+    make(folder.path / "bad.wav")
+    folder.add(audio="bad.wav")
+    corpus = folder.check()
+    assert [one.utt_id for one in corpus.rejects] == ["bad"]
+    assert corpus.rejects[0].reason.startswith(reason)
+    assert corpus.rejects[0].source == str(folder.path / "bad.wav")
+    assert len(corpus.utterances) == 3
+
+
+BAD_ROWS = {
+    "duplicate utt_id": ({"utt_id": "good-train"}, "duplicate utt_id: "),
+    "utt_id with ../": ({"utt_id": "../../etc/passwd"}, "utt_id is no plain name: '../../etc"),
+    "utt_id with a slash": ({"utt_id": "a/b"}, "utt_id is no plain name: 'a/b'"),
+    "utt_id of dots": ({"utt_id": ".."}, "utt_id is no plain name: '..'"),
+    "utt_id with a line end": ({"utt_id": "bad\n"}, "utt_id is no plain name: 'bad\\n'"),
+    "no utt_id": ({"utt_id": ""}, "utt_id is no plain name: ''"),
+    "empty text": ({"text": ""}, "empty text"),
+    "blank text": ({"text": " \t\n"}, "empty text"),
+    "outside the alphabet": (
+        {"text": "café no 7"},
+        "text has characters outside the alphabet: ['7', 'é']",
+    ),
+    "text too long": (
+        {"text": "a" * 26},
+        "text is longer than its audio allows: 51 characters and repeats in 49 frames",
+    ),
+    "offset beyond the file": ({"offset": 1.0}, "offset and duration lie beyond the file: "),
+    "duration beyond the file": ({"duration": 1.5}, "offset and duration lie beyond the file: "),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_a_bad_row_is_rejected_with_its_reason(folder, case):
+    values, reason = BAD_ROWS[case]
+    folder.add(**values)
+    corpus = folder.check()
+    assert [one.utt_id for one in corpus.rejects] == [values.get("utt_id", "bad")]
+    assert corpus.rejects[0].reason.startswith(reason), corpus.rejects[0].reason
+    assert [one.utt_id for one in corpus.utterances] == ["good-test", "good-train", "good-valid"]
+
+
+def test_a_broken_line_is_rejected_by_its_number(folder):
+    folder.lines.append('{"utt_id": ')
+    (reject,) = folder.check().rejects
+    assert (reject.utt_id, reject.source) == (None, "manifest.jsonl:4")
+    assert reject.reason.startswith("broken line: ")
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16000, 2), (8000, 1), (44100, 1), (48000, 6)])
+def test_any_rate_and_channel_count_is_taken(folder, rate, channels):
+    wav(folder.path / "other.wav", noise(0.5, rate, channels), rate)
+    folder.add(utt_id="other", audio="other.wav")
+    corpus = folder.check()
+    assert corpus.rejects == []
+    (found,) = [one for one in corpus.utterances if one.utt_id == "other"]
+    assert found.duration == 0.5
+    samples = read_audio(found.audio, RATE, found.offset, found.duration)
+    assert samples.shape == (8000,)
+
+
+def test_text_that_just_fits_its_frames_is_taken(folder):
+    # 49 frames: 25 times `a` needs 25 + 24.
+    folder.add(utt_id="full", text="a" * 25)
+    assert FrameGrid(400, 320, 16000).num_frames(RATE) == 49
+    assert folder.check().rejects == []
+
+
+def test_a_stretch_of_a_long_recording_is_measured_by_itself(folder):
+    wav(folder.path / "long.wav", noise(100, 1000), 1000)
+    folder.add(utt_id="part", audio="long.wav", offset=90.0, duration=2.5)
+    (found,) = [one for one in folder.check().utterances if one.utt_id == "part"]
+    assert (found.offset, found.duration) == (90.0, 2.5)
+
+
+def test_text_is_lowercased_and_its_blanks_are_single(folder):
+    folder.add(utt_id="loud", text="  DON'T \t Go ")
+    texts = {one.utt_id: one.text for one in folder.check().utterances}
+    assert texts["loud"] == "don't go"
+    strict = {one.utt_id: one.reason for one in folder.check(lowercase=False).rejects}
+    assert strict["loud"].startswith("text has characters outside the alphabet: ['D', 'G'")
+
+
+def test_order_does_not_depend_on_the_manifest(folder):
+    for number in (3, 1, 2):
+        folder.add(utt_id=f"u{number}")
+    forward = folder.check().utterances
+    folder.lines.reverse()
+    assert folder.check().utterances == forward
+    assert [one.utt_id for one in forward if one.split == "train"] == [
+        "good-train",
+        "u1",
+        "u2",
+        "u3",
+    ]
+
+
+def test_max_utterances_takes_the_first_of_each_split(folder):
+    for number in (3, 1, 2):
+        folder.add(utt_id=f"a{number}")
+    corpus = folder.check(max_utterances=2)
+    ids = [(one.split, one.utt_id) for one in corpus.utterances]
+    assert ids == [
+        ("test", "good-test"),
+        ("train", "a1"),
+        ("train", "a2"),
+        ("valid", "good-valid"),
+    ]
+
+
+def test_other_splits_are_left_out_but_counted(folder):
+    folder.add(utt_id="x", split="extra", audio="nowhere.wav")
+    corpus = folder.check()
+    assert corpus.rejects == []
+    assert corpus.left_out == {"extra": 1}
+    assert len(corpus.utterances) == 3
+
+
+def test_too_many_rejects_stop_the_run_with_the_commonest_reasons(folder):
+    for number in range(3):
+        folder.add(utt_id=f"mute{number}", text="")
+    for number in range(2):
+        folder.add(utt_id=f"odd{number}", text=f"{number}")
+    folder.add(utt_id="a/b")
+    folder.add(utt_id="gone", audio="gone.wav")
+    config = folder.config(max_reject_share=0.6)
+    corpus = folder.check()
+    with pytest.raises(CorpusError) as caught:
+        require(corpus, config)
+    message = str(caught.value)
+    assert "7 of 10 utterances were rejected" in message
+    assert "3 x empty text, such as mute0" in message
+    assert "2 x text has characters outside the alphabet, such as odd0" in message
+    assert message.count(" x ") == 3
+    require(corpus, config.model_copy(update={"max_reject_share": 0.7}))
+
+
+def test_a_split_without_utterances_names_those_found(folder):
+    folder.add(utt_id="x", split="extra")
+    config = folder.config(splits=Splits(test=("test", "test_hard")))
+    with pytest.raises(CorpusError, match=r"in the splits \['test_hard'\]; the corpus has .*extra"):
+        require(folder.check(splits=config.splits), config)
+
+
+def test_progress_is_said_ten_times(folder):
+    for number in range(97):
+        folder.add(utt_id=f"u{number}", text="")
+    config = folder.config()
+    said = []
+    check(read_corpus(config, Artifact(str(folder.path))), config, said.append)
+    assert len(said) == 10
+    assert said[-1] == "checked 100 of 100 utterances"
+
+
+def test_estimate_reads_a_manifests_durations(folder):
+    folder.add(utt_id="a", duration=1.0)
+    folder.add(utt_id="b", duration=2.0)
+    folder.add(utt_id="c", duration=4.0, split="extra")
+    assert estimate(folder.config()) == (3.0, 49 + 99)
+
+
+def test_real_digits_all_pass(shared_data):
+    config = ManifestCorpus(
+        manifest=str(shared_data / "spoken_digits" / "manifest.jsonl"),
+        splits=Splits(test=("test_seen", "test_unseen")),
+        max_utterances=20,
+    )
+    corpus = check(read_corpus(config, Artifact("unused")), config)
+    require(corpus, config)
+    assert corpus.rejects == []
+    assert len(corpus.utterances) == 80
+    assert all(one.alignment for one in corpus.utterances)

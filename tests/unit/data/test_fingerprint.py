@@ -1,0 +1,54 @@
+import os
+
+import pytest
+
+from pipeline.config import LibrispeechCorpus, ManifestCorpus, SyntheticCorpus
+from pipeline.data.fingerprint import fingerprint
+from pipeline.data.utterance import CorpusError
+
+
+def test_a_changed_manifest_has_another_fingerprint(tmp_path):
+    path = tmp_path / "m.jsonl"
+    config = ManifestCorpus(manifest=str(path))
+    path.write_text('{"utt_id": "a"}\n')
+    before = fingerprint(config)
+    os.utime(path, (0, 0))
+    assert fingerprint(config) == before
+    path.write_text('{"utt_id": "b"}\n')
+    assert fingerprint(config) != before
+
+
+def test_a_missing_manifest_is_told_before_any_work(tmp_path):
+    with pytest.raises(CorpusError, match="there is no manifest at"):
+        fingerprint(ManifestCorpus(manifest=str(tmp_path / "m.jsonl")))
+
+
+@pytest.fixture
+def librispeech(tmp_path):
+    for folder in ("train/1/2", "valid/3/4", "test/5/6", "grids/train/1/2", "other/7/8"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.flac").write_bytes(b"12345")
+    return tmp_path
+
+
+def test_librispeech_changes_with_names_and_sizes_of_its_splits(librispeech):
+    config = LibrispeechCorpus(root=str(librispeech), alignments=str(librispeech / "grids"))
+    seen = [fingerprint(config)]
+    (librispeech / "other/7/8/a.flac").write_bytes(b"1")
+    assert fingerprint(config) == seen[0]
+    (librispeech / "test/5/6/a.flac").write_bytes(b"123456")
+    seen.append(fingerprint(config))
+    (librispeech / "test/5/6/b.flac").write_bytes(b"")
+    seen.append(fingerprint(config))
+    (librispeech / "grids/train/1/2/a.TextGrid").write_bytes(b"1")
+    seen.append(fingerprint(config))
+    assert len(set(seen)) == 4
+
+
+def test_a_missing_root_is_told_before_any_work(tmp_path):
+    with pytest.raises(CorpusError, match="it has none"):
+        fingerprint(LibrispeechCorpus(root=str(tmp_path / "nowhere")))
+
+
+def test_the_synthetic_corpus_depends_on_the_synthesiser():
+    assert fingerprint(SyntheticCorpus()).startswith("espeakng-loader ")

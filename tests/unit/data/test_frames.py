@@ -1,0 +1,40 @@
+from hypothesis import given
+from hypothesis import strategies as st
+from reference import frames as reference
+
+from pipeline.data.frames import FrameGrid
+
+WAV2VEC_KERNELS = (10, 3, 3, 3, 3, 2, 2)
+WAV2VEC_STRIDES = (5, 2, 2, 2, 2, 2, 2)
+
+
+def test_usual_front_end_has_the_published_grid():
+    grid = FrameGrid.of_convolutions(WAV2VEC_KERNELS, WAV2VEC_STRIDES, 16000)
+    assert grid == FrameGrid(400, 320, 16000)
+    assert grid.frames_per_second == 50.0
+
+
+def test_num_frames_around_every_boundary():
+    grid = FrameGrid(400, 320, 16000)
+    for boundary in (400, 400 + 320, 400 + 49 * 320, 400 + 200 * 320):
+        for num_samples in range(boundary - 3, boundary + 4):
+            expected = reference.num_frames(num_samples, WAV2VEC_KERNELS, WAV2VEC_STRIDES)
+            assert grid.num_frames(num_samples) == expected, num_samples
+
+
+layers = st.lists(st.tuples(st.integers(1, 10), st.integers(1, 5)), min_size=1, max_size=5)
+
+
+@given(layers=layers, num_samples=st.integers(0, 2000))
+def test_num_frames_of_any_stack(layers, num_samples):
+    kernels, strides = zip(*layers, strict=True)
+    grid = FrameGrid.of_convolutions(kernels, strides, 16000)
+    assert grid.num_frames(num_samples) == reference.num_frames(num_samples, kernels, strides)
+
+
+@given(layers=layers, frame=st.integers(0, 50))
+def test_centre_is_the_middle_of_what_the_frame_reads(layers, frame):
+    kernels, strides = zip(*layers, strict=True)
+    first, end = reference.receptive_samples(frame, kernels, strides)
+    grid = FrameGrid.of_convolutions(kernels, strides, 8000)
+    assert grid.centre_seconds(frame) == (first + end) / 2 / 8000

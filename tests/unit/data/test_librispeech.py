@@ -1,0 +1,123 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from pipeline.config import LibrispeechCorpus, Splits
+from pipeline.data.audio import read_audio, write_audio
+from pipeline.data.corpus import check
+from pipeline.data.librispeech import read_librispeech
+from pipeline.data.utterance import CorpusError, Reject, Segment
+
+TEXTGRID = (
+    b'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n1\n<exists>\n1\n'
+    b'"IntervalTier"\n"phones"\n0\n1\n1\n0\n1\n"AH0"\n'
+)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two splits, one speaker each, two utterances each."""
+    root = tmp_path / "LibriSpeech"
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000)
+    for split, speaker, chapter in (
+        ("train", "84", "121"),
+        ("test", "61", "70"),
+        ("dev", "1", "2"),
+    ):
+        folder = root / split / speaker / chapter
+        folder.mkdir(parents=True)
+        ids = [f"{speaker}-{chapter}-{number:04d}" for number in range(2)]
+        for utt_id in ids:
+            write_audio(folder / f"{utt_id}.flac", noise, 16000)
+        lines = [f"{utt_id} GO ON THEN\n" for utt_id in ids]
+        (folder / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines))
+    return root
+
+
+def config(root, **values):
+    return LibrispeechCorpus(root=str(root), splits=Splits(valid="dev"), **values)
+
+
+def test_every_utterance_with_text_and_speaker(root):
+    corpus = check(read_librispeech(config(root)), config(root))
+    assert corpus.rejects == []
+    ids = [(one.split, one.utt_id, one.speaker, one.text) for one in corpus.utterances]
+    assert ids == [
+        ("dev", "1-2-0000", "1", "go on then"),
+        ("dev", "1-2-0001", "1", "go on then"),
+        ("test", "61-70-0000", "61", "go on then"),
+        ("test", "61-70-0001", "61", "go on then"),
+        ("train", "84-121-0000", "84", "go on then"),
+        ("train", "84-121-0001", "84", "go on then"),
+    ]
+    assert {one.alignment for one in corpus.utterances} == {None}
+    assert {one.duration for one in corpus.utterances} == {1.0}
+
+
+def test_alignments_where_there_are_any(root, tmp_path):
+    folder = tmp_path / "alignments" / "train" / "84" / "121"
+    folder.mkdir(parents=True)
+    (folder / "84-121-0000.TextGrid").write_bytes(TEXTGRID)
+    found = read_librispeech(config(root, alignments=str(tmp_path / "alignments")))
+    alignments = {one.utt_id: one.alignment for one in found}
+    assert alignments["84-121-0000"] == (Segment(0.0, 1.0, "AH"),)
+    assert alignments["84-121-0001"] is None
+    assert alignments["61-70-0000"] is None
+
+
+def test_a_broken_textgrid_is_rejected(root, tmp_path):
+    folder = tmp_path / "alignments" / "train" / "84" / "121"
+    folder.mkdir(parents=True)
+    (folder / "84-121-0001.TextGrid").write_bytes(TEXTGRID[:40])
+    found = list(read_librispeech(config(root, alignments=str(tmp_path / "alignments"))))
+    (reject,) = [one for one in found if isinstance(one, Reject)]
+    assert reject.utt_id == "84-121-0001"
+    assert "not readable as a TextGrid" in reject.reason
+    assert len(found) == 6
+
+
+def test_audio_without_text_and_text_without_audio(root):
+    folder = root / "train" / "84" / "121"
+    (folder / "84-121-0000.flac").rename(folder / "84-121-0007.flac")
+    corpus = check(read_librispeech(config(root)), config(root))
+    reasons = {one.utt_id: one.reason for one in corpus.rejects}
+    assert set(reasons) == {"84-121-0000", "84-121-0007"}
+    assert reasons["84-121-0000"] == "no such audio file"
+    assert reasons["84-121-0007"].startswith("no transcript")
+
+
+def test_a_transcript_line_without_words_is_rejected(root):
+    folder = root / "train" / "84" / "121"
+    (folder / "84-121.trans.txt").write_text("84-121-0000\n84-121-0001 HI\n")
+    corpus = check(read_librispeech(config(root)), config(root))
+    assert [(one.utt_id, one.reason) for one in corpus.rejects] == [("84-121-0000", "empty text")]
+
+
+def test_a_missing_split_names_those_that_are_there(root):
+    shutil.rmtree(root / "train")
+    with pytest.raises(CorpusError, match=r"no folder for \['train'\]; it has \['dev', 'test'\]"):
+        list(read_librispeech(config(root)))
+
+
+def test_a_missing_alignments_folder_is_one_clear_error(root, tmp_path):
+    with pytest.raises(CorpusError, match=r"corpus\.alignments .* has no folder for any split"):
+        list(read_librispeech(config(root, alignments=str(tmp_path / "nowhere"))))
+
+
+def test_real_aligned_speech_in_librispeechs_folders(shared_data, tmp_path):
+    for split, name in (("train", "cold"), ("dev", "acoustic"), ("test", "acoustic")):
+        folder, grids = (tmp_path / part / split / name / "0" for part in ("audio", "grids"))
+        folder.mkdir(parents=True)
+        grids.mkdir(parents=True)
+        utt_id, source = f"{name}-{split}", shared_data / "mfa_aligned" / f"{name}_corpus"
+        samples = read_audio(str(source.with_suffix(".wav")), 16000)
+        write_audio(folder / f"{utt_id}.flac", samples, 16000)
+        text = source.with_suffix(".lab").read_text().replace("\n", " ")
+        (folder / f"{name}-0.trans.txt").write_text(f"{utt_id} {text}\n")
+        shutil.copy(source.with_suffix(".TextGrid"), grids / f"{utt_id}.TextGrid")
+    corpus_config = config(tmp_path / "audio", alignments=str(tmp_path / "grids"))
+    corpus = check(read_librispeech(corpus_config), corpus_config)
+    assert corpus.rejects == []
+    assert [round(one.duration, 2) for one in corpus.utterances] == [26.72, 26.72, 25.72]
+    assert all(len(one.alignment) > 200 for one in corpus.utterances)

@@ -1,0 +1,97 @@
+import json
+import re
+
+import fsspec
+import pytest
+
+from pipeline.data.manifest import read_manifest
+from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
+
+ROW = {"utt_id": "a", "split": "train", "speaker": "s", "audio": "audio/a.wav", "text": "hi"}
+
+
+def write(tmp_path, *lines):
+    path = tmp_path / "manifest.jsonl"
+    path.write_text("\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines) + "\n")
+    return str(path)
+
+
+def test_the_shortest_row_and_the_longest(tmp_path):
+    alignment = [{"start": 0.0, "end": 0.5, "label": "h"}]
+    full = {**ROW, "utt_id": "b", "offset": 1.5, "duration": 2.0, "alignment": alignment, "x": 1}
+    short, long = read_manifest(write(tmp_path, ROW, "", full))
+    audio = f"{tmp_path}/audio/a.wav"
+    assert short == Utterance("a", "train", audio, 0.0, TO_THE_END, "s", "hi", None)
+    segments = (Segment(0.0, 0.5, "h"),)
+    assert long == Utterance("b", "train", audio, 1.5, 2.0, "s", "hi", segments)
+
+
+@pytest.mark.parametrize(
+    ("audio", "place"),
+    [("/data/a.wav", "/data/a.wav"), ("s3://bucket/a.wav", "s3://bucket/a.wav")],
+)
+def test_an_absolute_address_stays(tmp_path, audio, place):
+    (found,) = read_manifest(write(tmp_path, {**ROW, "audio": audio}))
+    assert found.audio == place
+
+
+def test_a_relative_manifest_gives_absolute_audio(tmp_path, monkeypatch):
+    write(tmp_path, ROW)
+    monkeypatch.chdir(tmp_path)
+    (found,) = read_manifest("manifest.jsonl")
+    assert found.audio == f"{tmp_path}/audio/a.wav"
+
+
+def test_a_remote_manifest_has_its_audio_beside_it():
+    with fsspec.open("memory://corpus/m.jsonl", "w") as file:
+        file.write(json.dumps(ROW))
+    (found,) = read_manifest("memory://corpus/m.jsonl")
+    assert found.audio == "memory://corpus/audio/a.wav"
+
+
+def test_numbers_may_name_speakers_and_utterances(tmp_path):
+    (found,) = read_manifest(write(tmp_path, {**ROW, "utt_id": 17, "speaker": 4}))
+    assert (found.utt_id, found.speaker) == ("17", "4")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"utt_id": "a", ', "Invalid JSON"),
+        ("[1, 2]", "object"),
+        ({key: ROW[key] for key in ROW if key != "text"}, "text: Field required"),
+        ({**ROW, "duration": "long"}, "duration: .*number"),
+        ({**ROW, "duration": 0}, "duration: .*greater than 0"),
+        ({**ROW, "offset": -1}, "offset: .*greater than or equal to 0"),
+        ({**ROW, "offset": float("nan")}, "offset: .*finite"),
+        ({**ROW, "alignment": [{"start": 2, "end": 1, "label": "x"}]}, "end lies before start"),
+        ({**ROW, "alignment": [{"start": 2}]}, "alignment.0.end: Field required"),
+    ],
+)
+def test_a_broken_line_is_rejected_by_number_and_the_rest_stands(tmp_path, line, reason):
+    first, second, third = read_manifest(write(tmp_path, ROW, line, {**ROW, "utt_id": "c"}))
+    assert isinstance(second, Reject)
+    assert second.source == "manifest.jsonl:2"
+    assert second.reason.startswith("broken line: ")
+    assert re.search(reason, second.reason), second.reason
+    assert (first.utt_id, third.utt_id) == ("a", "c")
+
+
+def test_bytes_that_are_no_text_are_a_broken_line(tmp_path):
+    path = tmp_path / "manifest.jsonl"
+    path.write_bytes(b'{"utt_id": "\xff\xfe"}\n' + json.dumps(ROW).encode())
+    first, second = read_manifest(str(path))
+    assert isinstance(first, Reject)
+    assert isinstance(second, Utterance)
+
+
+def test_a_byte_order_mark_is_no_harm(tmp_path):
+    path = tmp_path / "manifest.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(ROW).encode())
+    assert [type(found) for found in read_manifest(str(path))] == [Utterance]
+
+
+@pytest.mark.parametrize("name", ["nothing.jsonl", "."])
+def test_no_manifest_is_one_clear_error(tmp_path, name):
+    with pytest.raises(CorpusError, match=r"there is no manifest at .* check corpus\.manifest"):
+        list(read_manifest(str(tmp_path / name)))

@@ -1,0 +1,87 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts import Artifact
+from pipeline.config import Config, ManifestCorpus, Ssl
+from pipeline.data.audio import write_audio
+from pipeline.data.utterance import CorpusError, from_table
+from pipeline.stage import StageContext
+from tasks.prepare_corpus import STAGE
+
+
+@pytest.fixture
+def context(tmp_path):
+    """Two good utterances a split, and one without text."""
+    write_audio(tmp_path / "a.flac", np.random.default_rng(0).normal(0, 0.1, 18000), 16000)
+    rows = [
+        {"utt_id": f"{split}-{number}", "split": split, "text": "go on", "duration": 1.125}
+        for split in ("train", "valid", "test")
+        for number in range(2)
+    ]
+    rows.append({"utt_id": "mute", "split": "train", "text": ""})
+    lines = [json.dumps({"speaker": "s", "audio": "a.flac", **row}) for row in rows]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    corpus = ManifestCorpus(manifest=str(tmp_path / "m.jsonl"), max_reject_share=0.5)
+    config = Config(variant="v", corpus=corpus, ssl=Ssl(model="m", revision="1"))
+    return StageContext(config, Artifact(str(tmp_path / "output")), {}, None)
+
+
+def test_writes_tables_and_returns_scores(context, capsys):
+    scores = STAGE.run(context)
+    assert scores == {
+        "rejects": 1.0,
+        "left_out": 0.0,
+        "train.utterances": 2.0,
+        "train.hours": pytest.approx(2.25 / 3600),
+        "valid.utterances": 2.0,
+        "valid.hours": pytest.approx(2.25 / 3600),
+        "test.utterances": 2.0,
+        "test.hours": pytest.approx(2.25 / 3600),
+    }
+    utterances = from_table(context.output.read_table("corpus.parquet"))
+    assert [one.utt_id for one in utterances] == [
+        f"{split}-{number}" for split in ("test", "train", "valid") for number in range(2)
+    ]
+    (reject,) = context.output.read_table("rejects.parquet").to_pylist()
+    assert (reject["utt_id"], reject["reason"]) == ("mute", "empty text")
+    assert "checked 7 of 7 utterances" in capsys.readouterr().out
+
+
+def test_tables_stand_even_when_too_much_is_rejected(context):
+    strict = context.config.corpus.model_copy(update={"max_reject_share": 0.1})
+    config = context.config.model_copy(update={"corpus": strict})
+    with pytest.raises(CorpusError, match="1 of 7 utterances were rejected"):
+        STAGE.run(StageContext(config, context.output, {}, None))
+    assert context.output.read_table("rejects.parquet").num_rows == 1
+    assert context.output.read_table("corpus.parquet").num_rows == 6
+    assert not context.output.is_whole()
+
+
+def test_settings_change_with_the_manifest_and_the_limits(context):
+    before = STAGE.settings(context.config)
+    assert json.loads(json.dumps(before)) == before
+    with open(context.config.corpus.manifest, "a") as file:  # noqa: PTH123 - a str in the config
+        file.write("\n")
+    after = STAGE.settings(context.config)
+    assert before["fingerprint"] != after["fingerprint"]
+    assert before["corpus"] == after["corpus"]
+
+
+def test_estimate_is_the_manifests(context):
+    estimate = STAGE.estimate(context.config, {})
+    assert estimate.audio_seconds == pytest.approx(6 * 1.125)
+    assert estimate.num_frames == 6 * 56
+    assert estimate.bytes_written == 0
+
+
+def test_planning_imports_nothing_heavy():
+    code = (
+        "import sys, tasks.prepare_corpus, pipeline.data.fingerprint, pipeline.data.corpus\n"
+        "heavy = {'torch', 'torchaudio', 'ray', 'mlflow', 'transformers'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
