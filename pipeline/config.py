@@ -297,6 +297,7 @@ class Vocoder(Section):
     discriminator_channels: Count = 16
     segment_seconds: Positive = 0.64
     batch_size: Count = 8
+    speaker_dropout: Share = 0.1
     steps: Count = 300
     adversarial_from_step: Annotated[int, Field(ge=0)] = 150
     learning_rate: Positive = 5e-4

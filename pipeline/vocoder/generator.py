@@ -1,0 +1,218 @@
+"""The generator: unit and speaker embeddings, frame by frame, into a HiFi-GAN."""
+
+import copy
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
+
+from pipeline.config import Vocoder
+from pipeline.vocoder.durations import DurationPredictor
+
+ARCHITECTURE = {
+    "unit_dim",
+    "speaker_dim",
+    "unseen_speaker",
+    "upsample_rates",
+    "upsample_kernels",
+    "initial_channels",
+    "resblock_kernels",
+    "resblock_dilations",
+}
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+AVERAGE_SPEAKER = -1
+
+
+class UnitVocoder(nn.Module):
+    """Speech from units at the tokenizer's frame rate.
+
+    Frame i of the units covers the samples [hop i, hop (i + 1)) of the output. In the recording
+    the same frame is centred at receptive_field / 2 + hop i, so that the output is the recording
+    from sample `shift` = (receptive_field - hop) / 2 on (40 of the usual 400 and 320).
+
+    Args:
+        settings: sizes of the generator; the product of its upsample rates must be `hop`.
+        num_units: size of the codebook.
+        speakers: names of the training speakers, in the order of their embeddings.
+        hop: samples a frame.
+        receptive_field: samples that the tokenizer's front end sees for one frame.
+        sample_rate_hz: of the output.
+
+    Raises:
+        ValueError: the settings do not upsample by exactly `hop`, or name an unknown speaker.
+    """
+
+    def __init__(
+        self,
+        settings: Vocoder,
+        num_units: int,
+        speakers: Sequence[str],
+        *,
+        hop: int = 320,
+        receptive_field: int = 400,
+        sample_rate_hz: int = 16000,
+    ) -> None:
+        super().__init__()
+        check_upsampling(settings.upsample_rates, settings.upsample_kernels, hop)
+        self.settings = settings
+        self.num_units = num_units
+        self.speakers = tuple(speakers)
+        self.hop = hop
+        self.receptive_field = receptive_field
+        self.sample_rate_hz = sample_rate_hz
+        self.unit_embedding = nn.Embedding(num_units, settings.unit_dim)
+        self.speaker_embedding = nn.Embedding(len(self.speakers), settings.speaker_dim)
+        self.durations = DurationPredictor(num_units, settings.unit_dim)
+        self.hifigan = _hifigan(settings, sample_rate_hz)
+        self.speaker_index(settings.unseen_speaker)
+
+    @property
+    def shift(self) -> int:
+        """Samples of the recording before the first one that the vocoder makes."""
+        return (self.receptive_field - self.hop) // 2
+
+    def speaker_index(self, speaker: str | None) -> int:
+        """The row of a speaker's embedding, to be passed to `forward`.
+
+        None and speakers not heard in training are spoken by `settings.unseen_speaker`, or where
+        that is None by the average of all speakers (`AVERAGE_SPEAKER`).
+        """
+        if speaker in self.speakers:
+            return self.speakers.index(speaker)
+        substitute = self.settings.unseen_speaker
+        if substitute is None:
+            return AVERAGE_SPEAKER
+        if substitute not in self.speakers:
+            raise ValueError(
+                f"vocoder.unseen_speaker '{substitute}' is not among the training speakers "
+                f"{', '.join(self.speakers)}: name one of them, or null for their average"
+            )
+        return self.speakers.index(substitute)
+
+    def forward(self, units_BT: Tensor, speakers_B: Tensor) -> Tensor:
+        """Turn B x T units and B speaker rows into B x (hop T) samples in (-1, 1)."""
+        average_S = self.speaker_embedding.weight.mean(dim=0)
+        speaker_BS = torch.where(
+            (speakers_B == AVERAGE_SPEAKER)[:, None],
+            average_S,
+            self.speaker_embedding(speakers_B.clamp(min=0)),
+        )
+        unit_BTU = self.unit_embedding(units_BT)
+        speaker_BTS = speaker_BS[:, None].expand(-1, units_BT.shape[1], -1)
+        return self.hifigan(torch.cat([unit_BTU, speaker_BTS], dim=-1))
+
+    @torch.inference_mode()
+    def resynthesize(
+        self, units: Sequence[int] | np.ndarray, speaker: str | None, *, deduplicated: bool = False
+    ) -> np.ndarray:
+        """Speak one utterance's T units: float32 samples on the time axis of the recording.
+
+        `shift` zeros stand before and behind, so that the result has as many frames as there are
+        units and frame i of it is frame i of the recording. De-duplicated units are first
+        repeated for their predicted durations.
+
+        Raises:
+            ValueError: no units, or a unit that the codebook has not.
+        """
+        device = self.unit_embedding.weight.device
+        units_T = torch.as_tensor(np.asarray(units, dtype=np.int64), device=device)
+        if units_T.ndim != 1 or not len(units_T):
+            raise ValueError("resynthesis needs a non-empty list of units, one utterance at a time")
+        if units_T.min() < 0 or units_T.max() >= self.num_units:
+            raise ValueError(
+                f"units from {int(units_T.min())} to {int(units_T.max())} do not fit this vocoder's "
+                f"codebook of {self.num_units}: use tokens of the tokenizer it was trained on"
+            )
+        if deduplicated:
+            units_T = self.durations.expand(units_T)
+        speakers_1 = torch.tensor([self.speaker_index(speaker)], device=device)
+        waveform_S = self(units_T[None], speakers_1)[0].float().cpu().numpy()
+        return np.pad(waveform_S, self.shift)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors, weight norm folded into plain weights."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        description = {
+            "model_type": "unit_vocoder",
+            "num_units": self.num_units,
+            "speakers": list(self.speakers),
+            "hop": self.hop,
+            "receptive_field": self.receptive_field,
+            "sample_rate_hz": self.sample_rate_hz,
+            "architecture": self.settings.model_dump(mode="json", include=ARCHITECTURE),
+        }
+        text = json.dumps(description, indent=2, ensure_ascii=False)
+        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+        save_file(_folded(self).state_dict(), folder / WEIGHTS, metadata={"format": "pt"})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read what `save_pretrained` wrote; the result is in evaluation mode.
+
+        Raises:
+            ValueError: the folder holds no unit vocoder.
+        """
+        path = Path(folder) / CONFIG
+        description: dict[str, Any] = {}
+        if path.is_file():
+            description = json.loads(path.read_text(encoding="utf-8"))
+        if description.pop("model_type", None) != "unit_vocoder":
+            raise ValueError(f"{folder} holds no unit vocoder: name the `vocoder` folder of a run")
+        settings = Vocoder.model_validate(description.pop("architecture"))
+        vocoder = cls(settings, **description)
+        vocoder.load_state_dict(load_file(Path(folder) / WEIGHTS))
+        return vocoder.eval()
+
+
+def check_upsampling(rates: Sequence[int], kernels: Sequence[int], hop: int) -> None:
+    """Refuse rates and kernels that do not turn T frames into exactly hop T samples.
+
+    A transposed convolution of stride r, kernel k and padding floor((k - r) / 2) gives r T steps
+    only where k - r is even and not negative.
+    """
+    if math.prod(rates) != hop:
+        raise ValueError(
+            f"vocoder.upsample_rates {list(rates)} multiply to {math.prod(rates)}, but a frame of "
+            f"the tokenizer is {hop} samples: choose rates with the product {hop}"
+        )
+    for rate, kernel in zip(rates, kernels, strict=True):
+        if kernel < rate or (kernel - rate) % 2:
+            raise ValueError(
+                f"vocoder.upsample_kernels: {kernel} does not suit the rate {rate}, for it would "
+                f"change the length; choose {rate} plus an even number, such as {2 * rate + rate % 2}"
+            )
+
+
+def _hifigan(settings: Vocoder, sample_rate_hz: int) -> SpeechT5HifiGan:
+    # normalize_before would standardise its input by buffers that only a mel spectrogram has.
+    return SpeechT5HifiGan(
+        SpeechT5HifiGanConfig(
+            model_in_dim=settings.unit_dim + settings.speaker_dim,
+            sampling_rate=sample_rate_hz,
+            upsample_initial_channel=settings.initial_channels,
+            upsample_rates=list(settings.upsample_rates),
+            upsample_kernel_sizes=list(settings.upsample_kernels),
+            resblock_kernel_sizes=list(settings.resblock_kernels),
+            resblock_dilation_sizes=[list(rates) for rates in settings.resblock_dilations],
+            normalize_before=False,
+        )
+    )
+
+
+def _folded(vocoder: UnitVocoder) -> UnitVocoder:
+    # transformers' remove_weight_norm undoes the older hooks only, not the parametrisation that
+    # its apply_weight_norm sets.
+    plain = copy.deepcopy(vocoder)
+    for module in plain.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
+    return plain

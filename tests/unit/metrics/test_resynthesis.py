@@ -1,0 +1,99 @@
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.metrics.resynthesis import compare_f0, fundamental_hz, mel_cepstral_distortion_db
+from reference.mel_cepstrum import distortion_db
+
+RATE = 16000
+
+
+def tone(hz, seconds=0.5, amplitude=0.3):
+    return amplitude * np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE)) / RATE)
+
+
+def pulses(hz, seconds=0.5):
+    """Eight harmonics, falling: as rich as a voice."""
+    return sum(tone(hz * k, seconds, 0.3 / k) for k in range(1, 9))
+
+
+def noise(seconds=0.2, seed=0, amplitude=0.1):
+    return amplitude * np.random.default_rng(seed).standard_normal(round(seconds * RATE))
+
+
+def test_distortion_matches_the_oracle():
+    first, second = noise(seed=0), noise(seed=1) + tone(440, 0.2)
+    expected = distortion_db(first, second, RATE)
+    assert expected > 1
+    assert mel_cepstral_distortion_db(first, second, RATE) == pytest.approx(expected, abs=1e-4)
+
+
+def test_equal_signals_have_no_distortion():
+    assert mel_cepstral_distortion_db(noise(), noise(), RATE) == 0
+
+
+def test_loudness_is_no_distortion():
+    assert mel_cepstral_distortion_db(noise(), 0.5 * noise(), RATE) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_ripple_of_the_log_spectrum_gives_its_root_mean_square_in_db(monkeypatch):
+    from pipeline.metrics import resynthesis
+
+    bands_J = np.arange(resynthesis.NUM_MELS)
+    ripple_J = 6 * np.cos(math.pi * 3 * (bands_J + 0.5) / resynthesis.NUM_MELS)
+    cepstra_T14 = resynthesis.mel_cepstra(noise(), RATE)
+    cosines = np.cos(math.pi * np.outer(np.arange(14), bands_J + 0.5) / resynthesis.NUM_MELS)
+    change_14 = ripple_J * math.log(10) / 20 @ cosines.T * 2 / resynthesis.NUM_MELS
+    change_14[0] /= 2
+    rippled = iter([cepstra_T14, cepstra_T14 + change_14])
+    monkeypatch.setattr(resynthesis, "mel_cepstra", lambda samples, rate: next(rippled))
+    distortion = mel_cepstral_distortion_db(noise(), noise(), RATE)
+    assert distortion == pytest.approx(6 / math.sqrt(2), abs=1e-6)
+
+
+def test_the_longer_signal_is_trimmed():
+    longer = np.concatenate([noise(), tone(300)])
+    assert mel_cepstral_distortion_db(noise(), longer, RATE) == 0
+
+
+def test_a_signal_shorter_than_a_window_has_a_distortion():
+    assert mel_cepstral_distortion_db(noise(0.02), noise(0.02, seed=1), RATE) > 0
+
+
+@pytest.mark.parametrize("hz", [65.0, 100.0, 123.4, 220.0, 311.1, 390.0])
+def test_f0_of_a_steady_voice_within_two_cents(hz):
+    f0_T = fundamental_hz(pulses(hz), RATE)
+    assert (f0_T > 0).all()
+    assert np.abs(1200 * np.log2(f0_T / hz)).max() < 2
+
+
+def test_f0_of_a_pure_tone():
+    assert fundamental_hz(tone(200), RATE) == pytest.approx(200, abs=0.2)
+
+
+def test_noise_and_silence_are_unvoiced():
+    assert (fundamental_hz(noise(0.5), RATE) == 0).all()
+    assert (fundamental_hz(np.zeros(8000), RATE) == 0).all()
+    assert (fundamental_hz(tone(200, amplitude=1e-4), RATE) == 0).all()
+
+
+def test_a_signal_shorter_than_a_period_is_unvoiced():
+    assert fundamental_hz(np.zeros(100), RATE).tolist() == [0.0]
+
+
+def test_a_semitone_is_a_hundred_cents():
+    comparison = compare_f0(pulses(200), pulses(200 * 2 ** (1 / 12)), RATE)
+    assert comparison.error_cents == pytest.approx(100, abs=2)
+    assert comparison.voicing_disagreement == 0
+
+
+def test_voicing_disagreement_is_a_share_of_all_frames():
+    half = np.concatenate([pulses(200), np.zeros(8000)])
+    comparison = compare_f0(pulses(200, 1.0), half, RATE)
+    assert comparison.error_cents == pytest.approx(0, abs=2)
+    assert comparison.voicing_disagreement == pytest.approx(0.5, abs=0.04)
+
+
+def test_without_common_voicing_there_is_no_error():
+    assert math.isnan(compare_f0(pulses(200), np.zeros(8000), RATE).error_cents)
