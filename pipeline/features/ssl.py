@@ -194,24 +194,21 @@ def pad_waveforms(waveforms: Sequence[np.ndarray | Tensor]) -> tuple[Tensor, Ten
 def normalise(waveforms_BS: Tensor, num_samples_B: Tensor) -> Tensor:
     """Zero mean and unit variance over each row's valid samples; the padding becomes zero."""
     valid_BS = _valid(num_samples_B, waveforms_BS.shape[1])
-    centred_BS, variance_B1 = _centred(waveforms_BS.float(), valid_BS)
+    count_B1 = num_samples_B[:, None]
+    mean_B1 = (waveforms_BS * valid_BS).sum(1, keepdim=True) / count_B1
+    centred_BS = (waveforms_BS - mean_B1) * valid_BS
+    variance_B1 = centred_BS.square().sum(1, keepdim=True) / count_B1
     return centred_BS * torch.rsqrt(variance_B1 + VARIANCE_FLOOR)
 
 
 def masked_channel_norm(hidden_BCT: Tensor, lengths_B: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """What `norm`, with one channel a group, gives on each row alone, without its padding."""
-    valid_B1T = _valid(lengths_B, hidden_BCT.shape[2])[:, None]
-    centred_BCT, variance_BC1 = _centred(hidden_BCT.float(), valid_B1T)
-    scaled_BCT = centred_BCT * torch.rsqrt(variance_BC1 + norm.eps)
-    return scaled_BCT * norm.weight[:, None] + norm.bias[:, None]
-
-
-def _centred(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Values less their mean over time, zero where invalid, and their variance."""
-    count = valid.sum(-1, keepdim=True)
-    mean = (values * valid).sum(-1, keepdim=True) / count
-    centred = (values - mean) * valid
-    return centred, centred.square().sum(-1, keepdim=True) / count
+    """`norm` over each row's valid frames alone; the padding becomes zero."""
+    size = hidden_BCT.shape[2]
+    rows = [
+        nn.functional.pad(norm(row_1CT[..., :length]), (0, size - length))
+        for row_1CT, length in zip(hidden_BCT.split(1), lengths_B.tolist(), strict=True)
+    ]
+    return torch.cat(rows)
 
 
 def _valid(lengths_B: Tensor, size: int) -> Tensor:
