@@ -18,10 +18,10 @@ def make_model(alphabet="abc", num_units=10, **changes):
 
 
 @torch.no_grad()
-def sharpen(model, factor):
+def sharpen(model):
     """Make a random model opinionated, so that the best text is no tie."""
-    model.ctc_head.weight.mul_(factor)
-    model.decoder.output.weight.mul_(factor)
+    model.ctc_head.weight.mul_(4.0)
+    model.decoder.output.weight.mul_(4.0)
 
 
 @torch.no_grad()
@@ -39,12 +39,13 @@ def log_p_attention(model, encoded, text):
     return sum(log_probs[step, unit].item() for step, unit in enumerate([*text, 1]))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("shape", [sharpen, loosen])
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.4, 1.0])
-def test_a_wide_beam_finds_the_best_text_there_is(seed, ctc_weight):
+def test_a_wide_beam_finds_the_best_text_there_is(seed, shape, ctc_weight):
     torch.manual_seed(seed)
     model = make_model(subsampling=1).eval()
-    sharpen(model, 4.0)
+    shape(model)
     embedded = torch.randn(1, 4, 16)
     with torch.no_grad():
         encoded, _ = model.encode(embedded, torch.tensor([4]))
