@@ -94,6 +94,15 @@ def test_passes_fill_empty_clusters_and_stop_once_nothing_moves():
     assert fit.sums.inertia == pytest.approx(0.04, rel=1e-4)
 
 
+def test_passes_go_on_while_a_cluster_is_empty():
+    """A pass offers 16 places, so 20 empty clusters need two, however lax the tolerance."""
+    frames = torch.arange(30.0)[:, None] ** 2
+    start = torch.cat([torch.zeros(1, 1), torch.full((20, 1), 1e6)])
+    fit = iterate(start, lambda c: partial_sums(frames, c), 50, tolerance=1.0)
+    assert fit.sums.counts_K.all()
+    assert fit.num_passes == 2
+
+
 def test_passes_never_raise_the_inertia_and_stop_at_the_limit():
     frames, seen = normal(400, 3), []
 

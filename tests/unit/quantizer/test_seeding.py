@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from pipeline.quantizer import seeding
 from pipeline.quantizer.seeding import initialise
 
 
@@ -22,6 +23,20 @@ def test_every_separate_cluster_gets_one_centroid(seed):
     assert sorted(found.tolist()) == list(range(30))
 
 
+def test_the_best_of_several_candidates_is_taken(monkeypatch):
+    """Before any local search, greedy steps leave fewer of 40 clusters out."""
+
+    def clusters_found(num_candidates):
+        monkeypatch.setattr(seeding, "_num_candidates", lambda *_: num_candidates)
+        monkeypatch.setattr(seeding, "_local_search", lambda *given: given[1])
+        means = 3 * normal(40, 8)
+        sample = means[torch.arange(800) % 40] + 0.5 * normal(800, 8, seed=1)
+        starts = [initialise(sample, 40, seed) for seed in range(10)]
+        return sum(torch.cdist(start, means).argmin(dim=1).unique().numel() for start in starts)
+
+    assert clusters_found(8) > clusters_found(1) + 20
+
+
 @pytest.mark.parametrize(
     ("num_frames", "num_units", "dim"), [(50, 1, 3), (50, 2, 1), (1, 1, 4), (40, 13, 2)]
 )
@@ -36,6 +51,13 @@ def test_as_many_units_as_distinct_frames_takes_them_all():
     distinct = normal(9, 2)
     sample = distinct[torch.arange(90) % 9]
     assert rows(initialise(sample, 9, 0)) == rows(distinct)
+
+
+def test_rounding_makes_no_frame_chosen_twice():
+    """Around far heaps float32 gives a chosen frame a distance to itself, hence a chance."""
+    heaps = torch.where(torch.arange(40)[:, None] < 20, 1000.0, -1000.0)
+    sample = heaps + 1e-3 * normal(40, 32)
+    assert rows(initialise(sample, 40, 0)) == rows(sample)
 
 
 def test_frames_closer_than_float32_can_measure_are_still_distinct():
