@@ -1,5 +1,6 @@
 """The command line: run, plan, compare, tokenize, transcribe, resynthesize."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -132,6 +133,8 @@ def _load(configs: list[Path], overrides: list[str] | None, storage: str | None)
 
 def main() -> None:
     """Run the command line; a user's mistake is one message, no traceback."""
+    # transformers draws a bar for every small file that it loads or saves.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
     except (ConfigError, ArtifactError, TrackingError, OSError) as error:

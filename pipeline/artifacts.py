@@ -75,6 +75,7 @@ class Artifact:
                 yield file
             except BaseException:
                 file.discard()
+                file.closed = True  # or its finaliser would try to complete the upload after all
                 raise
             file.close()
             return

@@ -11,11 +11,12 @@ import ray
 import pipeline
 from pipeline.config import Cluster
 
-# Ours to say how far a stage is; what Ray says below a warning is in its session's log folder.
+# How far a stage is, it says itself; what Ray says below a warning is in its session's log folder.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_DATA_LOG_LEVEL": "WARNING",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     # Ray warns of a coming change in how it hides GPUs from tasks that asked for none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

@@ -1,0 +1,37 @@
+# make demo    set up, run kmeans and dkm_full on synthetic speech, print the comparison
+# make test    set up, lint, check types, run all tests
+# make ui      open MLflow on what `make demo` logged (UI_STORAGE=runs/spoken_digits for others)
+# make clean   take away the environment, caches and the demo's outputs
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UI_STORAGE ?= runs/demo
+STAMP := .venv/.complete
+
+.PHONY: demo test ui clean
+.DELETE_ON_ERROR:
+
+demo: $(STAMP)
+	.venv/bin/python -m pipeline run configs/demo/*.yaml
+
+test: $(STAMP)
+	@echo "== lint"
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	@echo "== types"
+	.venv/bin/mypy
+	@echo "== tests (the last part starts Ray and trains: minutes)"
+	.venv/bin/python -m pytest
+
+ui: $(STAMP)
+	.venv/bin/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/$(UI_STORAGE)/mlflow.db
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "== set-up in .venv, once: some minutes and several GB, most of them PyTorch"
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" \
+		|| { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --progress-bar off -c constraints.txt -e ".[test]"
+	@touch $@
+
+clean:
+	rm -rf .venv runs/demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

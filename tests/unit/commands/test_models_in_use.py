@@ -1,0 +1,174 @@
+"""tokenize, transcribe and resynthesize with tiny random models, on files nobody prepared."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
+from typer.testing import CliRunner
+
+from pipeline import schema
+from pipeline.__main__ import app
+from pipeline.artifacts import Artifact
+from pipeline.asr.model import AsrModel
+from pipeline.asr.text_units import TextUnits
+from pipeline.config import Asr, ConfigError, Vocoder
+from pipeline.config import TextUnits as TextUnitsSettings
+from pipeline.data.audio import read_audio, write_audio
+from pipeline.features.ssl import SslModel
+from pipeline.quantizer.layer_mix import LayerMix
+from pipeline.quantizer.mixed_features import FeatureMixer
+from pipeline.quantizer.tokenizer import UnitTokenizer
+from pipeline.vocoder.generator import UnitVocoder
+
+NUM_UNITS, WIDTH = 7, 16
+
+
+@pytest.fixture(scope="module")
+def mixer() -> FeatureMixer:
+    torch.manual_seed(0)
+    backbone = WavLMModel(
+        WavLMConfig(
+            hidden_size=WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=24,
+            conv_dim=(8,) * 7,
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=2,
+        )
+    )
+    ssl = SslModel(backbone.eval(), Wav2Vec2FeatureExtractor(do_normalize=False))
+    mix = LayerMix(2, initial=0, initial_mass=0.5, learned=False)
+    return FeatureMixer(ssl, (0, 2), mix).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(mixer) -> UnitTokenizer:
+    noise = np.random.default_rng(0).normal(size=48000).astype(np.float32)
+    (frames_TD,) = mixer.encode([noise])
+    return UnitTokenizer(
+        mixer, torch.from_numpy(frames_TD[:: len(frames_TD) // NUM_UNITS][:NUM_UNITS])
+    )
+
+
+def save_asr(folder, *, num_units=None, input_dim=None) -> None:
+    torch.manual_seed(0)
+    settings = Asr(embedding_dim=16, dim=16, heads=2, feedforward_dim=24, conv_kernel=5)
+    units = TextUnits.train(TextUnitsSettings(), ["ab cd"])
+    AsrModel.from_config(settings, num_units, input_dim, units).save_pretrained(folder / "asr")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tokenizer):
+    """What train_joint leaves for a variant with units."""
+    folder = tmp_path_factory.mktemp("train_joint")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    save_asr(folder, num_units=NUM_UNITS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def continuous(tmp_path_factory, mixer):
+    folder = tmp_path_factory.mktemp("continuous")
+    mixer.save_pretrained(folder / "features")
+    save_asr(folder, input_dim=WIDTH)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vocoder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train_vocoder")
+    settings = Vocoder(unit_dim=8, speaker_dim=4, initial_channels=16)
+    UnitVocoder(settings, NUM_UNITS, ["ann", "bob"]).save_pretrained(folder / "vocoder")
+    return folder
+
+
+@pytest.fixture
+def recording(tmp_path):
+    path = tmp_path / "me at home.wav"
+    samples = 0.3 * np.random.default_rng(1).normal(size=(44100, 2))
+    soundfile.write(path, samples, 44100)
+    return path
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("inner", ["", "tokenizer"])
+def test_tokenize_writes_the_tokenizers_units(trained, tokenizer, recording, tmp_path, inner):
+    output = tmp_path / "tokens.parquet"
+    result = invoke("tokenize", trained / inner, recording, "--output", output)
+
+    assert result.exit_code == 0, result.output
+    table = pq.read_table(output)
+    assert table.schema.equals(schema.TOKENS)
+    (row,) = table.to_pylist()
+    (expected,) = tokenizer.encode([read_audio(str(recording), 16000)])
+    assert row["units"] == expected.tolist()
+    assert row["num_frames"] == len(expected) == 49
+    assert row["utt_id"] == str(recording)
+
+
+def test_one_bad_file_costs_the_exit_code_and_no_other_file(trained, recording, tmp_path):
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"")
+    output = tmp_path / "tokens.parquet"
+    result = invoke("tokenize", trained, bad, recording, "--output", output)
+    assert result.exit_code == 1
+    assert "empty" in result.output
+    assert pq.read_table(output).num_rows == 1
+
+
+@pytest.mark.parametrize("kind", ["trained", "continuous"])
+def test_transcribe_prints_a_text_for_each_file(kind, request, recording, tmp_path):
+    other = tmp_path / "other.flac"
+    write_audio(other, np.random.default_rng(2).normal(size=8000) / 9, 8000)
+    result = invoke("transcribe", request.getfixturevalue(kind), recording, other)
+    assert result.exit_code == 0, result.output
+    first, second = result.stdout.splitlines()
+    assert first.startswith(f"{recording}: ")
+    assert second.startswith(f"{other}: ")
+    assert set(second.removeprefix(f"{other}: ")) <= set("abcd ")
+
+
+def test_resynthesize_speaks_what_tokenize_wrote(trained, vocoder, recording, tmp_path):
+    tokens = tmp_path / "tokens.parquet"
+    invoke("tokenize", trained, recording, "--output", tokens)
+    spoken = tmp_path / "spoken"
+    result = invoke("resynthesize", vocoder, tokens, tokens, "--speaker", "bob", "--output", spoken)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in spoken.iterdir()) == [
+        "me at home-2.wav",
+        "me at home.wav",
+    ]
+    info = soundfile.info(spoken / "me at home.wav")
+    assert (info.samplerate, info.frames) == (16000, 49 * 320 + 80)
+
+
+def test_resynthesize_names_a_users_mistakes(vocoder, tmp_path):
+    tokens = tmp_path / "tokens.parquet"
+    row = {"utt_id": "../../evil", "split": "", "units": [NUM_UNITS], "num_frames": 1}
+    pq.write_table(pa.Table.from_pylist([row], schema=schema.TOKENS), tokens)
+    other = tmp_path / "other.parquet"
+    pq.write_table(pa.table({"a": [1]}), other)
+    for arguments, message in (
+        ((tokens, "--speaker", "eve"), "has not heard 'eve'.* ann, bob"),
+        ((tokens,), "codebook of 7"),
+        ((other,), "holds no tokens"),
+        ((tmp_path / "gone.parquet",), "no such file"),
+    ):
+        error = invoke("resynthesize", vocoder, *arguments, "--output", tmp_path).exception
+        assert isinstance(error, ConfigError), message
+        with pytest.raises(ConfigError, match=message):
+            raise error
+
+
+def test_a_model_of_another_kind_is_refused(vocoder, recording):
+    error = invoke("tokenize", vocoder / "vocoder", recording).exception
+    assert isinstance(error, ConfigError)
+    assert "'unit_tokenizer' is needed" in str(error)
+    assert Artifact(str(vocoder)).exists("vocoder")

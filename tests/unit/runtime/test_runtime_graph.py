@@ -1,0 +1,124 @@
+"""What a failed node tells its user, and which nodes may run side by side. Needs no cluster."""
+
+import dataclasses
+
+import pytest
+from ray.exceptions import RayTaskError
+from ray.train import WorkerGroupError
+
+from pipeline.artifacts import ArtifactError
+from pipeline.config import Config, ConfigError, SyntheticCorpus
+from pipeline.flow import Graph, Node
+from pipeline.runtime import graph as runner
+from pipeline.stage import Stage
+
+
+def brought_home(cause: Exception) -> Exception:
+    """As Ray raises an error of a remote task: an instance of both its own and the cause's class."""
+    return RayTaskError("run", "Traceback ...", cause, pid=1, ip="0").as_instanceof_cause()
+
+
+def chained(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ConfigError("set x"), "set x"),
+        (ZeroDivisionError("no frames"), "ZeroDivisionError: no frames"),
+        (brought_home(ArtifactError("it is gone")), "it is gone"),
+        (brought_home(ZeroDivisionError("no frames")), "ZeroDivisionError: no frames"),
+        (WorkerGroupError("trace", {0: ArtifactError("it is gone")}), "it is gone"),
+        (WorkerGroupError("trace", {1: brought_home(KeyError("a"))}), "KeyError: 'a'"),
+        (chained(RuntimeError("stage"), ConfigError("set x")), "set x"),
+        (chained(RuntimeError("reading"), OSError("disk")), "RuntimeError: reading"),
+    ],
+)
+def test_the_message_is_the_projects_own_or_the_outermost_one(error, expected):
+    assert runner.message(error) == expected
+
+
+def node(name: str, cpus: float, *inputs: Node) -> Node:
+    config = Config(
+        variant="v",
+        storage="/nowhere",
+        corpus=SyntheticCorpus(),
+        ssl={"model": "some/model", "revision": "0" * 40},
+    )
+    stage = Stage(name, 1, lambda _: {}, lambda _: {}, cpus=cpus)
+    return Node(stage, name, config, ("v",), {}, dict(one.key for one in inputs))
+
+
+@pytest.fixture
+def execution(monkeypatch):
+    """An execution over given nodes on a machine of two CPUs, which only notes what it starts."""
+
+    def make(*nodes: Node, cpus: int = 2):
+        monkeypatch.setattr(runner.ray, "cluster_resources", lambda: {"CPU": cpus})
+        made = runner._Execution(Graph(nodes), {}, [].append)
+
+        def start(one: Node) -> None:
+            made.running[one.key] = (one, None, 0.0)
+
+        made._start = start
+        return made
+
+    return make
+
+
+def running(execution) -> list[str]:
+    execution.start_ready()
+    return [one.stage.name for one, _, _ in execution.running.values()]
+
+
+def test_one_wide_stage_runs_at_a_time_and_goes_first(execution):
+    made = execution(node("light", 1), node("wide", 0), node("wider", 0))
+    assert running(made) == ["wide", "light"]
+    assert running(made) == ["wide", "light"]
+    del made.running["wide", "wide"]
+    assert running(made) == ["light", "wider"]
+
+
+def test_light_stages_leave_a_wide_one_a_cpu(execution):
+    made = execution(node("wide", 0), node("a", 1), node("b", 1))
+    assert running(made) == ["wide", "a"]
+    alone = execution(node("a", 1), node("b", 1), node("c", 1))
+    assert running(alone) == ["a", "b"]
+
+
+def test_on_one_cpu_everything_runs_in_turn(execution):
+    made = execution(node("wide", 0), node("a", 1), cpus=1)
+    assert running(made) == ["wide"]
+    del made.running["wide", "wide"]
+    assert running(made) == ["a"]
+
+
+def test_a_stage_that_asks_for_more_than_there_is_runs_alone(execution):
+    made = execution(node("greedy", 8), node("a", 1))
+    assert running(made) == ["greedy"]
+
+
+def test_a_node_waits_for_its_inputs(execution):
+    first = node("first", 1)
+    second = node("second", 1, first)
+    made = execution(first, second)
+    assert running(made) == ["first"]
+    made.running.clear()
+    assert running(made) == ["second"]
+
+
+def test_an_outcome_tells_failed_from_skipped():
+    done, failed, skipped = (
+        runner.NodeOutcome(node(name, 1), name) for name in ("done", "failed", "skipped")
+    )
+    outcome = runner.Outcome((done, failed, skipped))
+    assert outcome.failed == (failed,)
+    assert outcome.skipped == (skipped,)
+    assert dataclasses.replace(outcome, nodes=(done,)).failed == ()
+
+
+def test_versions_name_what_is_installed(monkeypatch):
+    monkeypatch.setattr(runner, "LIBRARIES", ("numpy", "no-such-library"))
+    assert set(runner.versions()) == {"python", "numpy"}

@@ -1,0 +1,168 @@
+"""Outputs: whole or not at all, on a local folder and on an object store."""
+
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pytest
+
+from pipeline.artifacts import MANIFEST, METRICS, Artifact, ArtifactError, artifact
+
+
+@pytest.fixture(scope="module")
+def object_store():
+    """A bucket on a local S3 server; the server's own environment is taken back afterwards."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("bucket")
+        yield "s3://bucket"
+    server.stop()
+
+
+@pytest.fixture(params=["local", "s3"])
+def storage(request, tmp_path) -> str:
+    if request.param == "local":
+        return str(tmp_path)
+    return f"{request.getfixturevalue('object_store')}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def output(storage) -> Artifact:
+    return artifact(storage, "train_joint", "0123")
+
+
+def fail_half_way(target) -> None:
+    if isinstance(target, Path):
+        (target / "half.txt").write_text("half")
+    else:
+        target.write(b"half")
+    raise ZeroDivisionError
+
+
+def fail_while(writer) -> None:
+    with pytest.raises(ZeroDivisionError), writer as target:
+        fail_half_way(target)
+
+
+def test_files_tables_and_json_read_back(output):
+    table = pa.table({"a": [1, 2], "b": ["x", "y"]})
+    output.write_table("tables/t.parquet", table)
+    output.write_json("note.json", {"ö": [1, None]})
+    with output.write("raw.bin") as file:
+        file.write(b"\x00\x01")
+
+    assert output.read_table("tables/t.parquet") == table
+    assert output.read_table("tables/t.parquet", columns=["b"]).column_names == ["b"]
+    assert output.read_json("note.json") == {"ö": [1, None]}
+    with output.read("raw.bin") as file:
+        assert file.read() == b"\x00\x01"
+    assert output.names() == ["note.json", "raw.bin", "tables/t.parquet"]
+    assert output.names("tables") == ["tables/t.parquet"]
+    assert output.names("nothing") == []
+
+
+def test_a_write_that_fails_leaves_no_file_and_keeps_the_old_one(output):
+    fail_while(output.write("new.bin"))
+    assert not output.exists("new.bin")
+
+    output.write_json("old.json", 1)
+    fail_while(output.write("old.json"))
+    assert output.read_json("old.json") == 1
+    assert output.names() == ["old.json"]
+
+
+def test_a_folder_appears_when_its_block_ends_well(output):
+    with output.write_folder("model") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "a.txt").write_text("a")
+        assert output.names() == []
+    assert output.names() == ["model/sub/a.txt"]
+    with output.read_folder("model") as folder:
+        assert (folder / "sub" / "a.txt").read_text() == "a"
+
+
+def test_a_new_folder_replaces_the_old_one_whole(output):
+    with output.write_folder("model") as folder:
+        (folder / "old.txt").write_text("old")
+    fail_while(output.write_folder("model"))
+    assert output.names() == ["model/old.txt"]
+    with output.write_folder("model") as folder:
+        (folder / "new.txt").write_text("new")
+    assert output.names() == ["model/new.txt"]
+
+
+def test_whole_means_the_manifest_stands_and_names_every_file(output):
+    output.write_json(METRICS, {"wer": 0.5})
+    assert not output.is_whole()
+    output.finish({"stage": "train_joint"})
+    assert output.is_whole()
+
+    manifest = output.read_json(MANIFEST)
+    with output.read(METRICS) as file:
+        content = file.read()
+    assert manifest == {
+        "stage": "train_joint",
+        "files": {METRICS: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}},
+    }
+    assert output.metrics() == {"wer": 0.5}
+
+
+def test_no_metrics_is_no_error(output):
+    assert output.metrics() == {}
+
+
+def test_what_is_missing_is_named_with_the_cure(output):
+    with pytest.raises(ArtifactError, match=r"0123/gone\.json is missing: delete manifest\.json"):
+        output.read_json("gone.json")
+    with (
+        pytest.raises(ArtifactError, match="0123/gone is missing"),
+        output.read_folder("gone"),
+    ):
+        pass
+
+
+def test_delete_takes_files_and_folders_and_minds_no_absence(output):
+    output.write_json("folder/a.json", 1)
+    output.delete("folder")
+    output.delete("folder")
+    assert output.names() == []
+
+
+def test_a_local_storage_is_absolute_so_that_workers_find_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert artifact("runs", "s", "d").uri == f"{tmp_path}/runs/s/d"
+    assert artifact("s3://bucket/prefix/", "s", "d").uri == "s3://bucket/prefix/s/d"
+
+
+def test_what_a_killed_writer_left_is_no_part_of_the_output(tmp_path):
+    output = artifact(str(tmp_path), "stage", "d")
+    output.write_json("good.json", 1)
+    (Path(output.path()) / ".bad.json.12ab34cd.aside").write_text("half")
+    folder = Path(output.path(".model.12ab34cd.aside"))
+    folder.mkdir()
+    (folder / "weights").write_text("half")
+    output.finish({})
+    assert set(output.read_json(MANIFEST)["files"]) == {"good.json"}
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
+    output = artifact(str(tmp_path), "stage", "d")
+    output.write_json("state.json", "old")
+    child = os.fork()
+    if child == 0:
+        with output.write("state.json") as file:
+            file.write(b'"ne')
+            file.flush()
+            os._exit(9)
+    os.waitpid(child, 0)
+    assert output.read_json("state.json") == "old"
+    assert output.names() == ["state.json"]

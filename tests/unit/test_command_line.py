@@ -1,0 +1,198 @@
+"""The command line as a user meets it: plans, refusals, and one message for a mistake."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pipeline import flow
+from pipeline.__main__ import app
+from pipeline.artifacts import METRICS, ArtifactError
+from pipeline.commands import plan
+from pipeline.config import ConfigError, load
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TOYS = """
+    from pipeline.stage import Estimate, Stage
+
+    def run(context):
+        raise AssertionError("a plan runs nothing")
+
+    def estimate(config, inputs):
+        return Estimate(audio_seconds=7200, num_frames=360_000, bytes_written=config.codebook.seed)
+
+    def corpus(config):
+        return {"corpus": config.corpus.model_dump(mode="json")}
+"""
+STAGES = {
+    "toy_corpus": 'STAGE = Stage("toy_corpus", 1, corpus, run, cpus=1)',
+    "toy_train": (
+        'STAGE = Stage("toy_train", 1, lambda c: {"kind": c.quantizer.kind}, run,'
+        ' inputs=lambda c: ("toy_corpus",), estimate=estimate)'
+    ),
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A folder with two variants and toy stages in place of the real ones."""
+    for name, line in STAGES.items():
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(TOYS) + line)
+    values = {
+        "corpus": {"kind": "synthetic"},
+        "ssl": {"model": "some/model", "revision": "0" * 40},
+        "tracking": {"enabled": False},
+        "storage": str(tmp_path / "runs"),
+    }
+    (tmp_path / "dkm.yaml").write_text(yaml.safe_dump(values))
+    values["quantizer"] = {"kind": "kmeans", "layer_weights": "fixed"}
+    (tmp_path / "kmeans.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(flow.build, "__defaults__", ((), tuple(STAGES)))
+    monkeypatch.setenv("COLUMNS", "160")
+    yield tmp_path
+    for name in STAGES:
+        sys.modules.pop(name, None)
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(app, arguments)
+
+
+def test_plan_shows_state_hours_frames_and_bytes(project):
+    graph = flow.build([load("kmeans.yaml"), load("dkm.yaml")], (), tuple(STAGES))
+    graph.of_variant("dkm")["toy_corpus"].artifact.finish({})
+
+    result = invoke("plan", "kmeans.yaml", "dkm.yaml", "--set", "codebook.seed=3000000")
+
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.output.splitlines()]
+    assert ["toy_corpus", "kmeans,", "dkm", "done", "-", "-", "-"] in lines
+    assert ["toy_train", "dkm", "to", "run", "2.00", "360,000", "3", "MB"] in lines
+    assert "2 of 3 stages to run; about 6 MB to write to" in result.output
+    assert "free" in result.output
+
+
+def test_stage_limits_the_plan(project):
+    result = invoke("plan", "kmeans.yaml", "--stage", "toy_corpus")
+    assert "toy_train" not in result.output
+    assert "1 of 1 stages to run" in result.output
+
+
+def test_storage_is_an_option(project):
+    result = invoke("plan", "kmeans.yaml", "--storage", str(project / "elsewhere"))
+    assert str(project / "elsewhere") in result.output.replace("\n", "")
+
+
+def test_a_dry_run_prints_the_resolved_configs_and_starts_nothing(project):
+    result = invoke("run", "kmeans.yaml", "dkm.yaml", "--dry-run", "--set", "asr.dim=64")
+    documents = list(yaml.safe_load_all(result.output))
+    assert [document["variant"] for document in documents] == ["kmeans", "dkm"]
+    assert {document["asr"]["dim"] for document in documents} == {64}
+    assert not (project / "runs").exists()
+
+
+def test_a_finished_run_is_compared_at_once(project):
+    graph = flow.build([load("kmeans.yaml"), load("dkm.yaml")], (), tuple(STAGES))
+    for number, node in enumerate(graph.nodes):
+        node.artifact.write_json(METRICS, {"test.wer": number / 8} if node.inputs else {})
+        node.artifact.finish({})
+
+    result = invoke("run", "kmeans.yaml", "dkm.yaml")
+    assert result.exit_code == 0, result.output
+    assert "0 of 3 stages to run" in result.output
+    assert "WER" in result.output
+    assert "25.0" in result.output
+    assert "starting Ray" not in result.output
+
+    found = json.loads(invoke("compare", "kmeans.yaml", "dkm.yaml", "--format", "json").output)
+    assert found["kmeans"]["test.wer"] == 1 / 8
+    assert found["dkm"]["test.wer"] == 2 / 8
+    assert invoke("compare", "dkm.yaml", "--format", "csv").output.startswith("score,dkm\n")
+    assert invoke("compare", "dkm.yaml", "--format", "markdown").output.startswith("| score |")
+
+
+def test_compare_shows_what_is_missing_as_missing(project):
+    result = invoke("compare", "kmeans.yaml")
+    assert result.exit_code == 0
+    assert "kmeans" in result.output
+
+
+def command(*arguments: str, folder: Path, code: str = "") -> subprocess.CompletedProcess:
+    start = ["-c", code] if code else ["-m", "pipeline"]
+    return subprocess.run(
+        [sys.executable, *start, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("plan", "none.yaml"), "none.yaml: there is no such config file"),
+        (("run", "kmeans.yaml", "--set", "asr.dimm=1"), "did you mean 'dim'?"),
+        (("run", "kmeans.yaml", "--set", "extra_stages=[my.stage]"), "'my.stage' cannot be"),
+    ],
+)
+def test_a_mistake_is_one_message_and_no_traceback(project, arguments, message):
+    result = command(*arguments, folder=project)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["tokenize", "transcribe", "resynthesize"])
+def test_a_model_that_is_not_there_is_a_clear_error(project, name):
+    error = invoke(name, "nowhere", "a.wav").exception
+    assert isinstance(error, ConfigError)
+    assert re.search("nowhere.* holds no model: name a folder with", str(error))
+
+
+def test_plan_imports_neither_torch_nor_ray(project):
+    code = textwrap.dedent("""
+        import sys
+        from pipeline import flow
+        from pipeline.__main__ import app
+        flow.build.__defaults__ = ((), ("toy_corpus", "toy_train"))
+        app(["plan", "kmeans.yaml", "dkm.yaml"], standalone_mode=False)
+        print("heavy:", {"torch", "ray", "mlflow", "transformers"} & set(sys.modules))
+    """)
+    result = command(folder=project, code=code)
+    assert "3 of 3 stages to run" in result.stdout, result.stderr
+    assert "heavy: set()" in result.stdout
+
+
+def test_a_run_that_cannot_fit_is_refused(project, monkeypatch):
+    graph = flow.build([load("kmeans.yaml", ["codebook.seed=2000"])], (), tuple(STAGES))
+    monkeypatch.setattr(plan, "free_bytes", lambda _: 1999)
+    with pytest.raises(ArtifactError, match=r"about 2 kB to write|would write about 2 kB"):
+        plan.check_space(graph, "runs")
+    monkeypatch.setattr(plan, "free_bytes", lambda _: 2000)
+    plan.check_space(graph, "runs")
+    monkeypatch.setattr(plan, "free_bytes", lambda _: None)
+    plan.check_space(graph, "s3://bucket")
+
+
+def test_free_space_is_that_of_the_folder_to_be(tmp_path):
+    assert plan.free_bytes(str(tmp_path / "not" / "yet")) == plan.free_bytes(str(tmp_path))
+    assert plan.free_bytes("s3://bucket") is None
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.56e12, "2.56 TB")]
+)
+def test_bytes_are_readable(count, text):
+    assert plan.readable_bytes(count) == text

@@ -1,0 +1,107 @@
+"""Every checked-in config is a test case."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config import Config, load, load_all
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+VARIANTS = {"kmeans", "dkm_codebook", "dkm_layers", "dkm_full", "continuous"}
+# Bases hold a corpus or a delta; what a user names is a leaf.
+LEAVES = sorted(path for path in CONFIGS.glob("*/*.yaml") if path.parent.name != "variants")
+ROOT_LEAVES = [CONFIGS / "pretrain_encoder.yaml"]
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    # Paths in configs are relative to the repository, as the commands of the README are.
+    monkeypatch.chdir(CONFIGS.parent)
+
+
+def read(path: Path) -> Config:
+    try:
+        return load(path)
+    except ValueError as error:
+        if "is no folder here" in str(error) and not (CONFIGS / "small_encoder").is_dir():
+            pytest.skip("the small encoder is not there yet")
+        raise
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*LEAVES, *(path for path in ROOT_LEAVES if path.exists())],
+    ids=lambda path: path.relative_to(CONFIGS).as_posix(),
+)
+def test_it_loads(path):
+    config = read(path)
+    assert config.codebook.layer in config.features.layers
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.relative_to(CONFIGS).as_posix())
+def test_a_leaf_is_its_corpus_and_its_variant_and_at_most_a_schedule(path):
+    values = yaml.safe_load(path.read_text())
+    corpus, variant = path.parent.name, path.stem
+    assert values.pop("extends") == [f"../{corpus}.yaml", f"../variants/{variant}.yaml"]
+    assert values.keys() <= {"training"}
+    assert values.get("training", {}).keys() <= {"phases"}
+
+
+def test_the_variants_are_the_five_of_the_comparison():
+    assert {path.stem for path in (CONFIGS / "variants").glob("*.yaml")} == VARIANTS
+    for corpus in ("spoken_digits", "librispeech100"):
+        assert {path.stem for path in (CONFIGS / corpus).glob("*.yaml")} == VARIANTS
+    assert {path.stem for path in (CONFIGS / "demo").glob("*.yaml")} == {"kmeans", "dkm_full"}
+
+
+@pytest.mark.parametrize("corpus", ["demo", "spoken_digits", "librispeech100"])
+def test_variants_differ_in_nothing_but_their_variant(corpus):
+    paths = sorted((CONFIGS / corpus).glob("*.yaml"))
+    for path in paths:
+        read(path)
+    configs = load_all(paths)
+    own = {"variant", "quantizer", "training", "vocoder"}
+    assert len({config.model_dump_json(exclude=own) for config in configs}) == 1
+
+    def epochs(config: Config) -> int:
+        return sum(phase.epochs for phase in config.training.phases)
+
+    by_name = {config.variant: config for config in configs}
+    assert epochs(by_name["kmeans"]) == max(map(epochs, configs))
+    assert len({config.training.model_dump_json(exclude={"phases"}) for config in configs}) == 1
+    assert len({config.vocoder.model_dump_json(exclude={"enabled"}) for config in configs}) == 1
+
+
+def test_what_learns_is_what_the_variant_says():
+    by_name = {
+        path.stem: read(path) for path in sorted((CONFIGS / "librispeech100").glob("*.yaml"))
+    }
+    learned = {
+        name: (
+            config.quantizer.kind,
+            config.quantizer.layer_weights,
+            config.training.finetunes_ssl,
+            config.vocoder.enabled,
+        )
+        for name, config in by_name.items()
+    }
+    assert learned == {
+        "kmeans": ("kmeans", "fixed", False, True),
+        "dkm_codebook": ("dkm", "fixed", False, True),
+        "dkm_layers": ("dkm", "learned", False, True),
+        "dkm_full": ("dkm", "learned", True, True),
+        "continuous": ("none", "learned", False, False),
+    }
+
+
+def test_librispeech_has_the_published_settings():
+    config = read(CONFIGS / "librispeech100" / "dkm_full.yaml")
+    assert config.ssl.model == "microsoft/wavlm-large"
+    assert len(config.ssl.revision or "") == 40
+    assert (config.codebook.layer, config.codebook.num_units) == (21, 2000)
+    sigma = config.quantizer.sigma
+    assert (sigma.kind, sigma.value, sigma.learned) == ("fixed", 1.0, False)
+    quantizer = config.quantizer
+    assert (quantizer.tau_start, quantizer.tau_end, quantizer.tau_decay) == (2.0, 0.1, 0.999995)
+    assert config.asr.ctc_weight == 0.3

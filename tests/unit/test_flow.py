@@ -1,0 +1,221 @@
+"""The graph: shared nodes, digests that reach as far as they must, and clear refusals."""
+
+import sys
+import textwrap
+
+import pytest
+
+from pipeline import flow
+from pipeline.config import Config, ConfigError, SyntheticCorpus
+from pipeline.stage import Estimate, Stage
+
+
+def config(variant: str, storage: str = "runs", **changes) -> Config:
+    return Config(
+        variant=variant,
+        storage=storage,
+        corpus=SyntheticCorpus(),
+        ssl={"model": "some/model", "revision": "0" * 40},
+        **changes,
+    )
+
+
+def run(context):
+    return {}
+
+
+def stage(name: str, *inputs: str, reads=None, **more) -> Stage:
+    def settings(config: Config) -> dict:
+        return {} if reads is None else {reads: getattr(config, reads).model_dump(mode="json")}
+
+    return Stage(name, more.pop("version", 1), settings, run, inputs=lambda _: inputs, **more)
+
+
+CHAIN = (
+    stage("corpus", reads="corpus"),
+    stage("features", "corpus", reads="features"),
+    stage("train", "features", reads="quantizer"),
+    stage("vocoder", "train", applies=lambda config: config.vocoder.enabled),
+    stage("evaluate", "train"),
+)
+KMEANS = {"kind": "kmeans", "layer_weights": "fixed"}
+
+
+@pytest.fixture
+def build(monkeypatch):
+    def make(configs, stages=CHAIN, **options):
+        monkeypatch.setattr(flow, "load_stage", {one.name: one for one in stages}.get)
+        return flow.build(configs, default_stages=[one.name for one in stages], **options)
+
+    return make
+
+
+def labels(graph: flow.Graph) -> list[str]:
+    return [node.label for node in graph.nodes]
+
+
+def test_variants_share_what_their_settings_agree_on(build):
+    graph = build([config("kmeans", quantizer=KMEANS), config("dkm")])
+    assert labels(graph) == [
+        "corpus[kmeans +1]",
+        "features[kmeans +1]",
+        "train[kmeans]",
+        "train[dkm]",
+        "vocoder[kmeans]",
+        "vocoder[dkm]",
+        "evaluate[kmeans]",
+        "evaluate[dkm]",
+    ]
+    kmeans, dkm = graph.of_variant("kmeans"), graph.of_variant("dkm")
+    assert kmeans["features"] is dkm["features"]
+    assert kmeans["features"].variants == ("kmeans", "dkm")
+    # Their own settings agree, but what they read does not.
+    assert kmeans["evaluate"].settings == dkm["evaluate"].settings
+    assert kmeans["evaluate"].digest != dkm["evaluate"].digest
+
+
+def test_two_equal_variants_are_one_computation(build):
+    graph = build([config("one"), config("two")])
+    assert len(graph.nodes) == len(CHAIN)
+    assert {node.variants for node in graph.nodes} == {("one", "two")}
+
+
+def test_nodes_come_after_their_inputs_however_the_modules_are_listed(build):
+    graph = build([config("kmeans", quantizer=KMEANS), config("dkm")], stages=CHAIN[::-1])
+    seen = set()
+    for node in graph.nodes:
+        assert set(node.inputs.items()) <= seen
+        seen.add(node.key)
+    assert len(seen) == 8
+
+
+def test_the_digest_covers_settings_version_and_inputs(build):
+    def digests(stages=CHAIN, **changes):
+        graph = build([config("v", **changes)], stages)
+        return {node.stage.name: node.digest for node in graph.nodes}
+
+    before = digests()
+    assert digests() == before
+    assert digests(cluster={"training_workers": 7}) == before
+    changed = digests(features={"layers": (1, 2)})
+    assert {name for name in before if changed[name] != before[name]} == set(before) - {"corpus"}
+    newer = (*CHAIN[:2], stage("train", "features", reads="quantizer", version=2), *CHAIN[3:])
+    changed = digests(newer)
+    assert {name for name in before if changed[name] != before[name]} == {
+        "train",
+        "vocoder",
+        "evaluate",
+    }
+
+
+def test_a_stage_that_does_not_apply_is_left_out(build):
+    graph = build([config("silent", vocoder={"enabled": False})])
+    assert "vocoder" not in graph.of_variant("silent")
+    assert len(graph.nodes) == 4
+
+
+def test_reading_a_stage_that_does_not_apply_is_a_contradiction(build):
+    stages = (*CHAIN, stage("listen", "vocoder"))
+    with pytest.raises(
+        ConfigError, match="variant 'v': stage 'listen' reads 'vocoder', which does not apply"
+    ):
+        build([config("v", vocoder={"enabled": False})], stages)
+
+
+def test_reading_a_stage_that_is_not_there_names_the_cure(build):
+    with pytest.raises(
+        ConfigError, match=r"'evaluate' reads 'train', which is no stage .* extra_stages"
+    ):
+        build([config("v")], (stage("evaluate", "train"),))
+
+
+def test_stages_that_read_each_other_are_refused(build):
+    with pytest.raises(ConfigError, match="circle: a -> b -> a"):
+        build([config("v")], (stage("a", "b"), stage("b", "a")))
+
+
+def test_only_takes_the_stages_it_names_and_what_they_read(build):
+    graph = build([config("v")], only=("features",))
+    assert labels(graph) == ["corpus[v]", "features[v]"]
+    with pytest.raises(ConfigError, match="no stage is named tape; there are: corpus, features"):
+        build([config("v")], only=("tape",))
+
+
+def test_pending_is_what_has_no_manifest(build, tmp_path):
+    graph = build([config("v", storage=str(tmp_path))])
+    assert graph.pending() == graph.nodes
+    whole = graph.of_variant("v")["corpus"].artifact
+    assert whole.uri == f"{tmp_path}/corpus/{graph.nodes[0].digest}"
+    whole.finish({})
+    assert graph.pending() == graph.nodes[1:]
+
+
+def test_a_node_tells_its_manifest_what_made_it(build):
+    node = build([config("v")]).of_variant("v")["features"]
+    assert node.description() == {
+        "stage": "features",
+        "version": 1,
+        "digest": node.digest,
+        "variants": ["v"],
+        "settings": {"features": config("v").features.model_dump(mode="json")},
+        "inputs": node.inputs,
+    }
+
+
+def test_an_estimate_sees_the_config_and_the_inputs(build):
+    def estimate(config, inputs):
+        return Estimate(bytes_written=len(inputs) * config.codebook.num_units)
+
+    stages = (CHAIN[0], stage("big", "corpus", estimate=estimate))
+    node = build([config("v")], stages).of_variant("v")["big"]
+    assert node.estimate() == Estimate(bytes_written=64)
+
+
+def module(folder, name: str, text: str) -> str:
+    (folder / f"{name}.py").write_text(textwrap.dedent(text))
+    return name
+
+
+@pytest.fixture
+def importable(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in ("own_stage", "no_stage", "broken_stage", "twin_stage"):
+        sys.modules.pop(name, None)
+
+
+OWN = """
+    from pipeline.stage import Stage
+
+    STAGE = Stage("own", 1, lambda config: {}, lambda context: {})
+"""
+
+
+def test_a_users_own_stage_is_one_more_module(importable):
+    module(importable, "own_stage", OWN)
+    graph = flow.build([config("v", extra_stages=("own_stage",))], default_stages=())
+    assert labels(graph) == ["own[v]"]
+
+
+def test_a_stage_named_twice_is_refused_unless_it_is_the_same_module(importable):
+    module(importable, "own_stage", OWN)
+    module(importable, "twin_stage", OWN)
+    same = config("v", extra_stages=("own_stage",))
+    assert len(flow.build([same], default_stages=("own_stage",)).nodes) == 1
+    with pytest.raises(ConfigError, match="'own_stage' names its stage 'own', as another does"):
+        flow.build([same], default_stages=("twin_stage",))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("gone_stage", None, "'gone_stage' cannot be imported .*No module named 'gone_stage'"),
+        ("no_stage", "STAGE = 'train'", "'no_stage' defines no stage"),
+        ("broken_stage", "import nonesuch", "'broken_stage' cannot be imported .*nonesuch"),
+    ],
+)
+def test_a_module_without_a_stage_is_a_clear_error(importable, name, text, message):
+    if text is not None:
+        module(importable, name, text)
+    with pytest.raises(ConfigError, match=message):
+        flow.load_stage(name)
