@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torchaudio.functional import create_dct, melscale_fbanks
+from torchaudio.functional import melscale_fbanks
 
 NUM_CEPSTRA = 13
 NUM_MELS = 80
@@ -66,9 +66,9 @@ def mel_cepstra(samples_S: Samples, sample_rate_hz: int) -> torch.Tensor:
         window // 2 + 1, 0.0, sample_rate_hz / 2, NUM_MELS, sample_rate_hz
     ).double()
     log_amplitude_TJ = 0.5 * torch.log((power_TF @ bank_FJ).clamp(min=FLOOR_POWER))
-    # create_dct gives 2 cos(pi m (j + 1/2) / J).
-    cosines_JC = create_dct(NUM_CEPSTRA + 1, NUM_MELS, norm=None).double()
-    cepstra_TC = log_amplitude_TJ @ cosines_JC / NUM_MELS
+    centres_J = (torch.arange(NUM_MELS, dtype=torch.float64) + 0.5) / NUM_MELS
+    cosines_JC = torch.cos(math.pi * torch.outer(centres_J, torch.arange(NUM_CEPSTRA + 1)))
+    cepstra_TC = 2 * log_amplitude_TJ @ cosines_JC / NUM_MELS
     cepstra_TC[:, 0] /= 2
     return cepstra_TC
 

@@ -1,0 +1,102 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data.frames import FrameGrid
+from pipeline.vocoder.generator import AVERAGE_SPEAKER, UnitVocoder, check_upsampling
+
+UNITS = np.array([0, 0, 3, 3, 3, 1, 4, 4], dtype=np.uint16)
+
+
+@pytest.mark.parametrize("num_frames", [1, 7, 32])
+def test_a_frame_is_exactly_a_hop(vocoder, num_frames):
+    waveform_BS = vocoder(torch.zeros(2, num_frames, dtype=torch.long), torch.tensor([0, 2]))
+    assert waveform_BS.shape == (2, 320 * num_frames)
+
+
+def test_rates_of_another_product_are_refused():
+    with pytest.raises(ValueError, match="multiply to 256, but a frame of the tokenizer is 320"):
+        check_upsampling((8, 8, 4), (16, 16, 8), 320)
+
+
+@pytest.mark.parametrize("kernel", [4, 10])
+def test_kernels_that_change_the_length_are_refused(kernel):
+    with pytest.raises(ValueError, match=f"{kernel} does not suit the rate 5"):
+        check_upsampling((64, 5), (128, kernel), 320)
+
+
+def test_unknown_speakers_get_the_average_embedding(vocoder):
+    assert vocoder.speaker_index("dee") == AVERAGE_SPEAKER
+    assert vocoder.speaker_index(None) == AVERAGE_SPEAKER
+    units_BT = torch.from_numpy(UNITS.astype(np.int64))[None]
+    averaged = vocoder(units_BT, torch.tensor([AVERAGE_SPEAKER]))
+    with torch.no_grad():
+        vocoder.speaker_embedding.weight[1] = vocoder.speaker_embedding.weight.mean(dim=0)
+    assert torch.equal(averaged, vocoder(units_BT, torch.tensor([1])))
+
+
+def test_unknown_speakers_can_be_spoken_by_a_named_one(settings):
+    settings = settings.model_copy(update={"unseen_speaker": "bob"})
+    vocoder = UnitVocoder(settings, 5, ["ann", "bob"])
+    assert [vocoder.speaker_index(name) for name in ("ann", "bob", "dee")] == [0, 1, 1]
+
+
+def test_a_stand_in_that_is_no_speaker_is_refused(settings):
+    settings = settings.model_copy(update={"unseen_speaker": "eve"})
+    with pytest.raises(ValueError, match="'eve' is not among the training speakers ann, bob"):
+        UnitVocoder(settings, 5, ["ann", "bob"])
+
+
+def test_resynthesis_keeps_the_frames_of_the_tokenizer(vocoder):
+    waveform_S = vocoder.resynthesize(UNITS, "ann")
+    assert waveform_S.dtype == np.float32
+    assert FrameGrid(400, 320, 16000).num_frames(len(waveform_S)) == len(UNITS)
+    assert not waveform_S[:40].any()
+    assert not waveform_S[-40:].any()
+    assert waveform_S[40:-40].all()
+
+
+def test_resynthesis_of_a_batch_of_one_equals_forward(vocoder):
+    units_BT = torch.from_numpy(UNITS.astype(np.int64))[None]
+    expected = vocoder(units_BT, torch.tensor([1]))[0].detach().numpy()
+    assert np.array_equal(vocoder.resynthesize(UNITS, "bob")[40:-40], expected)
+
+
+@pytest.mark.parametrize(("units", "message"), [([], "non-empty"), ([0, 5], "codebook of 5")])
+def test_unusable_units_are_refused(vocoder, units, message):
+    with pytest.raises(ValueError, match=message):
+        vocoder.resynthesize(units, None)
+
+
+def test_deduplicated_units_are_given_durations(vocoder):
+    with torch.no_grad():
+        vocoder.durations.head.weight.zero_()
+        vocoder.durations.head.bias.fill_(np.log(3 + 1))
+    waveform_S = vocoder.resynthesize([0, 3, 1], "ann", deduplicated=True)
+    assert np.array_equal(waveform_S, vocoder.resynthesize([0, 0, 0, 3, 3, 3, 1, 1, 1], "ann"))
+
+
+def test_a_saved_vocoder_speaks_alike(vocoder, tmp_path):
+    vocoder.save_pretrained(tmp_path)
+    loaded = UnitVocoder.from_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    assert loaded.speakers == ("ann", "bob", "cem")
+    assert not loaded.training
+    for speaker in ("cem", "dee"):
+        expected = vocoder.resynthesize(UNITS, speaker)
+        assert np.array_equal(loaded.resynthesize(UNITS, speaker), expected)
+
+
+def test_the_saved_config_names_the_speakers_and_the_architecture(vocoder, tmp_path):
+    vocoder.save_pretrained(tmp_path)
+    description = json.loads((tmp_path / "config.json").read_text())
+    assert description["speakers"] == ["ann", "bob", "cem"]
+    assert description["architecture"]["upsample_rates"] == [20, 16]
+    assert "learning_rate" not in description["architecture"]
+
+
+def test_another_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no unit vocoder"):
+        UnitVocoder.from_pretrained(tmp_path)

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data.frames import FrameGrid
+from pipeline.vocoder.generator import AVERAGE_SPEAKER
+from pipeline.vocoder.segments import Clip, SegmentBatches, aligned
+
+HOP, SHIFT = 320, 40
+
+
+def clip(index, num_frames):
+    """Every sample and every unit says where it stands: frame i is centred at 200 + 320 i."""
+    samples = np.arange(num_frames * HOP + 80, dtype=np.float32) + 1e6 * index
+    units = np.arange(num_frames, dtype=np.uint16)
+    return Clip(units, index, lambda: samples)
+
+
+def batches(clips, **changes):
+    settings = {"segment_frames": 4, "batch_size": 2, "hop": HOP, "shift": SHIFT, "seed": 0}
+    return SegmentBatches(clips, **{**settings, **changes})
+
+
+def clips(count, num_frames=20):
+    return [clip(index, num_frames) for index in range(count)]
+
+
+def test_units_and_samples_are_of_one_place():
+    made = batches(clips(3))
+    for step in range(5):
+        units_BT, waveform_BS, speakers_B = made[step]
+        assert waveform_BS.shape == (2, 4 * HOP)
+        first_B = units_BT[:, 0].double()
+        expected_B = first_B * HOP + SHIFT + 1e6 * speakers_B
+        assert torch.equal(waveform_BS[:, 0].double(), expected_B)
+        assert torch.equal(units_BT - units_BT[:, :1], torch.arange(4).expand(2, 4))
+
+
+def test_centres_of_frames_line_up():
+    grid = FrameGrid(400, 320, 16000)
+    samples = aligned(np.arange(4000), grid.num_frames(4000), HOP, SHIFT)
+    for frame in range(grid.num_frames(4000)):
+        inside = samples[frame * HOP : (frame + 1) * HOP]
+        assert (inside[0] + inside[-1] + 1) / 2 / 16000 == grid.centre_seconds(frame)
+
+
+@pytest.mark.parametrize("num_samples", [400, 401, 719, 720, 721, 16000])
+def test_the_grids_frames_always_fit(num_samples):
+    num_frames = FrameGrid(400, 320, 16000).num_frames(num_samples)
+    assert len(aligned(np.zeros(num_samples), num_frames, HOP, SHIFT)) == num_frames * HOP
+
+
+def test_audio_shorter_than_its_frames_is_refused():
+    with pytest.raises(ValueError, match="3 frames need 1000 samples, the recording has 999"):
+        aligned(np.zeros(999), 3, HOP, SHIFT)
+
+
+def test_a_step_gives_the_same_segments_again():
+    one, other = batches(clips(5)), batches(clips(5))
+    for _ in range(3):
+        one[0]
+    for left, right in zip(one[7], other[7], strict=True):
+        assert torch.equal(left, right)
+
+
+def test_steps_and_seeds_differ():
+    made = batches(clips(1), batch_size=8)
+    assert not torch.equal(made[0].units_BT, made[1].units_BT)
+    assert not torch.equal(made[0].units_BT, batches(clips(1), batch_size=8, seed=1)[0].units_BT)
+
+
+def test_an_epoch_visits_every_clip_once_in_random_order_on_one_worker():
+    made = batches(clips(10))
+    epochs = [
+        torch.cat([made[5 * epoch + step].speakers_B for step in range(5)]) for epoch in (0, 1)
+    ]
+    for order in epochs:
+        assert sorted(order.tolist()) == list(range(10))
+    assert epochs[0].tolist() != list(range(10))
+    assert epochs[0].tolist() != epochs[1].tolist()
+
+
+def test_workers_share_the_clips_of_a_step():
+    parts = [batches(clips(12), rank=rank, world_size=3) for rank in range(3)]
+    seen = [
+        speaker for step in range(2) for part in parts for speaker in part[step].speakers_B.tolist()
+    ]
+    assert sorted(seen) == list(range(12))
+
+
+def test_short_utterances_are_left_out_and_counted():
+    made = batches([clip(0, 3), clip(1, 4)])
+    assert made.num_too_short == 1
+    assert made[0].speakers_B.tolist() == [1, 1]
+
+
+def test_without_long_utterances_there_is_no_training():
+    with pytest.raises(ValueError, match="none of 1 utterances has the 4 frames"):
+        batches([clip(0, 3)])
+
+
+def test_speakers_are_dropped_for_the_average():
+    assert (batches(clips(2), speaker_dropout=1.0)[0].speakers_B == AVERAGE_SPEAKER).all()
+    many = batches(clips(2), batch_size=400, speaker_dropout=0.25)[0].speakers_B
+    assert 0.15 < (many == AVERAGE_SPEAKER).float().mean() < 0.35

@@ -1,0 +1,141 @@
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from pipeline.training.checkpoint import load_state, save_state
+from pipeline.vocoder.segments import Clip, SegmentBatches
+from pipeline.vocoder.training import evaluate_vocoder, rate_share, train_vocoder
+
+
+@pytest.fixture
+def batches(settings):
+    """Two speakers, five units, each unit a tone of its own."""
+    random = np.random.default_rng(0)
+    clips = []
+    for index in range(4):
+        units = np.repeat(random.integers(5, size=6), 4)
+        phase = np.cumsum(np.repeat(200.0 * (units + 1), 320)) / 16000
+        tone = (0.3 * np.sin(2 * np.pi * phase)).astype(np.float32)
+        clips.append(Clip(units, index % 2, lambda tone=tone: np.pad(tone, 40)))
+    return SegmentBatches(
+        clips,
+        segment_frames=round(settings.segment_seconds * 50),
+        batch_size=settings.batch_size,
+        hop=320,
+        shift=40,
+        seed=settings.seed,
+    )
+
+
+class Recorder:
+    """Keeps what training saves and logs."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.saved = []
+        self.logged = {}
+
+    def save(self, step, state):
+        target = self.folder / str(step)
+        target.mkdir(parents=True)
+        save_state(target, state)
+        self.saved.append(step)
+
+    def log(self, step, losses):
+        self.logged[step] = losses
+
+    def train(self, vocoder, batches, settings, from_step=None, **options):
+        state = None if from_step is None else load_state(self.folder / str(from_step))
+        hooks = {"restore": lambda: state, "save": self.save, "log": self.log}
+        train_vocoder(vocoder, batches, settings, **hooks, **options)
+
+
+def test_losses_are_named_and_adversaries_come_late(vocoder, batches, settings, tmp_path):
+    recorder = Recorder(tmp_path)
+    recorder.train(vocoder, batches, settings)
+    assert recorder.saved == [2, 4, 6]
+    assert {step: sorted(losses) for step, losses in recorder.logged.items()} == {
+        2: ["duration", "mel"],
+        4: ["adversarial", "discriminator", "duration", "feature_matching", "mel"],
+        6: ["adversarial", "discriminator", "duration", "feature_matching", "mel"],
+    }
+
+
+@pytest.mark.parametrize("from_step", [2, 4])
+def test_a_resumed_training_ends_where_an_undisturbed_one_does(
+    vocoder, batches, settings, tmp_path, from_step
+):
+    fresh = copy.deepcopy(vocoder)
+    undisturbed = Recorder(tmp_path / "undisturbed")
+    undisturbed.train(vocoder, batches, settings)
+    resumed = Recorder(tmp_path / "undisturbed")
+    resumed.save = lambda *_: None
+    torch.manual_seed(99)
+    resumed.train(fresh, batches, settings, from_step)
+    assert resumed.logged == {
+        step: losses for step, losses in undisturbed.logged.items() if step > from_step
+    }
+    for name, weight in vocoder.state_dict().items():
+        assert torch.equal(weight, fresh.state_dict()[name]), name
+
+
+def test_a_finished_training_has_nothing_to_do(vocoder, batches, settings, tmp_path):
+    recorder = Recorder(tmp_path)
+    recorder.train(vocoder, batches, settings)
+    before = json.dumps(recorder.logged)
+    recorder.train(vocoder, batches, settings, from_step=6)
+    assert json.dumps(recorder.logged) == before
+
+
+def test_the_mel_loss_falls(vocoder, batches, settings, tmp_path):
+    changes = {"steps": 40, "adversarial_from_step": 41, "learning_rate": 5e-3}
+    before = evaluate_vocoder(vocoder, batches, 2)["mel"]
+    Recorder(tmp_path).train(vocoder, batches, settings.model_copy(update=changes))
+    assert evaluate_vocoder(vocoder, batches, 2)["mel"] < 0.7 * before
+
+
+def test_both_sides_of_the_game_are_trained(vocoder, batches, settings, tmp_path):
+    changes = {"steps": 2, "adversarial_from_step": 1, "checkpoint_steps": 1}
+    Recorder(tmp_path).train(vocoder, batches, settings.model_copy(update=changes))
+    first, second = (load_state(tmp_path / step)["models"] for step in ("1", "2"))
+    still = {
+        name
+        for model in first
+        for name in first[model]
+        if torch.equal(first[model][name], second[model][name])
+    }
+    assert still == {"hifigan.mean", "hifigan.scale"}  # buffers that are not in use
+
+
+def test_data_parallel_modules_train_alike(vocoder, batches, settings, tmp_path):
+    """One process, but with every gradient hook of several."""
+    alone, wrapped = copy.deepcopy(vocoder), vocoder
+    Recorder(tmp_path / "alone").train(alone, batches, settings)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        recorder = Recorder(tmp_path / "wrapped")
+        recorder.train(wrapped, batches, settings, wrap=DistributedDataParallel)
+    finally:
+        dist.destroy_process_group()
+    for name, weight in alone.state_dict().items():
+        assert torch.allclose(weight, wrapped.state_dict()[name], atol=1e-6), name
+
+
+def test_losses_that_are_no_numbers_stop_the_training(vocoder, batches, settings, tmp_path):
+    with torch.no_grad():
+        vocoder.unit_embedding.weight.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match=r"lower vocoder\.learning_rate"):
+        Recorder(tmp_path).train(vocoder, batches, settings)
+
+
+def test_the_rate_rises_and_falls():
+    shares = [rate_share(step, 200) for step in range(1, 201)]
+    assert shares[0] < 0.06
+    assert max(shares) == pytest.approx(1, abs=0.05)
+    assert shares[-1] == pytest.approx(0.1)
+    assert sorted(shares[20:], reverse=True) == shares[20:]
