@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, AutoModel
+from transformers.utils import logging as transformers_logging
 
 from pipeline.data.frames import FrameGrid
 
@@ -76,13 +77,15 @@ class SslModel(nn.Module):
         cls, model: str | Path, revision: str | None = None, max_layer: int | None = None
     ) -> "SslModel":
         """Load a transformers checkpoint by hub name or folder, in float32 and evaluation mode."""
-        backbone = AutoModel.from_pretrained(model, revision=revision, dtype=torch.float32)
+        with _no_progress_bars():
+            backbone = AutoModel.from_pretrained(model, revision=revision, dtype=torch.float32)
         feature_extractor = AutoFeatureExtractor.from_pretrained(model, revision=revision)
         return cls(backbone, feature_extractor, max_layer).eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a transformers folder, which `from_pretrained` reads back to the same layers."""
-        self.backbone.save_pretrained(folder)
+        with _no_progress_bars():
+            self.backbone.save_pretrained(folder)
         self.feature_extractor.save_pretrained(folder)
 
     def freeze_front_end(self) -> None:
@@ -230,6 +233,18 @@ def _recorded(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """A bar a second for each of many workers tells nobody anything."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _check(settings: Any, feature_extractor: Any) -> None:

@@ -1,0 +1,110 @@
+"""Ray Data: one row of work after the other on a pool of workers, results as they come."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+import ray
+import torch
+
+from pipeline.config import Cluster
+from pipeline.data.utterance import Utterance, from_table, to_table
+from pipeline.features.extraction import Shard
+
+Row = dict[str, Any]
+
+
+class ShardWorker(Protocol):
+    """What a worker does with a shard: write it, or keep it where it is whole."""
+
+    def __call__(self, name: str, utterances: list[Utterance]) -> dict[str, Any]: ...
+
+
+def run_shards(
+    worker_class: Callable[..., ShardWorker],
+    worker_arguments: dict[str, Any],
+    shards: Sequence[Shard],
+    cluster: Cluster,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Every shard through a pool of `worker_class(**worker_arguments)`.
+
+    Workers load their model once. What the files hold must not depend on who wrote them.
+
+    Returns:
+        What the workers said of each shard, in the order of `shards`.
+    """
+    rows = [{"name": shard.name, "utterances": _pack(list(shard.utterances))} for shard in shards]
+    constructor = (worker_class, worker_arguments, cluster.cpus_per_worker)
+    num_workers = min(cluster.extraction_workers, len(shards))
+    done: dict[str, dict[str, Any]] = {}
+    started = time.monotonic()
+    for result in map_rows(rows, _ShardActor, num_workers, cluster, constructor):
+        done[result["name"]] = result
+        if len(done) * 10 // len(shards) > (len(done) - 1) * 10 // len(shards):
+            seconds = time.monotonic() - started
+            say(f"{len(done)} of {len(shards)} shards, {seconds:.0f} s")
+    return [done[shard.name] for shard in shards]
+
+
+def map_rows(
+    rows: Sequence[Row],
+    function: Callable[..., Row] | type,
+    num_workers: int,
+    cluster: Cluster,
+    constructor: tuple[Any, ...] = (),
+) -> Iterator[Row]:
+    """`function(row)` for each row, one block each, in whatever order the results come.
+
+    A callable class is built once in each worker, with the arguments `constructor`; its workers
+    may use GPUs.
+    """
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    dataset = ray.data.from_items(list(rows), override_num_blocks=len(rows))
+    if isinstance(function, type):
+        mapped = dataset.map(
+            function,
+            fn_constructor_args=constructor,
+            compute=ray.data.ActorPoolStrategy(size=num_workers),
+            num_cpus=cluster.cpus_per_worker,
+            num_gpus=cluster.gpus_per_worker,
+        )
+    else:
+        mapped = dataset.map(
+            function,
+            compute=ray.data.TaskPoolStrategy(size=num_workers),
+            num_cpus=cluster.cpus_per_worker,
+        )
+    yield from mapped.iter_rows()
+
+
+class _ShardActor:
+    """A shard worker as Ray Data calls it."""
+
+    def __init__(
+        self,
+        worker_class: Callable[..., ShardWorker],
+        worker_arguments: dict[str, Any],
+        num_cpus: float,
+    ) -> None:
+        torch.set_num_threads(max(1, int(num_cpus)))
+        self._worker = worker_class(**worker_arguments)
+
+    def __call__(self, row: Row) -> Row:
+        return self._worker(row["name"], _unpack(row["utterances"]))
+
+
+def _pack(utterances: list[Utterance]) -> bytes:
+    """Utterances as Arrow bytes: a column that Ray Data moves without looking into it."""
+    table = to_table(utterances)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _unpack(packed: bytes) -> list[Utterance]:
+    with pa.ipc.open_stream(packed) as reader:
+        return from_table(reader.read_all())

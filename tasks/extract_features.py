@@ -1,0 +1,78 @@
+"""Hidden states of the frozen SSL model, in parallel over shards."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import Artifact
+from pipeline.config import Config
+from pipeline.features.fingerprint import fingerprint
+from pipeline.stage import Estimate, Stage, StageContext
+
+BYTES_PER_VALUE = 2  # float16; noise-like values do not compress
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    # How audio was cut into batches changes no feature.
+    features = config.features.model_dump(mode="json", exclude={"batch_seconds"})
+    return {"ssl": fingerprint(config.ssl), "features": features}
+
+
+def _estimate(config: Config, inputs: Mapping[str, Artifact]) -> Estimate:
+    """Hours, frames and bytes, from the corpus where it stands, else as its manifest tells them."""
+    from pipeline.data.corpus import estimate as estimate_corpus
+    from pipeline.data.frames import FrameGrid
+
+    corpus, rate = inputs["prepare_corpus"], config.corpus.sample_rate_hz
+    if corpus.exists("corpus.parquet"):
+        column = corpus.read_table("corpus.parquet", columns=["duration"])["duration"]
+        durations = column.to_pylist()
+        grid = FrameGrid(400, 320, rate)  # of every model of these families
+        num_frames = sum(grid.num_frames(round(one * rate)) for one in durations)
+        seconds = float(sum(durations))
+    else:
+        seconds, num_frames = estimate_corpus(config.corpus)
+    values = num_frames * len(config.features.layers) * _hidden_size(config)
+    return Estimate(seconds, num_frames, values * BYTES_PER_VALUE)
+
+
+def _hidden_size(config: Config) -> int:
+    """As the folder says, or as the published hub models of these families are sized."""
+    file = Path(config.ssl.model) / "config.json"
+    if file.is_file():
+        return int(json.loads(file.read_text(encoding="utf-8"))["hidden_size"])
+    sizes = {"xlarge": 1280, "large": 1024}
+    return next((size for name, size in sizes.items() if name in config.ssl.model), 768)
+
+
+def _run(context: StageContext) -> dict[str, float]:
+    from pipeline.data.utterance import from_table
+    from pipeline.features.extraction import ShardWriter, plan_shards
+    from pipeline.runtime.shards import run_shards
+
+    config = context.config
+    utterances = from_table(context.inputs["prepare_corpus"].read_table("corpus.parquet"))
+    shards = plan_shards(utterances, config.features.shard_utterances)
+    arguments = {
+        "ssl": config.ssl,
+        "output": context.output,
+        "layers": config.features.layers,
+        "batch_seconds": config.features.batch_seconds,
+    }
+    written = run_shards(ShardWriter, arguments, shards, config.cluster, context.say)
+    return {
+        "utterances": float(sum(shard["rows"] for shard in written)),
+        "frames": float(sum(shard["frames"] for shard in written)),
+        "bytes": float(sum(shard["bytes"] for shard in written)),
+    }
+
+
+STAGE = Stage(
+    name="extract_features",
+    version=1,
+    settings=_settings,
+    run=_run,
+    inputs=lambda _config: ("prepare_corpus",),
+    estimate=_estimate,
+)

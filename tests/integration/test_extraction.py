@@ -1,0 +1,66 @@
+"""Extraction through Ray Data: same bytes for any number of workers, whole shards kept."""
+
+import pytest
+from support import save_tiny_ssl, tone_utterances
+
+from pipeline.artifacts import Artifact
+from pipeline.config import Cluster, Ssl
+from pipeline.data.audio import AudioError
+from pipeline.features.extraction import ShardWriter, plan_shards
+from pipeline.runtime.graph import message
+from pipeline.runtime.shards import run_shards
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+
+
+@pytest.fixture(scope="module")
+def ssl_folder(tmp_path_factory):
+    return save_tiny_ssl(tmp_path_factory.mktemp("ssl"))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audio")
+    utterances = [*tone_utterances(folder, "train", 30), *tone_utterances(folder, "test", 5)]
+    return plan_shards(utterances, shard_utterances=8)
+
+
+def extract(output, ssl_folder, shards, workers, said=None):
+    arguments = {
+        "ssl": Ssl(model=str(ssl_folder)),
+        "output": Artifact(str(output)),
+        "layers": (0, 1, 2),
+        "batch_seconds": 4.0,
+    }
+    cluster = Cluster(extraction_workers=workers)
+    say = (lambda _line: None) if said is None else said.append
+    return run_shards(ShardWriter, arguments, shards, cluster, say)
+
+
+def test_one_worker_and_two_write_the_same_bytes(tmp_path, ssl_folder, shards):
+    said = []
+    one = extract(tmp_path / "one", ssl_folder, shards, 1, said)
+    two = extract(tmp_path / "two", ssl_folder, shards, 2)
+    assert one == two
+    assert [result["name"] for result in one] == [shard.name for shard in shards]
+    for shard in shards:
+        first, second = (tmp_path / name / shard.name for name in ("one", "two"))
+        assert first.read_bytes() == second.read_bytes()
+    assert said[-1].startswith(f"{len(shards)} of {len(shards)} shards")
+
+
+def test_shards_that_stand_are_not_written_again(tmp_path, ssl_folder, shards):
+    extract(tmp_path, ssl_folder, shards[:2], 1)
+    before = [(tmp_path / shard.name).stat().st_mtime_ns for shard in shards[:2]]
+    extract(tmp_path, ssl_folder, shards, 2)
+    assert [(tmp_path / shard.name).stat().st_mtime_ns for shard in shards[:2]] == before
+    assert all((tmp_path / shard.name).exists() for shard in shards)
+
+
+def test_audio_that_went_away_is_named(tmp_path, ssl_folder):
+    utterances = tone_utterances(tmp_path, "train", 2)
+    (tmp_path / "train-001.flac").unlink()
+    with pytest.raises(Exception, match="no such audio file") as caught:
+        extract(tmp_path / "out", ssl_folder, plan_shards(utterances, 1), 1)
+    assert AudioError.__name__ in str(caught.value)
+    assert message(caught.value) == "no such audio file"
