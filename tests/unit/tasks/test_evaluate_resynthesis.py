@@ -1,0 +1,148 @@
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from pipeline import schema
+from pipeline.artifacts import Artifact
+from pipeline.asr.model import AsrModel
+from pipeline.asr.text_units import TextUnits
+from pipeline.config import Asr, Config, Vocoder
+from pipeline.config import TextUnits as TextUnitsSettings
+from pipeline.data.audio import probe, write_audio
+from pipeline.data.utterance import Utterance, to_table
+from pipeline.metrics.resynthesis import mel_cepstral_distortion_db
+from pipeline.metrics.wer import cer, score
+from pipeline.quantizer.tokenizer import UnitTokenizer
+from pipeline.stage import StageContext
+from pipeline.tracking import StageRun
+from pipeline.vocoder.generator import UnitVocoder
+from tasks.evaluate_resynthesis import STAGE, Models
+
+NUM_UNITS = 5
+SPEAKERS = ("ann", "bob", "cem", "cem")
+
+
+def make_vocoder():
+    torch.manual_seed(0)
+    settings = Vocoder(
+        upsample_rates=(20, 16), upsample_kernels=(20, 16), initial_channels=8, unit_dim=8
+    )
+    return UnitVocoder(settings, NUM_UNITS, ["ann", "bob"]).eval()
+
+
+def make_asr():
+    torch.manual_seed(0)
+    settings = Asr(embedding_dim=16, dim=16, heads=2, feedforward_dim=24, conv_kernel=5)
+    units = TextUnits.train(TextUnitsSettings(), ["ab cd"])
+    model = AsrModel.from_config(settings, NUM_UNITS, None, units)
+    with torch.no_grad():
+        model.ctc_head.weight.mul_(10.0)
+        model.ctc_head.bias[0] = -5.0
+        model.decoder.output.bias[1] = -2.0
+    return model.eval()
+
+
+class Tokenizer:
+    """Every frame of the vocoder's speech becomes the unit 3."""
+
+    num_units = NUM_UNITS
+
+    def encode(self, waveforms):
+        return [np.full((len(w) - 400) // 320 + 1, 3, dtype=np.uint16) for w in waveforms]
+
+
+@pytest.fixture
+def units():
+    random = np.random.default_rng(0)
+    return {f"test-{i}": random.integers(NUM_UNITS, size=12 + 3 * i) for i in range(4)}
+
+
+@pytest.fixture
+def context(tmp_path, monkeypatch, units):
+    names = ("prepare_corpus", "train_joint", "tokenize_corpus", "train_vocoder")
+    inputs = {name: Artifact(str(tmp_path / name)) for name in names}
+    rows, utterances = [], []
+    for (utt_id, row), speaker in zip(units.items(), SPEAKERS, strict=True):
+        samples = 0.2 * np.sin(np.arange(320 * len(row) + 80) / 16000 * 2 * np.pi * 150)
+        write_audio(tmp_path / f"{utt_id}.flac", samples, 16000)
+        audio, duration = str(tmp_path / f"{utt_id}.flac"), len(samples) / 16000
+        utterances.append(Utterance(utt_id, "test", audio, 0.0, duration, speaker, "ab cd"))
+        rows.append({"utt_id": utt_id, "split": "test", "units": row, "num_frames": len(row)})
+    inputs["prepare_corpus"].write_table("corpus.parquet", to_table(utterances))
+    table = pa.Table.from_pylist(rows, schema=schema.TOKENS)
+    inputs["tokenize_corpus"].write_table("tokens/test-00000.parquet", table)
+    with inputs["train_vocoder"].write_folder("vocoder") as folder:
+        make_vocoder().save_pretrained(folder)
+    with inputs["train_joint"].write_folder("asr") as folder:
+        make_asr().save_pretrained(folder)
+    inputs["train_joint"].write_json("tokenizer/config.json", {})
+    monkeypatch.setattr(UnitTokenizer, "from_pretrained", lambda _folder: Tokenizer())
+    config = Config.model_validate(
+        {
+            "variant": "tiny",
+            "corpus": {"kind": "manifest", "manifest": "none.jsonl"},
+            "ssl": {"model": str(tmp_path)},
+            "asr_evaluation": {"beam_size": 2, "batch_seconds": 0.6},
+            "resynthesis": {"utterances_per_split": 3, "audio_examples": 2},
+        }
+    )
+    return StageContext(config, Artifact(str(tmp_path / "out")), inputs, StageRun.disabled())
+
+
+def test_scores_compare_recordings_and_resynthesis(context, units):
+    scores = STAGE.run(context)
+    models = Models.read(context.inputs, context.config.asr_evaluation)
+    # Three of four, evenly spread over the corpus.
+    chosen = ["test-0", "test-1", "test-2"]
+    references = ["ab cd"] * 3
+    of_recordings = [models.recognise([units[utt_id]])[0] for utt_id in chosen]
+    of_made = [models.recognise([np.full(len(units[utt_id]), 3)])[0] for utt_id in chosen]
+    assert of_recordings != of_made
+    assert scores["test.resynthesis_wer"] == score(references, of_made).wer
+    assert scores["test.resynthesis_cer"] == cer(references, of_made)
+    assert scores["test.resynthesis_wer_of_recordings"] == score(references, of_recordings).wer
+    kept = np.mean([(units[utt_id] == 3).mean() for utt_id in chosen])
+    assert scores["test.units_kept"] == pytest.approx(kept)
+
+
+def test_the_table_has_a_row_for_each_utterance(context, units):
+    scores = STAGE.run(context)
+    table = context.output.read_table("scores.parquet")
+    assert table.schema.equals(schema.RESYNTHESIS)
+    rows = table.to_pylist()
+    assert [row["utt_id"] for row in rows] == ["test-0", "test-1", "test-2"]
+    distortions = [row["mel_cepstral_distortion_db"] for row in rows]
+    assert scores["test.mcd_db"] == pytest.approx(np.mean(distortions))
+    # An untrained vocoder has no voice: no F0 to compare, and no score of it.
+    assert all(row["f0_error_cents"] is None for row in rows)
+    assert "test.f0_error_cents" not in scores
+    assert all(map(math.isfinite, scores.values()))
+
+
+def test_known_speakers_speak_with_their_own_embedding(context, units):
+    STAGE.run(context)
+    rows = context.output.read_table("scores.parquet").to_pylist()
+    vocoder = make_vocoder()
+    for row, speaker in zip(rows, ("ann", "bob", None), strict=True):
+        utt_id = row["utt_id"]
+        recording = 0.2 * np.sin(np.arange(320 * len(units[utt_id]) + 80) / 16000 * 2 * np.pi * 150)
+        made = vocoder.resynthesize(units[utt_id], speaker)
+        expected = mel_cepstral_distortion_db(recording, made, 16000)
+        assert row["mel_cepstral_distortion_db"] == pytest.approx(expected, abs=0.02)
+
+
+def test_some_audio_is_kept(context, units):
+    STAGE.run(context)
+    assert context.output.names("audio") == ["audio/test-0.wav", "audio/test-1.wav"]
+    info = probe(context.output.path("audio/test-0.wav"))
+    assert info.duration_seconds == (320 * len(units["test-0"]) + 80) / 16000
+
+
+def test_it_comes_with_the_vocoder(context):
+    assert STAGE.applies(context.config)
+    without = context.config.model_copy(update={"vocoder": Vocoder(enabled=False)})
+    assert not STAGE.applies(without)
+    assert STAGE.inputs(context.config)[-1] == "train_vocoder"

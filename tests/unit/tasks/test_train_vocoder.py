@@ -1,0 +1,152 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline import schema
+from pipeline.artifacts import Artifact
+from pipeline.config import Config
+from pipeline.data.audio import write_audio
+from pipeline.data.utterance import Utterance, to_table
+from pipeline.stage import StageContext
+from pipeline.tracking import StageRun
+from pipeline.training.worker import Worker
+from pipeline.vocoder.generator import UnitVocoder
+from tasks import train_vocoder
+from tasks.train_vocoder import STAGE
+
+# utt_id -> split, speaker, frames; "short" has fewer than a segment's.
+UTTERANCES = {
+    "a1": ("train", "ann", 20),
+    "b1": ("train", "bob", 15),
+    "short": ("train", "bob", 3),
+    "c1": ("valid", "cem", 12),
+}
+VOCODER = {
+    "unit_dim": 8,
+    "speaker_dim": 4,
+    "upsample_rates": [20, 16],
+    "upsample_kernels": [20, 16],
+    "initial_channels": 8,
+    "resblock_kernels": [3],
+    "resblock_dilations": [[1]],
+    "discriminator_channels": 1,
+    "segment_seconds": 0.16,
+    "batch_size": 2,
+    "steps": 4,
+    "adversarial_from_step": 3,
+    "checkpoint_steps": 2,
+    "log_steps": 2,
+}
+
+
+def make_config(tmp_path, **changes):
+    return Config.model_validate(
+        {
+            "variant": "tiny",
+            "corpus": {"kind": "manifest", "manifest": "none.jsonl"},
+            "ssl": {"model": str(tmp_path)},
+            "vocoder": VOCODER,
+            **changes,
+        }
+    )
+
+
+def tokens(split):
+    random = np.random.default_rng(0)
+    rows = [
+        {"utt_id": utt_id, "split": split, "units": random.integers(5, size=n), "num_frames": n}
+        for utt_id, (of_split, _, n) in UTTERANCES.items()
+        if of_split == split
+    ]
+    return pa.Table.from_pylist(rows, schema=schema.TOKENS)
+
+
+@pytest.fixture
+def context(tmp_path):
+    names = ("prepare_corpus", "train_joint", "tokenize_corpus")
+    inputs = {name: Artifact(str(tmp_path / name)) for name in names}
+    utterances = []
+    for utt_id, (split, speaker, num_frames) in UTTERANCES.items():
+        path = tmp_path / f"{utt_id}.flac"
+        samples = np.random.default_rng(num_frames).uniform(-0.1, 0.1, 320 * num_frames + 100)
+        write_audio(path, samples, 16000)
+        duration = len(samples) / 16000
+        utterances.append(Utterance(utt_id, split, str(path), 0.0, duration, speaker, "a"))
+    inputs["prepare_corpus"].write_table("corpus.parquet", to_table(utterances))
+    for split in ("train", "valid"):
+        inputs["tokenize_corpus"].write_table(f"tokens/{split}-00000.parquet", tokens(split))
+    inputs["train_joint"].write_json("tokenizer/config.json", {"num_units": 5})
+    front_end = {"conv_kernel": [10, 3, 3, 3, 3, 2, 2], "conv_stride": [5, 2, 2, 2, 2, 2, 2]}
+    inputs["train_joint"].write_json("tokenizer/ssl/config.json", front_end)
+    output = Artifact(str(tmp_path / "output"))
+    return StageContext(make_config(tmp_path), output, inputs, StageRun.disabled())
+
+
+@pytest.fixture
+def run_alone(monkeypatch):
+    """The stage's training function in this process, as one worker would run it."""
+    from pipeline.runtime import train
+
+    monkeypatch.setattr(train, "worker", lambda _settings: Worker())
+    monkeypatch.setattr(
+        train, "run_workers", lambda function, settings, _cluster, _name: function(settings)
+    )
+
+
+def test_a_vocoder_of_the_corpus_speakers_and_scores_come_out(context, run_alone, capsys):
+    scores = STAGE.run(context)
+    with context.output.read_folder("vocoder") as folder:
+        vocoder = UnitVocoder.from_pretrained(folder)
+    assert vocoder.speakers == ("ann", "bob")
+    assert (vocoder.num_units, vocoder.hop, vocoder.shift) == (5, 320, 40)
+    assert set(scores) == {
+        "train.mel_loss",
+        "train.duration_loss",
+        "valid.mel_loss",
+        "valid.duration_loss",
+        "too_short_utterances",
+    }
+    assert scores["too_short_utterances"] == 1
+    assert scores["valid.mel_loss"] > 0
+    assert context.output.names() == ["vocoder/config.json", "vocoder/model.safetensors"]
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(": mel")[0] for line in said] == [
+        "train_vocoder: tiny: step 2 of 4",
+        "train_vocoder: tiny: step 4 of 4",
+    ]
+
+
+def test_a_stopped_training_goes_on(context, run_alone, tmp_path):
+    expected = STAGE.run(context)
+    vocoder = context.output.read_folder
+    with vocoder("vocoder") as folder:
+        weights = (folder / "model.safetensors").read_bytes()
+    stopped = StageContext(
+        context.config, Artifact(str(tmp_path / "stopped")), context.inputs, context.tracker
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_vocoder, "_log", lambda *_: stop_at_four)
+        with pytest.raises(KeyboardInterrupt):
+            STAGE.run(stopped)
+    assert "checkpoints/step-00000002/values.json" in stopped.output.names()
+    assert STAGE.run(stopped) == expected
+    with stopped.output.read_folder("vocoder") as folder:
+        assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def stop_at_four(step, _losses):
+    if step == 4:
+        raise KeyboardInterrupt
+
+
+def test_variants_without_units_have_no_vocoder(tmp_path):
+    assert STAGE.applies(make_config(tmp_path))
+    assert not STAGE.applies(make_config(tmp_path, vocoder={"enabled": False}))
+    assert not STAGE.applies(make_config(tmp_path, quantizer={"kind": "none"}))
+
+
+def test_what_changes_no_result_is_no_setting(tmp_path):
+    quick = make_config(tmp_path, vocoder={**VOCODER, "log_steps": 1, "checkpoint_steps": 9})
+    other = make_config(tmp_path, vocoder={**VOCODER, "seed": 1})
+    assert STAGE.settings(quick) == STAGE.settings(make_config(tmp_path))
+    assert STAGE.settings(other) != STAGE.settings(make_config(tmp_path))
