@@ -334,6 +334,8 @@ def _log_tokenizer(run: TrackingSpec, local_folder: Path) -> None:
     logged = client.create_logged_model(
         run.experiment_id, name="tokenizer", source_run_id=run.run_id, model_type=_TOKENIZER_TYPE
     )
+    # It warns that it cannot tell a signature from a list of arrays.
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
         mlflow.pyfunc.save_model(
             f"{scratch}/model",

@@ -14,20 +14,37 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _run(context: StageContext) -> dict[str, float]:
-    from pipeline.data.tables import read_tokens
+    from pipeline.data.utterance import from_table
     from pipeline.features.extraction import plan_shards
-    from pipeline.metrics.units import unit_statistics
-    from pipeline.quantizer.shard_tokenizer import ShardTokenizer
+    from pipeline.quantizer.shard_tokenizer import FOLDER, ShardTokenizer
     from pipeline.runtime.shards import run_shards
 
-    config, trained = context.config, context.inputs["train_joint"]
-    splits = config.corpus.splits
-    run_shards(context)
+    config = context.config
+    utterances = from_table(context.inputs["prepare_corpus"].read_table("corpus.parquet"))
+    shards = plan_shards(utterances, config.features.shard_utterances, FOLDER)
+    arguments = {
+        "trained": context.inputs["train_joint"],
+        "output": context.output,
+        "batch_seconds": config.features.batch_seconds,
+    }
+    run_shards(ShardTokenizer, arguments, shards, config.cluster, context.say)
+    return _scores(context)
+
+
+def _scores(context: StageContext) -> dict[str, float]:
+    """How each split uses the codebook."""
+    from pipeline.data.frames import FrameGrid
+    from pipeline.data.tables import read_tokens
+    from pipeline.metrics.units import unit_statistics
+
+    trained, rate_hz = context.inputs["train_joint"], context.config.corpus.sample_rate_hz
     num_units = trained.read_json("tokenizer/config.json")["num_units"]
+    ssl = trained.read_json("tokenizer/ssl/config.json")
+    grid = FrameGrid.of_convolutions(ssl["conv_kernel"], ssl["conv_stride"], rate_hz)
     scores: dict[str, float] = {}
-    for split in splits.names:
-        units = read_tokens(context.output, split)
-        statistics = unit_statistics(units.values(), num_units, 50.0)
+    for split in context.config.corpus.splits.names:
+        units = read_tokens(context.output, split).values()
+        statistics = unit_statistics(units, num_units, grid.frames_per_second)
         scores |= {
             f"{split}.codebook_usage": statistics.usage_share,
             f"{split}.codebook_perplexity": statistics.perplexity,
@@ -35,3 +52,13 @@ def _run(context: StageContext) -> dict[str, float]:
             f"{split}.deduplicated_bit_rate": statistics.deduplicated_bits_per_second,
         }
     return scores
+
+
+STAGE = Stage(
+    name="tokenize_corpus",
+    version=1,
+    settings=_settings,
+    run=_run,
+    inputs=lambda _config: ("prepare_corpus", "train_joint"),
+    applies=lambda config: config.quantizer.kind != "none",
+)

@@ -16,10 +16,17 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_DATA_LOG_LEVEL": "WARNING",
+    # It sends what training prints a second time, through the log.
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     # Ray warns of a coming change in how it hides GPUs from tasks that asked for none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+# A local Ray has no nodes that a provider could take away.
+LOCAL = {**QUIET, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+
+QUIET_WORKER = "pipeline.runtime.quiet.quiet_worker"
 
 
 @contextmanager
@@ -50,6 +57,7 @@ def ray_session(cluster: Cluster) -> Iterator[None]:
         ray.init(
             address="local",
             include_dashboard=False,
+            runtime_env={"worker_process_setup_hook": QUIET_WORKER},
             log_to_driver=True,
             logging_level=logging.WARNING,
         )
@@ -65,7 +73,7 @@ def _project_folder() -> Path:
 
 def _set_local_environment() -> None:
     """Local workers inherit this process's environment; what the user has set stands."""
-    for name, value in QUIET.items():
+    for name, value in LOCAL.items():
         os.environ.setdefault(name, value)
     paths = [str(_project_folder()), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))

@@ -159,8 +159,9 @@ class JointTraining:
 
     def _finish_epoch(self) -> None:
         """Validate, remember the epoch if it is among the best, save."""
-        loss = self.validate()
-        epoch = self.progress.epoch
+        losses, counts_K = self.validate()
+        self.history.epoch(self.progress.step, self.progress.epoch, losses, self.model, counts_K)
+        loss, epoch = losses["loss"], self.progress.epoch
         self.best.append((loss, epoch, self.progress.phase))
         self.best = sorted(self.best)[: self.config.training.average_best]
         kept = {epoch for _, epoch, _ in self.best}
@@ -172,8 +173,8 @@ class JointTraining:
         self._checkpoint()
 
     @torch.no_grad()
-    def validate(self) -> float:
-        """The validation loss per text unit, with hard tokens and without dropout."""
+    def validate(self) -> tuple[dict[str, float], torch.Tensor | None]:
+        """Losses per text unit with hard tokens and without dropout, and the units' counts."""
         self.model.eval()
         batches = sorted_batches(_durations(self.data.valid), self.config.training.batch_seconds)
         norms = self._normalisers(Batch(tuple(range(len(self.data.valid)))), self.data.valid)
@@ -189,8 +190,7 @@ class JointTraining:
                 counts_K = sums["counts_K"] if counts_K is None else counts_K + sums["counts_K"]
         values = dict(zip(LOSSES, self.worker.sum(losses).tolist(), strict=True))
         values["loss"] = self._weighted(values)
-        self.history.epoch(self.progress.step, self.progress.epoch, values, self.model, counts_K)
-        return values["loss"]
+        return values, counts_K
 
     def _choose_weights(self) -> dict[str, float]:
         """The average of the best epochs, or the best alone where that validates better."""
@@ -199,7 +199,7 @@ class JointTraining:
         epochs = [epoch for _, epoch, phase in self.best if phase == best_phase]
         averaged = _average([self.store.load_epoch(epoch) for epoch in epochs])
         self.model.load_state_dict(averaged)
-        averaged_loss = self.validate()
+        averaged_loss = self.validate()[0]["loss"]
         if averaged_loss > self.best[0][0]:
             self.model.load_state_dict(self.store.load_epoch(best_epoch))
         self.worker.barrier()

@@ -39,7 +39,7 @@ VARIANTS = {
 }
 
 
-class Interrupted(RuntimeError):
+class InterruptedTrainingError(RuntimeError):
     """Stands for a kill."""
 
 
@@ -101,12 +101,12 @@ def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(
 
     def interrupted(self, batch, micros):
         if self.progress.step == stop_at:
-            raise Interrupted
+            raise InterruptedTrainingError
         step(self, batch, micros)
 
     with monkeypatch.context() as patch:
         patch.setattr(JointTraining, "_step", interrupted)
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptedTrainingError):
             broken.run()
     resumed = make_training(inputs, Artifact(str(tmp_path / "broken")), **VARIANTS[variant])
     resumed.run()

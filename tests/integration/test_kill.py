@@ -1,0 +1,129 @@
+"""kill -9 of the driver in extraction, in codebook fitting and in training; then run on.
+
+The run that was killed three times must end with the tokens and losses of one left in peace.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from support import save_tiny_ssl
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 240
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kill")
+    ssl = save_tiny_ssl(folder / "ssl")
+    config = {
+        "corpus": {
+            "kind": "synthetic",
+            "utterances": {"train": 48, "valid": 6, "test": 6},
+            "min_words": 2,
+            "max_words": 3,
+        },
+        "ssl": {"model": str(ssl)},
+        "features": {"shard_utterances": 4},
+        "codebook": {"num_units": 16},
+        "asr": {
+            "embedding_dim": 16,
+            "dim": 16,
+            "heads": 2,
+            "feedforward_dim": 32,
+            "encoder_layers": 1,
+            "conv_kernel": 3,
+        },
+        "training": {
+            "phases": [{"epochs": 3}, {"epochs": 3, "ssl": "finetuned"}],
+            "batch_seconds": 8.0,
+            "checkpoint_steps": 4,
+            "log_steps": 1,
+        },
+        "tracking": {"enabled": False},
+    }
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def command(config_file, storage):
+    return [
+        sys.executable, "-m", "pipeline", "run", str(config_file),
+        "--storage", str(storage), "--stage", "tokenize_corpus",
+    ]  # fmt: skip
+
+
+def run_to_the_end(config_file, storage):
+    done = subprocess.run(
+        command(config_file, storage), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def kill_when(config_file, storage, pattern):
+    """Start a run, and kill -9 its driver as soon as a file below `storage` matches `pattern`."""
+    with subprocess.Popen(
+        command(config_file, storage),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as driver:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not list(Path(storage).glob(pattern)):
+            assert driver.poll() is None, f"the run ended before there was {pattern}"
+            assert time.monotonic() < deadline, f"no {pattern} in time"
+            time.sleep(0.02)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+
+
+def tokens(storage):
+    shards = sorted(Path(storage).glob("tokenize_corpus/*/tokens/*.parquet"))
+    assert shards
+    return [pq.read_table(shard) for shard in shards]
+
+
+def losses(storage):
+    [history] = Path(storage).glob("train_joint/*/history.parquet")
+    table = pq.read_table(history)
+    pairs = zip(table["step"].to_pylist(), table["train.loss"].to_pylist(), strict=True)
+    return {step: loss for step, loss in pairs if loss is not None}
+
+
+def whole(storage, stage):
+    return bool(list(Path(storage).glob(f"{stage}/*/manifest.json")))
+
+
+def test_a_run_killed_three_times_ends_like_one_left_in_peace(config_file, tmp_path):
+    peace, war = tmp_path / "peace", tmp_path / "war"
+    run_to_the_end(config_file, peace)
+
+    kill_when(config_file, war, "extract_features/*/shards/*.parquet")
+    assert whole(war, "prepare_corpus")
+    assert not whole(war, "extract_features")
+    kill_when(config_file, war, "extract_features/*/manifest.json")
+    assert not whole(war, "fit_codebook")
+    kill_when(config_file, war, "train_joint/*/checkpoints/step-*/values.json")
+    assert whole(war, "fit_codebook")
+    assert not whole(war, "train_joint")
+    run_to_the_end(config_file, war)
+
+    assert tokens(war) == tokens(peace)
+    expected = losses(peace)
+    assert len(expected) > 8
+    assert losses(war) == pytest.approx(expected, abs=1e-6)
+
+    started = time.monotonic()
+    assert "0 of" in run_to_the_end(config_file, war)
+    assert time.monotonic() - started < 20
