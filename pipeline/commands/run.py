@@ -1,5 +1,6 @@
 """`run`: from configs to the table of results, going on from whatever is already whole."""
 
+import signal
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -59,6 +60,8 @@ def _execute(graph: Graph, configs: Sequence[Config], console: Console) -> "Outc
     status: Status = "KILLED"
     try:
         with ray_session(configs[0].cluster):
+            # Ray's own handler aborts the process; whoever ends a job wants Ctrl-C's clean end.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             outcome = execute(graph, runs, say)
         status = "FAILED" if outcome.failed else "FINISHED"
     except KeyboardInterrupt:
@@ -74,10 +77,10 @@ def _execute(graph: Graph, configs: Sequence[Config], console: Console) -> "Outc
 def _show_failures(outcome: "Outcome", console: Console) -> None:
     if not outcome.failed:
         return
-    console.print(
-        f"\n{len(outcome.failed)} failed, {len(outcome.skipped)} not started for want of them:",
-        style="bold red",
+    waiting = f", and {len(outcome.skipped)} that need them were not started" * bool(
+        outcome.skipped
     )
+    console.print(f"\n{len(outcome.failed)} failed{waiting}:", style="bold red")
     for failed in outcome.failed:
         console.print(f"  {failed.node.label}: {failed.error}", style="red", markup=False)
         if failed.log:
@@ -89,7 +92,7 @@ def _show_tracker(config: Config, console: Console) -> None:
     if not config.tracking.enabled:
         return
     uri = redact(tracking.tracking_uri(config.tracking, config.storage))
-    shown = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    shown = uri if uri.startswith("http") else f"python -m mlflow ui --backend-store-uri {uri}"
     console.print(f"Curves, figures and audio: {shown}", markup=False, soft_wrap=True)
 
 
