@@ -338,11 +338,13 @@ class Pretraining(Section):
     dropout: Share = 0.05
     mask_start_share: Share = 0.08
     mask_frames: Count = 10
+    heard_weight: Annotated[float, Field(ge=0)] = 1.0
     band_limited_share: Share = 0.5
     speed_range: Share = 0.15
-    epochs: Count = 20
-    batch_seconds: Positive = 60.0
-    learning_rate: Positive = 1.5e-3
+    bfloat16: bool = True
+    epochs: Count = 12
+    batch_seconds: Positive = 20.0
+    learning_rate: Positive = 3e-3
     warmup_share: Share = 0.1
     clip_norm: Positive = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2

@@ -14,7 +14,7 @@ import torch
 from pipeline import schema
 from pipeline.artifacts import Artifact
 from pipeline.config import Ssl
-from pipeline.data.audio import read_audio
+from pipeline.data.audio import AudioError, read_audio
 from pipeline.data.utterance import Utterance
 from pipeline.features.batching import length_batches
 from pipeline.features.ssl import SslModel, pad_waveforms
@@ -113,7 +113,13 @@ class ShardWriter:
 
     def _read(self, utterance: Utterance) -> np.ndarray:
         rate = self._model.grid.sample_rate_hz
-        return read_audio(utterance.audio, rate, utterance.offset, utterance.duration)
+        try:
+            return read_audio(utterance.audio, rate, utterance.offset, utterance.duration)
+        except AudioError as error:
+            raise AudioError(
+                f"utterance '{utterance.utt_id}' ({utterance.audio}) was whole when the corpus was "
+                f"prepared, but now: {error}"
+            ) from None
 
     @torch.inference_mode()
     def _hidden_states(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:

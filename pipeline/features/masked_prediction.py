@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
 from pipeline.config import Pretraining
+from pipeline.data.audio import resample
 from pipeline.features.batching import length_batches
 from pipeline.features.ssl import SslModel, pad_waveforms
 
@@ -113,8 +114,9 @@ def pretrain(
             waveforms_BS, num_samples_B, labels_BT = _load(training, indices)
             spoilt_BS = spoil(waveforms_BS, num_samples_B, generator, settings)
             masked_BT = draw_mask(labels_BT != UNLABELLED, generator, settings)
-            logits_BTK = model(spoilt_BS, num_samples_B, masked_BT)
-            loss = nn.functional.cross_entropy(logits_BTK[masked_BT], labels_BT[masked_BT])
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+                logits_BTK = model(spoilt_BS, num_samples_B, masked_BT)
+            loss = _loss(logits_BTK.float(), labels_BT, masked_BT, settings)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
@@ -185,9 +187,30 @@ def spoil(
     return torch.fft.irfft(spectrum_BF, size)[:, :num_samples]
 
 
+def _loss(
+    logits_BTK: Tensor, labels_BT: Tensor, masked_BT: Tensor, settings: Pretraining
+) -> Tensor:
+    """Mean over masked frames and, by their weight, over the frames that were heard.
+
+    HuBERT can do without the latter; a run of minutes cannot: they teach the convolutions.
+    """
+    losses_BT = nn.functional.cross_entropy(
+        logits_BTK.transpose(1, 2), labels_BT, ignore_index=UNLABELLED, reduction="none"
+    )
+    heard_BT = ~masked_BT & (labels_BT != UNLABELLED)
+    masked = losses_BT[masked_BT].mean()
+    heard = losses_BT[heard_BT].sum() / heard_BT.sum().clamp(min=1)
+    return masked + settings.heard_weight * heard
+
+
 def _batches(data: Labelled, settings: Pretraining) -> list[list[int]]:
     lengths = [len(waveform) / SAMPLE_RATE_HZ for waveform in data.waveforms]
     return length_batches(lengths, settings.batch_seconds)
+
+
+def change_speed(waveform_S: np.ndarray, factor: float) -> np.ndarray:
+    """Play a waveform faster by `factor`, a multiple of 0.05: tempo, pitch and formants change."""
+    return resample(waveform_S, round(SAMPLE_RATE_HZ * factor), SAMPLE_RATE_HZ)
 
 
 def _shuffled(batches: Sequence[list[int]], generator: np.random.Generator) -> Iterator[list[int]]:

@@ -5,7 +5,6 @@ from support import save_tiny_ssl, tone_utterances
 
 from pipeline.artifacts import Artifact
 from pipeline.config import Cluster, Ssl
-from pipeline.data.audio import AudioError
 from pipeline.features.extraction import ShardWriter, plan_shards
 from pipeline.runtime.graph import message
 from pipeline.runtime.shards import run_shards
@@ -62,5 +61,4 @@ def test_audio_that_went_away_is_named(tmp_path, ssl_folder):
     (tmp_path / "train-001.flac").unlink()
     with pytest.raises(Exception, match="no such audio file") as caught:
         extract(tmp_path / "out", ssl_folder, plan_shards(utterances, 1), 1)
-    assert AudioError.__name__ in str(caught.value)
-    assert message(caught.value) == "no such audio file"
+    assert message(caught.value).startswith("utterance 'train-001'")
