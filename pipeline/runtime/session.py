@@ -19,6 +19,8 @@ QUIET = {
     # It sends what training prints a second time, through the log.
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    # Paths in a config are relative to the folder the command was given in, for workers too.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Ray warns of a coming change in how it hides GPUs from tasks that asked for none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

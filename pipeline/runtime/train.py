@@ -11,7 +11,7 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from pipeline.config import Cluster
@@ -46,6 +46,7 @@ def run_workers(
                 name=name,
                 storage_path=scratch,
                 failure_config=FailureConfig(max_failures=cluster.max_failures),
+                logging_config=LoggingConfig(log_level="WARNING"),
             ),
         )
         return dict(trainer.fit().return_value or {})
