@@ -131,5 +131,5 @@ def tiny_config(ssl_folder: Path, **sections) -> Config:
         "cluster": {"extraction_workers": 1, "codebook_workers": 1},
     }
     for name, section in sections.items():
-        values[name] = {**values[name], **section} if isinstance(section, dict) else section
+        values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
     return Config.model_validate(values)

@@ -1,0 +1,43 @@
+import json
+
+import pytest
+from support import save_tiny_ssl, tiny_config, tone_utterances, write_corpus
+
+from pipeline.artifacts import Artifact
+from tasks.extract_features import STAGE
+
+
+@pytest.fixture
+def config(tmp_path):
+    return tiny_config(save_tiny_ssl(tmp_path / "ssl"), features={"layers": [0, 2]})
+
+
+def test_estimate_counts_frames_and_bytes_of_the_prepared_corpus(tmp_path, config):
+    utterances = tone_utterances(tmp_path, "train", 3)
+    corpus = write_corpus(Artifact(str(tmp_path / "corpus")), utterances)
+    estimate = STAGE.estimate(config, {"prepare_corpus": corpus})
+    num_frames = sum((int(u.duration * 16000) - 400) // 320 + 1 for u in utterances)
+    assert estimate.audio_seconds == sum(u.duration for u in utterances)
+    assert estimate.num_frames == num_frames
+    assert estimate.bytes_written == num_frames * 2 * 16 * 2
+
+
+def test_estimate_before_the_corpus_stands_comes_from_its_manifest(tmp_path, config):
+    manifest = tmp_path / "manifest.jsonl"
+    row = {"utt_id": "a", "split": "train", "audio": "a.wav", "duration": 10.0, "speaker": "s"}
+    manifest.write_text(json.dumps({**row, "text": "a"}) + "\n")
+    corpus = config.corpus.model_copy(update={"manifest": str(manifest)})
+    planned = config.model_copy(update={"corpus": corpus})
+    absent = Artifact(str(tmp_path / "absent"))
+    assert STAGE.estimate(planned, {"prepare_corpus": absent}).num_frames == 499
+
+
+def test_batches_change_no_digest_but_layers_and_weights_do(tmp_path, config):
+    batches = config.features.model_copy(update={"batch_seconds": 1.0})
+    layers = config.features.model_copy(update={"layers": (0, 1, 2)})
+    settings = STAGE.settings(config)
+    assert STAGE.settings(config.model_copy(update={"features": batches})) == settings
+    assert STAGE.settings(config.model_copy(update={"features": layers})) != settings
+    weights = tmp_path / "ssl" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert STAGE.settings(config) != settings

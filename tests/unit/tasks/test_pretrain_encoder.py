@@ -1,0 +1,36 @@
+from support import tiny_config, tone_utterances, write_corpus
+
+from pipeline.artifacts import Artifact
+from pipeline.features.ssl import SslModel
+from pipeline.stage import StageContext
+from pipeline.tracking import TrackingSpec, start_stage
+from tasks.pretrain_encoder import STAGE
+
+
+def test_stage_leaves_a_checkpoint_and_its_scores(tmp_path, capsys):
+    settings = {
+        "num_labels": 4,
+        "dim": 16,
+        "heads": 2,
+        "feedforward_dim": 16,
+        "conv_channels": 16,
+        "epochs": 1,
+        "batch_seconds": 2.0,
+    }
+    config = tiny_config(tmp_path, pretraining=settings)
+    utterances = [*tone_utterances(tmp_path, "train", 8), *tone_utterances(tmp_path, "valid", 3)]
+    corpus = write_corpus(Artifact(str(tmp_path / "corpus")), utterances)
+    output = Artifact(str(tmp_path / "out"))
+    tracker = start_stage(TrackingSpec.disabled(), STAGE.name, "digest")
+    scores = STAGE.run(StageContext(config, output, {"prepare_corpus": corpus}, tracker))
+    assert scores.keys() == {
+        "masked_accuracy",
+        "masked_loss",
+        "layer_0.pnmi",
+        "layer_1.pnmi",
+        "layer_2.pnmi",
+    }
+    assert 0 < scores["layer_0.pnmi"] <= 1
+    with output.read_folder("encoder") as folder:
+        assert SslModel.from_pretrained(folder).hidden_size == 16
+    assert "epoch 1/1" in capsys.readouterr().out
