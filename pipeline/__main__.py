@@ -9,9 +9,8 @@ import typer
 import yaml
 from rich.console import Console
 
-from pipeline.artifacts import ArtifactError
-from pipeline.config import Config, ConfigError, load_all
-from pipeline.tracking import TrackingError
+from pipeline.config import Config, load_all
+from pipeline.errors import is_for_user
 
 app = typer.Typer(
     add_completion=False,
@@ -137,7 +136,9 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
-    except (ConfigError, ArtifactError, TrackingError, OSError) as error:
+    except Exception as error:
+        if not is_for_user(error) and not isinstance(error, OSError):
+            raise
         Console(stderr=True).print(str(error), style="bold red", markup=False, soft_wrap=True)
         sys.exit(1)
 

@@ -14,6 +14,7 @@ from typing import Literal
 import ray
 
 from pipeline.artifacts import METRICS
+from pipeline.errors import is_for_user
 from pipeline.flow import Graph, Node
 from pipeline.stage import StageContext
 from pipeline.tracking import StageRun, TrackingSpec, start_stage
@@ -179,7 +180,7 @@ def message(error: BaseException) -> str:
     """What a user needs to know: the project's own errors speak for themselves."""
     causes = [cause for cause in _causes(error) if not type(cause).__module__.startswith("ray.")]
     for cause in causes:
-        if any(kind.__module__.startswith("pipeline.") for kind in type(cause).__mro__):
+        if is_for_user(cause):
             return str(cause)
     shown = causes[0] if causes else error
     return f"{type(shown).__name__}: {shown}"

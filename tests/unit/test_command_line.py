@@ -144,6 +144,10 @@ def command(*arguments: str, folder: Path, code: str = "") -> subprocess.Complet
     [
         (("plan", "none.yaml"), "none.yaml: there is no such config file"),
         (("run", "kmeans.yaml", "--set", "asr.dimm=1"), "did you mean 'dim'?"),
+        (
+            ("plan", "kmeans.yaml", "--set", "corpus={kind: librispeech, root: gone}"),
+            "check corpus.root",
+        ),
         (("run", "kmeans.yaml", "--set", "extra_stages=[my.stage]"), "'my.stage' cannot be"),
     ],
 )
