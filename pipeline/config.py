@@ -294,13 +294,13 @@ class Vocoder(Section):
     initial_channels: Count = 128
     resblock_kernels: tuple[Count, ...] = (3, 7)
     resblock_dilations: tuple[tuple[Count, ...], ...] = ((1, 3), (1, 3))
-    discriminator_channels: Count = 16
+    discriminator_channels: Count = 2
     segment_seconds: Positive = 0.64
-    batch_size: Count = 8
+    batch_size: Count = 4
     speaker_dropout: Share = 0.1
-    steps: Count = 300
-    adversarial_from_step: Annotated[int, Field(ge=0)] = 150
-    learning_rate: Positive = 5e-4
+    steps: Count = 400
+    adversarial_from_step: Annotated[int, Field(ge=0)] = 300
+    learning_rate: Positive = 2e-3
     mel_weight: Positive = 45.0
     feature_matching_weight: Positive = 2.0
     checkpoint_steps: Count = 100

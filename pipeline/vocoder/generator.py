@@ -1,6 +1,5 @@
 """The generator: unit and speaker embeddings, frame by frame, into a HiFi-GAN."""
 
-import copy
 import json
 import math
 from collections.abc import Sequence
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 from pipeline.config import Vocoder
@@ -138,7 +136,7 @@ class UnitVocoder(nn.Module):
         return np.pad(waveform_S, self.shift)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors, weight norm folded into plain weights."""
+        """Write config.json and model.safetensors."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         description = {
@@ -152,7 +150,7 @@ class UnitVocoder(nn.Module):
         }
         text = json.dumps(description, indent=2, ensure_ascii=False)
         (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
-        save_file(_folded(self).state_dict(), folder / WEIGHTS, metadata={"format": "pt"})
+        save_file(self.state_dict(), folder / WEIGHTS, metadata={"format": "pt"})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -194,7 +192,7 @@ def check_upsampling(rates: Sequence[int], kernels: Sequence[int], hop: int) -> 
 
 def _hifigan(settings: Vocoder, sample_rate_hz: int) -> SpeechT5HifiGan:
     # normalize_before would standardise its input by buffers that only a mel spectrogram has.
-    return SpeechT5HifiGan(
+    hifigan = SpeechT5HifiGan(
         SpeechT5HifiGanConfig(
             model_in_dim=settings.unit_dim + settings.speaker_dim,
             sampling_rate=sample_rate_hz,
@@ -206,13 +204,10 @@ def _hifigan(settings: Vocoder, sample_rate_hz: int) -> SpeechT5HifiGan:
             normalize_before=False,
         )
     )
-
-
-def _folded(vocoder: UnitVocoder) -> UnitVocoder:
-    # transformers' remove_weight_norm undoes the older hooks only, not the parametrisation that
-    # its apply_weight_norm sets.
-    plain = copy.deepcopy(vocoder)
-    for module in plain.modules():
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight")
-    return plain
+    # transformers draws weights of deviation 0.01, which is meant for weight norm: without it the
+    # signal fades from layer to layer. torch's own start learns faster, and plain weights need no
+    # folding when they are saved.
+    for module in hifigan.modules():
+        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+            module.reset_parameters()
+    return hifigan

@@ -13,6 +13,7 @@ from pipeline.config import Asr, Config, Vocoder
 from pipeline.config import TextUnits as TextUnitsSettings
 from pipeline.data.audio import probe, write_audio
 from pipeline.data.utterance import Utterance, to_table
+from pipeline.metrics import resynthesis
 from pipeline.metrics.resynthesis import mel_cepstral_distortion_db
 from pipeline.metrics.wer import cer, score
 from pipeline.quantizer.tokenizer import UnitTokenizer
@@ -116,10 +117,26 @@ def test_the_table_has_a_row_for_each_utterance(context, units):
     assert [row["utt_id"] for row in rows] == ["test-0", "test-1", "test-2"]
     distortions = [row["mel_cepstral_distortion_db"] for row in rows]
     assert scores["test.mcd_db"] == pytest.approx(np.mean(distortions))
-    # An untrained vocoder has no voice: no F0 to compare, and no score of it.
-    assert all(row["f0_error_cents"] is None for row in rows)
-    assert "test.f0_error_cents" not in scores
     assert all(map(math.isfinite, scores.values()))
+
+
+@pytest.mark.parametrize(
+    ("cents", "stored", "mean"),
+    [
+        ([50.0, math.nan, 150.0], [50.0, None, 150.0], 100.0),
+        ([math.nan] * 3, [None] * 3, None),
+    ],
+)
+def test_utterances_without_common_voicing_have_no_f0_error(
+    context, monkeypatch, cents, stored, mean
+):
+    comparisons = iter([resynthesis.F0Comparison(error, 0.5) for error in cents])
+    monkeypatch.setattr(resynthesis, "compare_f0", lambda *_: next(comparisons))
+    scores = STAGE.run(context)
+    rows = context.output.read_table("scores.parquet").to_pylist()
+    assert [row["f0_error_cents"] for row in rows] == stored
+    assert scores.get("test.f0_error_cents") == mean
+    assert scores["test.voicing_disagreement"] == 0.5
 
 
 def test_known_speakers_speak_with_their_own_embedding(context, units):

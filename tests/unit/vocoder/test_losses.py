@@ -37,7 +37,7 @@ def test_feature_matching_sums_mean_differences_and_spares_the_recordings():
     made = Judgement(torch.zeros(1), [torch.tensor([1.0, 3.0], requires_grad=True), torch.ones(1)])
     loss = feature_matching_loss([real], [made])
     loss.backward()
-    assert float(loss) == 2.0
+    assert loss.item() == 2.0
     assert real.maps[0].grad is None
     assert made.maps[0].grad.tolist() == [0.5, 0.5]
 

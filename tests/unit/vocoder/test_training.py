@@ -93,7 +93,7 @@ def test_a_finished_training_has_nothing_to_do(vocoder, batches, settings, tmp_p
 
 
 def test_the_mel_loss_falls(vocoder, batches, settings, tmp_path):
-    changes = {"steps": 40, "adversarial_from_step": 41, "learning_rate": 5e-3}
+    changes = {"steps": 120, "adversarial_from_step": 121, "learning_rate": 1e-2}
     before = evaluate_vocoder(vocoder, batches, 2)["mel"]
     Recorder(tmp_path).train(vocoder, batches, settings.model_copy(update=changes))
     assert evaluate_vocoder(vocoder, batches, 2)["mel"] < 0.7 * before
