@@ -9,7 +9,8 @@ import typer
 import yaml
 from rich.console import Console
 
-from pipeline.config import Config, load_all
+from pipeline.config import Config
+from pipeline.config_files import load_all
 from pipeline.errors import is_for_user
 
 app = typer.Typer(

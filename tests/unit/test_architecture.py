@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # A module may import from its own tier's part and from every tier above.
 TIERS = (
-    {"config", "errors", "schema", "artifacts", "redaction", "tracking", "stage"},
+    {"config", "config_files", "errors", "schema", "artifacts", "redaction", "tracking", "stage"},
     {"data", "metrics"},
     {"features"},
     {"quantizer", "asr", "vocoder"},

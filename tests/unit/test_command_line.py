@@ -16,7 +16,8 @@ from pipeline import flow
 from pipeline.__main__ import app
 from pipeline.artifacts import METRICS, ArtifactError
 from pipeline.commands import plan
-from pipeline.config import ConfigError, load
+from pipeline.config import ConfigError
+from pipeline.config_files import load
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from pipeline.config import Config, ConfigError, SyntheticCorpus, digest, load, load_all
+from pipeline.config import Config, ConfigError, SyntheticCorpus, digest
+from pipeline.config_files import load, load_all
 
 HUB = {"model": "some/model", "revision": "0" * 40}
 
