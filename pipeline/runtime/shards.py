@@ -1,5 +1,6 @@
 """Ray Data: one row of work after the other on a pool of workers, results as they come."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -10,9 +11,14 @@ import torch
 
 from pipeline.config import Cluster
 from pipeline.data.utterance import Utterance, from_table, to_table
+from pipeline.errors import is_for_user
 from pipeline.features.extraction import Shard
 
 Row = dict[str, Any]
+
+
+class ShardError(RuntimeError):
+    """What stopped a worker, in the words of the project's own error."""
 
 
 class ShardWorker(Protocol):
@@ -33,15 +39,20 @@ def run_shards(
     Workers load their model once. What the files hold must not depend on who wrote them.
 
     Returns:
-        What the workers said of each shard, in the order of `shards`.
+        What the workers said of each shard (JSON values), in the order of `shards`.
+
+    Raises:
+        ShardError: a worker met one of the project's own errors.
     """
     rows = [{"name": shard.name, "utterances": _pack(list(shard.utterances))} for shard in shards]
     constructor = (worker_class, worker_arguments, cluster.cpus_per_worker)
     num_workers = min(cluster.extraction_workers, len(shards))
     done: dict[str, dict[str, Any]] = {}
     started = time.monotonic()
-    for result in map_rows(rows, _ShardActor, num_workers, cluster, constructor):
-        done[result["name"]] = result
+    for row in map_rows(rows, _ShardActor, num_workers, cluster, constructor):
+        if row["error"]:
+            raise ShardError(row["error"])
+        done[row["name"]] = json.loads(row["result"])
         if len(done) * 10 // len(shards) > (len(done) - 1) * 10 // len(shards):
             seconds = time.monotonic() - started
             say(f"{len(done)} of {len(shards)} shards, {seconds:.0f} s")
@@ -93,7 +104,15 @@ class _ShardActor:
         self._worker = worker_class(**worker_arguments)
 
     def __call__(self, row: Row) -> Row:
-        return self._worker(row["name"], _unpack(row["utterances"]))
+        name = row["name"]
+        try:
+            result = self._worker(name, _unpack(row["utterances"]))
+        except Exception as error:
+            # Ray Data would bring home its own wrapper alone, and a page of traceback.
+            if not is_for_user(error):
+                raise
+            return {"name": name, "result": "", "error": str(error)}
+        return {"name": name, "result": json.dumps(result), "error": ""}
 
 
 def _pack(utterances: list[Utterance]) -> bytes:
