@@ -60,6 +60,16 @@ class Node:
         storage = self.config.storage
         return {name: artifact(storage, name, found) for name, found in self.inputs.items()}
 
+    @property
+    def worker_cpus(self) -> float:
+        """CPUs of the workers that the stage starts beside itself."""
+        return self.stage.worker_cpus(self.config)
+
+    @property
+    def cpus(self) -> float:
+        """CPUs of the stage and its workers."""
+        return self.stage.cpus + self.worker_cpus
+
     def is_whole(self) -> bool:
         return self.artifact.is_whole()
 

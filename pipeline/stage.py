@@ -45,6 +45,10 @@ def _always(_config: Config) -> bool:
     return True
 
 
+def _no_workers(_config: Config) -> float:
+    return 0.0
+
+
 def _no_estimate(_config: Config, _inputs: Mapping[str, Artifact]) -> Estimate:
     return Estimate()
 
@@ -55,7 +59,8 @@ class Stage:
 
     `settings` gives what the output depends on beside the inputs, as JSON values. `run` writes
     into `context.output` and returns scores; the flow writes them and the manifest. A stage that
-    starts Ray Data jobs or Ray Train workers holds no CPU itself (`cpus` 0).
+    starts Ray Data jobs or Ray Train workers holds no CPU itself; `worker_cpus` says what those
+    take, so that stages run side by side only where the CPUs suffice.
     """
 
     name: str
@@ -66,4 +71,5 @@ class Stage:
     applies: Callable[[Config], bool] = _always
     estimate: Callable[[Config, Mapping[str, Artifact]], Estimate] = _no_estimate
     cpus: float = 0.0
+    worker_cpus: Callable[[Config], float] = _no_workers
     gpus: float = 0.0

@@ -5,17 +5,15 @@ comparison's. Beside `prepare_corpus` and `train_joint`, variants with units rea
 `tokenize_corpus` stored them; the continuous variant computes its features from audio.
 """
 
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from pipeline import schema
-from pipeline.artifacts import Artifact, ArtifactError
 from pipeline.config import AsrEvaluation, Config
-from pipeline.data.utterance import Utterance, from_table
+from pipeline.data.utterance import Utterance
 from pipeline.stage import Stage, StageContext
 
 if TYPE_CHECKING:
@@ -44,15 +42,15 @@ def _inputs(config: Config) -> tuple[str, ...]:
 
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.asr.model import AsrModel
+    from pipeline.data.tables import read_split
 
     with context.inputs["train_joint"].read_folder("asr") as folder:
         model = AsrModel.from_pretrained(folder)
     read = _reader(context)
-    corpus = from_table(context.inputs["prepare_corpus"].read_table("corpus.parquet"))
     tables: list[pa.Table] = []
     scores: dict[str, float] = {}
     for split in context.config.corpus.splits.test:
-        utterances = [utterance for utterance in corpus if utterance.split == split]
+        utterances = read_split(context.inputs["prepare_corpus"], split)
         texts = _recognise(context, model, read, utterances)
         tables += [_table(utterances, search, texts[search]) for search in SEARCHES]
         scores.update(_scores(split, utterances, texts))
@@ -69,12 +67,14 @@ def _reader(context: StageContext) -> "Reader":
     """What gives the ASR model's inputs for some utterances: units (T) or features (T x D)."""
     import torch
 
+    from pipeline.data.tables import read_tokens
+
     config = context.config
     if config.quantizer.kind != "none":
         units = {
             utt_id: torch.from_numpy(values.astype("int64"))
             for split in config.corpus.splits.test
-            for utt_id, values in _stored_units(context.inputs["tokenize_corpus"], split)
+            for utt_id, values in read_tokens(context.inputs["tokenize_corpus"], split).items()
         }
         return lambda utterances: [units[utterance.utt_id] for utterance in utterances]
 
@@ -90,20 +90,6 @@ def _reader(context: StageContext) -> "Reader":
         return [torch.from_numpy(frames_TD) for frames_TD in mixer.encode(waveforms)]
 
     return features
-
-
-def _stored_units(tokens: Artifact, split: str) -> Iterator[tuple[str, Any]]:
-    # The split "test" must not take up the shards of "test-clean".
-    shards = re.compile(rf"tokens/{re.escape(split)}-\d+\.parquet")
-    names = [name for name in tokens.names("tokens") if shards.fullmatch(name)]
-    if not names:
-        raise ArtifactError(
-            f"{tokens.uri} holds no tokens of split '{split}': delete its manifest and run again"
-        )
-    for name in names:
-        table = tokens.read_table(name, columns=["utt_id", "units"])
-        for utt_id, units in zip(table["utt_id"], table["units"], strict=True):
-            yield utt_id.as_py(), units.values.to_numpy()
 
 
 def _recognise(

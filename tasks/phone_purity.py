@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.data.frames import FrameGrid
 from pipeline.data.utterance import Utterance
@@ -34,13 +33,13 @@ def _run(context: StageContext) -> dict[str, float]:
 
 def _count(context: StageContext, split: str) -> "JointCounts | None":
     """Frames of `split` by label and unit; None where nothing is aligned."""
-    from pipeline.data.tables import read_split, read_tokens
+    from pipeline.data.tables import read_split, read_tokens, tokenizer_grid
     from pipeline.metrics.purity import JointCounts
 
     trained, purity = context.inputs["train_joint"], context.config.purity
     units = read_tokens(context.inputs["tokenize_corpus"], split)
     counts = JointCounts(trained.read_json("tokenizer/config.json")["num_units"])
-    grid = _frame_grid(context.config, trained)
+    grid = tokenizer_grid(trained, context.config.corpus.sample_rate_hz)
     for utterance in read_split(context.inputs["prepare_corpus"], split):
         if utterance.alignment is None:
             continue
@@ -63,13 +62,6 @@ def _labels(
 
     labels = frame_labels(utterance.alignment or (), num_frames, grid)
     return [SILENCE if label in silence else strip_stress(label) for label in labels]
-
-
-def _frame_grid(config: Config, trained: Artifact) -> FrameGrid:
-    ssl = trained.read_json("tokenizer/ssl/config.json")
-    return FrameGrid.of_convolutions(
-        ssl["conv_kernel"], ssl["conv_stride"], config.corpus.sample_rate_hz
-    )
 
 
 def _report(context: StageContext, split: str, counts: "JointCounts") -> dict[str, float]:

@@ -33,14 +33,12 @@ def _run(context: StageContext) -> dict[str, float]:
 
 def _scores(context: StageContext) -> dict[str, float]:
     """How each split uses the codebook."""
-    from pipeline.data.frames import FrameGrid
-    from pipeline.data.tables import read_tokens
+    from pipeline.data.tables import read_tokens, tokenizer_grid
     from pipeline.metrics.units import unit_statistics
 
     trained, rate_hz = context.inputs["train_joint"], context.config.corpus.sample_rate_hz
     num_units = trained.read_json("tokenizer/config.json")["num_units"]
-    ssl = trained.read_json("tokenizer/ssl/config.json")
-    grid = FrameGrid.of_convolutions(ssl["conv_kernel"], ssl["conv_stride"], rate_hz)
+    grid = tokenizer_grid(trained, rate_hz)
     scores: dict[str, float] = {}
     for split in context.config.corpus.splits.names:
         units = read_tokens(context.output, split).values()
@@ -61,4 +59,5 @@ STAGE = Stage(
     run=_run,
     inputs=lambda _config: ("prepare_corpus", "train_joint"),
     applies=lambda config: config.quantizer.kind != "none",
+    worker_cpus=lambda config: config.cluster.extraction_workers * config.cluster.cpus_per_worker,
 )

@@ -102,14 +102,12 @@ def _build(config: Config, inputs: dict[str, Artifact], place: "Worker") -> "Uni
     """A vocoder for the tokenizer's codebook and frames, with seeded weights."""
     import torch
 
-    from pipeline.data.frames import FrameGrid
-    from pipeline.data.tables import read_split
+    from pipeline.data.tables import read_split, tokenizer_grid
     from pipeline.vocoder.generator import UnitVocoder
 
     tokenizer = inputs["train_joint"]
-    ssl = tokenizer.read_json("tokenizer/ssl/config.json")
     rate_hz = config.corpus.sample_rate_hz
-    grid = FrameGrid.of_convolutions(ssl["conv_kernel"], ssl["conv_stride"], rate_hz)
+    grid = tokenizer_grid(tokenizer, rate_hz)
     heard = read_split(inputs["prepare_corpus"], config.corpus.splits.train)
     torch.manual_seed(config.vocoder.seed)
     return UnitVocoder(
@@ -209,4 +207,5 @@ STAGE = Stage(
     run=_run,
     inputs=lambda _config: ("prepare_corpus", "train_joint", "tokenize_corpus"),
     applies=_applies,
+    worker_cpus=lambda config: config.cluster.training_workers * config.cluster.cpus_per_worker,
 )

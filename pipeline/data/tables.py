@@ -1,9 +1,10 @@
-"""Reading what earlier stages left: utterances and tokens, split by split."""
+"""Reading what earlier stages left: utterances and tokens, split by split, and their frames."""
 
 import numpy as np
 import pyarrow.compute as pc
 
-from pipeline.artifacts import Artifact
+from pipeline.artifacts import Artifact, ArtifactError
+from pipeline.data.frames import FrameGrid
 from pipeline.data.utterance import Utterance, from_table
 
 
@@ -14,7 +15,11 @@ def read_split(corpus: Artifact, split: str) -> list[Utterance]:
 
 
 def read_tokens(output: Artifact, split: str) -> dict[str, np.ndarray]:
-    """Units of each utterance of `split` (uint16, one a frame), by utterance."""
+    """Units of each utterance of `split` (uint16, one a frame), by utterance.
+
+    Raises:
+        ArtifactError: there is no shard of that split.
+    """
     units: dict[str, np.ndarray] = {}
     for name in output.names("tokens"):
         if name.removeprefix("tokens/").rpartition("-")[0] != split:
@@ -22,4 +27,14 @@ def read_tokens(output: Artifact, split: str) -> dict[str, np.ndarray]:
         table = output.read_table(name, columns=["utt_id", "units"])
         for utt_id, row in zip(table["utt_id"].to_pylist(), table["units"], strict=True):
             units[utt_id] = row.values.to_numpy()
+    if not units:
+        raise ArtifactError(
+            f"{output.uri} holds no tokens of split '{split}': delete its manifest and run again"
+        )
     return units
+
+
+def tokenizer_grid(trained: Artifact, sample_rate_hz: int) -> FrameGrid:
+    """The frame grid of the tokenizer that a training left."""
+    ssl = trained.read_json("tokenizer/ssl/config.json")
+    return FrameGrid.of_convolutions(ssl["conv_kernel"], ssl["conv_stride"], sample_rate_hz)

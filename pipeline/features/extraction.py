@@ -17,6 +17,7 @@ from pipeline.config import Ssl
 from pipeline.data.audio import AudioError, read_audio
 from pipeline.data.utterance import Utterance
 from pipeline.features.batching import length_batches
+from pipeline.features.columns import frames_column
 from pipeline.features.ssl import SslModel, pad_waveforms
 
 FOLDER = "shards"
@@ -133,16 +134,6 @@ class ShardWriter:
         hidden_BLTD = hidden_LBTD.half().transpose(0, 1).cpu().numpy()
         lengths = num_frames_B.tolist()
         return [rows[:, :length] for rows, length in zip(hidden_BLTD, lengths, strict=True)]
-
-
-def frames_column(frames: Sequence[np.ndarray]) -> pa.Array:
-    """T x D float16 arrays as one list<list<halffloat>> column, without a Python object a value."""
-    values_ND = np.concatenate(frames)
-    num_frames, dim = values_ND.shape
-    inner = np.arange(0, (num_frames + 1) * dim, dim, dtype=np.int32)
-    vectors = pa.ListArray.from_arrays(inner, pa.array(values_ND.reshape(-1)))
-    ends = np.cumsum([0, *map(len, frames)], dtype=np.int32)
-    return pa.ListArray.from_arrays(ends, vectors)
 
 
 def _require_finite(frames_LTD: np.ndarray, utt_id: str, layers: tuple[int, ...]) -> None:

@@ -1,7 +1,7 @@
 """The SSL model and the layer weights as one thing: audio in, mixed hidden states out."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pipeline.features.batching import length_batches
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.quantizer.layer_mix import LayerMix
 
@@ -44,7 +45,7 @@ class FeatureMixer(nn.Module):
         """
         encoded: list[np.ndarray] = [np.empty(0)] * len(waveforms)
         limit = int(batch_seconds * self.ssl.grid.sample_rate_hz)
-        for indices in _similar_lengths([len(waveform) for waveform in waveforms], limit):
+        for indices in length_batches([len(waveform) for waveform in waveforms], limit):
             mixed_BTD, num_frames_B = self._mixed([waveforms[index] for index in indices])
             for row, index in enumerate(indices):
                 encoded[index] = mixed_BTD[row, : num_frames_B[row]].cpu().numpy()
@@ -102,16 +103,3 @@ def load_mixer(folder: Path, settings: dict[str, Any]) -> FeatureMixer:
     mix = LayerMix(len(layers), initial=0, initial_mass=0.5, learned=False)
     mix.load_state_dict({"logits_L": load_file(folder / WEIGHTS)["layer_logits_L"]})
     return FeatureMixer(SslModel.from_pretrained(folder / SSL), layers, mix).eval()
-
-
-def _similar_lengths(lengths: list[int], limit: int) -> Iterator[list[int]]:
-    """Indices in groups of similar length whose padded size stays within `limit`."""
-    group: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        # Lengths rise, so the newcomer's length is what all of the group is padded to.
-        if group and lengths[index] * (len(group) + 1) > limit:
-            yield group
-            group = []
-        group.append(index)
-    if group:
-        yield group

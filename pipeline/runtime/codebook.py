@@ -17,11 +17,11 @@ from torch import Tensor
 
 from pipeline.artifacts import Artifact
 from pipeline.config import Cluster, Codebook
+from pipeline.features.columns import frames_of
 from pipeline.features.extraction import FOLDER
 from pipeline.quantizer.kmeans import Fit, PartialSums, fit_sample, iterate, partial_sums
 from pipeline.runtime.shards import Row, map_rows
 from pipeline.schema import layer_column
-from pipeline.training.inputs import frames_of
 
 CALIBRATION_FRAMES = 2000
 MAX_GROUPS = 64

@@ -87,24 +87,21 @@ class _Execution:
     def start_ready(self) -> None:
         """Start every waiting node whose inputs are whole, as far as the CPUs go."""
         unfinished = {node.key for node, _, _ in self.running.values()} | self.waiting.keys()
-        wide_first = sorted(self.waiting.values(), key=lambda node: node.stage.cpus > 0)
-        for node in wide_first:
+        # Stages with workers lead to the others, so they go first.
+        ordered = sorted(self.waiting.values(), key=lambda node: node.worker_cpus == 0)
+        for node in ordered:
             if unfinished.isdisjoint(node.inputs.items()) and self._has_room(node):
                 del self.waiting[node.key]
                 self._start(node)
 
     def _has_room(self, node: Node) -> bool:
-        """Whether `node` can start now without waiting for what runs.
+        """Whether the CPUs suffice for `node` and its workers beside what runs.
 
-        A stage that declares no CPU ("wide") starts workers of its own, which take what they
-        find. Two of them could each hold half of what both need, so only one runs at a time; the
-        others leave it a CPU.
+        Stages that together want more than there is could each hold half of what both need. One
+        that wants more than there is at all runs alone, and Ray says what it waits for.
         """
-        cpus = [running.stage.cpus for running, _, _ in self.running.values()]
-        wide_runs = 0 in cpus
-        if not node.stage.cpus:
-            return not wide_runs
-        return not cpus or sum(cpus) + node.stage.cpus <= self.cpus - wide_runs
+        busy = sum(running.cpus for running, _, _ in self.running.values())
+        return not self.running or busy + node.cpus <= self.cpus
 
     def _start(self, node: Node) -> None:
         parent = self.runs.get(node.variants[0], TrackingSpec.disabled())

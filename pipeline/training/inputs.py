@@ -3,7 +3,6 @@
 Shapes: L layers, B utterances, T frames, D features, S samples.
 """
 
-import itertools
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,13 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from pipeline.artifacts import Artifact
 from pipeline.data.audio import read_audio
 from pipeline.data.utterance import Utterance
+from pipeline.features.columns import frames_of
 from pipeline.schema import layer_column
 
 Item = TypeVar("Item")
@@ -166,20 +165,6 @@ class AudioSource:
             )
             self._cache.put(utterance.utt_id, found)
         return found
-
-
-def frames_of(column: pa.ChunkedArray) -> list[np.ndarray]:
-    """The frames (T x D, float16) of each row of a features column, without copying values."""
-    rows: list[np.ndarray] = []
-    for chunk in column.chunks:
-        frame_offsets = np.asarray(chunk.offsets)
-        frames = chunk.flatten()
-        values = frames.flatten().to_numpy(zero_copy_only=False)
-        dim = len(values) // max(1, len(frames))
-        values = values.reshape(len(frames), dim)
-        starts = frame_offsets - frame_offsets[0]
-        rows.extend(values[a:b] for a, b in itertools.pairwise(starts))
-    return rows
 
 
 def ahead(

@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans
 from pipeline import schema
 from pipeline.artifacts import Artifact
 from pipeline.config import Cluster, Codebook
-from pipeline.features.extraction import frames_column
+from pipeline.features.columns import frames_column
 from pipeline.runtime.codebook import Frames, fit_codebook
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]

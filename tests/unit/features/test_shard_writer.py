@@ -8,11 +8,11 @@ from pipeline import schema
 from pipeline.artifacts import Artifact
 from pipeline.config import Ssl
 from pipeline.data.utterance import Utterance
+from pipeline.features.columns import frames_column
 from pipeline.features.extraction import (
     ROWS_PER_GROUP,
     FeatureRangeError,
     ShardWriter,
-    frames_column,
     plan_shards,
 )
 from pipeline.features.ssl import SslModel

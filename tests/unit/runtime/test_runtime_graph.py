@@ -40,14 +40,14 @@ def test_the_message_is_the_projects_own_or_the_outermost_one(error, expected):
     assert runner.message(error) == expected
 
 
-def node(name: str, cpus: float, *inputs: Node) -> Node:
+def node(name: str, cpus: float, *inputs: Node, workers: float = 0) -> Node:
     config = Config(
         variant="v",
         storage="/nowhere",
         corpus=SyntheticCorpus(),
         ssl={"model": "some/model", "revision": "0" * 40},
     )
-    stage = Stage(name, 1, lambda _: {}, lambda _: {}, cpus=cpus)
+    stage = Stage(name, 1, lambda _: {}, lambda _: {}, cpus=cpus, worker_cpus=lambda _: workers)
     return Node(stage, name, config, ("v",), {}, dict(one.key for one in inputs))
 
 
@@ -73,25 +73,29 @@ def running(execution) -> list[str]:
     return [one.stage.name for one, _, _ in execution.running.values()]
 
 
-def test_one_wide_stage_runs_at_a_time_and_goes_first(execution):
-    made = execution(node("light", 1), node("wide", 0), node("wider", 0))
-    assert running(made) == ["wide", "light"]
-    assert running(made) == ["wide", "light"]
-    del made.running["wide", "wide"]
-    assert running(made) == ["light", "wider"]
+def test_stages_with_workers_go_first_and_side_by_side_where_the_cpus_suffice(execution):
+    made = execution(node("light", 1), node("train", 0, workers=1), node("tune", 0, workers=1))
+    assert running(made) == ["train", "tune"]
+    del made.running["train", "train"]
+    assert running(made) == ["tune", "light"]
 
 
-def test_light_stages_leave_a_wide_one_a_cpu(execution):
-    made = execution(node("wide", 0), node("a", 1), node("b", 1))
-    assert running(made) == ["wide", "a"]
-    alone = execution(node("a", 1), node("b", 1), node("c", 1))
-    assert running(alone) == ["a", "b"]
+def test_workers_that_take_all_cpus_leave_no_room(execution):
+    made = execution(node("extract", 0, workers=2), node("a", 1), node("train", 0, workers=1))
+    assert running(made) == ["extract"]
+    made.running.clear()
+    assert running(made) == ["train", "a"]
+
+
+def test_light_stages_share_the_cpus(execution):
+    made = execution(node("a", 1), node("b", 1), node("c", 1))
+    assert running(made) == ["a", "b"]
 
 
 def test_on_one_cpu_everything_runs_in_turn(execution):
-    made = execution(node("wide", 0), node("a", 1), cpus=1)
-    assert running(made) == ["wide"]
-    del made.running["wide", "wide"]
+    made = execution(node("train", 0, workers=1), node("a", 1), cpus=1)
+    assert running(made) == ["train"]
+    del made.running["train", "train"]
     assert running(made) == ["a"]
 
 
