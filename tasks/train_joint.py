@@ -75,7 +75,12 @@ def _history(config: Config, tracker: StageRun, *, leads: bool) -> "History":
     num_epochs = sum(phase.epochs for phase in config.training.phases)
     if not leads:
         return History(num_epochs)
-    return History(num_epochs, log=tracker.log_metrics, say=say)
+    # With the variant's name: Ray would take like lines of two trainings for one.
+    return History(
+        num_epochs,
+        log=tracker.log_metrics,
+        say=lambda message: say(f"{config.variant}: {message}"),
+    )
 
 
 def _show(history: "History", output: Artifact, tracker: StageRun) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.artifacts import ArtifactError
+from pipeline.artifacts import MANIFEST, ArtifactError
 from pipeline.config import Config
 from pipeline.flow import Graph, Node, build
 from pipeline.stage import Estimate
@@ -23,12 +23,16 @@ def show(graph: Graph, storage: str, console: Console) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("stage", "variants", "state"):
         table.add_column(name, overflow="fold")
-    for name in ("hours", "frames", "to write"):
+    for name in ("took", "hours", "frames", "to write"):
         table.add_column(name, justify="right", no_wrap=True)
     for node in graph.nodes:
-        estimate = node.estimate() if node.key in pending else Estimate()
-        state = "[yellow]to run[/]" if node.key in pending else "[green]done[/]"
-        table.add_row(node.stage.name, ", ".join(node.variants), state, *_cells(estimate))
+        variants = ", ".join(node.variants)
+        if node.key in pending:
+            state, took, estimate = "[yellow]to run[/]", "-", node.estimate()
+        else:
+            seconds = node.artifact.read_json(MANIFEST)["seconds"]
+            state, took, estimate = "[green]done[/]", f"{seconds:.0f} s", Estimate()
+        table.add_row(node.stage.name, variants, state, took, *_cells(estimate))
     console.print(table)
     written = bytes_to_write(graph.pending())
     free = free_bytes(storage)

@@ -71,21 +71,26 @@ def run_to_the_end(config_file, storage):
     return done.stdout
 
 
-def kill_when(config_file, storage, pattern):
-    """Start a run, and kill -9 its driver as soon as a file below `storage` matches `pattern`."""
-    with subprocess.Popen(
-        command(config_file, storage),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as driver:
+def kill_when(config_file, storage, happened):
+    """Start a run, and kill -9 its driver as soon as `happened(what it printed)`."""
+    log = storage.with_suffix(".log")
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            command(config_file, storage), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
+        ) as driver,
+    ):
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not list(Path(storage).glob(pattern)):
-            assert driver.poll() is None, f"the run ended before there was {pattern}"
-            assert time.monotonic() < deadline, f"no {pattern} in time"
+        while not happened(log.read_text()):
+            assert driver.poll() is None, f"the run ended early:\n{log.read_text()}"
+            assert time.monotonic() < deadline, f"nothing to kill in time:\n{log.read_text()}"
             time.sleep(0.02)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
+
+
+def file_below(storage, pattern):
+    return lambda _printed: bool(list(storage.glob(pattern)))
 
 
 def tokens(storage):
@@ -109,12 +114,13 @@ def test_a_run_killed_three_times_ends_like_one_left_in_peace(config_file, tmp_p
     peace, war = tmp_path / "peace", tmp_path / "war"
     run_to_the_end(config_file, peace)
 
-    kill_when(config_file, war, "extract_features/*/shards/*.parquet")
+    kill_when(config_file, war, file_below(war, "extract_features/*/shards/*.parquet"))
     assert whole(war, "prepare_corpus")
     assert not whole(war, "extract_features")
-    kill_when(config_file, war, "extract_features/*/manifest.json")
+    kill_when(config_file, war, lambda printed: "k-means of 16 units" in printed)
+    assert whole(war, "extract_features")
     assert not whole(war, "fit_codebook")
-    kill_when(config_file, war, "train_joint/*/checkpoints/step-*/values.json")
+    kill_when(config_file, war, file_below(war, "train_joint/*/checkpoints/step-*/values.json"))
     assert whole(war, "fit_codebook")
     assert not whole(war, "train_joint")
     run_to_the_end(config_file, war)

@@ -71,7 +71,7 @@ def invoke(*arguments: str):
 
 def test_plan_shows_state_hours_frames_and_bytes(project):
     graph = flow.build([load("kmeans.yaml"), load("dkm.yaml")], (), tuple(STAGES))
-    graph.of_variant("dkm")["toy_corpus"].artifact.finish({})
+    graph.of_variant("dkm")["toy_corpus"].artifact.finish({"seconds": 1.0})
 
     result = invoke("plan", "kmeans.yaml", "dkm.yaml", "--set", "codebook.seed=3000000")
 
@@ -106,7 +106,7 @@ def test_a_finished_run_is_compared_at_once(project):
     graph = flow.build([load("kmeans.yaml"), load("dkm.yaml")], (), tuple(STAGES))
     for number, node in enumerate(graph.nodes):
         node.artifact.write_json(METRICS, {"test.wer": number / 8} if node.inputs else {})
-        node.artifact.finish({})
+        node.artifact.finish({"seconds": 1.0})
 
     result = invoke("run", "kmeans.yaml", "dkm.yaml")
     assert result.exit_code == 0, result.output

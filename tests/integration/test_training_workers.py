@@ -1,0 +1,92 @@
+"""Joint training on Ray Train: two real workers train what one does."""
+
+import pyarrow.parquet as pq
+import pytest
+from support import (
+    save_tiny_ssl,
+    tiny_config,
+    tone_utterances,
+    write_codebook,
+    write_corpus,
+    write_features,
+)
+
+from pipeline.artifacts import Artifact
+from pipeline.config import Cluster
+from pipeline.tracking import StageRun
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+
+# Nothing random but the order of batches, which is the same for any number of workers.
+STILL = {
+    "variant": "still",
+    "quantizer": {"kind": "kmeans", "layer_weights": "fixed"},
+    "asr": {
+        "embedding_dim": 16,
+        "dim": 16,
+        "heads": 2,
+        "feedforward_dim": 32,
+        "encoder_layers": 1,
+        "conv_kernel": 3,
+        "dropout": 0.0,
+        "time_masking": {"masks": 0},
+    },
+}
+FULL = {
+    "variant": "full",
+    "training": {
+        "phases": [{"epochs": 1}, {"epochs": 1, "ssl": "finetuned"}],
+        "batch_seconds": 4.0,
+        "log_steps": 1,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("workers")
+    ssl = save_tiny_ssl(root / "ssl")
+    (root / "audio").mkdir()
+    utterances = [
+        utterance
+        for split, number in (("train", 15), ("valid", 4))
+        for utterance in tone_utterances(root / "audio", split, number)
+    ]
+    features = write_features(Artifact(str(root / "features")), ssl, utterances)
+    return ssl, {
+        "prepare_corpus": write_corpus(Artifact(str(root / "corpus")), utterances),
+        "extract_features": features,
+        "fit_codebook": write_codebook(Artifact(str(root / "codebook")), features, 2, 8),
+    }
+
+
+def train(inputs, output, num_workers, **sections):
+    from pipeline.runtime.train import run_workers
+    from tasks.train_joint import _train
+
+    ssl, artifacts = inputs
+    config = tiny_config(ssl, **sections)
+    settings = {
+        "config": config.model_dump(mode="json"),
+        "output": Artifact(str(output)),
+        "inputs": artifacts,
+        "tracker": StageRun.disabled(),
+    }
+    cluster = Cluster(training_workers=num_workers)
+    run_workers(_train, settings, cluster, f"{config.variant}-{num_workers}")
+    table = pq.read_table(output / "history.parquet")
+    return [loss for loss in table["train.loss"].to_pylist() if loss is not None]
+
+
+def test_two_workers_have_the_losses_of_one(inputs, tmp_path):
+    one = train(inputs, tmp_path / "one", 1, **STILL)
+    two = train(inputs, tmp_path / "two", 2, **STILL)
+    assert len(one) > 4
+    assert two == pytest.approx(one, rel=1e-4)
+
+
+def test_two_workers_train_the_ssl_model_too(inputs, tmp_path):
+    losses = train(inputs, tmp_path / "full", 2, **FULL)
+    assert len(losses) > 4
+    assert losses[-1] < losses[0]
+    assert (tmp_path / "full" / "tokenizer" / "ssl" / "model.safetensors").is_file()
