@@ -77,8 +77,8 @@ def test_plan_shows_state_hours_frames_and_bytes(project):
 
     assert result.exit_code == 0, result.output
     lines = [line.split() for line in result.output.splitlines()]
-    assert ["toy_corpus", "kmeans,", "dkm", "done", "-", "-", "-"] in lines
-    assert ["toy_train", "dkm", "to", "run", "2.00", "360,000", "3", "MB"] in lines
+    assert ["toy_corpus", "kmeans,", "dkm", "done", "1", "s", "-", "-", "-"] in lines
+    assert ["toy_train", "dkm", "to", "run", "-", "2.00", "360,000", "3", "MB"] in lines
     assert "2 of 3 stages to run; about 6 MB to write to" in result.output
     assert "free" in result.output
 
