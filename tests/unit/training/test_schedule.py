@@ -1,0 +1,28 @@
+import itertools
+
+import pytest
+
+from pipeline.config import Phase, Quantizer
+from pipeline.training import schedule
+
+
+def test_rate_rises_linearly_and_falls_to_its_final_share():
+    phase = Phase(epochs=1, warmup_steps=10, final_rate_share=0.1)
+    shares = [schedule.rate_share(phase, step, 100) for step in range(100)]
+    assert shares[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert shares[10] == pytest.approx(1.0)
+    assert all(left > right for left, right in itertools.pairwise(shares[10:]))
+    assert shares[55] == pytest.approx(0.55)
+    assert shares[-1] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_a_short_phase_warms_up_for_half_of_it_at_most():
+    phase = Phase(epochs=1, warmup_steps=100)
+    assert schedule.rate_share(phase, 2, 6) == 1.0
+
+
+def test_tau_decays_to_its_floor():
+    quantizer = Quantizer(tau_start=2.0, tau_end=0.5, tau_decay=0.9)
+    assert schedule.tau(quantizer, 0) == 2.0
+    assert schedule.tau(quantizer, 3) == pytest.approx(2.0 * 0.9**3)
+    assert schedule.tau(quantizer, 1000) == 0.5
