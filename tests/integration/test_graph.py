@@ -60,9 +60,13 @@ def nothing(config: Config) -> dict[str, str]:
     return {}
 
 
+ALL_CPUS = 10_000.0
+
 TOYS = (
     Stage("corpus", 1, nothing, write_number, cpus=1),
-    Stage("train", 1, kind, write_number, inputs=lambda _: ("corpus",)),
+    Stage(
+        "train", 1, kind, write_number, inputs=lambda _: ("corpus",), worker_cpus=lambda _: ALL_CPUS
+    ),
     Stage("evaluate", 1, nothing, write_number, inputs=lambda _: ("train",), cpus=1),
     Stage("report", 1, nothing, write_number, inputs=lambda _: ("train", "evaluate"), cpus=1),
 )
@@ -212,7 +216,7 @@ def test_a_killed_process_is_a_failed_node(build, tmp_path):
     assert "process was lost" in outcome.failed[0].error
 
 
-def test_only_one_stage_with_workers_of_its_own_runs_at_a_time(build, tmp_path):
+def test_stages_whose_workers_take_all_cpus_run_in_turn(build, tmp_path):
     _, lines = execute(build(tmp_path))
     training = 0
     for line in lines:

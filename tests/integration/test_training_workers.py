@@ -75,18 +75,22 @@ def train(inputs, output, num_workers, **sections):
     cluster = Cluster(training_workers=num_workers)
     run_workers(_train, settings, cluster, f"{config.variant}-{num_workers}")
     table = pq.read_table(output / "history.parquet")
-    return [loss for loss in table["train.loss"].to_pylist() if loss is not None]
+    return {
+        name: [loss for loss in table[f"{name}.loss"].to_pylist() if loss is not None]
+        for name in ("train", "valid")
+    }
 
 
 def test_two_workers_have_the_losses_of_one(inputs, tmp_path):
     one = train(inputs, tmp_path / "one", 1, **STILL)
     two = train(inputs, tmp_path / "two", 2, **STILL)
-    assert len(one) > 4
-    assert two == pytest.approx(one, rel=1e-4)
+    assert len(one["train"]) > 4
+    assert two["train"] == pytest.approx(one["train"], rel=1e-4)
+    assert two["valid"] == pytest.approx(one["valid"], rel=1e-4)
 
 
 def test_two_workers_train_the_ssl_model_too(inputs, tmp_path):
     losses = train(inputs, tmp_path / "full", 2, **FULL)
-    assert len(losses) > 4
-    assert losses[-1] < losses[0]
+    frozen, finetuned = losses["valid"]
+    assert finetuned < frozen
     assert (tmp_path / "full" / "tokenizer" / "ssl" / "model.safetensors").is_file()
