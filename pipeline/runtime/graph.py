@@ -106,6 +106,7 @@ class _Execution:
     def _start(self, node: Node) -> None:
         parent = self.runs.get(node.variants[0], TrackingSpec.disabled())
         tracker = start_stage(parent, node.stage.name, node.digest)
+        tracker.log_params(node.description()["settings"])
         task = ray.remote(run_node).options(
             name=node.label,
             num_cpus=min(node.stage.cpus, self.cpus),
