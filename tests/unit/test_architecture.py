@@ -120,7 +120,7 @@ def test_no_pickles_are_written_or_read(path):
     }
 
 
-def python(code: str, *arguments: str) -> str:
+def check_imports(code: str, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -152,10 +152,10 @@ def modules(*parts: str) -> list[str]:
 def test_models_import_without_ray_and_mlflow():
     names = [name for name in modules(*MODELS) if not name.endswith("__init__")]
     assert len(names) > 10
-    python(BLOCKED, "ray,mlflow,typer", *names)
+    check_imports(BLOCKED, "ray,mlflow,typer", *names)
 
 
 def test_flow_and_stages_and_plan_import_without_torch_and_ray():
     tasks = [f"tasks.{path.stem}" for path in sources("tasks") if path.stem != "__init__"]
     names = ["pipeline.flow", "pipeline.commands.plan", "pipeline.__main__", *tasks]
-    python(BLOCKED, ",".join(HEAVY), *names)
+    check_imports(BLOCKED, ",".join(HEAVY), *names)
