@@ -159,9 +159,15 @@ class Sigma(Section):
 
 
 class Quantizer(Section):
-    """From hidden states to what the ASR model sees."""
+    """From hidden states to what the ASR model sees.
+
+    `assignment` is what a DKM embeds in training: the row of a unit `sampled` with Gumbel noise, or
+    of the nearest (`argmax`), both with the gradient of the relaxation, or the relaxation's own
+    mean of rows (`soft`). Evaluation always takes the nearest.
+    """
 
     kind: Literal["none", "kmeans", "dkm"] = "dkm"
+    assignment: Literal["sampled", "argmax", "soft"] = "sampled"
     layer_weights: Literal["fixed", "learned"] = "learned"
     initial_layer_mass: Annotated[float, Field(gt=0, lt=1)] = 0.8
     sigma: Sigma = Sigma()

@@ -1,10 +1,41 @@
 """Which centroid a frame belongs to: the nearest one, or a distribution over all of them."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-# Largest frames x centroids matrix held at once when no gradient is needed: 64 MiB of float32.
-MAX_CHUNK_ELEMENTS = 1 << 24
+from pipeline.quantizer.tiles import tile_rows, tiles
+
+
+@dataclass(frozen=True)
+class Logits:
+    """logits_NK = (frames - origin) @ weight^T + bias: -sigma^2 ||s - mu||^2 up to a constant.
+
+    The constant of each frame, sigma^2 ||s||^2, changes no softmax. Gradients reach `weight_KD`
+    and `bias_K`; `origin_D` is where float32 is most exact, and takes none.
+    """
+
+    weight_KD: Tensor
+    bias_K: Tensor
+    origin_D: Tensor
+
+    @classmethod
+    def of(cls, centroids_KD: Tensor, sigma_squared: Tensor | float) -> "Logits":
+        """Of p = softmax(-sigma^2 ||s - mu||^2), differentiable in both arguments.
+
+        Distances do not change when frames and centroids move together, so both are moved to the
+        centroids' mean: what is then subtracted is small, and float32 loses less of it.
+        """
+        centroids_KD = centroids_KD.float()
+        origin_D = centroids_KD.detach().mean(dim=0)
+        centred_KD = centroids_KD - origin_D
+        bias_K = -sigma_squared * centred_KD.square().sum(dim=1)
+        return cls(2 * sigma_squared * centred_KD, bias_K, origin_D)
+
+    def write(self, moved_ND: Tensor, out_NK: Tensor) -> Tensor:
+        """The logits of frames that are float32 and moved by the origin, into `out_NK`."""
+        return torch.addmm(self.bias_K, moved_ND, self.weight_KD.T, out=out_NK)
 
 
 def assign(frames_ND: Tensor, centroids_KD: Tensor) -> Tensor:
@@ -20,7 +51,7 @@ def assign(frames_ND: Tensor, centroids_KD: Tensor) -> Tensor:
 def nearest(frames_ND: Tensor, centroids_KD: Tensor) -> tuple[Tensor, Tensor]:
     """Each frame's nearest centroid and the squared Euclidean distance to it.
 
-    Works in chunks and in float32, also under autocast; passes no gradient.
+    Works in tiles and in float32, also under autocast; passes no gradient.
 
     Returns:
         units_N int64 (ties go to the lowest index) and squared_distances_N float32.
@@ -29,31 +60,37 @@ def nearest(frames_ND: Tensor, centroids_KD: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: the shapes do not fit, or a frame is not finite.
     """
     require_shapes(frames_ND, centroids_KD)
-    units, squared_distances = [], []
+    logits = Logits.of(centroids_KD, 1.0)
+    centred_KD = logits.weight_KD / 2
+    num_frames, widest = len(frames_ND), max(centroids_KD.shape)
+    size = min(num_frames, tile_rows(widest, frames_ND.device))
+    # Every tile uses the same memory: fresh memory would cost as much time as finding the largest.
+    frames_RD, chosen_RD = (centred_KD.new_empty((size, centred_KD.shape[1])) for _ in range(2))
+    logits_RK = centred_KD.new_empty((size, len(centred_KD)))
+    units_N = torch.empty(num_frames, dtype=torch.int64, device=frames_ND.device)
+    largest_N, squared_distances_N = (centred_KD.new_empty(num_frames) for _ in range(2))
     with torch.autocast(frames_ND.device.type, enabled=False):
-        centroids_KD = centroids_KD.float()
-        for chunk in frames_ND.split(max(1, MAX_CHUNK_ELEMENTS // len(centroids_KD))):
-            frames = chunk.float()
-            require_finite(frames)
-            chosen = closeness(frames, centroids_KD).argmax(dim=1)
-            units.append(chosen)
-            squared_distances.append((frames - centroids_KD[chosen]).square().sum(dim=1))
-    return torch.cat(units), torch.cat(squared_distances)
+        for place in tiles(num_frames, widest, frames_ND.device):
+            count = place.stop - place.start
+            frames = frames_RD[:count].copy_(frames_ND[place]).sub_(logits.origin_D)
+            found = logits.write(frames, logits_RK[:count])
+            torch.max(found, dim=1, out=(largest_N[place], units_N[place]))
+            chosen = chosen_RD[:count]
+            torch.index_select(centred_KD, 0, units_N[place], out=chosen)
+            frames.sub_(chosen)
+            torch.linalg.vecdot(frames, frames, out=squared_distances_N[place])
+    bad = int((~torch.isfinite(squared_distances_N)).sum())
+    if bad:
+        raise not_finite(bad, num_frames)
+    return units_N, squared_distances_N
 
 
 def closeness(frames_ND: Tensor, centroids_KD: Tensor) -> Tensor:
-    """-||s - mu_j||^2 up to a constant of each frame, closeness_NK float32, differentiable.
-
-    The constant, ||s||^2, changes neither the order of the centroids nor a softmax over them.
-    Distances do not change when frames and centroids move together, so both are moved to the
-    centroids' mean: what is then subtracted is small, and float32 loses less of it.
-    """
+    """-||s - mu_j||^2 up to a constant of each frame, closeness_NK float32."""
     with torch.autocast(frames_ND.device.type, enabled=False):
-        centroids_KD = centroids_KD.float()
-        origin_D = centroids_KD.detach().mean(dim=0)
-        centred_KD = centroids_KD - origin_D
-        products_NK = (frames_ND.float() - origin_D) @ centred_KD.T
-        return 2 * products_NK - centred_KD.square().sum(dim=1)
+        logits = Logits.of(centroids_KD, 1.0)
+        frames_ND = frames_ND.float() - logits.origin_D
+        return torch.addmm(logits.bias_K, frames_ND, logits.weight_KD.T)
 
 
 def log_probabilities(closeness_NK: Tensor, sigma_squared: Tensor | float) -> Tensor:
@@ -89,7 +126,12 @@ def require_finite(frames_ND: Tensor) -> None:
     """
     bad = int((~torch.isfinite(frames_ND)).any(dim=1).sum())
     if bad:
-        raise ValueError(
-            f"{bad} of {len(frames_ND)} frames hold NaN or infinity: the SSL model overflowed or "
-            "training diverged; lower the learning rate, or compute features in float32"
-        )
+        raise not_finite(bad, len(frames_ND))
+
+
+def not_finite(bad: int, num_frames: int) -> ValueError:
+    """The error for `bad` of `num_frames` frames that hold NaN or infinity."""
+    return ValueError(
+        f"{bad} of {num_frames} frames hold NaN or infinity: the SSL model overflowed or "
+        "training diverged; lower the learning rate, or compute features in float32"
+    )

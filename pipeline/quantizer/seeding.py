@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.quantizer.assignment import MAX_CHUNK_ELEMENTS, require_finite
+from pipeline.quantizer.assignment import require_finite
+from pipeline.quantizer.tiles import tile_rows
 
 
 @torch.no_grad()
@@ -127,6 +128,6 @@ def _two_nearest(sample: _Sample, which: Tensor, chosen_K: Tensor) -> tuple[Tens
     """Squared distances to the two nearest chosen rows, nearest first, and their positions."""
     found = [
         sample.squared_distances(chosen_K, rows).topk(2, dim=1, largest=False)
-        for rows in which.split(max(1, MAX_CHUNK_ELEMENTS // len(chosen_K)))
+        for rows in which.split(tile_rows(len(chosen_K), which.device))
     ]
     return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])

@@ -88,7 +88,7 @@ def _quantizer(config: Config, codebook: Codebook) -> DifferentiableKMeans:
         ),
         sigma_learned=learned and config.quantizer.sigma.learned,
         mean_squared_distance=codebook.mean_squared_distance,
-        sampled=learned,
+        assignment=config.quantizer.assignment if learned else "nearest",
     )
     quantizer.centroids_KD.requires_grad_(learned)
     return quantizer

@@ -29,8 +29,10 @@ def probabilities(frame, centroids, sigma_squared):
     return [power / sum(powers) for power in powers]
 
 
-def sampled(frames_BTD, mask_BT, centroids_KD, embedding_KE, *, sigma_squared, tau, noise_NK):
-    """Straight-through sampling by autograd over one-hot vectors, one frame after the other.
+def relaxed(frames_BTD, mask_BT, centroids_KD, embedding_KE, *, sigma_squared, tau, noise_NK, hard):
+    """Relaxed choice, y = softmax((log p + noise) / tau), by autograd, one frame after the other.
+
+    `hard` embeds the one-hot vector of argmax y with the gradient of y, otherwise y itself.
 
     `noise_NK` holds one row of Gumbel noise for each valid frame, in reading order. All tensors are
     float64. Returns embedded_BTE and the chosen unit of each valid frame.
@@ -51,7 +53,7 @@ def sampled(frames_BTD, mask_BT, centroids_KD, embedding_KE, *, sigma_squared, t
             unit = int(relaxed.argmax())
             one_hot = torch.zeros_like(relaxed)
             one_hot[unit] = 1
-            choice = one_hot + relaxed - relaxed.detach()
+            choice = one_hot + relaxed - relaxed.detach() if hard else relaxed
             embedded.append(sum(choice[k] * embedding_KE[k] for k in range(len(choice))))
             units.append(unit)
         batch.append(torch.stack(embedded))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from reference import soft_assignment
 
-from pipeline.quantizer import assignment
+from pipeline.quantizer import tiles
 from pipeline.quantizer.assignment import (
     assign,
     closeness,
@@ -38,13 +38,13 @@ def test_equal_frames_get_equal_units():
     assert assign(torch.ones(50, 3), normal(4, 3)).unique().numel() == 1
 
 
-def test_chunks_change_nothing(monkeypatch):
+def test_tiles_change_nothing(monkeypatch):
     frames, centroids = normal(101, 6), normal(8, 6, seed=1)
     whole = nearest(frames, centroids)
-    monkeypatch.setattr(assignment, "MAX_CHUNK_ELEMENTS", 24)
-    in_chunks = nearest(frames, centroids)
-    assert torch.equal(whole[0], in_chunks[0])
-    torch.testing.assert_close(whole[1], in_chunks[1])
+    monkeypatch.setitem(tiles.ELEMENTS, "cpu", 24)
+    in_tiles = nearest(frames, centroids)
+    assert torch.equal(whole[0], in_tiles[0])
+    torch.testing.assert_close(whole[1], in_tiles[1])
 
 
 def test_a_large_common_offset_costs_no_accuracy():

@@ -4,10 +4,9 @@ import pytest
 import torch
 from reference import soft_assignment
 
-from pipeline.quantizer import dkm
-from pipeline.quantizer.dkm import DifferentiableKMeans, gumbel_noise
-
-CPU = torch.device("cpu")
+from pipeline.quantizer import relaxation, tiles
+from pipeline.quantizer.dkm import DifferentiableKMeans
+from pipeline.quantizer.noise import gumbel_noise
 
 
 def normal(*shape, seed=0):
@@ -31,6 +30,21 @@ def case(lengths=(5, 3, 4), size=5, dim=4, num_units=6, embedding_dim=3):
     return frames, mask_of(*lengths, size=size), centroids, embedding
 
 
+def noise_of(num_frames, num_units, widest, seed):
+    """The noise that a call draws, all tiles together."""
+    drawn = [
+        gumbel_noise(seed, tile, torch.empty(place.stop - place.start, num_units))
+        for tile, place in enumerate(tiles.tiles(num_frames, widest, torch.device("cpu")))
+    ]
+    return torch.cat([torch.empty(0, num_units), *drawn]).double()
+
+
+@pytest.fixture(params=["one tile", "tiles of a few frames"])
+def tile_size(request, monkeypatch):
+    if request.param != "one tile":
+        monkeypatch.setitem(tiles.ELEMENTS, "cpu", 30)
+
+
 CASES = {
     "usual": case(),
     "one unit": case(num_units=1),
@@ -41,11 +55,13 @@ CASES = {
 }
 
 
+@pytest.mark.usefixtures("tile_size")
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("tau", [2.0, 0.3])
-def test_sampling_and_its_gradients_are_those_of_float64_autograd(name, tau):
+@pytest.mark.parametrize("assignment", ["sampled", "argmax", "soft"])
+def test_values_and_gradients_are_those_of_float64_autograd(assignment, name, tau):
     frames, mask, centroids, embedding = CASES[name]
-    model = quantizer(centroids)
+    model = quantizer(centroids, assignment=assignment)
     frames, embedding = frames.clone().requires_grad_(), embedding.clone().requires_grad_()
     result = model(frames, mask, embedding, tau, seed=11)
     upstream = normal(*result.embedded_BTE.shape, seed=3)
@@ -57,14 +73,16 @@ def test_sampling_and_its_gradients_are_those_of_float64_autograd(name, tau):
         "log_sigma": torch.tensor(math.log(0.7) / 2, dtype=torch.float64, requires_grad=True),
         "embedding": embedding.detach().double().requires_grad_(),
     }
-    embedded, units = soft_assignment.sampled(
+    noise = noise_of(int(mask.sum()), len(centroids), max(*centroids.shape, 3), 11)
+    embedded, units = soft_assignment.relaxed(
         wide["frames"],
         mask,
         wide["centroids"],
         wide["embedding"],
         sigma_squared=(2 * wide["log_sigma"]).exp(),
         tau=tau,
-        noise_NK=gumbel_noise(int(mask.sum()), len(centroids), 11, CPU).double(),
+        noise_NK=torch.zeros_like(noise) if assignment == "argmax" else noise,
+        hard=assignment != "soft",
     )
     (embedded * upstream.double()).sum().backward()
 
@@ -75,7 +93,7 @@ def test_sampling_and_its_gradients_are_those_of_float64_autograd(name, tau):
         "log_sigma": model.log_sigma.grad,
         "embedding": embedding.grad,
     }
-    torch.testing.assert_close(result.embedded_BTE.double(), embedded)
+    torch.testing.assert_close(result.embedded_BTE.double(), embedded, rtol=1e-5, atol=1e-6)
     for part, gradient in found.items():
         torch.testing.assert_close(
             gradient.double(),
@@ -84,6 +102,30 @@ def test_sampling_and_its_gradients_are_those_of_float64_autograd(name, tau):
             atol=1e-5,
             msg=lambda m, p=part: f"{p}: {m}",
         )
+
+
+@pytest.mark.parametrize("frozen", ["frames", "centroids"])
+@pytest.mark.parametrize("assignment", ["sampled", "soft"])
+def test_what_is_frozen_gets_no_gradient_and_changes_no_other(assignment, frozen):
+    frames, mask, centroids, embedding = case()
+    gradients = {}
+    for freeze in (False, True):
+        model = quantizer(centroids, assignment=assignment, sigma_learned=False)
+        parts = {
+            "frames": frames.clone().requires_grad_(),
+            "centroids": model.centroids_KD,
+            "embedding": embedding.clone().requires_grad_(),
+        }
+        if freeze:
+            parts[frozen].requires_grad_(False)  # noqa: FBT003
+        result = model(parts["frames"], mask, parts["embedding"], 0.5, seed=1)
+        (result.embedded_BTE * normal(*result.embedded_BTE.shape, seed=3)).sum().backward()
+        gradients[freeze] = {name: part.grad for name, part in parts.items()}
+    assert gradients[True].pop(frozen) is None
+    del gradients[False][frozen]
+    assert gradients[True].keys() == gradients[False].keys()
+    for name, gradient in gradients[True].items():
+        assert torch.equal(gradient, gradients[False][name])
 
 
 def test_the_embedded_value_is_exactly_the_row_of_the_unit():
@@ -139,7 +181,7 @@ def test_evaluation_takes_the_nearest_whatever_the_seed():
 
 def test_a_fixed_codebook_is_hard_in_training_and_only_the_embedding_learns():
     frames, mask, centroids, embedding = case()
-    model = quantizer(centroids, sampled=False, sigma_learned=False)
+    model = quantizer(centroids, assignment="nearest", sigma_learned=False)
     model.centroids_KD.requires_grad_(False)  # noqa: FBT003
     frames.requires_grad_()
     result = model(frames, mask, embedding.requires_grad_(), 1.0, seed=0)
@@ -173,7 +215,7 @@ def test_units_are_drawn_with_the_probabilities_of_p():
 
 
 def test_gumbel_noise_has_its_mean_and_variance():
-    noise = gumbel_noise(2000, 100, 0, CPU).double()
+    noise = gumbel_noise(0, 0, torch.empty(2000, 100)).double()
     assert noise.isfinite().all()
     assert noise.mean().item() == pytest.approx(0.577216, abs=0.012)
     assert noise.var().item() == pytest.approx(math.pi**2 / 6, abs=0.03)
@@ -279,6 +321,6 @@ def test_scales_must_be_positive_and_finite(value):
 def test_the_noise_is_drawn_by_the_one_function(monkeypatch):
     """Whoever replaces the noise replaces all of the chance: with none, sampling is argmin."""
     frames, mask, centroids, embedding = case()
-    monkeypatch.setattr(dkm, "gumbel_noise", lambda n, k, *_: torch.zeros(n, k))
+    monkeypatch.setattr(relaxation, "gumbel_noise", lambda _seed, _tile, out: out.zero_())
     result = quantizer(centroids)(frames, mask, embedding, 1.0, seed=0)
     assert result.stats["agreement"] == 1

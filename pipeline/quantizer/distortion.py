@@ -1,0 +1,43 @@
+"""How far frames are from the centroids they were given, as a loss of the centroids."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pipeline.quantizer.tiles import tiles
+
+
+def distortion(frames_MD: Tensor, valid_N: Tensor, units_N: Tensor, centroids_KD: Tensor) -> Tensor:
+    """sum_n ||sg(s_n) - mu_{u_n}||^2 over the frames `valid_N`; a gradient for centroids alone."""
+    with torch.autocast(frames_MD.device.type, enabled=False):
+        return _Distortion.apply(frames_MD.detach(), valid_N, units_N, centroids_KD)
+
+
+class _Distortion(torch.autograd.Function):
+    """Gathers frames and centroids a tile at a time, both ways."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, frames_MD: Tensor, valid_N: Tensor, units_N: Tensor, centroids_KD: Tensor
+    ) -> Tensor:
+        total = centroids_KD.new_zeros(())
+        for place in tiles(len(valid_N), frames_MD.shape[1], frames_MD.device):
+            frames = frames_MD.index_select(0, valid_N[place]).float()
+            difference = frames.sub_(centroids_KD.index_select(0, units_N[place]))
+            total += torch.linalg.vecdot(difference, difference).sum()
+        ctx.save_for_backward(frames_MD, valid_N, units_N, centroids_KD)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, None, None, Tensor]:
+        """Gradient of mu_k: 2 (count_k mu_k - sum of its frames)."""
+        frames_MD, valid_N, units_N, centroids_KD = ctx.saved_tensors
+        counts_K = torch.bincount(units_N, minlength=len(centroids_KD))
+        gradient_KD = centroids_KD * counts_K[:, None]
+        for place in tiles(len(valid_N), frames_MD.shape[1], frames_MD.device):
+            frames = frames_MD.index_select(0, valid_N[place]).float()
+            gradient_KD.index_add_(0, units_N[place], frames, alpha=-1)
+        return None, None, None, gradient_KD.mul_(2 * upstream)

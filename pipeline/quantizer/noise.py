@@ -1,0 +1,19 @@
+"""Gumbel noise that is drawn again where it is needed, never kept."""
+
+import torch
+from torch import Tensor
+
+# An odd constant that spreads neighbouring tiles over all seeds (2^64 / golden ratio).
+SPREAD = 0x9E3779B97F4A7C15
+
+
+def gumbel_noise(seed: int, tile: int, out_NK: Tensor) -> Tensor:
+    """Fill `out_NK` with Gumbel(0, 1) noise; returns it.
+
+    A pure function of the seed, the tile's number, the shape and the kind of device.
+    """
+    generator = torch.Generator(out_NK.device).manual_seed((seed + tile * SPREAD) % (1 << 63))
+    out_NK.uniform_(generator=generator)
+    # uniform_ can give 0 but never 1: only the lower end needs care.
+    out_NK.clamp_(min=torch.finfo(torch.float32).tiny)
+    return out_NK.log_().neg_().log_().neg_()

@@ -1,0 +1,253 @@
+"""y = softmax((logits + noise) / tau) and the rows it chooses, with nothing frames x units kept.
+
+Written as it reads, the formula keeps several N x K matrices for the backward pass: gigabytes at
+N = 48,000 frames and K = 2,000 units. Here the forward pass keeps the chosen unit of each frame;
+the backward pass computes logits, noise and probabilities again, a tile of frames at a time.
+
+Shapes: M frames with padding, N valid ones, D dimensions, K units, E embedding.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pipeline.quantizer.assignment import Logits
+from pipeline.quantizer.noise import gumbel_noise
+from pipeline.quantizer.tiles import tile_rows, tiles
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """How a frame's logits become the weights of the embedding's rows.
+
+    Attributes:
+        tau: temperature of y = softmax((logits + noise) / tau).
+        seed: of the Gumbel noise; None for none.
+        hard: the forward value is the row of argmax y and the gradient is y's (straight through);
+            otherwise the value is y's too.
+    """
+
+    tau: float
+    seed: int | None
+    hard: bool
+
+
+class Choice(NamedTuple):
+    """What `choose` found; all but `embedded_ME` without gradients.
+
+    Attributes:
+        embedded_ME: float32; zeros on frames that do not count.
+        units_N: int64, the unit of each valid frame.
+        nearest_N: int64, its nearest centroid; ties go to the lowest index.
+        entropy_N: of p, in nats.
+    """
+
+    embedded_ME: Tensor
+    units_N: Tensor
+    nearest_N: Tensor
+    entropy_N: Tensor
+
+
+def choose(
+    frames_MD: Tensor,
+    valid_N: Tensor,
+    logits: Logits,
+    embedding_KE: Tensor,
+    relaxation: Relaxation | None,
+) -> Choice:
+    """Embed the frames `valid_N` by the unit that each chooses.
+
+    Gradients (of first order) for frames, logits and embedding are those of autograd through the
+    plain formula with the same noise, the noise being a constant. All of it is float32, under
+    autocast too.
+
+    Args:
+        frames_MD: of any floating dtype; what stands beside the valid ones is never read.
+        valid_N: int64, which frames count.
+        logits: of the units.
+        embedding_KE: one float32 row for each unit.
+        relaxation: None takes the nearest centroid, and only the embedding gets a gradient.
+    """
+    weight_KD, bias_K = logits.weight_KD, logits.bias_K
+    if relaxation is None:
+        frames_MD, weight_KD, bias_K = frames_MD.detach(), weight_KD.detach(), bias_K.detach()
+    parts = (logits.origin_D, weight_KD, bias_K, embedding_KE)
+    with torch.autocast(frames_MD.device.type, enabled=False):
+        return Choice(*_Choose.apply(frames_MD, valid_N, *parts, relaxation))
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Some of the valid frames, moved by the origin, and their logits; `spare_RK` is scratch."""
+
+    number: int
+    place: slice
+    rows_R: Tensor
+    frames_RD: Tensor
+    logits_RK: Tensor
+    spare_RK: Tensor
+
+
+def _tiles(
+    frames_MD: Tensor, valid_N: Tensor, logits: Logits, embedding_dim: int
+) -> Iterator[_Tile]:
+    """The valid frames tile by tile, in buffers that every tile uses again.
+
+    Fresh memory for each tile would take as long as drawing the noise.
+    """
+    num_units, dim = logits.weight_KD.shape
+    widest = max(num_units, dim, embedding_dim)
+    size = min(len(valid_N), tile_rows(widest, frames_MD.device))
+    gathered_RD = frames_MD.new_empty((size, dim))
+    frames_RD = gathered_RD.float()
+    logits_RK, spare_RK = (frames_RD.new_empty((size, num_units)) for _ in range(2))
+    for number, place in enumerate(tiles(len(valid_N), widest, frames_MD.device)):
+        rows_R = valid_N[place]
+        gathered, frames, found, spare = (
+            buffer[: len(rows_R)] for buffer in (gathered_RD, frames_RD, logits_RK, spare_RK)
+        )
+        torch.index_select(frames_MD, 0, rows_R, out=gathered)
+        frames.copy_(gathered).sub_(logits.origin_D)
+        logits.write(frames, found)
+        yield _Tile(number, place, rows_R, frames, found, spare)
+
+
+class _Choose(torch.autograd.Function):
+    """Forward keeps its inputs and the units; backward computes all else again, tile by tile."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917 (torch passes them so)
+        ctx: Any,
+        frames_MD: Tensor,
+        valid_N: Tensor,
+        origin_D: Tensor,
+        weight_KD: Tensor,
+        bias_K: Tensor,
+        embedding_KE: Tensor,
+        relaxation: Relaxation | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        embedding_dim = embedding_KE.shape[1]
+        embedded_ME = embedding_KE.new_zeros((len(frames_MD), embedding_dim))
+        units_N, nearest_N = torch.empty_like(valid_N), torch.empty_like(valid_N)
+        top_N, entropy_N = (embedding_KE.new_empty(len(valid_N)) for _ in range(2))
+        logits = Logits(weight_KD, bias_K, origin_D)
+        for tile in _tiles(frames_MD, valid_N, logits, embedding_dim):
+            torch.max(tile.logits_RK, dim=1, out=(top_N[tile.place], nearest_N[tile.place]))
+            tile.logits_RK.sub_(top_N[tile.place, None])
+            entropy_N[tile.place] = _entropy(tile.logits_RK, tile.spare_RK)
+            units_N[tile.place] = nearest_N[tile.place]
+            if relaxation is not None and relaxation.seed is not None:
+                _add_noise(tile, relaxation.seed)
+                torch.argmax(tile.logits_RK, dim=1, out=units_N[tile.place])
+            if relaxation is None or relaxation.hard:
+                embedded_RE = embedding_KE.index_select(0, units_N[tile.place])
+            else:
+                embedded_RE = _softmax(tile, relaxation) @ embedding_KE
+            embedded_ME.index_copy_(0, tile.rows_R, embedded_RE)
+        ctx.save_for_backward(
+            frames_MD, valid_N, origin_D, weight_KD, bias_K, embedding_KE, units_N, top_N
+        )
+        ctx.relaxation = relaxation
+        ctx.mark_non_differentiable(units_N, nearest_N, entropy_N)
+        return embedded_ME, units_N, nearest_N, entropy_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream_ME: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        """With u = upstream of a frame, h = u E^T and y: d logits = y (h - sum_k y_k h_k) / tau."""
+        (frames_MD, valid_N, origin_D, weight_KD, bias_K, embedding_KE, units_N, top_N) = (
+            ctx.saved_tensors
+        )
+        logits = Logits(weight_KD, bias_K, origin_D)
+        relaxation: Relaxation | None = ctx.relaxation
+        grads = _Gradients.zeros(ctx.needs_input_grad, frames_MD, logits, embedding_KE)
+        if relaxation is None or (relaxation.hard and not grads.wants_logits):
+            grads.add_chosen(upstream_ME, valid_N, units_N)
+            return grads.of_inputs()
+        for tile in _tiles(frames_MD, valid_N, logits, embedding_KE.shape[1]):
+            upstream_RE = upstream_ME.index_select(0, tile.rows_R)
+            tile.logits_RK.sub_(top_N[tile.place, None])
+            if relaxation.seed is not None:
+                _add_noise(tile, relaxation.seed)
+            y_RK = _softmax(tile, relaxation)
+            if not relaxation.hard:
+                grads.embedding_KE.addmm_(y_RK.T, upstream_RE)
+            # The logits are read: their place takes h and then the gradient.
+            h_RK = torch.mm(upstream_RE.div_(relaxation.tau), embedding_KE.T, out=tile.logits_RK)
+            mean_R = torch.linalg.vecdot(y_RK, h_RK)
+            grads.add_logits(tile, h_RK.sub_(mean_R[:, None]).mul_(y_RK), weight_KD)
+        if relaxation.hard:
+            grads.add_chosen(upstream_ME, valid_N, units_N)
+        return grads.of_inputs()
+
+
+@dataclass(frozen=True)
+class _Gradients:
+    """Of the inputs, summed up tile by tile; None for those that want none."""
+
+    frames_MD: Tensor | None
+    weight_KD: Tensor | None
+    bias_K: Tensor | None
+    embedding_KE: Tensor
+
+    @classmethod
+    def zeros(
+        cls, wanted: tuple[bool, ...], frames_MD: Tensor, logits: Logits, embedding_KE: Tensor
+    ) -> "_Gradients":
+        """`wanted` as `choose`'s function has its inputs: frames, valid, origin, weight, bias."""
+        return cls(
+            torch.zeros_like(frames_MD) if wanted[0] else None,
+            torch.zeros_like(logits.weight_KD) if wanted[3] else None,
+            torch.zeros_like(logits.bias_K) if wanted[4] else None,
+            torch.zeros_like(embedding_KE),
+        )
+
+    @property
+    def wants_logits(self) -> bool:
+        return self.frames_MD is not None or self.weight_KD is not None
+
+    def add_logits(self, tile: _Tile, gradient_RK: Tensor, weight_KD: Tensor) -> None:
+        """The chain rule through the product; overwrites the tile's frames."""
+        if self.weight_KD is not None and self.bias_K is not None:
+            self.weight_KD.addmm_(gradient_RK.T, tile.frames_RD)
+            self.bias_K.add_(gradient_RK.sum(dim=0))
+        if self.frames_MD is not None:
+            torch.mm(gradient_RK, weight_KD, out=tile.frames_RD)
+            self.frames_MD.index_copy_(0, tile.rows_R, tile.frames_RD.to(self.frames_MD.dtype))
+
+    def add_chosen(self, upstream_ME: Tensor, valid_N: Tensor, units_N: Tensor) -> None:
+        """Each chosen row of the embedding sees what its frame saw."""
+        for place in tiles(len(valid_N), upstream_ME.shape[1], upstream_ME.device):
+            chosen = upstream_ME.index_select(0, valid_N[place])
+            self.embedding_KE.index_add_(0, units_N[place], chosen)
+
+    def of_inputs(self) -> tuple[Tensor | None, ...]:
+        return (
+            self.frames_MD,
+            None,
+            None,
+            self.weight_KD,
+            self.bias_K,
+            self.embedding_KE,
+            None,
+        )
+
+
+def _entropy(shifted_RK: Tensor, spare_RK: Tensor) -> Tensor:
+    """Of softmax(shifted), the largest of each row being 0: log sum w - sum w shifted / sum w."""
+    weights_RK = torch.exp(shifted_RK, out=spare_RK)
+    sums_R = weights_RK.sum(dim=1)
+    return sums_R.log() - torch.linalg.vecdot(weights_RK, shifted_RK) / sums_R
+
+
+def _add_noise(tile: _Tile, seed: int) -> None:
+    tile.logits_RK.add_(gumbel_noise(seed, tile.number, tile.spare_RK))
+
+
+def _softmax(tile: _Tile, relaxation: Relaxation) -> Tensor:
+    """Return y = softmax(logits / tau) in the tile's spare matrix; overwrites its logits."""
+    return torch.softmax(tile.logits_RK.div_(relaxation.tau), dim=1, out=tile.spare_RK)
