@@ -7,7 +7,6 @@ the backward pass computes logits, noise and probabilities again, a tile of fram
 Shapes: M frames with padding, N valid ones, D dimensions, K units, E embedding.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,8 +15,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pipeline.quantizer.assignment import Logits
+from pipeline.quantizer.frame_tiles import FrameTile, frame_tiles
 from pipeline.quantizer.noise import gumbel_noise
-from pipeline.quantizer.tiles import tile_rows, tiles
+from pipeline.quantizer.tiles import tiles
 
 
 @dataclass(frozen=True)
@@ -80,42 +80,6 @@ def choose(
         return Choice(*_Choose.apply(frames_MD, valid_N, *parts, relaxation))
 
 
-@dataclass(frozen=True)
-class _Tile:
-    """Some of the valid frames, moved by the origin, and their logits; `spare_RK` is scratch."""
-
-    number: int
-    place: slice
-    rows_R: Tensor
-    frames_RD: Tensor
-    logits_RK: Tensor
-    spare_RK: Tensor
-
-
-def _tiles(
-    frames_MD: Tensor, valid_N: Tensor, logits: Logits, embedding_dim: int
-) -> Iterator[_Tile]:
-    """The valid frames tile by tile, in buffers that every tile uses again.
-
-    Fresh memory for each tile would take as long as drawing the noise.
-    """
-    num_units, dim = logits.weight_KD.shape
-    widest = max(num_units, dim, embedding_dim)
-    size = min(len(valid_N), tile_rows(widest, frames_MD.device))
-    gathered_RD = frames_MD.new_empty((size, dim))
-    frames_RD = gathered_RD.float()
-    logits_RK, spare_RK = (frames_RD.new_empty((size, num_units)) for _ in range(2))
-    for number, place in enumerate(tiles(len(valid_N), widest, frames_MD.device)):
-        rows_R = valid_N[place]
-        gathered, frames, found, spare = (
-            buffer[: len(rows_R)] for buffer in (gathered_RD, frames_RD, logits_RK, spare_RK)
-        )
-        torch.index_select(frames_MD, 0, rows_R, out=gathered)
-        frames.copy_(gathered).sub_(logits.origin_D)
-        logits.write(frames, found)
-        yield _Tile(number, place, rows_R, frames, found, spare)
-
-
 class _Choose(torch.autograd.Function):
     """Forward keeps its inputs and the units; backward computes all else again, tile by tile."""
 
@@ -135,7 +99,7 @@ class _Choose(torch.autograd.Function):
         units_N, nearest_N = torch.empty_like(valid_N), torch.empty_like(valid_N)
         top_N, entropy_N = (embedding_KE.new_empty(len(valid_N)) for _ in range(2))
         logits = Logits(weight_KD, bias_K, origin_D)
-        for tile in _tiles(frames_MD, valid_N, logits, embedding_dim):
+        for tile in frame_tiles(frames_MD, valid_N, logits, embedding_dim):
             torch.max(tile.logits_RK, dim=1, out=(top_N[tile.place], nearest_N[tile.place]))
             tile.logits_RK.sub_(top_N[tile.place, None])
             entropy_N[tile.place] = _entropy(tile.logits_RK, tile.spare_RK)
@@ -168,7 +132,7 @@ class _Choose(torch.autograd.Function):
         if relaxation is None or (relaxation.hard and not grads.wants_logits):
             grads.add_chosen(upstream_ME, valid_N, units_N)
             return grads.of_inputs()
-        for tile in _tiles(frames_MD, valid_N, logits, embedding_KE.shape[1]):
+        for tile in frame_tiles(frames_MD, valid_N, logits, embedding_KE.shape[1]):
             upstream_RE = upstream_ME.index_select(0, tile.rows_R)
             tile.logits_RK.sub_(top_N[tile.place, None])
             if relaxation.seed is not None:
@@ -210,7 +174,7 @@ class _Gradients:
     def wants_logits(self) -> bool:
         return self.frames_MD is not None or self.weight_KD is not None
 
-    def add_logits(self, tile: _Tile, gradient_RK: Tensor, weight_KD: Tensor) -> None:
+    def add_logits(self, tile: FrameTile, gradient_RK: Tensor, weight_KD: Tensor) -> None:
         """The chain rule through the product; overwrites the tile's frames."""
         if self.weight_KD is not None and self.bias_K is not None:
             self.weight_KD.addmm_(gradient_RK.T, tile.frames_RD)
@@ -244,10 +208,10 @@ def _entropy(shifted_RK: Tensor, spare_RK: Tensor) -> Tensor:
     return sums_R.log() - torch.linalg.vecdot(weights_RK, shifted_RK) / sums_R
 
 
-def _add_noise(tile: _Tile, seed: int) -> None:
+def _add_noise(tile: FrameTile, seed: int) -> None:
     tile.logits_RK.add_(gumbel_noise(seed, tile.number, tile.spare_RK))
 
 
-def _softmax(tile: _Tile, relaxation: Relaxation) -> Tensor:
+def _softmax(tile: FrameTile, relaxation: Relaxation) -> Tensor:
     """Return y = softmax(logits / tau) in the tile's spare matrix; overwrites its logits."""
     return torch.softmax(tile.logits_RK.div_(relaxation.tau), dim=1, out=tile.spare_RK)

@@ -1,0 +1,65 @@
+"""The valid frames of a batch and their logits, a tile at a time.
+
+Shapes: M frames with padding, N valid ones, R of them in a tile, D dimensions, K units.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.quantizer.assignment import Logits
+from pipeline.quantizer.tiles import tile_rows, tiles
+
+
+@dataclass(frozen=True)
+class FrameTile:
+    """Some of the valid frames; its matrices are float32 and may be overwritten.
+
+    Attributes:
+        number: of the tile, from 0.
+        place: of its frames among the N valid ones.
+        rows_R: int64, their places among the M frames with padding.
+        frames_RD: the frames, moved by the logits' origin.
+        logits_RK: their logits.
+        spare_RK: scratch of unknown content.
+    """
+
+    number: int
+    place: slice
+    rows_R: Tensor
+    frames_RD: Tensor
+    logits_RK: Tensor
+    spare_RK: Tensor
+
+
+def frame_tiles(
+    frames_MD: Tensor, valid_N: Tensor, logits: Logits, widest: int = 0
+) -> Iterator[FrameTile]:
+    """The frames `valid_N` tile by tile, in buffers that every tile uses again.
+
+    Fresh memory for each tile would take as long as drawing the noise. What stands beside the valid
+    frames is never read.
+
+    Args:
+        frames_MD: of any floating dtype.
+        valid_N: int64, which frames count.
+        logits: of the units.
+        widest: columns of the widest matrix that the caller makes for a tile beside these.
+    """
+    num_units, dim = logits.weight_KD.shape
+    widest = max(num_units, dim, widest)
+    size = min(len(valid_N), tile_rows(widest, frames_MD.device))
+    gathered_RD = frames_MD.new_empty((size, dim))
+    frames_RD = gathered_RD.float()
+    logits_RK, spare_RK = (frames_RD.new_empty((size, num_units)) for _ in range(2))
+    for number, place in enumerate(tiles(len(valid_N), widest, frames_MD.device)):
+        rows_R = valid_N[place]
+        gathered, frames, found, spare = (
+            buffer[: len(rows_R)] for buffer in (gathered_RD, frames_RD, logits_RK, spare_RK)
+        )
+        torch.index_select(frames_MD, 0, rows_R, out=gathered)
+        frames.copy_(gathered).sub_(logits.origin_D)
+        logits.write(frames, found)
+        yield FrameTile(number, place, rows_R, frames, found, spare)
