@@ -1,0 +1,99 @@
+"""One soft k-means update, through which gradients flow, with nothing frames x units kept.
+
+Cho, Alizadeh-Vahid, Adya, Rastegari: "DKM: Differentiable k-Means Clustering Layer for Neural
+Network Compression", ICLR 2022. The forward pass keeps its inputs alone; the backward pass computes
+the assignment A again, a tile of frames at a time.
+
+Shapes: M frames with padding, N valid ones, R of them in a tile, D dimensions, K units.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pipeline.quantizer.assignment import Logits
+from pipeline.quantizer.frame_tiles import frame_tiles
+
+# How many frames a centroid's old place counts for.
+PRIOR_FRAMES = 1e-3
+
+
+def soft_update(
+    frames_MD: Tensor, valid_N: Tensor, centroids_KD: Tensor, sigma_squared: Tensor | float
+) -> Tensor:
+    """Move each centroid to the mean of the frames `valid_N`, weighted by how much they are its.
+
+    With A = softmax_k(-sigma^2 ||s_n - mu_k||^2):
+
+        mu'_k = (kappa mu_k + sum_n A_nk s_n) / (kappa + sum_n A_nk),   kappa = PRIOR_FRAMES.
+
+    Cho et al. have kappa = 0, which divides zero by zero where no frame is near. Here a unit with
+    the mass of one frame goes 99.9 % of the way to its mean, one with far less than kappa stays,
+    exactly so at zero, and in between nothing jumps. As kappa holds on to the place before this
+    update, not to that before the first, repeated updates come to rest where Cho's do.
+
+    First-order gradients reach frames, centroids and sigma^2. All of it is float32, under autocast
+    too.
+
+    Args:
+        frames_MD: of any floating dtype; what stands beside the valid ones is never read.
+        valid_N: int64, which frames count; without any, the centroids stay.
+        centroids_KD: before the update.
+        sigma_squared: how sharp A is.
+    """
+    with torch.autocast(frames_MD.device.type, enabled=False):
+        logits = Logits.of(centroids_KD, sigma_squared)
+        parts = (logits.origin_D, logits.weight_KD, logits.bias_K)
+        sums_KD, mass_K = _SoftSums.apply(frames_MD, valid_N, *parts)
+        centroids_KD = centroids_KD.float()
+        # sum_n A_nk (s_n - mu_k): zero, and not merely small, where there is no mass.
+        pull_KD = sums_KD - mass_K[:, None] * (centroids_KD - logits.origin_D)
+        return centroids_KD + pull_KD / (mass_K[:, None] + PRIOR_FRAMES)
+
+
+class _SoftSums(torch.autograd.Function):
+    """A^T (S - origin) and A^T 1 over the valid frames S, A being the softmax of their logits."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917 (torch passes them so)
+        ctx: Any,
+        frames_MD: Tensor,
+        valid_N: Tensor,
+        origin_D: Tensor,
+        weight_KD: Tensor,
+        bias_K: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        sums_KD, mass_K = torch.zeros_like(weight_KD), torch.zeros_like(bias_K)
+        for tile in frame_tiles(frames_MD, valid_N, Logits(weight_KD, bias_K, origin_D)):
+            a_RK = torch.softmax(tile.logits_RK, dim=1, out=tile.spare_RK)
+            sums_KD.addmm_(a_RK.T, tile.frames_RD)
+            mass_K.add_(a_RK.sum(dim=0))
+        ctx.save_for_backward(frames_MD, valid_N, origin_D, weight_KD, bias_K)
+        return sums_KD, mass_K
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, sums_KD: Tensor, mass_K: Tensor) -> tuple[Tensor | None, ...]:
+        """With upstream G and m: h = (S - origin) G^T + m, d logits = A (h - sum_k A_k h_k).
+
+        A frame is read twice: it makes the logits, and it is summed up.
+        """
+        frames_MD, valid_N, origin_D, weight_KD, bias_K = ctx.saved_tensors
+        of_frames_MD = torch.zeros_like(frames_MD) if ctx.needs_input_grad[0] else None
+        of_weight_KD, of_bias_K = torch.zeros_like(weight_KD), torch.zeros_like(bias_K)
+        # Whoever calls backward() under autocast would have vecdot in bfloat16.
+        with torch.autocast(frames_MD.device.type, enabled=False):
+            for tile in frame_tiles(frames_MD, valid_N, Logits(weight_KD, bias_K, origin_D)):
+                a_RK = torch.softmax(tile.logits_RK, dim=1, out=tile.spare_RK)
+                # The logits are read: their place takes h and then the gradient.
+                h_RK = torch.addmm(mass_K, tile.frames_RD, sums_KD.T, out=tile.logits_RK)
+                mean_R = torch.linalg.vecdot(a_RK, h_RK)
+                of_logits_RK = h_RK.sub_(mean_R[:, None]).mul_(a_RK)
+                of_weight_KD.addmm_(of_logits_RK.T, tile.frames_RD)
+                of_bias_K.add_(of_logits_RK.sum(dim=0))
+                if of_frames_MD is not None:
+                    torch.mm(of_logits_RK, weight_KD, out=tile.frames_RD).addmm_(a_RK, sums_KD)
+                    of_frames_MD.index_copy_(0, tile.rows_R, tile.frames_RD.to(of_frames_MD.dtype))
+        return of_frames_MD, None, None, of_weight_KD, of_bias_K
