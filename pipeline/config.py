@@ -158,19 +158,31 @@ class Sigma(Section):
     learned: bool = False
 
 
+class Iteration(Section):
+    """How an iterated DKM settles: until centroids move by at most `tolerance` of their norm."""
+
+    max_iterations: Count = 5
+    tolerance: Annotated[float, Field(ge=0)] = 1e-4
+
+
 class Quantizer(Section):
     """From hidden states to what the ASR model sees.
+
+    `kind` is `none` (continuous features), `kmeans` (the codebook as it was fitted), `dkm` (it
+    learns) or `iterated_dkm`: it learns too, and in training settles on each batch, as `iteration`
+    says, before units are chosen.
 
     `assignment` is what a DKM embeds in training: the row of a unit `sampled` with Gumbel noise, or
     of the nearest (`argmax`), both with the gradient of the relaxation, or the relaxation's own
     mean of rows (`soft`). Evaluation always takes the nearest.
     """
 
-    kind: Literal["none", "kmeans", "dkm"] = "dkm"
+    kind: Literal["none", "kmeans", "dkm", "iterated_dkm"] = "dkm"
     assignment: Literal["sampled", "argmax", "soft"] = "sampled"
     layer_weights: Literal["fixed", "learned"] = "learned"
     initial_layer_mass: Annotated[float, Field(gt=0, lt=1)] = 0.8
     sigma: Sigma = Sigma()
+    iteration: Iteration = Iteration()
     tau_start: Positive = 2.0
     tau_end: Positive = 0.1
     tau_decay: Annotated[float, Field(gt=0, le=1)] = 0.999995

@@ -98,9 +98,11 @@ class DifferentiableKMeans(nn.Module):
         one-hot vector of argmax y, the gradient is y's. All of it in float32, under autocast too.
         The embedding is an argument so that nothing frames x units need leave this call.
 
-        `losses["kmeans"]` = sum 0.5 ||sg(s) - mu||^2 / mean_squared_distance, where mu is the
-        nearest centroid, not the sampled one: it keeps centroids near their frames and pulls
-        none towards frames drawn by chance.
+        `losses["kmeans"]` = sum 0.5 ||sg(s) - mu_u||^2 / mean_squared_distance, where u is the
+        unit of the nearest centroid, not the sampled one: it keeps centroids near their frames
+        and pulls none towards frames drawn by chance. Where centroids settle first, u is found
+        among the settled ones and mu_u is the stored one: evaluation reads the stored centroids,
+        so these are the ones to pull to the frames that training takes for theirs.
 
         Args:
             frames_BTD: frames; what stands in padded ones is never read.
@@ -124,7 +126,7 @@ class DifferentiableKMeans(nn.Module):
             self._relaxation(tau, seed),
         )
         _require_finite_entropy(choice.entropy_N)
-        squared_distance = distortion(frames_MD, valid_N, choice.nearest_N, centroids_KD)
+        squared_distance = distortion(frames_MD, valid_N, choice.nearest_N, self.centroids_KD)
         return Quantized(
             embedded_BTE=choice.embedded_ME.unflatten(0, mask_BT.shape),
             units_BT=_scatter(choice.units_N, mask_BT),

@@ -1,6 +1,7 @@
 """From a config and the outputs of earlier stages to a joint model and its data."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from safetensors.torch import load as load_tensors
@@ -13,6 +14,7 @@ from pipeline.data.tables import read_split
 from pipeline.data.utterance import Reject, Utterance
 from pipeline.features.ssl import SslModel
 from pipeline.quantizer.dkm import DifferentiableKMeans
+from pipeline.quantizer.iterated import IteratedKMeans
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.quantizer.sigma import initial_sigma_squared
 from pipeline.training.inputs import AudioSource, Example, FeatureSource
@@ -77,18 +79,23 @@ def build_model(
 
 
 def _quantizer(config: Config, codebook: Codebook) -> DifferentiableKMeans:
-    learned = config.quantizer.kind == "dkm"
-    quantizer = DifferentiableKMeans(
+    settings = config.quantizer
+    learned = settings.kind in {"dkm", "iterated_dkm"}
+    kind, own = DifferentiableKMeans, dict[str, Any]()
+    if settings.kind == "iterated_dkm":
+        kind, own = IteratedKMeans, settings.iteration.model_dump()
+    quantizer = kind(
         codebook.centroids_KD,
         initial_sigma_squared(
-            config.quantizer.sigma,
+            settings.sigma,
             codebook.calibration_ND,
             codebook.centroids_KD,
             codebook.mean_squared_distance,
         ),
-        sigma_learned=learned and config.quantizer.sigma.learned,
+        sigma_learned=learned and settings.sigma.learned,
         mean_squared_distance=codebook.mean_squared_distance,
-        assignment=config.quantizer.assignment if learned else "nearest",
+        assignment=settings.assignment if learned else "nearest",
+        **own,
     )
     quantizer.centroids_KD.requires_grad_(learned)
     return quantizer

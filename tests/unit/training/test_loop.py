@@ -14,6 +14,7 @@ from support import (
 
 from pipeline.artifacts import Artifact
 from pipeline.asr.model import AsrModel
+from pipeline.quantizer.iterated import IteratedKMeans
 from pipeline.quantizer.tokenizer import UnitTokenizer
 from pipeline.training import setup
 from pipeline.training.export import export
@@ -26,6 +27,7 @@ VARIANTS = {
     "kmeans": {"quantizer": {"kind": "kmeans", "layer_weights": "fixed"}},
     "dkm_codebook": {"quantizer": {"kind": "dkm", "layer_weights": "fixed"}},
     "dkm_layers": {"quantizer": {"kind": "dkm"}},
+    "iterated_dkm": {"quantizer": {"kind": "iterated_dkm"}},
     "dkm_full": {
         "quantizer": {"kind": "dkm"},
         "training": {
@@ -80,12 +82,23 @@ def test_variant_trains_what_it_says_and_nothing_else(inputs, tmp_path, variant)
             "kmeans": {"asr"},
             "dkm_codebook": {"asr", "quantizer"},
             "dkm_layers": {"asr", "quantizer", "mix"},
+            "iterated_dkm": {"asr", "quantizer", "mix"},
             "dkm_full": {"asr", "quantizer", "mix", "ssl"},
             "continuous": {"asr", "mix"},
         }[variant]
     )
     assert scores["steps"] > 0
     assert np.isfinite(scores["valid.loss"])
+
+
+def test_the_iterated_quantizer_is_built_as_the_config_says(inputs, tmp_path):
+    settings = {"kind": "iterated_dkm", "iteration": {"max_iterations": 3, "tolerance": 0.01}}
+    training = make_training(inputs, Artifact(str(tmp_path)), quantizer=settings)
+    quantizer = training.model.quantizer
+    assert isinstance(quantizer, IteratedKMeans)
+    assert (quantizer.max_iterations, quantizer.tolerance) == (3, 0.01)
+    assert quantizer.assignment == "sampled"
+    assert quantizer.centroids_KD.requires_grad
 
 
 @pytest.mark.parametrize("variant", ["dkm_layers", "dkm_full"])

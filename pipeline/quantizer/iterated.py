@@ -1,0 +1,86 @@
+"""Iterated differentiable k-means: centroids settle on the batch before units are chosen."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from pipeline.quantizer.assignment import require_finite
+from pipeline.quantizer.dkm import Assignment, DifferentiableKMeans
+from pipeline.quantizer.settling import soft_update
+
+
+class IteratedKMeans(DifferentiableKMeans):
+    """`DifferentiableKMeans` whose training starts each batch with soft k-means over its frames.
+
+    From the stored centroids, `soft_update` is repeated until ||mu' - mu|| <= tolerance ||mu||
+    (Frobenius) or `max_iterations` is reached; units are chosen among where they settled, and
+    gradients flow back through every iteration. Evaluation never settles, so that a token does not
+    depend on its batch: it takes the nearest stored centroid, and the k-means loss keeps the stored
+    ones where training settles.
+
+    After Cho, Alizadeh-Vahid, Adya, Rastegari, ICLR 2022, with these differences:
+
+    - They carry settled centroids over to the next batch as state, without a gradient. Here the
+      stored centroids are a parameter that the optimizer moves. The update contracts: the nearer
+      to rest it ends, the less of the ASR loss reaches the stored centroids, and the more of what
+      is learned lies in the frames and sigma.
+    - Their softmax is of the Euclidean distance over a temperature, here as in
+      `DifferentiableKMeans` of its square times sigma^2.
+    - Their layer returns A mu, the weights compressed; here it is `assignment` that decides what is
+      embedded.
+
+    A batch ought to have many more valid frames than units: a unit moves to the mean of what little
+    it holds. Each worker settles on the frames of each of its calls.
+
+    Args:
+        max_iterations: at least 1.
+        tolerance: of the last move; 0 always runs all iterations that change anything.
+    """
+
+    def __init__(
+        self,
+        centroids_KD: Tensor,
+        sigma_squared: float,
+        sigma_learned: bool,  # noqa: FBT001
+        mean_squared_distance: float,
+        *,
+        assignment: Assignment = "sampled",
+        max_iterations: int = 5,
+        tolerance: float = 1e-4,
+    ) -> None:
+        super().__init__(
+            centroids_KD,
+            sigma_squared,
+            sigma_learned,
+            mean_squared_distance,
+            assignment=assignment,
+        )
+        if max_iterations < 1:
+            raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
+        if not (tolerance >= 0 and math.isfinite(tolerance)):
+            raise ValueError(f"tolerance must be finite and not negative, got {tolerance}")
+        self.max_iterations = max_iterations
+        self.tolerance = tolerance
+
+    def _settled(self, frames_MD: Tensor, valid_N: Tensor) -> Tensor:
+        centroids_KD: Tensor = self.centroids_KD
+        if not self.training:
+            return centroids_KD
+        for _ in range(self.max_iterations):
+            before_KD = centroids_KD
+            centroids_KD = soft_update(frames_MD, valid_N, before_KD, self.sigma_squared)
+            move = _relative_move(before_KD, centroids_KD)
+            if not math.isfinite(move):
+                # One bad frame has spoilt every centroid: say how many frames were bad.
+                require_finite(frames_MD[valid_N])
+            if move <= self.tolerance:
+                break
+        return centroids_KD
+
+
+@torch.no_grad()
+def _relative_move(before_KD: Tensor, after_KD: Tensor) -> float:
+    """||after - before|| / ||before||, or 0 where nothing moved."""
+    move, size = (after_KD - before_KD).norm(), before_KD.norm()
+    return float(move / size.clamp(min=torch.finfo(size.dtype).tiny))
