@@ -22,16 +22,20 @@ class IteratedKMeans(DifferentiableKMeans):
     After Cho, Alizadeh-Vahid, Adya, Rastegari, ICLR 2022, with these differences:
 
     - They carry settled centroids over to the next batch as state, without a gradient. Here the
-      stored centroids are a parameter that the optimizer moves. The update contracts: the nearer
-      to rest it ends, the less of the ASR loss reaches the stored centroids, and the more of what
-      is learned lies in the frames and sigma.
+      stored centroids are a parameter that the optimizer moves. At rest it no longer matters where
+      they started, so the ASR loss then reaches frames and sigma but not them. On the way there
+      gradients may grow instead, most of all where frames have no clusters to settle on: keep
+      `max_iterations` small.
     - Their softmax is of the Euclidean distance over a temperature, here as in
       `DifferentiableKMeans` of its square times sigma^2.
     - Their layer returns A mu, the weights compressed; here it is `assignment` that decides what is
       embedded.
 
     A batch ought to have many more valid frames than units: a unit moves to the mean of what little
-    it holds. Each worker settles on the frames of each of its calls.
+    it holds. Each worker settles on the frames of each of its calls. And sigma^2 must be well above
+    1 / (2 lambda), lambda being the frames' largest variance along any line: below it all units
+    settle on the mean of all frames (Rose, Gurewitz, Fox: "Statistical mechanics and phase
+    transitions in clustering", 1990).
 
     Args:
         max_iterations: at least 1.

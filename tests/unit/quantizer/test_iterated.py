@@ -129,6 +129,15 @@ def test_it_settles_where_an_update_changes_nothing():
     assert (longer - centroids).norm() > 0.1 * centroids.norm()
 
 
+@pytest.mark.parametrize(("share", "collapses"), [(0.6, True), (1.6, False)])
+def test_units_stay_apart_only_above_the_critical_sharpness(share, collapses):
+    frames, mask = normal(1, 400, 2) * torch.tensor([2.0, 1.0]), torch.ones(1, 400) > 0
+    critical = 1 / (2 * torch.linalg.eigvalsh(torch.cov(frames[0].T))[-1].item())
+    model = quantizer(normal(3, 2, seed=1), share * critical, max_iterations=100)
+    spread = settled(model, frames, mask).std(dim=0).max().item()
+    assert spread < 0.01 if collapses else spread > 0.5
+
+
 @pytest.mark.parametrize("tolerance", [0.3, 0.03])
 def test_it_stops_at_the_first_move_within_the_tolerance(tolerance, monkeypatch):
     frames, mask, centroids, _ = case(lengths=(40, 40), size=40)
