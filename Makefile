@@ -1,13 +1,15 @@
 # make demo    set up, run kmeans and dkm_full on synthetic speech, print the comparison
 # make test    set up, lint, check types, run all tests
+# make bench   set up with the peers, measure the quantizer and a training step (BENCH=names, options)
 # make ui      open MLflow on what `make demo` logged (UI_STORAGE=runs/spoken_digits for others)
 # make clean   take away the environment, caches and the demo's outputs
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UI_STORAGE ?= runs/demo
 STAMP := .venv/.complete
+BENCH_STAMP := .venv/.bench
 
-.PHONY: demo test ui clean
+.PHONY: demo test bench ui clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -22,6 +24,9 @@ test: $(STAMP)
 	@echo "== tests (the last part starts Ray and trains: minutes)"
 	.venv/bin/python -m pytest
 
+bench: $(BENCH_STAMP)
+	PYTHONPATH=tests .venv/bin/python -m benchmarks $(BENCH)
+
 ui: $(STAMP)
 	.venv/bin/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/$(UI_STORAGE)/mlflow.db
 
@@ -32,6 +37,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	@# Python compiles what it imports; compiling all 24,000 files first would take half a minute.
 	.venv/bin/pip install --no-compile --progress-bar off -c constraints.txt -e ".[test]"
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	.venv/bin/pip install --no-compile --progress-bar off -c constraints.txt -e ".[bench]"
 	@touch $@
 
 clean:
