@@ -135,14 +135,34 @@ class Features(Section):
 
 
 class Codebook(Section):
-    """Ordinary k-means over one stored layer; it initialises the quantizer."""
+    """Ordinary k-means over one stored layer; it initialises the quantizer.
 
+    All methods start from at most `sample_frames` frames in memory. `lloyd` then goes over all
+    frames up to `max_passes` times. `minibatch` does too, but moves the centroids after every
+    `batch_shards` shards, so it needs fewer passes. `coreset` reads every shard once for
+    `coreset_frames` weighted frames of it, fits their union, and keeps them: with `refine`, the
+    output folder of an earlier such fit, what that one read counts too and is not read again.
+    """
+
+    method: Literal["lloyd", "minibatch", "coreset"] = "lloyd"
     layer: Annotated[int, Field(ge=0)] = 2
     num_units: Annotated[int, Field(ge=1, le=65536)] = 64
     sample_frames: Count = 200_000
     max_passes: Count = 20
     tolerance: Positive = 1e-4
+    batch_shards: Count = 8
+    coreset_frames: Count = 4096
+    refine: str | None = None
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _refinable(self) -> Self:
+        if self.refine is not None and self.method != "coreset":
+            raise ValueError(
+                f"codebook.refine adds to coresets, which method '{self.method}' does not make: "
+                "set codebook.method to 'coreset'"
+            )
+        return self
 
 
 class Sigma(Section):

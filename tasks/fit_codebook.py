@@ -17,12 +17,13 @@ def _run(context: StageContext) -> dict[str, float]:
     """Write `codebook.safetensors`: "centroids" (K x D) and "calibration_frames" (N x D)."""
     from safetensors.torch import save
 
-    from pipeline.runtime.codebook import Frames, fit_codebook
+    from pipeline.features.stored_frames import StoredFrames
+    from pipeline.runtime.codebook import fit_codebook
 
     config = context.config
     features, split = context.inputs["extract_features"], config.corpus.splits.train
-    frames = Frames.of_split(features, split, config.codebook.layer)
-    fitted = fit_codebook(frames, config.codebook, config.cluster, context.say)
+    frames = StoredFrames.of_split(features, split, config.codebook.layer)
+    fitted = fit_codebook(frames, config.codebook, config.cluster, context.output, context.say)
     tensors = {
         "centroids": fitted.fit.centroids_KD.contiguous(),
         "calibration_frames": fitted.calibration_ND.contiguous(),
@@ -32,16 +33,17 @@ def _run(context: StageContext) -> dict[str, float]:
     sums = fitted.fit.sums
     return {
         "mean_squared_distance": sums.mean_squared_distance,
-        "num_frames": float(sums.num_frames),
-        "sampled_frames": float(fitted.num_sampled),
+        "num_frames": sums.weight,
+        "held_frames": float(fitted.num_held),
+        "rejected_frames": float(fitted.num_rejected),
         "passes": float(fitted.fit.num_passes),
-        "used_units": float((sums.counts_K > 0).sum()),
+        "used_units": float((sums.weights_K > 0).sum()),
     }
 
 
 STAGE = Stage(
     name="fit_codebook",
-    version=1,
+    version=2,
     settings=_settings,
     run=_run,
     inputs=lambda _config: ("extract_features",),

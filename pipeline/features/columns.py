@@ -17,10 +17,10 @@ def frames_column(frames: Sequence[np.ndarray]) -> pa.Array:
     return pa.ListArray.from_arrays(ends, vectors)
 
 
-def frames_of(column: pa.ChunkedArray) -> list[np.ndarray]:
+def frames_of(column: pa.ChunkedArray | pa.Array) -> list[np.ndarray]:
     """The frames (T x D, float16) of each row of a features column, without copying values."""
     rows: list[np.ndarray] = []
-    for chunk in column.chunks:
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
         frame_offsets = np.asarray(chunk.offsets)
         frames = chunk.flatten()
         values = frames.flatten().to_numpy(zero_copy_only=False)

@@ -38,13 +38,21 @@ class Logits:
         return torch.addmm(self.bias_K, moved_ND, self.weight_KD.T, out=out_NK)
 
 
+class FramesError(ValueError):
+    """Frames or centroids that cannot be used as they are; the message says why and the cure."""
+
+
 def assign(frames_ND: Tensor, centroids_KD: Tensor) -> Tensor:
     """The index of each frame's nearest centroid, units_N int64; ties go to the lowest index.
 
     Raises:
-        ValueError: the shapes do not fit, or a frame is not finite.
+        FramesError: the shapes do not fit, or a frame is not finite.
     """
-    return nearest(frames_ND, centroids_KD)[0]
+    units_N, squared_distances_N = nearest(frames_ND, centroids_KD)
+    bad = int((~torch.isfinite(squared_distances_N)).sum())
+    if bad:
+        raise not_finite(bad, len(frames_ND))
+    return units_N
 
 
 @torch.no_grad()
@@ -54,10 +62,11 @@ def nearest(frames_ND: Tensor, centroids_KD: Tensor) -> tuple[Tensor, Tensor]:
     Works in tiles and in float32, also under autocast; passes no gradient.
 
     Returns:
-        units_N int64 (ties go to the lowest index) and squared_distances_N float32.
+        units_N int64 (ties go to the lowest index) and squared_distances_N float32; a frame with
+        NaN or infinity has no finite distance, and its unit means nothing.
 
     Raises:
-        ValueError: the shapes do not fit, or a frame is not finite.
+        FramesError: the shapes do not fit.
     """
     require_shapes(frames_ND, centroids_KD)
     logits = Logits.of(centroids_KD, 1.0)
@@ -79,9 +88,6 @@ def nearest(frames_ND: Tensor, centroids_KD: Tensor) -> tuple[Tensor, Tensor]:
             torch.index_select(centred_KD, 0, units_N[place], out=chosen)
             frames.sub_(chosen)
             torch.linalg.vecdot(frames, frames, out=squared_distances_N[place])
-    bad = int((~torch.isfinite(squared_distances_N)).sum())
-    if bad:
-        raise not_finite(bad, num_frames)
     return units_N, squared_distances_N
 
 
@@ -107,11 +113,11 @@ def require_shapes(frames_ND: Tensor, centroids_KD: Tensor) -> None:
     """Refuse frames and centroids that do not fit each other.
 
     Raises:
-        ValueError: says which shapes were met and which were expected.
+        FramesError: says which shapes were met and which were expected.
     """
     fits = frames_ND.ndim == centroids_KD.ndim == 2 and frames_ND.shape[1] == centroids_KD.shape[1]
     if not fits or len(centroids_KD) == 0:
-        raise ValueError(
+        raise FramesError(
             f"frames {list(frames_ND.shape)} and centroids {list(centroids_KD.shape)} must be "
             "frames x dim and units x dim, of one dim and with at least one unit: were both made "
             "from the same SSL model?"
@@ -122,16 +128,16 @@ def require_finite(frames_ND: Tensor) -> None:
     """Refuse frames with NaN or infinity, which would silently become unit 0.
 
     Raises:
-        ValueError: says how many frames are affected.
+        FramesError: says how many frames are affected.
     """
     bad = int((~torch.isfinite(frames_ND)).any(dim=1).sum())
     if bad:
         raise not_finite(bad, len(frames_ND))
 
 
-def not_finite(bad: int, num_frames: int) -> ValueError:
+def not_finite(bad: int, num_frames: int) -> FramesError:
     """The error for `bad` of `num_frames` frames that hold NaN or infinity."""
-    return ValueError(
+    return FramesError(
         f"{bad} of {num_frames} frames hold NaN or infinity: the SSL model overflowed or "
         "training diverged; lower the learning rate, or compute features in float32"
     )

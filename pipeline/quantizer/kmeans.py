@@ -4,14 +4,18 @@ A pass over data of any size is `partial_sums` on each part, the results added u
 order (then the outcome does not depend on how many workers did it), and `update`.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
 
 from pipeline.quantizer.assignment import nearest
 from pipeline.quantizer.seeding import initialise
+from pipeline.quantizer.tiles import tiles
 
 # Frames that a part offers as new places for empty clusters; more empty ones wait a pass.
 FARTHEST_FRAMES = 16
@@ -22,18 +26,18 @@ class PartialSums:
     """What a pass over some frames leaves.
 
     Attributes:
-        sums_KD: the sum of each cluster's frames, float64.
-        counts_K: how many they are, int64.
-        inertia: the sum of squared distances to the nearest centroid.
-        num_frames: of all clusters.
+        sums_KD: the weighted sum of each cluster's frames, float64.
+        weights_K: the weight of each cluster's frames (how many, where each weighs 1), float64.
+        inertia: the weighted sum of squared distances to the nearest centroid.
+        num_rejected: how many frames held NaN or infinity and were left out of all of this.
         farthest_FD: the few frames farthest from their centroid, farthest first.
         farthest_squared_distances_F: how far, float32.
     """
 
     sums_KD: Tensor
-    counts_K: Tensor
+    weights_K: Tensor
     inertia: float
-    num_frames: int
+    num_rejected: int
     farthest_FD: Tensor
     farthest_squared_distances_F: Tensor
 
@@ -45,17 +49,22 @@ class PartialSums:
         kept = _farthest(distances_F)
         return PartialSums(
             sums_KD=self.sums_KD + other.sums_KD,
-            counts_K=self.counts_K + other.counts_K,
+            weights_K=self.weights_K + other.weights_K,
             inertia=self.inertia + other.inertia,
-            num_frames=self.num_frames + other.num_frames,
+            num_rejected=self.num_rejected + other.num_rejected,
             farthest_FD=torch.cat([self.farthest_FD, other.farthest_FD])[kept],
             farthest_squared_distances_F=distances_F[kept],
         )
 
     @property
+    def weight(self) -> float:
+        """Of all frames: how many there are, where each weighs 1."""
+        return float(self.weights_K.sum())
+
+    @property
     def mean_squared_distance(self) -> float:
         """Of a frame to its nearest centroid; 0 without frames."""
-        return self.inertia / max(self.num_frames, 1)
+        return self.inertia / self.weight if self.weight else 0.0
 
 
 @dataclass(frozen=True)
@@ -67,23 +76,41 @@ class Fit:
     num_passes: int
 
 
-def partial_sums(frames_ND: Tensor, centroids_KD: Tensor) -> PartialSums:
-    """Assign the frames and sum them up by cluster.
+def partial_sums(
+    frames_ND: Tensor, centroids_KD: Tensor, weights_N: Tensor | None = None
+) -> PartialSums:
+    """Assign the frames and sum them up by cluster; frames that are not finite are left out.
+
+    Args:
+        frames_ND: of any floating dtype.
+        centroids_KD: on the same device.
+        weights_N: positive; 1 each by default.
 
     Raises:
-        ValueError: the shapes do not fit, or a frame is not finite.
+        FramesError: the shapes do not fit.
     """
     units_N, distances_N = nearest(frames_ND, centroids_KD)
+    num_frames = len(frames_ND)
+    finite_N = torch.isfinite(distances_N)
+    if not finite_N.all():
+        frames_ND, units_N, distances_N = (
+            values[finite_N] for values in (frames_ND, units_N, distances_N)
+        )
+        weights_N = None if weights_N is None else weights_N[finite_N]
+    wide_N = torch.ones_like(distances_N) if weights_N is None else weights_N
+    wide_N = wide_N.double()
     sums_KD = torch.zeros(centroids_KD.shape, dtype=torch.float64, device=frames_ND.device)
-    # In pieces: a float64 copy of all frames would triple what the caller holds.
-    for frames, units in zip(frames_ND.split(8192), units_N.split(8192), strict=True):
-        sums_KD.index_add_(0, units, frames.double())
+    for place in tiles(len(frames_ND), frames_ND.shape[1], frames_ND.device):
+        frames = frames_ND[place].double()
+        if weights_N is not None:
+            frames.mul_(wide_N[place, None])
+        sums_KD.index_add_(0, units_N[place], frames)
     kept = _farthest(distances_N)
     return PartialSums(
         sums_KD=sums_KD,
-        counts_K=torch.bincount(units_N, minlength=len(centroids_KD)),
-        inertia=float(distances_N.double().sum()),
-        num_frames=len(frames_ND),
+        weights_K=torch.bincount(units_N, wide_N, minlength=len(centroids_KD)),
+        inertia=float(wide_N @ distances_N.double()),
+        num_rejected=num_frames - len(frames_ND),
         farthest_FD=frames_ND[kept].float(),
         farthest_squared_distances_F=distances_N[kept],
     )
@@ -95,8 +122,8 @@ def update(centroids_KD: Tensor, sums: PartialSums) -> Tensor:
     An empty cluster moves to the frame farthest from its centroid, the next one to the next
     farthest distinct frame; where these run out it stays where it was.
     """
-    means_KD = (sums.sums_KD / sums.counts_K.clamp(min=1)[:, None]).float()
-    empty_K = sums.counts_K == 0
+    empty_K = sums.weights_K == 0
+    means_KD = (sums.sums_KD / sums.weights_K.masked_fill(empty_K, 1)[:, None]).float()
     updated_KD = torch.where(empty_K[:, None], centroids_KD.float(), means_KD)
     places = _distinct(sums.farthest_FD[sums.farthest_squared_distances_F > 0])
     for cluster, place in zip(empty_K.nonzero().flatten().tolist(), places, strict=False):
@@ -124,9 +151,45 @@ def iterate(
         before = sums.inertia
         centroids_KD = update(centroids_KD, sums)
         sums = measure(centroids_KD)
-        if before - sums.inertia <= tolerance * before and bool(sums.counts_K.all()):
+        if before - sums.inertia <= tolerance * before and bool(sums.weights_K.all()):
             return Fit(centroids_KD, sums, num_passes)
     return Fit(centroids_KD, sums, max_passes)
+
+
+def iterate_batches(
+    centroids_KD: Tensor,
+    batches: Callable[[], Iterable[Callable[[Tensor], PartialSums]]],
+    max_passes: int,
+    tolerance: float,
+) -> Fit:
+    """Mini-batch k-means (Sculley, WWW 2010): the centroids move after every batch.
+
+    A centroid is the mean of all frames that it was ever given, so a batch moves it the less, the
+    more it has seen. `Fit.sums` are those of the last pass as it went, each batch measured with
+    the centroids that it met.
+
+    Args:
+        centroids_KD: where to start.
+        batches: one pass: its batches in turn, each measured for given centroids.
+        max_passes: how many passes at most.
+        tolerance: passes end when the inertia falls by less than this share of itself.
+    """
+    centroids_KD = centroids_KD.float()
+    seen_K = torch.zeros(len(centroids_KD), dtype=torch.float64, device=centroids_KD.device)
+    before = math.inf
+    for num_passes in range(1, max_passes + 1):
+        parts = []
+        for measure in batches():
+            sums = measure(centroids_KD)
+            seen_K = seen_K + sums.weights_K
+            moved_KD = sums.sums_KD - sums.weights_K[:, None] * centroids_KD
+            centroids_KD = (centroids_KD + moved_KD / seen_K.clamp(min=1)[:, None]).float()
+            parts.append(sums)
+        sums = reduce(add, parts)
+        if before - sums.inertia <= tolerance * before and num_passes > 1:
+            break
+        before = sums.inertia
+    return Fit(centroids_KD, sums, num_passes)
 
 
 def fit_sample(
@@ -135,7 +198,7 @@ def fit_sample(
     """k-means on frames in memory: k-means++ with local search, then Lloyd's passes.
 
     Raises:
-        ValueError: a frame is not finite, or fewer than `num_units` frames are distinct.
+        FramesError: a frame is not finite, or fewer than `num_units` frames are distinct.
     """
     start_KD = initialise(sample_ND, num_units, seed)
     return iterate(

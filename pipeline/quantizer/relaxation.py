@@ -122,7 +122,6 @@ class _Choose(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream_ME: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """With u = upstream of a frame, h = u E^T and y: d logits = y (h - sum_k y_k h_k) / tau."""
         (frames_MD, valid_N, origin_D, weight_KD, bias_K, embedding_KE, units_N, top_N) = (
             ctx.saved_tensors
         )
@@ -132,18 +131,12 @@ class _Choose(torch.autograd.Function):
         if relaxation is None or (relaxation.hard and not grads.wants_logits):
             grads.add_chosen(upstream_ME, valid_N, units_N)
             return grads.of_inputs()
-        for tile in frame_tiles(frames_MD, valid_N, logits, embedding_KE.shape[1]):
-            upstream_RE = upstream_ME.index_select(0, tile.rows_R)
-            tile.logits_RK.sub_(top_N[tile.place, None])
-            if relaxation.seed is not None:
-                _add_noise(tile, relaxation.seed)
-            y_RK = _softmax(tile, relaxation)
-            if not relaxation.hard:
-                grads.embedding_KE.addmm_(y_RK.T, upstream_RE)
-            # The logits are read: their place takes h and then the gradient.
-            h_RK = torch.mm(upstream_RE.div_(relaxation.tau), embedding_KE.T, out=tile.logits_RK)
-            mean_R = torch.linalg.vecdot(y_RK, h_RK)
-            grads.add_logits(tile, h_RK.sub_(mean_R[:, None]).mul_(y_RK), weight_KD)
+        # Whoever calls backward() under autocast would have some of this in bfloat16.
+        with torch.autocast(frames_MD.device.type, enabled=False):
+            for tile in frame_tiles(frames_MD, valid_N, logits, embedding_KE.shape[1]):
+                tile.logits_RK.sub_(top_N[tile.place, None])
+                upstream_RE = upstream_ME.index_select(0, tile.rows_R)
+                grads.add_relaxed(tile, relaxation, upstream_RE, weight_KD, embedding_KE)
         if relaxation.hard:
             grads.add_chosen(upstream_ME, valid_N, units_N)
         return grads.of_inputs()
@@ -174,8 +167,27 @@ class _Gradients:
     def wants_logits(self) -> bool:
         return self.frames_MD is not None or self.weight_KD is not None
 
-    def add_logits(self, tile: FrameTile, gradient_RK: Tensor, weight_KD: Tensor) -> None:
-        """The chain rule through the product; overwrites the tile's frames."""
+    def add_relaxed(
+        self,
+        tile: FrameTile,
+        relaxation: Relaxation,
+        upstream_RE: Tensor,
+        weight_KD: Tensor,
+        embedding_KE: Tensor,
+    ) -> None:
+        """With u = upstream, h = u E^T: d logits = y (h - sum_k y_k h_k) / tau, and so on down.
+
+        Overwrites the tile and `upstream_RE`.
+        """
+        if relaxation.seed is not None:
+            _add_noise(tile, relaxation.seed)
+        y_RK = _softmax(tile, relaxation)
+        if not relaxation.hard:
+            self.embedding_KE.addmm_(y_RK.T, upstream_RE)
+        # The logits are read: their place takes h and then the gradient.
+        h_RK = torch.mm(upstream_RE.div_(relaxation.tau), embedding_KE.T, out=tile.logits_RK)
+        mean_R = torch.linalg.vecdot(y_RK, h_RK)
+        gradient_RK = h_RK.sub_(mean_R[:, None]).mul_(y_RK)
         if self.weight_KD is not None and self.bias_K is not None:
             self.weight_KD.addmm_(gradient_RK.T, tile.frames_RD)
             self.bias_K.add_(gradient_RK.sum(dim=0))

@@ -6,46 +6,101 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.quantizer.assignment import require_finite
+from pipeline.quantizer.assignment import FramesError, require_finite
 from pipeline.quantizer.tiles import tile_rows
+
+# Seeding looks at so many frames for each unit, and at least at SEEDED_FRAMES: it compares them
+# with a few candidates once for each unit, so their number times K decides how long it takes.
+FRAMES_PER_UNIT = 32
+SEEDED_FRAMES = 1 << 14
+# Beyond so many dimensions distances are measured in the principal ones alone.
+PRINCIPAL_DIMENSIONS = 256
 
 
 @torch.no_grad()
-def initialise(sample_ND: Tensor, num_units: int, seed: int) -> Tensor:
+def initialise(
+    sample_ND: Tensor, num_units: int, seed: int, weights_N: Tensor | None = None
+) -> Tensor:
     """`num_units` distinct frames of the sample as centroids_KD float32.
 
     Greedy k-means++ (Arthur and Vassilvitskii, SODA 2007, with 2 + floor(log K) candidates a
     step, of which the one that leaves the least inertia is taken), then K / 2 steps of local
     search (Lattanzi and Sohler, ICML 2019): where clusters lie apart, k-means++ alone leaves some
-    with two centroids and others with none, and Lloyd's passes cannot mend that. The outcome does
-    not depend on the order of the sample.
+    with two centroids and others with none, and Lloyd's passes cannot mend that. Of a large sample
+    only some frames are looked at; of a small one, the outcome does not depend on the order.
+
+    Args:
+        sample_ND: of any floating dtype.
+        num_units: K.
+        seed: of everything that is drawn.
+        weights_N: positive; 1 each by default.
 
     Raises:
-        ValueError: a frame is not finite, or fewer than `num_units` frames are distinct.
+        FramesError: a frame is not finite, or fewer than `num_units` frames are distinct.
     """
     require_finite(sample_ND)
-    # Equal frames count as one with a weight, so that none can be chosen twice.
-    rows_UD, counts_U = torch.unique(sample_ND.float(), dim=0, return_counts=True)
+    generator = torch.Generator().manual_seed(seed)
+    weights_N = sample_ND.new_ones(len(sample_ND)) if weights_N is None else weights_N
+    size = max(SEEDED_FRAMES, FRAMES_PER_UNIT * num_units)
+    drawn = torch.randperm(len(sample_ND), generator=generator)[:size].to(sample_ND.device)
+    rows_UD, weights_U = _distinct(sample_ND[drawn], weights_N[drawn])
+    if len(rows_UD) < num_units < len(sample_ND):
+        rows_UD, weights_U = _distinct(sample_ND, weights_N)
     if len(rows_UD) < num_units:
-        raise ValueError(
+        raise FramesError(
             f"{num_units} units need as many distinct frames, but the sample of {len(sample_ND)} "
             f"has {len(rows_UD)}: lower codebook.num_units, or use more speech"
         )
-    # Distances are more exact near zero.
-    centred_UD = rows_UD - rows_UD.mean(dim=0)
-    sample = _Sample(centred_UD, centred_UD.square().sum(dim=1), counts_U.double())
-    generator = torch.Generator().manual_seed(seed)
+    sample = _Sample.of(rows_UD, weights_U)
     chosen_K = _plus_plus(sample, num_units, generator)
     return rows_UD[_local_search(sample, chosen_K, num_units // 2, generator)]
 
 
+@torch.no_grad()
+def rough_centroids(frames_ND: Tensor, at_most: int, seed: int) -> Tensor:
+    """Distinct frames by greedy k-means++ alone, on a few of them: good enough to sample by.
+
+    Returns:
+        centroids float32, fewer than `at_most` where fewer of the frames looked at are distinct.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    size = FRAMES_PER_UNIT * at_most
+    drawn = torch.randperm(len(frames_ND), generator=generator)[:size].to(frames_ND.device)
+    rows_UD, weights_U = _distinct(frames_ND[drawn], frames_ND.new_ones(len(drawn)))
+    chosen = _plus_plus(_Sample.of(rows_UD, weights_U), min(at_most, len(rows_UD)), generator)
+    return rows_UD[chosen]
+
+
+def _distinct(rows_ND: Tensor, weights_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Equal frames as one with their weight together, so that none can be chosen twice."""
+    rows_UD, places_N = torch.unique(rows_ND.float(), dim=0, return_inverse=True)
+    weights_U = weights_N.new_zeros(len(rows_UD), dtype=torch.float64)
+    return rows_UD, weights_U.index_add_(0, places_N, weights_N.double())
+
+
 @dataclass(frozen=True)
 class _Sample:
-    """Distinct rows with mean near zero, their squared norms and how often each occurs."""
+    """Distinct rows with mean near zero, their squared norms and how much each weighs."""
 
     rows_UD: Tensor
     norms_U: Tensor
     weights_U: Tensor
+
+    @classmethod
+    def of(cls, rows_UD: Tensor, weights_U: Tensor) -> "_Sample":
+        """Centred, since distances are more exact near zero; of many dimensions the principal ones.
+
+        Norms are those of all dimensions: what the others add to the distance of two rows is then
+        taken for as much as if they were at right angles there, which in many dimensions they are.
+        """
+        shares_U = (weights_U / weights_U.sum().clamp(min=1e-300)).float()
+        centred_UD = rows_UD - shares_U @ rows_UD
+        norms_U = centred_UD.square().sum(dim=1)
+        if rows_UD.shape[1] > PRINCIPAL_DIMENSIONS:
+            covariance_DD = centred_UD.T @ (centred_UD * shares_U[:, None])
+            principal_DP = torch.linalg.eigh(covariance_DD).eigenvectors[:, -PRINCIPAL_DIMENSIONS:]
+            centred_UD = centred_UD @ principal_DP
+        return cls(centred_UD, norms_U, weights_U)
 
     def squared_distances(self, others: Tensor, which: Tensor | None = None) -> Tensor:
         """From the rows `which` (all of them by default) to the rows `others`."""

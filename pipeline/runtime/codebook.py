@@ -1,162 +1,260 @@
-"""k-means over the feature shards as Ray Data jobs, out of core.
+"""k-means over the feature shards by a crew of Ray tasks, out of core.
 
-A start on a sample in memory, then Lloyd's passes over all frames. Partial sums are merged in the
-order of the shards, in groups that do not depend on the number of workers, and so is the outcome.
+A start on frames held in memory (a sample, or the union of the shards' coresets), then passes over
+all frames if the method wants them. What the tasks find is merged in the order of the shards, in
+parts that do not depend on the number of workers, and so is the outcome.
 """
 
+import itertools
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from operator import add
+from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import ray
 import torch
 from torch import Tensor
 
 from pipeline.artifacts import Artifact
 from pipeline.config import Cluster, Codebook
-from pipeline.features.columns import frames_of
-from pipeline.features.extraction import FOLDER
-from pipeline.quantizer.kmeans import Fit, PartialSums, fit_sample, iterate, partial_sums
-from pipeline.runtime.shards import Row, map_rows
-from pipeline.schema import layer_column
+from pipeline.features.stored_frames import StoredFrames
+from pipeline.quantizer.assignment import FramesError
+from pipeline.quantizer.coreset import Coreset, condense, every_frame, union
+from pipeline.quantizer.coreset_store import CoresetStore
+from pipeline.quantizer.kmeans import Fit, PartialSums, iterate, iterate_batches, partial_sums
+from pipeline.quantizer.seeding import initialise
+from pipeline.runtime.crew import Crew
 
 CALIBRATION_FRAMES = 2000
-MAX_GROUPS = 64
+# Tasks of a pass over the shards, and of one over what is held: enough to share out, and few
+# enough that merging their K x D sums costs little beside making them.
+SHARD_PARTS = 64
+HELD_PARTS = 16
 
 
 @dataclass(frozen=True)
 class FittedCodebook:
-    """A fit over all frames, and a few frames to calibrate sigma^2 on (N x D float32)."""
+    """A fit, and what it saw.
+
+    Attributes:
+        fit: centroids and the sums of the pass that measured them.
+        calibration_ND: a few frames to calibrate sigma^2 on, float32.
+        num_held: frames that were in memory at the start.
+        num_rejected: frames left out, since they held NaN or infinity.
+    """
 
     fit: Fit
     calibration_ND: Tensor
-    num_sampled: int
-
-
-@dataclass(frozen=True)
-class Frames:
-    """One layer of one split's shards."""
-
-    features: Artifact
-    layer: int
-    shards: tuple[str, ...]
-
-    @classmethod
-    def of_split(cls, features: Artifact, split: str, layer: int) -> "Frames":
-        """The shards of `split` that `features` holds.
-
-        Raises:
-            ValueError: there are none.
-        """
-        names = features.names(FOLDER)
-        shards = tuple(n for n in names if n.rpartition("-")[0] == f"{FOLDER}/{split}")
-        if not shards:
-            raise ValueError(f"{features.uri} has no shard of split '{split}': extract it first")
-        return cls(features, layer, shards)
-
-    def num_frames(self, shard: str) -> int:
-        column = self.features.read_table(shard, columns=["num_frames"])["num_frames"]
-        return sum(column.to_pylist())
-
-    def read(self, shard: str) -> Iterator[np.ndarray]:
-        """The frames (N x D, float16) of each row group."""
-        column = layer_column(self.layer)
-        with self.features.read(shard) as file:
-            parquet = pq.ParquetFile(file)
-            for group in range(parquet.num_row_groups):
-                table = parquet.read_row_group(group, columns=[column])
-                yield np.concatenate(frames_of(table[column]))
-
-    def groups(self) -> list[tuple[str, ...]]:
-        """Neighbouring shards in at most MAX_GROUPS groups: one job's rows."""
-        size = -(-len(self.shards) // MAX_GROUPS)
-        return [self.shards[i : i + size] for i in range(0, len(self.shards), size)]
+    num_held: int
+    num_rejected: int
 
 
 def fit_codebook(
-    frames: Frames, settings: Codebook, cluster: Cluster, say: Callable[[str], None]
+    frames: StoredFrames,
+    settings: Codebook,
+    cluster: Cluster,
+    output: Artifact,
+    say: Callable[[str], None],
 ) -> FittedCodebook:
     """Fit `settings.num_units` centroids; the same for any number of workers.
 
+    `lloyd` goes over all frames until the inertia settles, `minibatch` moves the centroids after
+    every few shards, `coreset` reads every shard once and leaves its coreset in `output`.
+
     Raises:
-        ValueError: there are fewer distinct frames than units.
+        FramesError: there are fewer distinct frames than units.
     """
-    counts = {shard: frames.num_frames(shard) for shard in frames.shards}
-    total = sum(counts.values())
-    sample_ND = _sample(frames, counts, settings, cluster)
-    say(f"k-means of {settings.num_units} units on {len(sample_ND)} of {total} frames")
-    fit = fit_sample(
-        sample_ND, settings.num_units, settings.seed, settings.max_passes, settings.tolerance
-    )
-    if len(sample_ND) < total:
-
-        def measure(centroids_KD: Tensor) -> PartialSums:
-            sums = _pass(frames, centroids_KD, cluster)
-            say(f"a pass over {total} frames: distance {sums.mean_squared_distance:.5g}")
-            return sums
-
-        fit = iterate(fit.centroids_KD, measure, settings.max_passes, settings.tolerance)
-    generator = torch.Generator().manual_seed(settings.seed)
-    chosen = torch.randperm(len(sample_ND), generator=generator)[:CALIBRATION_FRAMES]
-    return FittedCodebook(fit, sample_ND[chosen], len(sample_ND))
-
-
-def _sample(frames: Frames, counts: dict[str, int], settings: Codebook, cluster: Cluster) -> Tensor:
-    """Frames of every shard in proportion to its size, all of them where they are few."""
-    share = min(1.0, settings.sample_frames / sum(counts.values()))
-
-    def draw(row: Row) -> Row:
-        drawn = []
-        for shard in row["shards"]:
-            all_ND = np.concatenate(list(frames.read(shard)))
-            generator = random.Random(f"{settings.seed}/{shard}")  # noqa: S311 (no secret)
-            size = round(share * len(all_ND))
-            drawn.append(all_ND[sorted(generator.sample(range(len(all_ND)), size))])
-        return {"index": row["index"], "frames": np.concatenate(drawn)}
-
-    rows = _in_order(frames, draw, cluster)
-    return torch.cat([torch.tensor(row["frames"]).float() for row in rows])
-
-
-def _pass(frames: Frames, centroids_KD: Tensor, cluster: Cluster) -> PartialSums:
-    """Assign all frames and sum them up by cluster."""
-
-    def measure(row: Row) -> Row:
-        parts = (
-            partial_sums(torch.from_numpy(frames_ND), centroids_KD)
-            for shard in row["shards"]
-            for frames_ND in frames.read(shard)
+    crew = Crew(cluster.codebook_workers, cluster, say)
+    num_frames = sum(crew.map("counting frames", frames.num_frames, frames.shards))
+    if settings.method == "coreset":
+        held = _union_of_coresets(frames, settings, CoresetStore(output), crew)
+    else:
+        held = _sample(
+            frames, min(1.0, settings.sample_frames / max(num_frames, 1)), settings, crew
         )
-        sums = reduce(add, parts)
-        arrays = {name: np.asarray(value) for name, value in vars(sums).items()}
-        return {"index": row["index"], **arrays}
+    say(f"k-means of {settings.num_units} units on {len(held.weights_M)} of {num_frames} frames")
+    fit, num_rejected = _fit_held(held, settings, crew), held.num_rejected
+    if settings.method != "coreset" and len(held.weights_M) + num_rejected < num_frames:
+        fit = _PASSES[settings.method](fit.centroids_KD, frames, settings, crew)
+        num_rejected = fit.sums.num_rejected
+    return FittedCodebook(fit, _calibration(held, settings.seed), len(held.weights_M), num_rejected)
 
-    return reduce(add, (_sums(row) for row in _in_order(frames, measure, cluster)))
 
-
-def _in_order(frames: Frames, function: Callable[[Row], Row], cluster: Cluster) -> Iterator[Row]:
-    """`function` on each group of shards by a pool of workers; results in the groups' order."""
-    rows = [
-        {"index": index, "shards": list(shards)} for index, shards in enumerate(frames.groups())
+def _fit_held(held: Coreset, settings: Codebook, crew: Crew) -> Fit:
+    """Seed, then Lloyd's passes over frames that the workers share in memory."""
+    start_KD = initialise(held.frames_MD, settings.num_units, settings.seed, held.weights_M)
+    parts = [
+        ray.put([(frames, weights)])
+        for frames, weights in zip(
+            held.frames_MD.tensor_split(HELD_PARTS),
+            held.weights_M.tensor_split(HELD_PARTS),
+            strict=True,
+        )
     ]
-    early: dict[int, Row] = {}
-    following = 0
-    for row in map_rows(rows, function, cluster.codebook_workers, cluster):
-        early[int(row["index"])] = row
-        while following in early:
-            yield early.pop(following)
-            following += 1
+    measure = partial(_pass, parts, crew)
+    return iterate(start_KD, measure, settings.max_passes, settings.tolerance)
 
 
-def _sums(row: Row) -> PartialSums:
-    return PartialSums(
-        sums_KD=torch.tensor(row["sums_KD"]),
-        counts_K=torch.tensor(row["counts_K"]),
-        inertia=float(row["inertia"]),
-        num_frames=int(row["num_frames"]),
-        farthest_FD=torch.tensor(row["farthest_FD"]),
-        farthest_squared_distances_F=torch.tensor(row["farthest_squared_distances_F"]),
-    )
+def _lloyd(start_KD: Tensor, frames: StoredFrames, settings: Codebook, crew: Crew) -> Fit:
+    """Passes over all frames, the centroids moving after each."""
+    shards = [list(group) for group in _split(frames.shards, SHARD_PARTS)]
+    parts = [_ShardBlocks(frames, group) for group in shards]
+    number = itertools.count()
+
+    def measure(centroids_KD: Tensor) -> PartialSums:
+        sums = _pass(parts, crew, centroids_KD)
+        said = f"pass {next(number)} over {sums.weight:.0f} frames"
+        crew.say(f"{said}: mean squared distance {sums.mean_squared_distance:.5g}")
+        return sums
+
+    return iterate(start_KD, measure, settings.max_passes, settings.tolerance)
+
+
+def _minibatch(start_KD: Tensor, frames: StoredFrames, settings: Codebook, crew: Crew) -> Fit:
+    """Passes over all frames in an order of their own, the centroids moving within each."""
+    number = itertools.count()
+
+    def batches() -> Iterable[Callable[[Tensor], PartialSums]]:
+        shards, current = list(frames.shards), next(number)
+        random.Random(f"{settings.seed}/{current}").shuffle(shards)  # noqa: S311 (no secret)
+        crew.say(f"pass {current} in batches of {settings.batch_shards} shards")
+        for first in range(0, len(shards), settings.batch_shards):
+            batch = shards[first : first + settings.batch_shards]
+            yield partial(_pass, [_ShardBlocks(frames, [shard]) for shard in batch], crew)
+
+    return iterate_batches(start_KD, batches, settings.max_passes, settings.tolerance)
+
+
+_PASSES = {"lloyd": _lloyd, "minibatch": _minibatch}
+
+
+@dataclass(frozen=True)
+class _ShardBlocks:
+    """The blocks of some shards, each frame of weight 1; read where they are gone over."""
+
+    frames: StoredFrames
+    shards: Sequence[str]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, None]]:
+        for shard in self.shards:
+            for block_ND in self.frames.read(shard):
+                yield torch.from_numpy(block_ND), None
+
+
+def _pass(parts: Sequence[Any], crew: Crew, centroids_KD: Tensor) -> PartialSums:
+    """Assign the frames of all parts and sum them up by cluster."""
+    return reduce(add, crew.map("a pass", _measure, parts, centroids_KD))
+
+
+def _measure(blocks: Iterable[tuple[Tensor, Tensor | None]], centroids_KD: Tensor) -> PartialSums:
+    """On a worker: the sums over its part, wherever that is kept."""
+    device = _device()
+    centroids_KD = centroids_KD.to(device)
+    sums = partial_sums(centroids_KD[:0], centroids_KD)
+    for frames_ND, weights_N in blocks:
+        weights = None if weights_N is None else weights_N.to(device)
+        sums = sums + partial_sums(frames_ND.to(device), centroids_KD, weights)
+    tensors = {name: value.cpu() for name, value in vars(sums).items() if torch.is_tensor(value)}
+    return replace(sums, **tensors)
+
+
+def _sample(frames: StoredFrames, share: float, settings: Codebook, crew: Crew) -> Coreset:
+    """Frames of every shard in proportion to its size, all of them where they are few."""
+    drawn = crew.map("drawing a sample", _draw, frames.shards, frames, share, settings.seed)
+    return _union(drawn, frames)
+
+
+def _draw(shard: str, frames: StoredFrames, share: float, seed: int) -> Coreset | None:
+    """On a worker: a seeded sample of one shard; None of an empty one."""
+    num_frames = frames.num_frames(shard)
+    generator = random.Random(f"{seed}/{shard}")  # noqa: S311 (no secret)
+    chosen = np.sort(generator.sample(range(num_frames), round(share * num_frames)))
+    found, first = [], 0
+    for block_ND in frames.read(shard):
+        here = chosen[
+            np.searchsorted(chosen, first) : np.searchsorted(chosen, first + len(block_ND))
+        ]
+        found.append(every_frame(torch.from_numpy(block_ND[here - first])))
+        first += len(block_ND)
+    return union(found) if found else None
+
+
+def _union_of_coresets(
+    frames: StoredFrames, settings: Codebook, store: CoresetStore, crew: Crew
+) -> Coreset:
+    """The coresets of all shards, old ones where there are, condensed to what may be held."""
+    if settings.refine is not None:
+        taken = store.take_over(CoresetStore(Artifact(settings.refine)))
+        crew.say(f"{taken} coresets of {settings.refine} taken over")
+    size, seed = settings.coreset_frames, settings.seed
+    keys = {
+        CoresetStore.key(checksum, frames.layer, size, seed): shard
+        for shard, checksum in frames.checksums().items()
+    }
+    missing = sorted(keys.keys() - set(store.keys()))
+    for _ in crew.map(
+        "coresets", _make_coreset, [(key, keys[key]) for key in missing], frames, size, store
+    ):
+        pass
+    crew.say(f"{len(missing)} of {len(keys)} shards read for their coresets")
+    groups = _split(store.keys(), SHARD_PARTS)
+    limit = settings.sample_frames // max(len(groups), 1)
+    return _union(crew.map("merging coresets", _merge, groups, store, limit, seed), frames)
+
+
+def _make_coreset(
+    part: tuple[str, str], frames: StoredFrames, size: int, store: CoresetStore
+) -> None:
+    """On a worker: write the coreset of one shard, made block by block."""
+    key, shard = part
+    num_frames = frames.num_frames(shard)
+    found = [
+        condense(
+            every_frame(torch.from_numpy(block_ND).to(_device())),
+            -(-size * len(block_ND) // num_frames),
+            int(key[:12], 16) + number,
+        )
+        for number, block_ND in enumerate(frames.read(shard))
+    ]
+    if found:
+        store.write(key, union(found))
+
+
+def _merge(keys: Sequence[str], store: CoresetStore, size: int, seed: int) -> Coreset | None:
+    """On a worker: one coreset for those of some shards."""
+    found = [store.read(key) for key in keys]
+    return condense(union(found), size, seed) if found else None
+
+
+def _union(parts: Iterable[Coreset | None], frames: StoredFrames) -> Coreset:
+    found = [part for part in parts if part is not None]
+    dims = {part.frames_MD.shape[1] for part in found}
+    if len(dims) > 1:
+        raise FramesError(
+            f"frames of layer {frames.layer} have {sorted(dims)} dimensions in different shards: "
+            "were all of them extracted with one SSL model?"
+        )
+    if not found:
+        raise FramesError(f"{frames.features.uri} holds no frame of layer {frames.layer}")
+    return union(found)
+
+
+def _calibration(held: Coreset, seed: int) -> Tensor:
+    """A few of the frames held, each as likely as it weighs."""
+    generator = torch.Generator().manual_seed(seed)
+    count = min(CALIBRATION_FRAMES, len(held.weights_M))
+    return held.frames_MD[held.weights_M.multinomial(count, generator=generator)].float()
+
+
+def _split(names: Sequence[str], at_most: int) -> list[Sequence[str]]:
+    """Neighbouring names in at most so many groups."""
+    size = -(-len(names) // at_most)
+    return [names[first : first + size] for first in range(0, len(names), size)]
+
+
+def _device() -> torch.device:
+    """A worker sees a GPU where the config gives it one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -9,7 +9,8 @@ from pipeline import schema
 from pipeline.artifacts import Artifact
 from pipeline.config import Cluster, Codebook
 from pipeline.features.columns import frames_column
-from pipeline.runtime.codebook import Frames, fit_codebook
+from pipeline.features.stored_frames import StoredFrames
+from pipeline.runtime.codebook import fit_codebook
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
@@ -42,16 +43,16 @@ def features(tmp_path_factory):
     return output
 
 
-def fit(features, workers, **settings):
+def fit(features, workers, output="unused", **settings):
     settings = Codebook(num_units=NUM_UNITS, layer=2, **settings)
-    frames = Frames.of_split(features, "train", 2)
+    frames = StoredFrames.of_split(features, "train", 2)
     cluster = Cluster(codebook_workers=workers)
     said = []
-    return fit_codebook(frames, settings, cluster, said.append), said
+    return fit_codebook(frames, settings, cluster, Artifact(str(output)), said.append), said
 
 
 def all_frames(features):
-    frames = Frames.of_split(features, "train", 2)
+    frames = StoredFrames.of_split(features, "train", 2)
     return np.concatenate([part for shard in frames.shards for part in frames.read(shard)])
 
 
@@ -62,13 +63,13 @@ def sklearn_inertia(features):
 
 def test_out_of_core_fit_is_the_same_for_one_worker_and_two(features, sklearn_inertia):
     (one, said), (two, _) = (fit(features, n, sample_frames=1000) for n in (1, 2))
-    assert one.num_sampled < 0.5 * one.fit.sums.num_frames
+    assert one.num_held < 0.5 * one.fit.sums.weight
     assert one.fit.centroids_KD.equal(two.fit.centroids_KD)
     assert one.calibration_ND.equal(two.calibration_ND)
     assert one.fit.sums.inertia == two.fit.sums.inertia
-    assert one.fit.sums.num_frames == len(all_frames(features))
+    assert one.fit.sums.weight == len(all_frames(features))
     assert one.fit.sums.inertia <= 1.01 * sklearn_inertia
-    assert any("a pass over" in line for line in said)
+    assert any("pass 1 over" in line for line in said)
 
 
 def test_sums_of_the_last_pass_are_those_of_all_frames(features):
@@ -78,16 +79,16 @@ def test_sums_of_the_last_pass_are_those_of_all_frames(features):
     distances_NK = ((frames_ND[:, None] - centroids_KD) ** 2).sum(2)
     assert fitted.fit.sums.inertia == pytest.approx(distances_NK.min(1).sum(), rel=1e-5)
     counts_K = np.bincount(distances_NK.argmin(1), minlength=NUM_UNITS)
-    assert fitted.fit.sums.counts_K.tolist() == counts_K.tolist()
+    assert fitted.fit.sums.weights_K.tolist() == counts_K.tolist()
 
 
 def test_sample_of_everything_needs_no_pass(features, sklearn_inertia):
     fitted, said = fit(features, 2)
-    assert fitted.num_sampled == fitted.fit.sums.num_frames == len(all_frames(features))
+    assert fitted.num_held == fitted.fit.sums.weight == len(all_frames(features))
     assert len(said) == 1
     assert fitted.fit.sums.inertia <= 1.01 * sklearn_inertia
 
 
 def test_split_without_shards_is_named(features):
     with pytest.raises(ValueError, match="no shard of split 'dev'"):
-        Frames.of_split(features, "dev", 2)
+        StoredFrames.of_split(features, "dev", 2)

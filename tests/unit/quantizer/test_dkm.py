@@ -262,6 +262,22 @@ def test_autocast_does_not_lower_the_precision(training):
     assert torch.equal(cast.stats["entropy"], plain.stats["entropy"])
 
 
+@pytest.mark.parametrize("assignment", ["sampled", "soft"])
+def test_autocast_does_not_lower_the_precision_of_gradients(assignment):
+    """The training loop calls backward() under autocast."""
+    frames, mask, centroids, embedding = case(lengths=(50, 30), size=50)
+    gradients = []
+    for enabled in (False, True):
+        model = quantizer(centroids, assignment=assignment)
+        given = frames.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            result = model(given, mask, embedding, 0.5, seed=3)
+            (result.embedded_BTE.square().sum() + result.losses["kmeans"]).backward()
+        gradients.append([given.grad, model.centroids_KD.grad, model.log_sigma.grad])
+    for plain, cast in zip(*gradients, strict=True):
+        assert torch.equal(plain, cast)
+
+
 def test_gradients_reach_low_precision_frames():
     frames, mask, centroids, embedding = case()
     frames = frames.bfloat16().requires_grad_()

@@ -1,4 +1,4 @@
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 
 import numpy as np
@@ -7,7 +7,8 @@ import torch
 from reference import kmeans as reference
 from sklearn.cluster import KMeans
 
-from pipeline.quantizer.kmeans import fit_sample, iterate, partial_sums, update
+from pipeline.quantizer.kmeans import fit_sample, iterate, iterate_batches, partial_sums, update
+from pipeline.quantizer.seeding import initialise
 
 
 def normal(*shape, seed=0):
@@ -46,9 +47,9 @@ def test_a_pass_is_the_naive_one(num_frames, num_units, dim):
     sums, counts, inertia, means = reference.step(frames.tolist(), centroids.tolist())
     assert found.sums_KD.dtype == torch.float64
     torch.testing.assert_close(found.sums_KD, torch.tensor(sums, dtype=torch.float64))
-    assert found.counts_K.tolist() == counts
+    assert found.weights_K.tolist() == counts
     assert found.inertia == pytest.approx(inertia, rel=1e-5)
-    assert found.num_frames == num_frames
+    assert found.weight == num_frames
     assert found.mean_squared_distance == pytest.approx(inertia / num_frames, rel=1e-5)
     for mean, centroid in zip(means, update(centroids, found).tolist(), strict=True):
         if mean is not None:
@@ -61,9 +62,9 @@ def test_parts_add_up_to_the_whole():
     parts = [partial_sums(part, centroids) for part in frames.split([3, 200, 0, 290, 7])]
     merged = reduce(add, parts)
     torch.testing.assert_close(merged.sums_KD, whole.sums_KD)
-    assert torch.equal(merged.counts_K, whole.counts_K)
+    assert torch.equal(merged.weights_K, whole.weights_K)
     assert merged.inertia == pytest.approx(whole.inertia)
-    assert merged.num_frames == 500
+    assert merged.weight == 500
     assert torch.equal(merged.farthest_FD, whole.farthest_FD)
 
 
@@ -99,7 +100,7 @@ def test_passes_go_on_while_a_cluster_is_empty():
     frames = torch.arange(30.0)[:, None] ** 2
     start = torch.cat([torch.zeros(1, 1), torch.full((20, 1), 1e6)])
     fit = iterate(start, lambda c: partial_sums(frames, c), 50, tolerance=1.0)
-    assert fit.sums.counts_K.all()
+    assert fit.sums.weights_K.all()
     assert fit.num_passes == 2
 
 
@@ -125,10 +126,54 @@ def test_the_seed_decides():
     assert not torch.equal(first, other)
 
 
-def test_frames_that_are_not_finite_are_refused():
-    frames = normal(10, 2)
-    frames[3] = torch.nan
-    with pytest.raises(ValueError, match="1 of 10 frames hold NaN"):
-        partial_sums(frames, normal(2, 2))
-    with pytest.raises(ValueError, match="1 of 10 frames hold NaN"):
+def test_frames_that_are_not_finite_are_left_out_and_counted():
+    frames, centroids = normal(10, 2), normal(3, 2, seed=1)
+    weights = torch.arange(1.0, 11.0)
+    frames[3], frames[7, 1] = torch.nan, -torch.inf
+    good = frames.isfinite().all(dim=1)
+    found = partial_sums(frames, centroids, weights)
+    expected = partial_sums(frames[good], centroids, weights[good])
+    assert (found.num_rejected, expected.num_rejected) == (2, 0)
+    assert torch.equal(found.sums_KD, expected.sums_KD)
+    assert found.inertia == expected.inertia
+    assert found.weight == weights[good].sum()
+    assert (found + found).num_rejected == 4
+    with pytest.raises(ValueError, match="2 of 10 frames hold NaN"):
         fit_sample(frames, 2, 0, 5, 1e-4)
+
+
+def test_a_weight_is_worth_as_many_copies():
+    frames, centroids = normal(40, 3), normal(4, 3, seed=1)
+    times = torch.arange(40) % 3 + 1
+    weighted = partial_sums(frames, centroids, times.float())
+    copied = partial_sums(frames.repeat_interleave(times, dim=0), centroids)
+    torch.testing.assert_close(weighted.sums_KD, copied.sums_KD)
+    assert torch.equal(weighted.weights_K, copied.weights_K)
+    assert weighted.inertia == pytest.approx(copied.inertia)
+    torch.testing.assert_close(update(centroids, weighted), update(centroids, copied))
+
+
+def batches_of(frames, size):
+    return lambda: [partial(partial_sums, part) for part in frames.split(size)]
+
+
+def test_mini_batches_move_the_centroids_to_the_mean_of_all_they_were_given():
+    frames, start = normal(90, 3), normal(4, 3, seed=1)
+    found = iterate_batches(start, batches_of(frames, 30), max_passes=1, tolerance=1e-4)
+    centroids, given = start.double(), [[] for _ in start]
+    for batch in frames.double().split(30):
+        units = torch.cdist(batch, centroids).argmin(dim=1)
+        for frame, unit in zip(batch, units.tolist(), strict=True):
+            given[unit].append(frame)
+        centroids = torch.stack([torch.stack(frames).mean(dim=0) for frames in given])
+    torch.testing.assert_close(found.centroids_KD.double(), centroids, rtol=1e-5, atol=1e-6)
+    assert found.sums.weight == 90
+
+
+def test_mini_batches_come_near_lloyd_and_stop_once_settled():
+    frames = clustered(0)
+    start = initialise(frames, 40, 0)
+    lloyd = iterate(start, partial(partial_sums, frames), 50, 1e-5)
+    found = iterate_batches(start, batches_of(frames, 200), max_passes=50, tolerance=1e-4)
+    assert partial_sums(frames, found.centroids_KD).inertia <= 1.01 * lloyd.sums.inertia
+    assert 1 < found.num_passes < 50

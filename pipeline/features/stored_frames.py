@@ -1,0 +1,63 @@
+"""The stored frames of one layer and one split, block by block, however large the shards are."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from pipeline.artifacts import MANIFEST, Artifact
+from pipeline.features.columns import frames_of
+from pipeline.features.extraction import FOLDER
+from pipeline.schema import layer_column
+
+# A block holds at least this many frames (an utterance is never cut), where there are as many.
+BLOCK_FRAMES = 16_384
+# Rows decoded at a time, and bytes fetched at a time: a shard may be one row group of gigabytes.
+ROWS = 16
+BUFFER_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class StoredFrames:
+    """One layer of one split's feature shards."""
+
+    features: Artifact
+    layer: int
+    shards: tuple[str, ...]
+
+    @classmethod
+    def of_split(cls, features: Artifact, split: str, layer: int) -> "StoredFrames":
+        """The shards of `split` that `features` holds.
+
+        Raises:
+            ValueError: there are none.
+        """
+        names = features.names(FOLDER)
+        shards = tuple(n for n in names if n.rpartition("-")[0] == f"{FOLDER}/{split}")
+        if not shards:
+            raise ValueError(f"{features.uri} has no shard of split '{split}': extract it first")
+        return cls(features, layer, shards)
+
+    def num_frames(self, shard: str) -> int:
+        column = self.features.read_table(shard, columns=["num_frames"])["num_frames"]
+        return sum(column.to_pylist())
+
+    def checksums(self) -> dict[str, str]:
+        """The SHA-256 of each shard, as the features' manifest has it."""
+        files = self.features.read_json(MANIFEST)["files"]
+        return {shard: files[shard]["sha256"] for shard in self.shards}
+
+    def read(self, shard: str) -> Iterator[np.ndarray]:
+        """The frames (N x D, float16) in blocks; an empty shard has none."""
+        held: list[np.ndarray] = []
+        with self.features.read(shard) as file:
+            parquet = pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
+            column = layer_column(self.layer)
+            for batch in parquet.iter_batches(batch_size=ROWS, columns=[column]):
+                held += frames_of(batch.column(0))
+                if sum(map(len, held)) >= BLOCK_FRAMES:
+                    yield np.concatenate(held)
+                    held = []
+        if sum(map(len, held)):
+            yield np.concatenate(held)
