@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.quantizer.assignment import nearest
+from pipeline.quantizer.assignment import FramesError, nearest
 from pipeline.quantizer.seeding import rough_centroids
 
 ROUGH_UNITS = 64
@@ -36,7 +36,17 @@ class Coreset:
 
 
 def union(parts: Sequence[Coreset]) -> Coreset:
-    """A coreset of all that the parts (at least one) are coresets of."""
+    """A coreset of all that the parts (at least one) are coresets of.
+
+    Raises:
+        FramesError: their frames have different dimensions.
+    """
+    dims = {part.frames_MD.shape[1] for part in parts}
+    if len(dims) > 1:
+        raise FramesError(
+            f"frames of one layer have {sorted(dims)} dimensions in different shards: were all of "
+            "them extracted with one SSL model?"
+        )
     return Coreset(
         torch.cat([part.frames_MD for part in parts]),
         torch.cat([part.weights_M for part in parts]),
@@ -45,9 +55,9 @@ def union(parts: Sequence[Coreset]) -> Coreset:
 
 
 def every_frame(frames_ND: Tensor) -> Coreset:
-    """All finite frames, each for itself."""
-    finite_N = torch.isfinite(frames_ND.float().sum(dim=1))
-    kept_ND = frames_ND[finite_N].half()
+    """All frames that are finite in float16, each for itself."""
+    halves_ND = frames_ND.half()
+    kept_ND = halves_ND[torch.isfinite(halves_ND.float().sum(dim=1))]
     ones_N = torch.ones(len(kept_ND), device=frames_ND.device)
     return Coreset(kept_ND, ones_N, len(frames_ND) - len(kept_ND))
 
