@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from safetensors.torch import load, save
 
@@ -17,19 +18,25 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class CoresetStore:
-    """The folder `coresets/` of a codebook stage's output."""
+    """The coresets of one kind in the folder `coresets/` of a codebook stage's output.
+
+    Coresets of another layer, size or seed may lie beside them: added up with these they would
+    count other values, or the same shard twice, so no call sees them.
+    """
 
     output: Artifact
+    layer: int
+    size: int
+    seed: int
 
-    @staticmethod
-    def key(checksum: str, layer: int, size: int, seed: int) -> str:
+    def key(self, checksum: str) -> str:
         """The name of the coreset of a shard with that SHA-256."""
-        made_of = json.dumps([checksum, layer, size, seed, VERSION])
-        return hashlib.sha256(made_of.encode()).hexdigest()[:24]
+        return f"{self._kind}-{_digest([self._kind, checksum])[:24]}"
 
     def keys(self) -> list[str]:
         """All there are, sorted."""
-        return sorted(name.rpartition("/")[2].split(".")[0] for name in self.output.names(FOLDER))
+        names = (name.rpartition("/")[2].split(".")[0] for name in self.output.names(FOLDER))
+        return sorted(name for name in names if name.startswith(f"{self._kind}-"))
 
     def write(self, key: str, coreset: Coreset) -> None:
         tensors = {"frames": coreset.frames_MD.cpu(), "weights": coreset.weights_M.cpu()}
@@ -46,22 +53,32 @@ class CoresetStore:
             tensors["frames"], tensors["weights"], int(header["__metadata__"]["num_rejected"])
         )
 
-    def take_over(self, earlier: "CoresetStore") -> int:
-        """Copy what `earlier` has and this store lacks; returns how many that were.
+    def take_over(self, earlier: Artifact) -> int:
+        """Copy what the output `earlier` has and this store lacks; returns how many that were.
 
         Raises:
-            ArtifactError: `earlier` holds none at all.
+            ArtifactError: `earlier` holds none of this kind.
         """
-        if not earlier.keys():
+        theirs = replace(self, output=earlier).keys()
+        if not theirs:
             raise ArtifactError(
-                f"{earlier.output.uri} holds no coresets: name the output folder of a codebook "
-                "that was fitted with method 'coreset'"
+                f"{earlier.uri} holds no coresets of {self.size} frames of layer {self.layer} with "
+                f"seed {self.seed}: name the output folder of a codebook that was fitted with "
+                "method 'coreset', and keep its layer, coreset_frames and seed"
             )
-        new = sorted(set(earlier.keys()) - set(self.keys()))
+        new = sorted(set(theirs) - set(self.keys()))
         for key in new:
-            with earlier.output.read(_name(key)) as source, self.output.write(_name(key)) as target:
+            with earlier.read(_name(key)) as source, self.output.write(_name(key)) as target:
                 shutil.copyfileobj(source, target)
         return len(new)
+
+    @property
+    def _kind(self) -> str:
+        return _digest([self.layer, self.size, self.seed, VERSION])[:8]
+
+
+def _digest(made_of: Any) -> str:
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
 
 def _name(key: str) -> str:

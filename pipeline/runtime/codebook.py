@@ -70,7 +70,7 @@ def fit_codebook(
     crew = Crew(cluster.codebook_workers, cluster, say)
     num_frames = sum(crew.map("counting frames", frames.num_frames, frames.shards))
     if settings.method == "coreset":
-        held = _union_of_coresets(frames, settings, CoresetStore(output), crew)
+        held = _union_of_coresets(frames, settings, output, crew)
     else:
         held = _sample(
             frames, min(1.0, settings.sample_frames / max(num_frames, 1)), settings, crew
@@ -183,39 +183,34 @@ def _draw(shard: str, frames: StoredFrames, share: float, seed: int) -> Coreset 
 
 
 def _union_of_coresets(
-    frames: StoredFrames, settings: Codebook, store: CoresetStore, crew: Crew
+    frames: StoredFrames, settings: Codebook, output: Artifact, crew: Crew
 ) -> Coreset:
     """The coresets of all shards, old ones where there are, condensed to what may be held."""
+    store = CoresetStore(output, frames.layer, settings.coreset_frames, settings.seed)
     if settings.refine is not None:
-        taken = store.take_over(CoresetStore(Artifact(settings.refine)))
+        taken = store.take_over(Artifact(settings.refine))
         crew.say(f"{taken} coresets of {settings.refine} taken over")
-    size, seed = settings.coreset_frames, settings.seed
-    keys = {
-        CoresetStore.key(checksum, frames.layer, size, seed): shard
-        for shard, checksum in frames.checksums().items()
-    }
+    keys = {store.key(checksum): shard for shard, checksum in frames.checksums().items()}
     missing = sorted(keys.keys() - set(store.keys()))
     for _ in crew.map(
-        "coresets", _make_coreset, [(key, keys[key]) for key in missing], frames, size, store
+        "coresets", _make_coreset, [(key, keys[key]) for key in missing], frames, store
     ):
         pass
     crew.say(f"{len(missing)} of {len(keys)} shards read for their coresets")
     groups = _split(store.keys(), SHARD_PARTS)
     limit = settings.sample_frames // max(len(groups), 1)
-    return _union(crew.map("merging coresets", _merge, groups, store, limit, seed), frames)
+    return _union(crew.map("merging coresets", _merge, groups, store, limit), frames)
 
 
-def _make_coreset(
-    part: tuple[str, str], frames: StoredFrames, size: int, store: CoresetStore
-) -> None:
+def _make_coreset(part: tuple[str, str], frames: StoredFrames, store: CoresetStore) -> None:
     """On a worker: write the coreset of one shard, made block by block."""
     key, shard = part
     num_frames = frames.num_frames(shard)
     found = [
         condense(
             every_frame(torch.from_numpy(block_ND).to(_device())),
-            -(-size * len(block_ND) // num_frames),
-            int(key[:12], 16) + number,
+            -(-store.size * len(block_ND) // num_frames),
+            int(key[-12:], 16) + number,
         )
         for number, block_ND in enumerate(frames.read(shard))
     ]
@@ -223,20 +218,14 @@ def _make_coreset(
         store.write(key, union(found))
 
 
-def _merge(keys: Sequence[str], store: CoresetStore, size: int, seed: int) -> Coreset | None:
+def _merge(keys: Sequence[str], store: CoresetStore, size: int) -> Coreset | None:
     """On a worker: one coreset for those of some shards."""
     found = [store.read(key) for key in keys]
-    return condense(union(found), size, seed) if found else None
+    return condense(union(found), size, store.seed) if found else None
 
 
 def _union(parts: Iterable[Coreset | None], frames: StoredFrames) -> Coreset:
     found = [part for part in parts if part is not None]
-    dims = {part.frames_MD.shape[1] for part in found}
-    if len(dims) > 1:
-        raise FramesError(
-            f"frames of layer {frames.layer} have {sorted(dims)} dimensions in different shards: "
-            "were all of them extracted with one SSL model?"
-        )
     if not found:
         raise FramesError(f"{frames.features.uri} holds no frame of layer {frames.layer}")
     return union(found)
