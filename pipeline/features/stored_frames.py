@@ -55,9 +55,9 @@ class StoredFrames:
             parquet = pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
             column = layer_column(self.layer)
             for batch in parquet.iter_batches(batch_size=ROWS, columns=[column]):
-                held += frames_of(batch.column(0))
+                held += [row for row in frames_of(batch.column(0)) if len(row)]
                 if sum(map(len, held)) >= BLOCK_FRAMES:
                     yield np.concatenate(held)
                     held = []
-        if sum(map(len, held)):
+        if held:
             yield np.concatenate(held)
