@@ -82,3 +82,100 @@ def test_fewer_distinct_frames_than_units_are_refused():
         initialise(normal(4, 2).repeat(10, 1), 5, 0)
     with pytest.raises(ValueError, match="has 0"):
         initialise(torch.zeros(0, 2), 1, 0)
+
+
+def test_a_weight_is_worth_as_many_copies():
+    """One unit is drawn in proportion to the weights: four standard errors at 400 seeds."""
+    sample = torch.tensor([[0.0], [1.0], [2.0]])
+    weights = torch.tensor([1.0, 2.0, 5.0])
+    copies = sample.repeat_interleave(weights.long(), dim=0)
+    starts = {
+        "weighted": [initialise(sample, 1, seed, weights).item() for seed in range(400)],
+        "copied": [initialise(copies, 1, seed).item() for seed in range(400)],
+    }
+    for drawn in starts.values():
+        for value, share in ((0, 1 / 8), (1, 2 / 8), (2, 5 / 8)):
+            error = 4 * (share * (1 - share) / 400) ** 0.5
+            assert drawn.count(value) / 400 == pytest.approx(share, abs=error)
+
+
+def test_with_weights_the_steps_are_those_on_copies(monkeypatch):
+    """Bit for bit, once the draw of which frames to look at is out of the way."""
+    sample = normal(60, 3)
+    weights = 1 + torch.arange(60) % 4
+    copies = sample.repeat_interleave(weights, dim=0)
+    monkeypatch.setattr(torch, "randperm", lambda size, **_: torch.arange(size))
+    weighted = initialise(sample, 9, 5, weights.float())
+    assert torch.equal(weighted, initialise(copies, 9, 5))
+    assert not torch.equal(weighted, initialise(sample, 9, 5))
+
+
+def test_a_heavy_stray_frame_gets_a_unit_and_a_light_one_does_not():
+    """Of five frames on a line the last is near the fourth: worth a unit if it weighs enough."""
+    sample = torch.tensor([[0.0], [1.0], [2.0], [3.0], [3.5]])
+    heavy, light = torch.ones(5), torch.ones(5)
+    heavy[4], light[4] = 100, 0.01
+    for seed in range(10):
+        assert 3.5 in initialise(sample, 4, seed, heavy)
+        assert 3.5 not in initialise(sample, 4, seed, light)
+
+
+@pytest.mark.parametrize("num_units", [20, 290])
+def test_in_many_dimensions_every_separate_cluster_gets_one_centroid(num_units):
+    """Of 320 dimensions 256 are compared; 290 clusters lie in more than these."""
+    means = 3 * normal(num_units, 320, seed=1)
+    sample = means[torch.arange(4 * num_units) % num_units] + 0.1 * normal(4 * num_units, 320)
+    found = torch.cdist(initialise(sample, num_units, 0), means).argmin(dim=1)
+    assert sorted(found.tolist()) == list(range(num_units))
+
+
+def test_in_many_dimensions_distances_are_nearly_the_full_ones():
+    """Clusters differ in 40 dimensions, all others are noise that the principal ones leave out."""
+    rows = 0.1 * normal(500, 400)
+    rows[:, :40] += 2 * normal(500, 40, seed=1)
+    sample = seeding._Sample.of(rows, torch.ones(500, dtype=torch.float64))
+    assert sample.rows_UD.shape == (500, seeding.PRINCIPAL_DIMENSIONS)
+    others = torch.arange(10)
+    found = sample.squared_distances(others)[10:]
+    expected = torch.cdist(rows[10:].double(), rows[:10].double()).square().float()
+    torch.testing.assert_close(found, expected, rtol=0.03, atol=0)
+
+
+def test_of_a_large_sample_only_some_frames_are_looked_at(monkeypatch):
+    monkeypatch.setattr(seeding, "SEEDED_FRAMES", 200)
+    monkeypatch.setattr(seeding, "FRAMES_PER_UNIT", 5)
+    looked_at = []
+    keep = seeding._distinct
+
+    def distinct(rows, weights):
+        looked_at.append((len(rows), len(weights)))
+        return keep(rows, weights)
+
+    monkeypatch.setattr(seeding, "_distinct", distinct)
+    means = 10 * normal(30, 8, seed=1)
+    sample = means[torch.arange(3000) % 30] + 0.1 * normal(3000, 8)
+    found = torch.cdist(initialise(sample, 30, 0, torch.ones(3000)), means).argmin(dim=1)
+    assert sorted(found.tolist()) == list(range(30))
+    initialise(sample, 60, 0)
+    assert looked_at == [(200, 200), (300, 300)]
+
+
+def test_where_the_frames_looked_at_are_too_few_distinct_ones_all_are(monkeypatch):
+    """Nine frames of ten are silence: of a few frames fewer than K differ, of all of them not."""
+    monkeypatch.setattr(seeding, "SEEDED_FRAMES", 20)
+    monkeypatch.setattr(seeding, "FRAMES_PER_UNIT", 1)
+    sample = normal(1000, 3)
+    sample[torch.arange(1000) % 10 > 0] = 0
+    found = rows(initialise(sample, 50, 0))
+    assert len(set(found)) == 50
+    assert set(found) <= set(rows(sample))
+    with pytest.raises(ValueError, match=r"102 units.*sample of 1000 has 101"):
+        initialise(sample, 102, 0)
+
+
+@pytest.mark.parametrize("at_most", [1, 5, 64])
+def test_rough_centroids_are_distinct_frames_and_no_more_than_there_are(at_most):
+    sample = normal(7, 2)[torch.arange(70) % 7]
+    found = rows(seeding.rough_centroids(sample.half(), at_most, 0))
+    assert len(set(found)) == len(found) == min(at_most, 7)
+    assert set(found) <= set(rows(sample.half().float()))
