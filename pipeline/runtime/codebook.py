@@ -240,7 +240,7 @@ def _calibration(held: Coreset, seed: int) -> Tensor:
 
 def _split(names: Sequence[str], at_most: int) -> list[Sequence[str]]:
     """Neighbouring names in at most so many groups."""
-    size = -(-len(names) // at_most)
+    size = max(1, -(-len(names) // at_most))
     return [names[first : first + size] for first in range(0, len(names), size)]
 
 
