@@ -129,18 +129,6 @@ def test_in_many_dimensions_every_separate_cluster_gets_one_centroid(num_units):
     assert sorted(found.tolist()) == list(range(num_units))
 
 
-def test_in_many_dimensions_distances_are_nearly_the_full_ones():
-    """Clusters differ in 40 dimensions, all others are noise that the principal ones leave out."""
-    rows = 0.1 * normal(500, 400)
-    rows[:, :40] += 2 * normal(500, 40, seed=1)
-    sample = seeding._Sample.of(rows, torch.ones(500, dtype=torch.float64))
-    assert sample.rows_UD.shape == (500, seeding.PRINCIPAL_DIMENSIONS)
-    others = torch.arange(10)
-    found = sample.squared_distances(others)[10:]
-    expected = torch.cdist(rows[10:].double(), rows[:10].double()).square().float()
-    torch.testing.assert_close(found, expected, rtol=0.03, atol=0)
-
-
 def test_of_a_large_sample_only_some_frames_are_looked_at(monkeypatch):
     monkeypatch.setattr(seeding, "SEEDED_FRAMES", 200)
     monkeypatch.setattr(seeding, "FRAMES_PER_UNIT", 5)
