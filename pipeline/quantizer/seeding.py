@@ -51,7 +51,7 @@ def initialise(
             f"{num_units} units need as many distinct frames, but the sample of {len(sample_ND)} "
             f"has {len(rows_UD)}: lower codebook.num_units, or use more speech"
         )
-    sample = _Sample.of(rows_UD, weights_U)
+    sample = _Sample.of(rows_UD, weights_U, PRINCIPAL_DIMENSIONS)
     chosen_K = _plus_plus(sample, num_units, generator)
     return rows_UD[_local_search(sample, chosen_K, num_units // 2, generator)]
 
@@ -67,7 +67,9 @@ def rough_centroids(frames_ND: Tensor, at_most: int, seed: int) -> Tensor:
     size = FRAMES_PER_UNIT * at_most
     drawn = torch.randperm(len(frames_ND), generator=generator)[:size].to(frames_ND.device)
     rows_UD, weights_U = _distinct(frames_ND[drawn], frames_ND.new_ones(len(drawn)))
-    chosen = _plus_plus(_Sample.of(rows_UD, weights_U), min(at_most, len(rows_UD)), generator)
+    chosen = _plus_plus(
+        _Sample.of(rows_UD, weights_U, rows_UD.shape[1]), min(at_most, len(rows_UD)), generator
+    )
     return rows_UD[chosen]
 
 
@@ -87,8 +89,8 @@ class _Sample:
     weights_U: Tensor
 
     @classmethod
-    def of(cls, rows_UD: Tensor, weights_U: Tensor) -> "_Sample":
-        """Centred, since distances are more exact near zero; of many dimensions the principal ones.
+    def of(cls, rows_UD: Tensor, weights_U: Tensor, most: int) -> "_Sample":
+        """Centred, since distances are more exact near zero; at most so many principal dimensions.
 
         Norms are those of all dimensions: what the others add to the distance of two rows is then
         taken for as much as if they were at right angles there, which in many dimensions they are.
@@ -96,9 +98,9 @@ class _Sample:
         shares_U = (weights_U / weights_U.sum().clamp(min=1e-300)).float()
         centred_UD = rows_UD - shares_U @ rows_UD
         norms_U = centred_UD.square().sum(dim=1)
-        if rows_UD.shape[1] > PRINCIPAL_DIMENSIONS:
+        if rows_UD.shape[1] > most:
             covariance_DD = centred_UD.T @ (centred_UD * shares_U[:, None])
-            principal_DP = torch.linalg.eigh(covariance_DD).eigenvectors[:, -PRINCIPAL_DIMENSIONS:]
+            principal_DP = torch.linalg.eigh(covariance_DD).eigenvectors[:, -most:]
             centred_UD = centred_UD @ principal_DP
         return cls(centred_UD, norms_U, weights_U)
 

@@ -25,7 +25,7 @@ from pipeline.quantizer.assignment import FramesError
 from pipeline.quantizer.coreset import Coreset, condense, every_frame, union
 from pipeline.quantizer.coreset_store import CoresetStore
 from pipeline.quantizer.kmeans import Fit, PartialSums, iterate, iterate_batches, partial_sums
-from pipeline.quantizer.seeding import initialise
+from pipeline.quantizer.seeding import FRAMES_PER_UNIT, initialise
 from pipeline.runtime.crew import Crew
 
 CALIBRATION_FRAMES = 2000
@@ -33,6 +33,8 @@ CALIBRATION_FRAMES = 2000
 # enough that merging their K x D sums costs little beside making them.
 SHARD_PARTS = 64
 HELD_PARTS = 16
+# Passes over a quarter of what is held end once they lower the inertia by less than this share.
+ROUGH_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -84,16 +86,28 @@ def fit_codebook(
 
 
 def _fit_held(held: Coreset, settings: Codebook, crew: Crew) -> Fit:
-    """Seed, then Lloyd's passes over frames that the workers share in memory."""
-    start_KD = initialise(held.frames_MD, settings.num_units, settings.seed, held.weights_M)
+    """Seed, then Lloyd's passes over frames that the workers share in memory.
+
+    Where there are plenty, a quarter of them brings the centroids most of the way.
+    """
+    with crew.at_rest():
+        start_KD = initialise(held.frames_MD, settings.num_units, settings.seed, held.weights_M)
+    # Every part has its share of every shard; a view would take all frames along.
     parts = [
-        ray.put([(frames, weights)])
-        for frames, weights in zip(
-            held.frames_MD.tensor_split(HELD_PARTS),
-            held.weights_M.tensor_split(HELD_PARTS),
-            strict=True,
+        ray.put(
+            [
+                (
+                    held.frames_MD[first::HELD_PARTS].contiguous(),
+                    held.weights_M[first::HELD_PARTS].contiguous(),
+                )
+            ]
         )
+        for first in range(HELD_PARTS)
     ]
+    if len(held.weights_M) > 4 * FRAMES_PER_UNIT * settings.num_units:
+        measure = partial(_pass, parts[: HELD_PARTS // 4], crew)
+        tolerance = max(settings.tolerance, ROUGH_TOLERANCE)
+        start_KD = iterate(start_KD, measure, settings.max_passes, tolerance).centroids_KD
     measure = partial(_pass, parts, crew)
     return iterate(start_KD, measure, settings.max_passes, settings.tolerance)
 

@@ -1,7 +1,9 @@
 """A crew of Ray tasks: one function over many parts, results in the order of the parts."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,17 @@ class Crew:
     size: int
     cluster: Cluster
     say: Callable[[str], None]
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """While the crew waits, this process computes with as many CPUs as it would."""
+        before = torch.get_num_threads()
+        own = int(self.size * self.cluster.cpus_per_worker)
+        torch.set_num_threads(max(1, min(own, os.cpu_count() or 1)))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def map(
         self, what: str, function: Callable[..., Any], parts: Sequence[Any], *shared: Any

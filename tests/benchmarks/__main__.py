@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import assignment, dkm, joint_step, table
+from benchmarks import assignment, codebook, dkm, joint_step, table
 from benchmarks.record import Record, surroundings, write
 
 BENCHMARKS: dict[str, Callable[[str, torch.device], Record]] = {
     "dkm": dkm.run,
     "assignment": assignment.run,
+    "codebook": codebook.run,
     "joint_step": joint_step.run,
 }
 RECORDS = Path(__file__).with_name("records")
