@@ -1,0 +1,81 @@
+"""The quantizer on a GPU, where there is one: what the CPU's tests promise holds there too."""
+
+import pytest
+import torch
+
+from pipeline.quantizer.assignment import nearest
+from pipeline.quantizer.coreset import condense, every_frame
+from pipeline.quantizer.dkm import DifferentiableKMeans
+from pipeline.quantizer.iterated import IteratedKMeans
+from pipeline.quantizer.kmeans import partial_sums
+from pipeline.quantizer.noise import gumbel_noise
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def quantized(device, kind, assignment):
+    """Values and gradients of a training step without noise, which differs between devices."""
+    frames = normal(3, 700, 24).to(device).requires_grad_()
+    mask = (torch.arange(700) < torch.tensor([[700], [433], [0]])).to(device)
+    embedding = normal(50, 8, seed=2).to(device).requires_grad_()
+    model = kind(
+        normal(50, 24, seed=1),
+        0.05,
+        sigma_learned=True,
+        mean_squared_distance=2.0,
+        assignment=assignment,
+    ).to(device)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        result = model(frames, mask, embedding, 0.7, seed=1)
+        upstream = normal(*result.embedded_BTE.shape, seed=3).to(device)
+        ((result.embedded_BTE * upstream).sum() + result.losses["kmeans"]).backward()
+    found = [result.embedded_BTE, frames.grad, embedding.grad, model.centroids_KD.grad]
+    return [result.units_BT.cpu(), *(part.detach().cpu() for part in found)]
+
+
+@pytest.mark.parametrize("kind", [DifferentiableKMeans, IteratedKMeans])
+def test_a_step_is_that_of_the_cpu(kind):
+    expected, *gradients = quantized("cpu", kind, "argmax")
+    units, *found = quantized("cuda", kind, "argmax")
+    assert torch.equal(units, expected)
+    for own, other in zip(found, gradients, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-4)
+
+
+def test_the_backward_pass_draws_the_noise_of_the_forward_pass():
+    """With tau near zero y is the one-hot of the unit, and so is the gradient of a soft value."""
+    frames = normal(1, 9000, 16).cuda()
+    mask = torch.ones(1, 9000, dtype=torch.bool, device="cuda")
+    embedding = normal(2000, 4, seed=2).cuda().requires_grad_()
+    model = DifferentiableKMeans(
+        normal(2000, 16, seed=1),
+        0.01,
+        sigma_learned=False,
+        mean_squared_distance=2.0,
+        assignment="soft",
+    ).cuda()
+    result = model(frames, mask, embedding, 1e-6, seed=5)
+    result.embedded_BTE.sum().backward()
+    counts_K = torch.bincount(result.units_BT.flatten(), minlength=2000)
+    torch.testing.assert_close(
+        embedding.grad, counts_K[:, None].expand(-1, 4).float(), rtol=1e-4, atol=0.01
+    )
+    out = torch.empty(64, 100, device="cuda")
+    assert torch.equal(gumbel_noise(1, 2, out).clone(), gumbel_noise(1, 2, out))
+
+
+def test_assignment_sums_and_coresets_are_those_of_the_cpu():
+    frames, centroids = normal(20_000, 32), normal(300, 32, seed=1)
+    units, distances = nearest(frames.cuda(), centroids.cuda())
+    expected_units, expected_distances = nearest(frames, centroids)
+    assert (units.cpu() == expected_units).double().mean() > 0.999
+    torch.testing.assert_close(distances.cpu(), expected_distances, rtol=1e-4, atol=1e-4)
+    sums = partial_sums(frames.cuda(), centroids.cuda())
+    assert sums.inertia == pytest.approx(partial_sums(frames, centroids).inertia, rel=1e-5)
+    coreset = condense(every_frame(frames.cuda()), 1000, seed=0)
+    assert len(coreset.weights_M) <= 1000
+    assert coreset.weights_M.sum().item() == pytest.approx(20_000, rel=1e-4)
