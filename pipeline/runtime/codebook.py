@@ -90,8 +90,7 @@ def _fit_held(held: Coreset, settings: Codebook, crew: Crew) -> Fit:
 
     Where there are plenty, a quarter of them brings the centroids most of the way.
     """
-    with crew.at_rest():
-        start_KD = initialise(held.frames_MD, settings.num_units, settings.seed, held.weights_M)
+    start_KD = initialise(held.frames_MD, settings.num_units, settings.seed, held.weights_M)
     # Every part has its share of every shard; a view would take all frames along.
     parts = [
         ray.put(
@@ -212,7 +211,7 @@ def _union_of_coresets(
         pass
     crew.say(f"{len(missing)} of {len(keys)} shards read for their coresets")
     groups = _split(store.keys(), SHARD_PARTS)
-    limit = settings.sample_frames // max(len(groups), 1)
+    limit = -(-settings.sample_frames // max(len(groups), 1))
     return _union(crew.map("merging coresets", _merge, groups, store, limit), frames)
 
 

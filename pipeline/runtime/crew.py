@@ -1,9 +1,7 @@
 """A crew of Ray tasks: one function over many parts, results in the order of the parts."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,23 +21,13 @@ class Crew:
     cluster: Cluster
     say: Callable[[str], None]
 
-    @contextmanager
-    def at_rest(self) -> Iterator[None]:
-        """While the crew waits, this process computes with as many CPUs as it would."""
-        before = torch.get_num_threads()
-        own = int(self.size * self.cluster.cpus_per_worker)
-        torch.set_num_threads(max(1, min(own, os.cpu_count() or 1)))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
-
     def map(
         self, what: str, function: Callable[..., Any], parts: Sequence[Any], *shared: Any
     ) -> Iterator[Any]:
         """`function(part, *shared)` for each part, in the order of `parts`.
 
-        A part whose worker or node is lost is done again; what a task raises is raised here.
+        A part whose worker or node is lost is done again, up to `cluster.max_failures` times;
+        what a task raises is raised here.
 
         Args:
             what: named in a line of progress, every half minute.
@@ -50,7 +38,7 @@ class Crew:
         remote = ray.remote(_on_worker).options(
             num_cpus=self.cluster.cpus_per_worker,
             num_gpus=self.cluster.gpus_per_worker,
-            max_retries=-1,
+            max_retries=self.cluster.max_failures,
         )
         threads = max(1, int(self.cluster.cpus_per_worker))
         held = [ray.put(value) for value in shared]

@@ -171,11 +171,14 @@ def fit(features: Any, setting: Setting, method: str, workers: int, output: Path
     )
     cluster = Cluster(codebook_workers=workers)
     frames = StoredFrames.of_split(features, "train", 0)
+    threads = torch.get_num_threads()
     with ray_session(cluster), processes_watched() as peaks:
         ray.get([ray.remote(warm_up).remote() for _ in range(workers)])
+        torch.set_num_threads(1)  # as Ray has it for the process of a stage
         started = time.perf_counter()
         fitted = fit_codebook(frames, settings, cluster, Artifact(str(output)), print)
         seconds = time.perf_counter() - started
+        torch.set_num_threads(threads)
     passes = float(fitted.fit.num_passes)
     return fitted.fit.centroids_KD, {"seconds": seconds, "passes": passes, **peaks}
 
