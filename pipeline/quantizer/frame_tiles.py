@@ -51,15 +51,24 @@ def frame_tiles(
     num_units, dim = logits.weight_KD.shape
     widest = max(num_units, dim, widest)
     size = min(len(valid_N), tile_rows(widest, frames_MD.device))
+    logits_RK, spare_RK = (logits.weight_KD.new_empty((size, num_units)) for _ in range(2))
+    for number, (place, frames_RD) in enumerate(gathered_tiles(frames_MD, valid_N, widest)):
+        frames_RD.sub_(logits.origin_D)
+        found, spare = logits_RK[: len(frames_RD)], spare_RK[: len(frames_RD)]
+        logits.write(frames_RD, found)
+        yield FrameTile(number, place, valid_N[place], frames_RD, found, spare)
+
+
+def gathered_tiles(
+    frames_MD: Tensor, valid_N: Tensor, widest: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """The frames `valid_N` tile by tile: place among them, and frames_RD float32 to overwrite."""
+    dim = frames_MD.shape[1]
+    size = min(len(valid_N), tile_rows(widest, frames_MD.device))
     gathered_RD = frames_MD.new_empty((size, dim))
     frames_RD = gathered_RD.float()
-    logits_RK, spare_RK = (frames_RD.new_empty((size, num_units)) for _ in range(2))
-    for number, place in enumerate(tiles(len(valid_N), widest, frames_MD.device)):
+    for place in tiles(len(valid_N), widest, frames_MD.device):
         rows_R = valid_N[place]
-        gathered, frames, found, spare = (
-            buffer[: len(rows_R)] for buffer in (gathered_RD, frames_RD, logits_RK, spare_RK)
-        )
+        gathered = gathered_RD[: len(rows_R)]
         torch.index_select(frames_MD, 0, rows_R, out=gathered)
-        frames.copy_(gathered).sub_(logits.origin_D)
-        logits.write(frames, found)
-        yield FrameTile(number, place, rows_R, frames, found, spare)
+        yield place, frames_RD[: len(rows_R)].copy_(gathered)

@@ -1,0 +1,207 @@
+"""Hidden states of a corpus on disk, next to the bare model and to one utterance at a time.
+
+Shapes: B utterances, S samples, L layers, T frames, D dimensions.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.measure import Cost
+from benchmarks.record import Record
+
+SAMPLE_RATE_HZ = 16_000
+PAIRS = (("bare model", "ours"), ("one at a time", "ours"))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How much audio, of what lengths, through what model (a WavLM; base where not given)."""
+
+    utterances: int
+    least_seconds: float
+    most_seconds: float
+    batch_seconds: float
+    wavlm: dict[str, Any]
+
+
+SIZES = {
+    "full": Setting(200, 1.0, 20.0, 80.0, {}),
+    "small": Setting(
+        6,
+        0.5,
+        1.5,
+        2.0,
+        {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "conv_dim": (8,) * 7,
+            "num_conv_pos_embeddings": 16,
+            "num_conv_pos_embedding_groups": 2,
+        },
+    ),
+}
+
+
+def run(size: str, device: torch.device) -> Record:
+    setting = SIZES[size]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = save_model(setting, folder / "ssl")
+        waveforms = write_audio(setting, folder)
+        seconds_of_audio = sum(map(len, waveforms)) / SAMPLE_RATE_HZ
+        features, ours_seconds = ours(setting, folder, model)
+        contenders = {
+            "bare model": partial(bare_model, setting, model, waveforms),
+            "one at a time": partial(one_at_a_time, model, folder),
+        }
+        seconds = {"ours": ours_seconds} | {name: timed(run) for name, run in contenders.items()}
+        checks = {
+            f"{name}: seconds of audio a second": seconds_of_audio / found
+            for name, found in seconds.items()
+        }
+        checks |= sizes(features, folder / "npy") | reads(features)
+    costs = {name: Cost(WHAT[name], 1.0, (found,), None) for name, found in seconds.items()}
+    described = {**asdict(setting), "seconds_of_audio": seconds_of_audio}
+    return Record("extraction", device.type, size, described, costs, {}, PAIRS, checks)
+
+
+WHAT = {
+    "ours": "the stage: FLAC files to Parquet shards of all layers, two workers of one CPU",
+    "bare model": "batches by length of audio in memory through the same model, two threads",
+    "one at a time": "transformers' forward for each FLAC file, a .npy file for each utterance",
+}
+
+
+def save_model(setting: Setting, folder: Path) -> Path:
+    from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
+
+    torch.manual_seed(0)
+    WavLMModel(WavLMConfig(**setting.wavlm)).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
+    return folder
+
+
+def write_audio(setting: Setting, folder: Path) -> list[np.ndarray]:
+    """Noise as FLAC files with a manifest; what it sounds like costs no model any time."""
+    import json
+
+    import soundfile
+
+    generator = np.random.default_rng(0)
+    lengths = generator.uniform(setting.least_seconds, setting.most_seconds, setting.utterances)
+    rows, waveforms = [], []
+    for number, seconds in enumerate(lengths):
+        samples = generator.normal(0, 0.1, int(seconds * SAMPLE_RATE_HZ)).astype(np.float32)
+        path = folder / f"{number:04d}.flac"
+        soundfile.write(path, samples, SAMPLE_RATE_HZ)
+        waveforms.append(soundfile.read(path, dtype="float32")[0])
+        row = {
+            "utt_id": path.stem,
+            "split": "train",
+            "audio": str(path),
+            "speaker": "s",
+            "text": "a",
+        }
+        rows.append(json.dumps(row))
+    (folder / "manifest.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    return waveforms
+
+
+def ours(setting: Setting, folder: Path, model: Path) -> tuple[Any, float]:
+    """The stage as `run` starts it, with its workers' processes warm; its output and seconds."""
+    import ray
+
+    from benchmarks.codebook import warm_up
+    from pipeline.artifacts import Artifact
+    from pipeline.config import Config
+    from pipeline.runtime.session import ray_session
+    from pipeline.stage import StageContext
+    from pipeline.tracking import StageRun
+    from tasks import extract_features, prepare_corpus
+
+    layers = range(setting.wavlm.get("num_hidden_layers", 12) + 1)
+    config = Config.model_validate(
+        {
+            "variant": "benchmark",
+            "corpus": {"kind": "manifest", "manifest": str(folder / "manifest.jsonl")},
+            "ssl": {"model": str(model)},
+            "features": {"layers": list(layers), "batch_seconds": setting.batch_seconds},
+        }
+    )
+    outputs = {
+        name: Artifact(str(folder / name)) for name in ("prepare_corpus", "extract_features")
+    }
+    with ray_session(config.cluster):
+        nobody = StageRun.disabled()
+        prepare_corpus.STAGE.run(StageContext(config, outputs["prepare_corpus"], {}, nobody))
+        ray.get([ray.remote(warm_up).remote() for _ in range(config.cluster.extraction_workers)])
+        context = StageContext(config, outputs["extract_features"], outputs, nobody)
+        seconds = timed(partial(extract_features.STAGE.run, context))
+    return outputs["extract_features"], seconds
+
+
+def bare_model(setting: Setting, model: Path, waveforms: Sequence[np.ndarray]) -> None:
+    """What cannot be avoided: the forward passes, in the batches that the stage would make."""
+    from pipeline.features.batching import length_batches
+    from pipeline.features.ssl import SslModel, pad_waveforms
+
+    ssl = SslModel.from_pretrained(model)
+    limit = int(setting.batch_seconds * SAMPLE_RATE_HZ)
+    with torch.inference_mode():
+        for batch in length_batches([len(waveform) for waveform in waveforms], limit):
+            ssl(*pad_waveforms([waveforms[i] for i in batch]), tuple(range(ssl.num_layers + 1)))
+
+
+def one_at_a_time(model: Path, folder: Path) -> None:
+    """How fairseq and ESPnet dump features, but for all layers at once."""
+    import soundfile
+    from transformers import WavLMModel
+
+    (folder / "npy").mkdir()
+    wavlm = WavLMModel.from_pretrained(model).eval()
+    with torch.inference_mode():
+        for path in sorted(folder.glob("*.flac")):
+            samples_S, _ = soundfile.read(path, dtype="float32")
+            hidden = wavlm(torch.from_numpy(samples_S)[None], output_hidden_states=True)
+            np.save(folder / "npy" / f"{path.stem}.npy", torch.cat(hidden.hidden_states).numpy())
+
+
+def timed(run: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def sizes(features: Any, npy: Path) -> dict[str, float]:
+    """Bytes of the shards over bytes of the float32 .npy files."""
+    shards = [n for n in features.names("shards") if n.endswith(".parquet")]
+    stored = sum(features.filesystem.size(features.path(name)) for name in shards)
+    return {"bytes over .npy bytes": stored / sum(path.stat().st_size for path in npy.iterdir())}
+
+
+def reads(features: Any) -> dict[str, float]:
+    """Seconds to read all layers over seconds to read one, best of three."""
+    from pipeline.schema import layer_column
+
+    shards = [n for n in features.names("shards") if n.endswith(".parquet")]
+    names = features.read_table(shards[0]).column_names
+    layers = [name for name in names if name.startswith(layer_column(0)[:-2])]
+
+    def read(columns: Sequence[str]) -> None:
+        for shard in shards:
+            features.read_table(shard, columns=list(columns))
+
+    every, one = (
+        min(timed(partial(read, columns)) for _ in range(3)) for columns in (layers, layers[:1])
+    )
+    return {f"seconds to read {len(layers)} layers over seconds to read one": every / one}
