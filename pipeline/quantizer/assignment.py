@@ -130,7 +130,8 @@ def require_finite(frames_ND: Tensor) -> None:
     Raises:
         FramesError: says how many frames are affected.
     """
-    bad = int((~torch.isfinite(frames_ND)).any(dim=1).sum())
+    # One value that is not finite makes the sum of its row so; a sum is quicker than N x D checks.
+    bad = int((~torch.isfinite(frames_ND.sum(dim=1, dtype=torch.float32))).sum())
     if bad:
         raise not_finite(bad, len(frames_ND))
 

@@ -32,7 +32,7 @@ CALIBRATION_FRAMES = 2000
 # Tasks of a pass over the shards, and of one over what is held: enough to share out, and few
 # enough that merging their K x D sums costs little beside making them.
 SHARD_PARTS = 64
-HELD_PARTS = 16
+HELD_PARTS = 8
 # Passes over a quarter of what is held end once they lower the inertia by less than this share.
 ROUGH_TOLERANCE = 1e-3
 

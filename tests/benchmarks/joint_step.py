@@ -60,7 +60,7 @@ TINY_ASR = {
 }
 TINY = Setting(2, 1.0, 8, rounds=2, tiny=True)
 SIZES = {
-    ("full", "cpu"): Setting(2, 10.0, 2000, rounds=7),
+    ("full", "cpu"): Setting(2, 10.0, 2000, rounds=15),
     ("full", "cuda"): Setting(10, 10.0, 2000, rounds=20),
     ("small", "cpu"): TINY,
     ("small", "cuda"): TINY,
