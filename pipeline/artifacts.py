@@ -4,14 +4,18 @@ A folder lies at `<storage>/<stage>/<digest>`, where storage is a local path or 
 (`s3://…`). Files are addressed by names relative to the folder.
 """
 
+import errno
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,10 +28,27 @@ from pipeline.schema import COMPRESSION
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"
+# What a folder of a model is known by, as transformers has it.
+MODEL_CONFIG = "config.json"
+# What writers say of single files, bytes and SHA-256 among it: `records/<name>.json`. A folder of
+# their own, so that a folder of Parquet files holds nothing else.
+RECORDS = "records"
+CHECKSUM_THREADS = 16
+# On an object store: a reader of some columns must not fetch much of their neighbours, a copy
+# should come in large pieces, and so many parts of one file go up at once.
+READ_AHEAD_BYTES = 1 << 20
+COPIED_BYTES = 32 << 20
+UPLOADED_PARTS = 8
+ABANDONED_SECONDS = 600.0
+ABANDONED_UPLOAD_SECONDS = 3600.0
 
 
 class ArtifactError(RuntimeError):
     """An output is missing or damaged; the message names it and the cure."""
+
+
+class StorageFullError(ArtifactError):
+    """The storage took no more bytes."""
 
 
 @dataclass(frozen=True)
@@ -54,40 +75,46 @@ class Artifact:
 
     def names(self, folder: str = "") -> list[str]:
         """Every file below `folder`, relative to the artifact, sorted; aside files left out."""
-        root = self.path()
-        if not self.filesystem.exists(self.path(folder)):
-            return []
-        found = self.filesystem.find(self.path(folder))
-        names = (path[len(root) :].lstrip("/") for path in found)
-        return sorted(name for name in names if not _is_aside(name))
+        return list(self.sizes(folder))
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """The bytes of each of `names(folder)`."""
+        filesystem, root = self.filesystem, self.path()
+        if not filesystem.exists(self.path(folder)):
+            return {}
+        found = filesystem.find(self.path(folder), detail=True)
+        sizes = {path[len(root) :].lstrip("/"): int(info["size"]) for path, info in found.items()}
+        return {name: sizes[name] for name in sorted(sizes) if not _is_aside(name)}
 
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:
         """A binary file that appears under `name` whole or not at all."""
         filesystem, target = self.filesystem, self.path(name)
-        folder, _, leaf = target.rpartition("/")
-        filesystem.makedirs(folder, exist_ok=True)
         if not _is_local(filesystem):
             # An object store shows an object when its upload is complete, never before; an
             # exception must discard the upload, which closing the file would complete.
             file = filesystem.open(target, "wb")
             try:
                 yield file
+                file.close()
             except BaseException:
-                file.discard()
+                with suppress(OSError):  # what went wrong may keep this from being told, too
+                    file.discard()
                 file.closed = True  # or its finaliser would try to complete the upload after all
                 raise
-            file.close()
             return
+        folder, _, leaf = target.rpartition("/")
+        filesystem.makedirs(folder, exist_ok=True)
         aside = f"{folder}/.{leaf}.{uuid.uuid4().hex[:8]}.aside"
-        try:
-            with filesystem.open(aside, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            Path(aside).replace(target)
-        finally:
-            Path(aside).unlink(missing_ok=True)
+        with _room_for(f"{self.uri}/{name}"):
+            try:
+                with filesystem.open(aside, "wb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(aside).replace(target)
+            finally:
+                Path(aside).unlink(missing_ok=True)
 
     @contextmanager
     def read(self, name: str) -> Iterator[IO[bytes]]:
@@ -96,11 +123,11 @@ class Artifact:
         Raises:
             ArtifactError: there is no such file.
         """
-        if not self.exists(name):
-            raise ArtifactError(
-                f"{self.uri}/{name} is missing: delete {MANIFEST} beside it and run again"
-            )
-        with self.filesystem.open(self.path(name), "rb") as file:
+        try:
+            file = self.filesystem.open(self.path(name), "rb", block_size=READ_AHEAD_BYTES)
+        except FileNotFoundError:
+            raise self._missing(name) from None
+        with file:
             yield file
 
     def write_json(self, name: str, value: Any) -> None:
@@ -111,41 +138,50 @@ class Artifact:
         with self.read(name) as file:
             return json.loads(file.read())
 
-    def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
+    def write_table(
+        self, name: str, table: pa.Table, row_group_size: int | None = None
+    ) -> dict[str, Any]:
+        """Write Parquet; returns the file's `bytes` and `sha256`, taken on the way."""
         # Frames hardly repeat: a dictionary of them takes longer to write and four times as long
         # to read, and is no smaller.
         words = [field.name for field in table.schema if pa.types.is_string(field.type)]
         with self.write(name) as file:
+            hashed = _Hashed(file)
             pq.write_table(
                 table,
-                file,
+                hashed,
                 compression=COMPRESSION,
                 row_group_size=row_group_size,
                 use_dictionary=words,
             )
+        return hashed.checksum()
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         with self.read(name) as file:
             return pq.read_table(file, columns=columns)
 
     @contextmanager
-    def write_folder(self, name: str) -> Iterator[Path]:
+    def write_folder(self, name: str, last: str = MODEL_CONFIG) -> Iterator[Path]:
         """A local scratch folder whose files appear under `name` when the block ends well.
 
         On a local storage an older folder of that name is replaced by one rename, so it is
-        either the old one or the new one; on an object store files are uploaded one by one, and
-        a reader trusts them only once a file that the caller writes last stands.
+        either the old one or the new one. On an object store files go one by one: the file `last`
+        of the old folder goes first and that of the new one comes last, so that a folder is whole
+        where it stands.
         """
         filesystem, target = self.filesystem, self.path(name)
         if not _is_local(filesystem):
             with tempfile.TemporaryDirectory() as scratch:
                 yield Path(scratch)
-                if filesystem.exists(target):
-                    filesystem.rm(target, recursive=True)
-                for source in sorted(Path(scratch).rglob("*")):
-                    if source.is_file():
-                        relative = source.relative_to(scratch).as_posix()
-                        filesystem.put_file(str(source), f"{target}/{relative}")
+                self.delete(f"{name}/{last}")
+                self.delete(name)
+                sources = [path for path in sorted(Path(scratch).rglob("*")) if path.is_file()]
+                sources.sort(key=lambda path: path == Path(scratch, last))
+                for source in sources:
+                    relative = source.relative_to(scratch).as_posix()
+                    filesystem.put_file(
+                        str(source), f"{target}/{relative}", max_concurrency=UPLOADED_PARTS
+                    )
             return
         folder = Path(target)
         aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.aside")
@@ -161,37 +197,113 @@ class Artifact:
             shutil.rmtree(aside, ignore_errors=True)
 
     @contextmanager
-    def read_folder(self, name: str) -> Iterator[Path]:
-        """The files below `name` as a local folder: itself, or a download that goes afterwards."""
-        filesystem, target = self.filesystem, self.path(name)
-        if not filesystem.exists(target):
-            raise ArtifactError(
-                f"{self.uri}/{name} is missing: delete {MANIFEST} beside it and run again"
-            )
-        if _is_local(filesystem):
-            yield Path(target)
+    def read_folder(self, name: str, last: str = MODEL_CONFIG) -> Iterator[Path]:
+        """The files below `name` as a local folder: itself, or a download that goes afterwards.
+
+        Raises:
+            ArtifactError: there is no such folder, or it is not whole: its file `last` is missing.
+        """
+        if not self.exists(f"{name}/{last}"):
+            raise self._missing(name)
+        if _is_local(self.filesystem):
+            yield Path(self.path(name))
             return
         with tempfile.TemporaryDirectory() as scratch:
-            filesystem.get(f"{target}/", scratch, recursive=True)
+            for found in self.names(name):
+                target = Path(scratch, found.removeprefix(f"{name}/"))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # As `read` does it: a file that is replaced meanwhile is an error, no mixture.
+                with self.read(found) as source, target.open("wb") as copy:
+                    shutil.copyfileobj(source, copy, COPIED_BYTES)
             yield Path(scratch)
+
+    def _missing(self, name: str) -> ArtifactError:
+        return ArtifactError(
+            f"{self.uri}/{name} is missing: delete {MANIFEST} beside it and run again"
+        )
+
+    def delete_record(self, name: str) -> None:
+        self.delete(f"{RECORDS}/{name}.json")
 
     def delete(self, name: str) -> None:
         if self.exists(name):
             self.filesystem.rm(self.path(name), recursive=True)
 
     def finish(self, description: dict[str, Any]) -> None:
-        """Write the manifest: every file with bytes and SHA-256, and what made them."""
-        files = {name: self._describe(name) for name in self.names() if name != MANIFEST}
+        """Write the manifest: every file with bytes and SHA-256, and what made them.
+
+        A file that its writer left a record of, and that has the size it had then, is not read
+        again: at terabytes that would take a day.
+        """
+        sizes = self.sizes()
+        sizes.pop(MANIFEST, None)
+        recorded = self.recorded()
+
+        def describe(name: str) -> dict[str, Any]:
+            known = recorded.get(name)
+            return known if known and known["bytes"] == sizes[name] else self.checksum(name)
+
+        with ThreadPoolExecutor(CHECKSUM_THREADS) as pool:
+            files = dict(zip(sizes, pool.map(describe, sizes), strict=True))
+        self._abort_uploads(0)
         self.write_json(MANIFEST, {**description, "files": files})
 
-    def _describe(self, name: str) -> dict[str, Any]:
+    def write_record(self, name: str, record: dict[str, Any]) -> None:
+        """Leave word of the file `name`, its `bytes` and `sha256` among it, as JSON values."""
+        self.write_json(f"{RECORDS}/{name}.json", record)
+
+    def read_record(self, name: str) -> dict[str, Any] | None:
+        """What `write_record` was given; None where that is missing or damaged."""
+        try:
+            record = self.read_json(f"{RECORDS}/{name}.json")
+        except (ArtifactError, ValueError):
+            return None
+        return record if isinstance(record, dict) and {"bytes", "sha256"} <= record.keys() else None
+
+    def recorded(self) -> dict[str, dict[str, Any]]:
+        """`bytes` and `sha256` of every file that its writer left a record of."""
+        records = self.names(RECORDS)
+        names = [name.removeprefix(f"{RECORDS}/").removesuffix(".json") for name in records]
+        with ThreadPoolExecutor(CHECKSUM_THREADS) as pool:
+            found = zip(names, pool.map(self.read_record, names), strict=True)
+            return {
+                name: {key: record[key] for key in ("bytes", "sha256")}
+                for name, record in found
+                if record is not None
+            }
+
+    def checksum(self, name: str, progress: Callable[[int], None] | None = None) -> dict[str, Any]:
+        """`bytes` and `sha256` of a file; `progress` hears of the bytes read."""
         hasher = hashlib.sha256()
         size = 0
         with self.read(name) as file:
             while chunk := file.read(1 << 20):
                 hasher.update(chunk)
                 size += len(chunk)
+                if progress is not None:
+                    progress(len(chunk))
         return {"bytes": size, "sha256": hasher.hexdigest()}
+
+    def sweep(self) -> None:
+        """Delete what killed writers left: files aside, parts of uploads.
+
+        A file that changed in the last ten minutes, or an upload that began in the last hour, may
+        belong to a writer at work.
+        """
+        if not _is_local(self.filesystem):
+            self._abort_uploads(ABANDONED_UPLOAD_SECONDS)
+            return
+        for path in list(Path(self.path()).rglob(".*.aside")):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _abort_uploads(self, min_seconds: float) -> None:
+        """On S3: forget parts that nobody will complete, which no reader sees and somebody pays."""
+        abort_uploads = getattr(self.filesystem, "abort_uploads", None)
+        if abort_uploads is not None:
+            with suppress(OSError):  # not every store and every key can list them
+                abort_uploads(self.path(), min_seconds)
 
     def metrics(self) -> dict[str, float]:
         """The scores the stage left, empty where it left none."""
@@ -202,6 +314,41 @@ def artifact(storage: str, stage: str, digest: str) -> Artifact:
     """The output folder of `stage` under `storage`; a local storage is made absolute."""
     root = storage.rstrip("/") if "://" in storage else str(Path(storage).resolve())
     return Artifact(f"{root}/{stage}/{digest}")
+
+
+class _Hashed(io.RawIOBase):
+    """What is written passes to `file`; its size and checksum are taken on the way."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self._hasher = hashlib.sha256()
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._hasher.update(data)
+        self._size += len(data)
+        return self._file.write(data)
+
+    def checksum(self) -> dict[str, Any]:
+        return {"bytes": self._size, "sha256": self._hasher.hexdigest()}
+
+
+@contextmanager
+def _room_for(uri: str) -> Iterator[None]:
+    """A full disk or quota in the block as one clear error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise StorageFullError(
+            f"no space left to write {uri}: make room, or store less, and run again; what is "
+            "whole is kept"
+        ) from error
 
 
 def _is_local(filesystem: fsspec.AbstractFileSystem) -> bool:

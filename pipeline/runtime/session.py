@@ -28,6 +28,22 @@ QUIET = {
 # A local Ray has no nodes that a provider could take away.
 LOCAL = {**QUIET, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
+# What a cluster's workers need to reach the same S3 as the driver. A profile or a file of
+# credentials is of this machine: nodes have their own, or a role.
+S3 = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_MAX_ATTEMPTS",
+    "AWS_RETRY_MODE",
+    "AWS_REQUEST_CHECKSUM_CALCULATION",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION",
+)
+
 QUIET_WORKER = "pipeline.runtime.quiet.quiet_worker"
 
 
@@ -86,4 +102,5 @@ def _runtime_env() -> dict[str, object]:
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         return {}
     packages = [str(_project_folder() / name) for name in ("pipeline", "tasks")]
-    return {"py_modules": packages, "env_vars": QUIET}
+    environment = {name: os.environ[name] for name in S3 if name in os.environ}
+    return {"py_modules": packages, "env_vars": {**QUIET, **environment}}

@@ -14,8 +14,7 @@ KEPT = 2
 class CheckpointStore:
     """Checkpoints under `checkpoints/` of a stage's output folder.
 
-    `save_state` writes its JSON file last, and an object store gets files in sorted order, JSON
-    last too: a checkpoint is whole exactly when that file stands.
+    A folder is written with its JSON file last: a checkpoint is whole exactly when that stands.
     """
 
     def __init__(self, output: Artifact, device: torch.device | str = "cpu") -> None:
@@ -23,16 +22,14 @@ class CheckpointStore:
         self._device = device
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Add a checkpoint and forget all but the last two."""
+        """Add a checkpoint and forget all but the last two, and what killed writers left."""
         self._write(_step_folder(step), state)
-        for old in self.steps()[:-KEPT]:
+        for old in self._found(r"step-(\d+)/.*") - set(self.steps()[-KEPT:]):
             self._output.delete(_step_folder(old))
 
     def steps(self) -> list[int]:
         """The steps of the whole checkpoints, rising."""
-        pattern = re.compile(rf"checkpoints/step-(\d+)/{re.escape(VALUES)}")
-        matches = map(pattern.fullmatch, self._output.names("checkpoints"))
-        return sorted(int(match[1]) for match in matches if match)
+        return sorted(self._found(rf"step-(\d+)/{re.escape(VALUES)}"))
 
     def latest(self) -> dict[str, Any] | None:
         """The newest whole checkpoint, None at the very start."""
@@ -47,17 +44,21 @@ class CheckpointStore:
 
     def forget_epochs(self, kept: set[int]) -> None:
         """Delete every epoch's weights but those of `kept`."""
-        pattern = re.compile(r"checkpoints/epoch-(\d+)/.*")
-        matches = map(pattern.fullmatch, self._output.names("checkpoints"))
-        for epoch in {int(match[1]) for match in matches if match} - kept:
+        for epoch in self._found(r"epoch-(\d+)/.*") - kept:
             self._output.delete(_epoch_folder(epoch))
 
+    def _found(self, pattern: str) -> set[int]:
+        """The numbers in the names of files below `checkpoints/` that match."""
+        names = self._output.names("checkpoints")
+        matches = (re.fullmatch(f"checkpoints/{pattern}", name) for name in names)
+        return {int(match[1]) for match in matches if match}
+
     def _write(self, folder: str, state: dict[str, Any]) -> None:
-        with self._output.write_folder(folder) as scratch:
+        with self._output.write_folder(folder, last=VALUES) as scratch:
             save_state(scratch, state)
 
     def _read(self, folder: str) -> dict[str, Any]:
-        with self._output.read_folder(folder) as local:
+        with self._output.read_folder(folder, last=VALUES) as local:
             return load_state(local, self._device)
 
 

@@ -13,7 +13,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # A module may import from its own tier's part and from every tier above.
 TIERS = (
-    {"config", "config_files", "errors", "schema", "artifacts", "redaction", "tracking", "stage"},
+    {
+        "config",
+        "config_corpus",
+        "config_section",
+        "config_files",
+        "errors",
+        "schema",
+        "artifacts",
+        "object_store",
+        "redaction",
+        "tracking",
+        "stage",
+    },
     {"data", "metrics"},
     {"features"},
     {"quantizer", "asr", "vocoder"},
@@ -21,7 +33,7 @@ TIERS = (
     {"runtime"},
 )
 # Files beside the tiers, and the tier from which they may be imported.
-LEAF_PARTS = {"report": 0, "plots": 0, "flow": 0, "logged_tokenizer": 4}
+LEAF_PARTS = {"report": 0, "plots": 0, "flow": 0, "space": 0, "logged_tokenizer": 4}
 MODELS = ("features", "quantizer", "asr", "vocoder", "training")
 HEAVY = {"torch", "torchaudio", "ray", "mlflow", "transformers"}
 

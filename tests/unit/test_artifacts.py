@@ -5,27 +5,17 @@ import os
 import uuid
 from pathlib import Path
 
-import fsspec
 import pyarrow as pa
 import pytest
+from faulty_s3 import local_s3
 
 from pipeline.artifacts import MANIFEST, METRICS, Artifact, ArtifactError, artifact
 
 
 @pytest.fixture(scope="module")
 def object_store():
-    """A bucket on a local S3 server; the server's own environment is taken back afterwards."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("bucket")
+    with local_s3():
         yield "s3://bucket"
-    server.stop()
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -86,7 +76,7 @@ def test_a_folder_appears_when_its_block_ends_well(output):
         (folder / "sub" / "a.txt").write_text("a")
         assert output.names() == []
     assert output.names() == ["model/sub/a.txt"]
-    with output.read_folder("model") as folder:
+    with output.read_folder("model", last="sub/a.txt") as folder:
         assert (folder / "sub" / "a.txt").read_text() == "a"
 
 

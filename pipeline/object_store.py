@@ -1,0 +1,219 @@
+"""S3 as every `s3://` address in the project reaches it: it tries again, and it says what is wrong.
+
+`pipeline/__init__.py` tells fsspec of it. Endpoint, credentials and region come from the variables
+that botocore reads (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …), and so do AWS_RETRY_MODE and
+AWS_MAX_ATTEMPTS.
+"""
+
+import hashlib
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from botocore.exceptions import (
+    BotoCoreError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from botocore.exceptions import ConnectionError as NoConnectionError
+from fsspec.asyn import sync_wrapper
+from s3fs import S3FileSystem
+from s3fs.core import S3_RETRYABLE_ERRORS, set_custom_error_handler
+
+# What a store says when it is busy, or was cut off, without a status of 500 or above.
+BUSY = {"RequestTimeout", "IncompleteBody", "SlowDown"}
+NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
+UNKNOWN_KEY = {
+    "400",  # an expired token, where the answer has no body to say so
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidSecurity",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+}
+OTHER_REGION = {"301", "AuthorizationHeaderMalformed", "PermanentRedirect"}
+
+
+class StorageError(OSError):
+    """The store cannot be used; the message says which one, why, and the cure."""
+
+
+class StorageDeniedError(StorageError, PermissionError):
+    """The credentials are not allowed to do this."""
+
+
+class ObjectStore(S3FileSystem):
+    """s3fs with one policy for what can go wrong.
+
+    A request is repeated by botocore (3 times, unless AWS_MAX_ATTEMPTS says otherwise), and then
+    by s3fs `retries` times with waits that grow from 0.1 s: connections cut at any moment, bodies
+    that end early, timeouts, SlowDown, and all that is the server's own fault.
+    """
+
+    retries = 8
+    read_timeout = 60
+    default_block_size = 16 << 20  # of a part: an upload may have 10,000
+
+    def __init__(self, **options: Any) -> None:
+        mode = os.environ.get("AWS_RETRY_MODE", "standard")
+        policy = {
+            "config_kwargs": {"retries": {"mode": mode}},
+            # Other processes write here: what was listed a moment ago is no longer true.
+            "use_listings_cache": False,
+            # Its concurrent readers give up when one body is cut.
+            "max_concurrency": 1,
+        }
+        super().__init__(**{**policy, **options})
+
+    async def _call_s3(self, method: str, *settings: Any, **request: Any) -> Any:
+        """Every request of s3fs comes through here; one that failed is explained.
+
+        Raises:
+            StorageError: in the store or the way to it; a missing object is a FileNotFoundError.
+        """
+        try:
+            answer = await super()._call_s3(method, *settings, **request)
+        except Exception as error:
+            if _code(error) == "NoSuchUpload" and await self._ended(method, request):
+                return {}
+            explained = explain(error, self._endpoint(), request)
+            if explained is error:
+                raise
+            raise explained from error
+        if method == "delete_objects" and answer.get("Errors"):
+            failed = answer["Errors"][0]
+            raise StorageError(
+                f"s3://{request['Bucket']}/{failed.get('Key')} could not be deleted: "
+                f"{failed.get('Code')} {failed.get('Message', '')}; give the same command again"
+            )
+        return answer
+
+    call_s3 = sync_wrapper(_call_s3)
+
+    async def _ended(self, method: str, request: dict[str, Any]) -> bool:
+        """Whether an upload is unknown since an earlier try ended it and its answer was lost."""
+        if method == "abort_multipart_upload":
+            return True
+        if method != "complete_multipart_upload":
+            return False
+        parts = request["MultipartUpload"]["Parts"]
+        try:
+            found = await super()._call_s3(
+                "head_object", Bucket=request["Bucket"], Key=request["Key"]
+            )
+            return bool(found["ETag"].strip('"') == _etag([part["ETag"] for part in parts]))
+        except (FileNotFoundError, ValueError):
+            return False
+
+    async def _abort_uploads(self, path: str, min_seconds: float) -> None:
+        """Forget uploads below `path` that nobody completed: their parts are seen by none and paid.
+
+        Those that began less than `min_seconds` ago may belong to a writer at work.
+        """
+        bucket, key, _ = self.split_path(path)
+        began_before = datetime.now(UTC) - timedelta(seconds=min_seconds)
+        answer = await self._call_s3(
+            "list_multipart_uploads", Bucket=bucket, Prefix=f"{key.rstrip('/')}/"
+        )
+        for upload in answer.get("Uploads", []):
+            if upload["Initiated"] <= began_before:
+                await self._abort_mpu(bucket, upload["Key"], upload["UploadId"])
+
+    abort_uploads = sync_wrapper(_abort_uploads)
+
+    def _endpoint(self) -> str:
+        if self._s3 is None:
+            return self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL", "Amazon S3")
+        return str(self._s3.meta.endpoint_url)
+
+
+def explain(error: Exception, endpoint: str, request: dict[str, Any]) -> Exception:
+    """What, why and cure of a failed request, or `error` itself where it is no matter of storage."""
+    bucket, code = request.get("Bucket", ""), _code(error)
+    address = f"s3://{bucket}/{request.get('Key') or request.get('Prefix') or ''}"
+    said = f"{code or type(error).__name__}: {error}"
+    keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)"
+    causes: tuple[tuple[bool, type[StorageError], str], ...] = (
+        (
+            isinstance(error, NO_CREDENTIALS),
+            StorageError,
+            (
+                f"there are no credentials for {address} ({error}): set {keys}, or AWS_PROFILE, where "
+                "the run starts and on every node"
+            ),
+        ),
+        (
+            code in UNKNOWN_KEY,
+            StorageDeniedError,
+            f"{endpoint} does not accept the credentials for {address} ({said}): check {keys}",
+        ),
+        (
+            isinstance(error, PermissionError),
+            StorageDeniedError,
+            (
+                f"{endpoint} denies access to {address} ({said}): the credentials need the rights to "
+                "list, get, put and delete objects and to abort uploads there"
+            ),
+        ),
+        (
+            code == "NoSuchBucket",
+            StorageError,
+            f"{endpoint} has no bucket '{bucket}': make it, or check the name in storage and corpus",
+        ),
+        (
+            code in OTHER_REGION,
+            StorageError,
+            f"the bucket '{bucket}' lies in another region ({said}): set AWS_DEFAULT_REGION to its",
+        ),
+        (
+            isinstance(error, S3_RETRYABLE_ERRORS) or _is_transient(error),
+            StorageError,
+            (
+                f"{address} cannot be reached at {endpoint} ({said}): check AWS_ENDPOINT_URL and the "
+                "network, and give the same command again; what is whole stays"
+            ),
+        ),
+        (
+            isinstance(error, BotoCoreError | ValueError),
+            StorageError,
+            (
+                f"{address} cannot be asked for at {endpoint} ({said}): check the address, "
+                "AWS_ENDPOINT_URL (http://host:port) and AWS_PROFILE"
+            ),
+        ),
+    )
+    return next((kind(message) for applies, kind, message in causes if applies), error)
+
+
+def _is_transient(error: Exception) -> bool:
+    """Whether the server or the way to it, not the request, was at fault."""
+    status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    busy = status >= 500 or status == 429 or _code(error) in BUSY
+    return busy or isinstance(error, NoConnectionError)
+
+
+def _code(error: BaseException) -> str:
+    return str(_response(error).get("Error", {}).get("Code", ""))
+
+
+def _response(error: BaseException) -> dict[str, Any]:
+    """The server's answer: botocore's errors hold it, those that s3fs makes of them lead to it."""
+    for one in (error, error.__cause__):
+        found = getattr(one, "response", None)
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _etag(parts: list[str]) -> str:
+    """A multipart object's ETag: the MD5 of its parts' MD5s, and their number.
+
+    Source: the S3 user guide, "Checking object integrity".
+    """
+    digests = b"".join(bytes.fromhex(part.strip('"')) for part in parts)
+    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
+
+
+# By itself s3fs repeats what was cut and SlowDown, and no other fault of the server's.
+set_custom_error_handler(_is_transient)
