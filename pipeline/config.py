@@ -8,99 +8,14 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+from pipeline.config_corpus import Corpus
+from pipeline.config_section import Count, Positive, Section, Share
 
 
 class ConfigError(ValueError):
     """A mistake in a config file or an override; the message says what, why and the cure."""
-
-
-class Section(BaseModel):
-    """A part of the config: unknown keys are refused, values are fixed once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Splits(Section):
-    """Which split plays which part; every other split of the corpus is left alone."""
-
-    train: str = "train"
-    valid: str = "valid"
-    test: tuple[str, ...] = ("test",)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.train, self.valid, *self.test)
-
-    @model_validator(mode="after")
-    def _disjoint(self) -> Self:
-        if len(set(self.names)) != len(self.names):
-            raise ValueError(f"each split may play one part only, got {self.names}")
-        return self
-
-
-class CorpusLimits(Section):
-    """What an utterance must satisfy, whatever corpus it comes from."""
-
-    splits: Splits = Splits()
-    sample_rate_hz: Literal[16000] = 16000
-    min_seconds: Positive = 0.1
-    max_seconds: Positive = 60.0
-    alphabet: str = "abcdefghijklmnopqrstuvwxyz' "
-    lowercase: bool = True
-    max_reject_share: Share = 0.05
-    max_utterances: Count | None = None
-
-    @model_validator(mode="after")
-    def _range(self) -> Self:
-        if self.min_seconds >= self.max_seconds:
-            raise ValueError("min_seconds must be less than max_seconds")
-        if len(set(self.alphabet)) != len(self.alphabet):
-            raise ValueError("alphabet names a character twice")
-        return self
-
-
-class ManifestCorpus(CorpusLimits):
-    """A JSON Lines manifest; audio paths are relative to its folder."""
-
-    kind: Literal["manifest"] = "manifest"
-    manifest: str
-
-
-class LibrispeechCorpus(CorpusLimits):
-    """LibriSpeech's own folders: `root/<split>/<speaker>/<chapter>/*.flac` with `.trans.txt`."""
-
-    kind: Literal["librispeech"] = "librispeech"
-    root: str
-    alignments: str | None = None
-
-
-class SyntheticCorpus(CorpusLimits):
-    """Speech from the bundled synthesiser, with exact phone alignments; needs no download."""
-
-    kind: Literal["synthetic"] = "synthetic"
-    utterances: dict[str, Count] = {"train": 800, "valid": 60, "test": 100}
-    min_words: Count = 4
-    max_words: Count = 7
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        missing = set(self.splits.names) - set(self.utterances)
-        if missing:
-            raise ValueError(f"utterances says nothing for the splits {sorted(missing)}")
-        if self.min_words > self.max_words:
-            raise ValueError("min_words must not exceed max_words")
-        return self
-
-
-Corpus = Annotated[
-    ManifestCorpus | LibrispeechCorpus | SyntheticCorpus, Field(discriminator="kind")
-]
 
 
 class Ssl(Section):

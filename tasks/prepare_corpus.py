@@ -18,7 +18,7 @@ def settings(config: Config) -> dict[str, Any]:
 
 
 def estimate(config: Config, _inputs: Mapping[str, Artifact]) -> Estimate:
-    """Seconds and frames, where a manifest tells them; otherwise they are known once it ran."""
+    """Seconds and frames, where the corpus's tables tell them; else once it ran."""
     from pipeline.data.corpus import estimate as estimate_corpus
 
     seconds, num_frames = estimate_corpus(config.corpus)
@@ -52,5 +52,5 @@ def run(context: StageContext) -> dict[str, float]:
 
 
 STAGE = Stage(
-    name="prepare_corpus", version=1, settings=settings, run=run, estimate=estimate, cpus=1
+    name="prepare_corpus", version=2, settings=settings, run=run, estimate=estimate, cpus=1
 )

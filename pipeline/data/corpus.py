@@ -11,22 +11,37 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from typing import Any
 
 from pipeline.artifacts import Artifact
-from pipeline.config import Corpus, CorpusLimits, LibrispeechCorpus, ManifestCorpus
+from pipeline.config_corpus import Corpus, CorpusLimits, SyntheticCorpus
+from pipeline.data.alignments import Alignments
 from pipeline.data.audio import AudioError, decode, resampled_length
 from pipeline.data.frames import FrameGrid
+from pipeline.data.kaldi import read_kaldi
+from pipeline.data.lhotse import read_lhotse
 from pipeline.data.librispeech import read_librispeech
+from pipeline.data.ljspeech import read_ljspeech
 from pipeline.data.manifest import read_manifest
 from pipeline.data.utterance import CorpusError, Reject, Utterance
 
 Say = Callable[[str], None]
+Entries = Iterator[Utterance | Reject]
 
 # The frames of wav2vec 2.0, HuBERT and WavLM, on which CTC must find room for the text.
 _GRID = FrameGrid(400, 320, 16000)
 _UTT_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _DECODING_THREADS = 2
 _LOGGER = logging.getLogger(__name__)
+
+_READERS: dict[str, Callable[[Any, Alignments], Entries]] = {
+    "manifest": read_manifest,
+    "librispeech": read_librispeech,
+    "ljspeech": read_ljspeech,
+    "kaldi": read_kaldi,
+    "lhotse": read_lhotse,
+}
+_TELL_DURATIONS = frozenset({"manifest", "kaldi", "lhotse"})
 
 
 @dataclass(frozen=True)
@@ -41,21 +56,20 @@ class CheckedCorpus:
     left_out: Counter[str]
 
 
-def read_corpus(
-    config: Corpus, output: Artifact, say: Say = _LOGGER.info
-) -> Iterator[Utterance | Reject]:
+def read_corpus(config: Corpus, output: Artifact, say: Say = _LOGGER.info) -> Entries:
     """The corpus as its adapter reads it, unchecked; a synthetic one is spoken into `output`.
 
     Raises:
-        CorpusError: the corpus is not there.
+        CorpusError: the corpus is not there, or its alignments are not, or are of another corpus.
     """
-    if isinstance(config, ManifestCorpus):
-        return read_manifest(config.manifest)
-    if isinstance(config, LibrispeechCorpus):
-        return read_librispeech(config)
-    from pipeline.data.synthetic import synthesize_corpus
+    if isinstance(config, SyntheticCorpus):
+        from pipeline.data.synthetic import synthesize_corpus
 
-    return synthesize_corpus(config, output, say)
+        yield from synthesize_corpus(config, output, say)
+        return
+    alignments = Alignments(config)
+    yield from _READERS[config.kind](config, alignments)
+    alignments.require_matches()
 
 
 def check(
@@ -80,22 +94,29 @@ def check(
     return CheckedCorpus(utterances, rejects, left_out)
 
 
-def estimate(config: Corpus) -> tuple[float, int]:
-    """Seconds and frames of the named splits as a manifest tells them, unchecked; else 0 and 0.
+def known_seconds(config: Corpus) -> list[float]:
+    """Durations of the utterances to be checked, as far as tables tell them.
+
+    A manifest, segments of Kaldi and cuts of Lhotse do; for others there are none.
 
     Raises:
-        CorpusError: there is no such manifest.
+        CorpusError: the corpus is not there.
     """
-    if not isinstance(config, ManifestCorpus):
-        return 0.0, 0
-    seconds = [
-        one.duration
-        for one in read_manifest(config.manifest)
-        if isinstance(one, Utterance)
-        and one.split in config.splits.names
-        and math.isfinite(one.duration)
+    if isinstance(config, SyntheticCorpus) or config.kind not in _TELL_DURATIONS:
+        return []
+    unaligned = config.model_copy(update={"alignments": None})
+    found = [
+        one
+        for one in _READERS[config.kind](unaligned, Alignments(unaligned))
+        if isinstance(one, Utterance) and one.split in config.splits.names
     ]
-    rate = _GRID.sample_rate_hz
+    chosen = _first_of_each_split(found, config.max_utterances)
+    return [one.duration for one in chosen if math.isfinite(one.duration)]
+
+
+def estimate(config: Corpus) -> tuple[float, int]:
+    """Seconds and frames of `known_seconds`."""
+    seconds, rate = known_seconds(config), _GRID.sample_rate_hz
     return sum(seconds), sum(_GRID.num_frames(round(one * rate)) for one in seconds)
 
 
@@ -168,7 +189,8 @@ def _check_contents(
 
 
 def _check_one(found: Utterance, config: CorpusLimits) -> Utterance | Reject:
-    text = " ".join(found.text.split())
+    spaced = found.text.translate(dict.fromkeys(map(ord, config.punctuation), " "))
+    text = " ".join(spaced.split())
     text = text.lower() if config.lowercase else text
     try:
         _check_text(text, config.alphabet)

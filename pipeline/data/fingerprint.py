@@ -2,30 +2,60 @@
 
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
-from pipeline.config import (
+from pipeline.config import digest
+from pipeline.config_corpus import (
     Corpus,
+    KaldiCorpus,
+    LhotseCorpus,
     LibrispeechCorpus,
+    LjspeechCorpus,
     ManifestCorpus,
-    digest,
+    SyntheticCorpus,
 )
-from pipeline.data.librispeech import list_alignments, list_splits
-from pipeline.data.manifest import open_manifest
+from pipeline.data import kaldi, lhotse, librispeech, ljspeech, manifest
+from pipeline.data.alignments import list_alignments
 from pipeline.data.utterance import CorpusError
 
 
 def fingerprint(config: Corpus) -> str:
     """Hexadecimal hash of the corpus itself: reads no audio, so that planning stays quick.
 
-    A manifest's bytes; LibriSpeech's file names and sizes; the synthesiser's version.
+    The bytes of its tables; names and sizes of the files that are found by listing folders; what
+    its alignments consist of. Of a synthetic corpus, the synthesiser's version.
 
     Raises:
         CorpusError: the corpus is not there.
     """
-    if isinstance(config, ManifestCorpus):
-        return hashlib.sha256(open_manifest(config.manifest)).hexdigest()
+    if isinstance(config, SyntheticCorpus):
+        return _synthesiser()
+    alignments = list_alignments(config)
+    return digest([_recorded(config), alignments.fingerprint() if alignments else []])
+
+
+def _recorded(
+    config: ManifestCorpus | LibrispeechCorpus | LjspeechCorpus | KaldiCorpus | LhotseCorpus,
+) -> Any:
     if isinstance(config, LibrispeechCorpus):
-        return digest([list_splits(config), list_alignments(config)])
+        return librispeech.list_splits(config)
+    if isinstance(config, LjspeechCorpus):
+        return [_hash(ljspeech.read_metadata(config)), ljspeech.list_wavs(config)]
+    if isinstance(config, KaldiCorpus):
+        return {
+            split: {name: _hash(content) for name, content in tables.items()}
+            for split, tables in kaldi.read_tables(config).items()
+        }
+    if isinstance(config, LhotseCorpus):
+        return [_hash(lhotse.open_cuts(config, split)) for split in config.splits.names]
+    return _hash(manifest.open_manifest(config.manifest))
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _synthesiser() -> str:
     try:
         return f"espeakng-loader {version('espeakng-loader')}"
     except PackageNotFoundError:

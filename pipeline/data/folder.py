@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import fsspec
 
@@ -16,6 +17,12 @@ class Folder:
     def at(cls, uri: str) -> "Folder":
         """A folder by path or URI; a local path is made absolute, for workers elsewhere."""
         return cls(uri.rstrip("/") if "://" in uri else str(Path(uri).resolve()))
+
+    @classmethod
+    def around(cls, uri: str) -> tuple["Folder", str]:
+        """The folder that a file lies in, and the file's name."""
+        folder, _, name = cls.at(uri).uri.rpartition("/")
+        return cls(folder), name
 
     @property
     def filesystem(self) -> fsspec.AbstractFileSystem:
@@ -33,15 +40,28 @@ class Folder:
             if info["type"] == "directory"
         )
 
-    def files(self, name: str) -> dict[str, int]:
+    def files(self, name: str = "") -> dict[str, int]:
         """Every file below the folder `name`: relative name to size in bytes, sorted."""
         path = self._path(name)
-        found = self.filesystem.find(path, detail=True)
+        found = self.filesystem.find(path, detail=True) if self.filesystem.isdir(path) else {}
         return {full[len(path) + 1 :]: info["size"] for full, info in sorted(found.items())}
+
+    def size(self, name: str) -> int | None:
+        """A file's size in bytes; None where there is no such file."""
+        path = self._path(name)
+        return self.filesystem.size(path) if self.filesystem.isfile(path) else None
 
     def read(self, name: str) -> bytes:
         content: bytes = self.filesystem.cat_file(self._path(name))
         return content
+
+    def open(self, name: str) -> IO[bytes]:
+        file: IO[bytes] = self.filesystem.open(self._path(name), "rb")
+        return file
+
+    def locate(self, path: str) -> str:
+        """The address of `path`: one that is absolute or a URI stays, another lies below."""
+        return path if "://" in path or path.startswith("/") else f"{self.uri}/{path}"
 
     def _path(self, name: str = "") -> str:
         path = str(fsspec.core.url_to_fs(self.uri)[1])

@@ -1,23 +1,19 @@
 """A corpus as a JSON Lines manifest: one utterance a line, audio relative to the manifest."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Self
 
 import fsspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from pipeline.config_corpus import ManifestCorpus
+from pipeline.data.alignments import Alignments
+from pipeline.data.folder import Folder
+from pipeline.data.rows import Row, Seconds, why_broken
 from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 
-Seconds = Annotated[float, Field(ge=0)]
 
-
-class _Strict(BaseModel):
-    # Keys of other tools are left alone; a speaker or an id may be written as a number.
-    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, allow_inf_nan=False)
-
-
-class _Segment(_Strict):
+class _Segment(Row):
     start: Seconds
     end: Seconds
     label: str
@@ -29,7 +25,7 @@ class _Segment(_Strict):
         return self
 
 
-class _Row(_Strict):
+class _Row(Row):
     utt_id: str
     split: str
     speaker: str
@@ -40,16 +36,17 @@ class _Row(_Strict):
     alignment: tuple[_Segment, ...] | None = None
 
 
-def read_manifest(uri: str) -> Iterator[Utterance | Reject]:
-    """Every line of the manifest at a path or URI, as an utterance or as a reject.
+def read_manifest(config: ManifestCorpus, alignments: Alignments) -> Iterator[Utterance | Reject]:
+    """Every line of the manifest, as an utterance or as a reject.
 
     Raises:
         CorpusError: there is no such manifest.
     """
-    folder, name = _folder(uri), uri.rpartition("/")[2]
-    for number, line in enumerate(open_manifest(uri).splitlines(), start=1):
+    folder, name = Folder.around(config.manifest)
+    for number, line in enumerate(open_manifest(config.manifest).splitlines(), start=1):
         if line.strip():
-            yield _read_line(line, folder, f"{name}:{number}")
+            found = _read_line(line, folder, f"{name}:{number}")
+            yield found if isinstance(found, Reject) else alignments.attach(found)
 
 
 def open_manifest(uri: str) -> bytes:
@@ -66,19 +63,15 @@ def open_manifest(uri: str) -> bytes:
     return content.removeprefix(b"\xef\xbb\xbf")
 
 
-def _read_line(line: bytes, folder: str, source: str) -> Utterance | Reject:
+def _read_line(line: bytes, folder: Folder, source: str) -> Utterance | Reject:
     try:
         row = _Row.model_validate_json(line)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
-        reason = f"broken line: {f'{place}: ' if place else ''}{message}"
-        return Reject(None, source, reason)
+        return Reject(None, source, why_broken(error))
     return Utterance(
         utt_id=row.utt_id,
         split=row.split,
-        audio=_locate(row.audio, folder),
+        audio=folder.locate(row.audio),
         offset=row.offset,
         duration=TO_THE_END if row.duration is None else row.duration,
         speaker=row.speaker,
@@ -91,14 +84,3 @@ def _segments(alignment: tuple[_Segment, ...] | None) -> tuple[Segment, ...] | N
     if alignment is None:
         return None
     return tuple(Segment(one.start, one.end, one.label) for one in alignment)
-
-
-def _folder(uri: str) -> str:
-    # Workers run in folders of their own, so a local manifest's audio is addressed absolutely.
-    return uri.rpartition("/")[0] if "://" in uri else str(Path(uri).resolve().parent)
-
-
-def _locate(audio: str, folder: str) -> str:
-    if "://" in audio or audio.startswith("/"):
-        return audio
-    return f"{folder}/{audio}"

@@ -5,21 +5,17 @@ import re
 from praatio.utilities import textgrid_io
 from praatio.utilities.errors import PraatioException
 
-from pipeline.data.utterance import Segment
+from pipeline.data.utterance import AlignmentError, Segment
 
 _STRESS = re.compile(r"(?<=[A-Z])[0-2]$")
 _ROUNDING_SECONDS = 1e-3
-
-
-class TextGridError(ValueError):
-    """A TextGrid that cannot be used; the message says why."""
 
 
 def parse_textgrid(content: bytes, tier: str = "phones") -> tuple[Segment, ...]:
     """The labelled intervals of one tier, stress digits stripped (`AH0` becomes `AH`).
 
     Raises:
-        TextGridError: no TextGrid, cut short, or without that tier.
+        AlignmentError: no TextGrid, cut short, or without that tier.
     """
     try:
         # Empty intervals are asked for because the last one shows that the tier is whole.
@@ -31,11 +27,11 @@ def parse_textgrid(content: bytes, tier: str = "phones") -> tuple[Segment, ...]:
         }
         end_seconds = float(parsed["xmax"])
     except (PraatioException, LookupError, ValueError, TypeError) as error:
-        raise TextGridError(f"not readable as a TextGrid: {error}") from None
+        raise AlignmentError(f"not readable as a TextGrid: {error}") from None
     if tier not in intervals:
-        raise TextGridError(f"TextGrid has no interval tier '{tier}': it has {sorted(intervals)}")
+        raise AlignmentError(f"TextGrid has no interval tier '{tier}': it has {sorted(intervals)}")
     if abs(intervals[tier][-1][1] - end_seconds) > _ROUNDING_SECONDS:
-        raise TextGridError("TextGrid is cut short")
+        raise AlignmentError("TextGrid is cut short")
     return tuple(
         Segment(start, end, _STRESS.sub("", label))
         for start, end, label in intervals[tier]

@@ -16,7 +16,11 @@ class CorpusError(RuntimeError):
     """A corpus that cannot be used at all; the message says what, why and the cure."""
 
 
-@dataclass(frozen=True)
+class AlignmentError(ValueError):
+    """An alignment that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch [start, end) that an alignment labels with a phone or a word."""
 

@@ -12,7 +12,8 @@ import ray
 
 from pipeline import flow
 from pipeline.artifacts import ArtifactError
-from pipeline.config import Config, SyntheticCorpus
+from pipeline.config import Config
+from pipeline.config_corpus import SyntheticCorpus
 from pipeline.runtime import graph as runner
 from pipeline.stage import Stage, StageContext
 from pipeline.tracking import TrackingSpec

@@ -6,7 +6,8 @@ import textwrap
 import pytest
 
 from pipeline import flow
-from pipeline.config import Config, ConfigError, SyntheticCorpus
+from pipeline.config import Config, ConfigError
+from pipeline.config_corpus import SyntheticCorpus
 from pipeline.stage import Estimate, Stage
 
 

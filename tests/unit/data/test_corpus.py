@@ -5,9 +5,9 @@ import pytest
 import soundfile
 
 from pipeline.artifacts import Artifact
-from pipeline.config import ManifestCorpus, Splits
+from pipeline.config_corpus import ManifestCorpus, Splits
 from pipeline.data.audio import read_audio, write_audio
-from pipeline.data.corpus import check, estimate, read_corpus, require
+from pipeline.data.corpus import check, estimate, known_seconds, read_corpus, require
 from pipeline.data.frames import FrameGrid
 from pipeline.data.utterance import CorpusError
 
@@ -165,6 +165,13 @@ def test_text_is_lowercased_and_its_blanks_are_single(folder):
     assert strict["loud"].startswith("text has characters outside the alphabet: ['D', 'G'")
 
 
+def test_punctuation_is_taken_for_spaces(folder):
+    folder.add(utt_id="a", text='"Well-known," (she said): don\'t; go.')
+    (found,) = [one for one in folder.check(punctuation='"-,():;.').utterances if one.utt_id == "a"]
+    assert found.text == "well known she said don't go"
+    assert [one.utt_id for one in folder.check().rejects] == ["a"]
+
+
 def test_order_does_not_depend_on_the_manifest(folder):
     for number in (3, 1, 2):
         folder.add(utt_id=f"u{number}")
@@ -241,6 +248,7 @@ def test_estimate_reads_a_manifests_durations(folder):
     folder.add(utt_id="b", duration=2.0)
     folder.add(utt_id="c", duration=4.0, split="extra")
     assert estimate(folder.config()) == (3.0, 49 + 99)
+    assert known_seconds(folder.config(max_utterances=1)) == [1.0]
 
 
 def test_real_digits_all_pass(shared_data):

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from pipeline.config import LibrispeechCorpus, ManifestCorpus, SyntheticCorpus
+from pipeline.config_corpus import LibrispeechCorpus, ManifestCorpus, SyntheticCorpus
 from pipeline.data.fingerprint import fingerprint
 from pipeline.data.utterance import CorpusError
 
@@ -28,6 +28,7 @@ def librispeech(tmp_path):
     for folder in ("train/1/2", "valid/3/4", "test/5/6", "grids/train/1/2", "other/7/8"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "a.flac").write_bytes(b"12345")
+    (tmp_path / "grids/train/1/2/b.TextGrid").write_bytes(b"12345")
     return tmp_path
 
 

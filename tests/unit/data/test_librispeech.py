@@ -3,7 +3,8 @@ import shutil
 import numpy as np
 import pytest
 
-from pipeline.config import LibrispeechCorpus, Splits
+from pipeline.config_corpus import LibrispeechCorpus, Splits
+from pipeline.data.alignments import Alignments
 from pipeline.data.audio import read_audio, write_audio
 from pipeline.data.corpus import check
 from pipeline.data.librispeech import read_librispeech
@@ -39,8 +40,12 @@ def config(root, **values):
     return LibrispeechCorpus(root=str(root), splits=Splits(valid="dev"), **values)
 
 
+def read(corpus_config):
+    return read_librispeech(corpus_config, Alignments(corpus_config))
+
+
 def test_every_utterance_with_text_and_speaker(root):
-    corpus = check(read_librispeech(config(root)), config(root))
+    corpus = check(read(config(root)), config(root))
     assert corpus.rejects == []
     ids = [(one.split, one.utt_id, one.speaker, one.text) for one in corpus.utterances]
     assert ids == [
@@ -59,7 +64,7 @@ def test_alignments_where_there_are_any(root, tmp_path):
     folder = tmp_path / "alignments" / "train" / "84" / "121"
     folder.mkdir(parents=True)
     (folder / "84-121-0000.TextGrid").write_bytes(TEXTGRID)
-    found = read_librispeech(config(root, alignments=str(tmp_path / "alignments")))
+    found = read(config(root, alignments=str(tmp_path / "alignments")))
     alignments = {one.utt_id: one.alignment for one in found}
     assert alignments["84-121-0000"] == (Segment(0.0, 1.0, "AH"),)
     assert alignments["84-121-0001"] is None
@@ -70,7 +75,7 @@ def test_a_broken_textgrid_is_rejected(root, tmp_path):
     folder = tmp_path / "alignments" / "train" / "84" / "121"
     folder.mkdir(parents=True)
     (folder / "84-121-0001.TextGrid").write_bytes(TEXTGRID[:40])
-    found = list(read_librispeech(config(root, alignments=str(tmp_path / "alignments"))))
+    found = list(read(config(root, alignments=str(tmp_path / "alignments"))))
     (reject,) = [one for one in found if isinstance(one, Reject)]
     assert reject.utt_id == "84-121-0001"
     assert "not readable as a TextGrid" in reject.reason
@@ -80,7 +85,7 @@ def test_a_broken_textgrid_is_rejected(root, tmp_path):
 def test_audio_without_text_and_text_without_audio(root):
     folder = root / "train" / "84" / "121"
     (folder / "84-121-0000.flac").rename(folder / "84-121-0007.flac")
-    corpus = check(read_librispeech(config(root)), config(root))
+    corpus = check(read(config(root)), config(root))
     reasons = {one.utt_id: one.reason for one in corpus.rejects}
     assert set(reasons) == {"84-121-0000", "84-121-0007"}
     assert reasons["84-121-0000"] == "no such audio file"
@@ -90,19 +95,21 @@ def test_audio_without_text_and_text_without_audio(root):
 def test_a_transcript_line_without_words_is_rejected(root):
     folder = root / "train" / "84" / "121"
     (folder / "84-121.trans.txt").write_text("84-121-0000\n84-121-0001 HI\n")
-    corpus = check(read_librispeech(config(root)), config(root))
+    corpus = check(read(config(root)), config(root))
     assert [(one.utt_id, one.reason) for one in corpus.rejects] == [("84-121-0000", "empty text")]
 
 
 def test_a_missing_split_names_those_that_are_there(root):
     shutil.rmtree(root / "train")
     with pytest.raises(CorpusError, match=r"no folder for \['train'\]; it has \['dev', 'test'\]"):
-        list(read_librispeech(config(root)))
+        list(read(config(root)))
 
 
 def test_a_missing_alignments_folder_is_one_clear_error(root, tmp_path):
-    with pytest.raises(CorpusError, match=r"corpus\.alignments .* has no folder for any split"):
-        list(read_librispeech(config(root, alignments=str(tmp_path / "nowhere"))))
+    with pytest.raises(
+        CorpusError, match=r"corpus\.alignments .* is no file or folder of alignments"
+    ):
+        list(read(config(root, alignments=str(tmp_path / "nowhere"))))
 
 
 def test_real_aligned_speech_in_librispeechs_folders(shared_data, tmp_path):
@@ -117,7 +124,7 @@ def test_real_aligned_speech_in_librispeechs_folders(shared_data, tmp_path):
         (folder / f"{name}-0.trans.txt").write_text(f"{utt_id} {text}\n")
         shutil.copy(source.with_suffix(".TextGrid"), grids / f"{utt_id}.TextGrid")
     corpus_config = config(tmp_path / "audio", alignments=str(tmp_path / "grids"))
-    corpus = check(read_librispeech(corpus_config), corpus_config)
+    corpus = check(read(corpus_config), corpus_config)
     assert corpus.rejects == []
     assert [round(one.duration, 2) for one in corpus.utterances] == [26.72, 26.72, 25.72]
     assert all(len(one.alignment) > 200 for one in corpus.utterances)

@@ -4,6 +4,8 @@ import re
 import fsspec
 import pytest
 
+from pipeline.config_corpus import ManifestCorpus
+from pipeline.data.alignments import Alignments
 from pipeline.data.manifest import read_manifest
 from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 
@@ -16,10 +18,15 @@ def write(tmp_path, *lines):
     return str(path)
 
 
+def read(uri):
+    config = ManifestCorpus(manifest=uri)
+    return read_manifest(config, Alignments(config))
+
+
 def test_the_shortest_row_and_the_longest(tmp_path):
     alignment = [{"start": 0.0, "end": 0.5, "label": "h"}]
     full = {**ROW, "utt_id": "b", "offset": 1.5, "duration": 2.0, "alignment": alignment, "x": 1}
-    short, long = read_manifest(write(tmp_path, ROW, "", full))
+    short, long = read(write(tmp_path, ROW, "", full))
     audio = f"{tmp_path}/audio/a.wav"
     assert short == Utterance("a", "train", audio, 0.0, TO_THE_END, "s", "hi", None)
     segments = (Segment(0.0, 0.5, "h"),)
@@ -31,26 +38,26 @@ def test_the_shortest_row_and_the_longest(tmp_path):
     [("/data/a.wav", "/data/a.wav"), ("s3://bucket/a.wav", "s3://bucket/a.wav")],
 )
 def test_an_absolute_address_stays(tmp_path, audio, place):
-    (found,) = read_manifest(write(tmp_path, {**ROW, "audio": audio}))
+    (found,) = read(write(tmp_path, {**ROW, "audio": audio}))
     assert found.audio == place
 
 
 def test_a_relative_manifest_gives_absolute_audio(tmp_path, monkeypatch):
     write(tmp_path, ROW)
     monkeypatch.chdir(tmp_path)
-    (found,) = read_manifest("manifest.jsonl")
+    (found,) = read("manifest.jsonl")
     assert found.audio == f"{tmp_path}/audio/a.wav"
 
 
 def test_a_remote_manifest_has_its_audio_beside_it():
     with fsspec.open("memory://corpus/m.jsonl", "w") as file:
         file.write(json.dumps(ROW))
-    (found,) = read_manifest("memory://corpus/m.jsonl")
+    (found,) = read("memory://corpus/m.jsonl")
     assert found.audio == "memory://corpus/audio/a.wav"
 
 
 def test_numbers_may_name_speakers_and_utterances(tmp_path):
-    (found,) = read_manifest(write(tmp_path, {**ROW, "utt_id": 17, "speaker": 4}))
+    (found,) = read(write(tmp_path, {**ROW, "utt_id": 17, "speaker": 4}))
     assert (found.utt_id, found.speaker) == ("17", "4")
 
 
@@ -69,7 +76,7 @@ def test_numbers_may_name_speakers_and_utterances(tmp_path):
     ],
 )
 def test_a_broken_line_is_rejected_by_number_and_the_rest_stands(tmp_path, line, reason):
-    first, second, third = read_manifest(write(tmp_path, ROW, line, {**ROW, "utt_id": "c"}))
+    first, second, third = read(write(tmp_path, ROW, line, {**ROW, "utt_id": "c"}))
     assert isinstance(second, Reject)
     assert second.source == "manifest.jsonl:2"
     assert second.reason.startswith("broken line: ")
@@ -80,7 +87,7 @@ def test_a_broken_line_is_rejected_by_number_and_the_rest_stands(tmp_path, line,
 def test_bytes_that_are_no_text_are_a_broken_line(tmp_path):
     path = tmp_path / "manifest.jsonl"
     path.write_bytes(b'{"utt_id": "\xff\xfe"}\n' + json.dumps(ROW).encode())
-    first, second = read_manifest(str(path))
+    first, second = read(str(path))
     assert isinstance(first, Reject)
     assert isinstance(second, Utterance)
 
@@ -88,10 +95,10 @@ def test_bytes_that_are_no_text_are_a_broken_line(tmp_path):
 def test_a_byte_order_mark_is_no_harm(tmp_path):
     path = tmp_path / "manifest.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(ROW).encode())
-    assert [type(found) for found in read_manifest(str(path))] == [Utterance]
+    assert [type(found) for found in read(str(path))] == [Utterance]
 
 
 @pytest.mark.parametrize("name", ["nothing.jsonl", "."])
 def test_no_manifest_is_one_clear_error(tmp_path, name):
     with pytest.raises(CorpusError, match=r"there is no manifest at .* check corpus\.manifest"):
-        list(read_manifest(str(tmp_path / name)))
+        list(read(str(tmp_path / name)))

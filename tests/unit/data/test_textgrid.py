@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
+from praatio import textgrid
 
 from pipeline.data.alignment import frame_labels
 from pipeline.data.audio import read_audio
 from pipeline.data.frames import FrameGrid
-from pipeline.data.textgrid import TextGridError, parse_textgrid
-from pipeline.data.utterance import Segment
+from pipeline.data.textgrid import parse_textgrid
+from pipeline.data.utterance import AlignmentError, Segment
 
 LONG = """File type = "ooTextFile"
 Object class = "TextGrid"
@@ -52,6 +53,16 @@ def test_long_format_in_praats_encodings(encoding):
     assert parse_textgrid(LONG.encode(encoding)) == EXPECTED
 
 
+@pytest.mark.parametrize("name", ["acoustic_corpus", "cold_corpus"])
+def test_real_aligner_output_is_the_same_in_the_long_format(shared_data, tmp_path, name):
+    short, long = shared_data / "mfa_aligned" / f"{name}.TextGrid", tmp_path / "long.TextGrid"
+    grid = textgrid.openTextgrid(str(short), includeEmptyIntervals=True)
+    grid.save(str(long), "long_textgrid", includeBlankSpaces=True)
+    assert "intervals [1]:" in long.read_text()
+    assert "intervals [1]:" not in short.read_text()
+    assert parse_textgrid(long.read_bytes()) == parse_textgrid(short.read_bytes())
+
+
 def test_another_tier():
     assert parse_textgrid(LONG.encode(), "words") == (Segment(0.0, 1.0, "oh"),)
 
@@ -73,7 +84,7 @@ def test_digits_that_are_no_stress_stay():
     ],
 )
 def test_a_broken_file_is_refused_with_a_reason(content, reason):
-    with pytest.raises(TextGridError, match=reason):
+    with pytest.raises(AlignmentError, match=reason):
         parse_textgrid(content)
 
 

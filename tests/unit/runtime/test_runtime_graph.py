@@ -7,7 +7,8 @@ from ray.exceptions import RayTaskError
 from ray.train import WorkerGroupError
 
 from pipeline.artifacts import ArtifactError
-from pipeline.config import Config, ConfigError, SyntheticCorpus
+from pipeline.config import Config, ConfigError
+from pipeline.config_corpus import SyntheticCorpus
 from pipeline.flow import Graph, Node
 from pipeline.runtime import graph as runner
 from pipeline.stage import Stage

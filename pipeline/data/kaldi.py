@@ -1,0 +1,175 @@
+"""Kaldi data folders, one a split: wav.scp, text, utt2spk and, where there are any, segments.
+
+Only audio files are read: no command is run that a wav.scp names, and no archive is opened.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.config_corpus import KaldiCorpus
+from pipeline.data.alignments import Alignments
+from pipeline.data.folder import Folder
+from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Utterance
+
+_REQUIRED = ("wav.scp", "text", "utt2spk")
+_OPTIONAL = ("segments",)
+_ARCHIVE = re.compile(r"\.ark(:\d+)?$|:\d+$")
+
+
+def read_tables(config: KaldiCorpus) -> dict[str, dict[str, bytes]]:
+    """The files of each split that the config names, by name.
+
+    Raises:
+        CorpusError: a split's folder or one of its files is not there.
+    """
+    root = Folder.at(config.root)
+    found: dict[str, dict[str, bytes]] = {}
+    for split in config.splits.names:
+        present = {
+            name for name in (*_REQUIRED, *_OPTIONAL) if root.size(f"{split}/{name}") is not None
+        }
+        missing = [name for name in _REQUIRED if name not in present]
+        if missing:
+            raise CorpusError(
+                f"'{config.root}/{split}' has no {', '.join(missing)}; the folders of "
+                f"'{config.root}' are {root.folders() or 'none'}: check corpus.root and "
+                "corpus.splits"
+            )
+        found[split] = {name: root.read(f"{split}/{name}") for name in sorted(present)}
+    return found
+
+
+def read_kaldi(config: KaldiCorpus, alignments: Alignments) -> Iterator[Utterance | Reject]:
+    """Every utterance that any file of a split names, in the order of its id.
+
+    Raises:
+        CorpusError: as `read_tables`.
+    """
+    audio_root = Folder.at(config.audio_root)
+    for split, files in read_tables(config).items():
+        folder = _DataFolder(split, files, audio_root)
+        yield from folder.broken_lines()
+        yield from folder.utterances(alignments)
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """What an utterance is of its recording, in seconds."""
+
+    recording: str
+    offset: float
+    duration: float
+
+
+class _UnusableError(ValueError):
+    """A row that cannot become an utterance; the message becomes the reason."""
+
+
+class _DataFolder:
+    """The tables of one split."""
+
+    def __init__(self, split: str, files: dict[str, bytes], audio_root: Folder) -> None:
+        self._split, self._audio_root = split, audio_root
+        self._tables = {name: _Table(content, f"{split}/{name}") for name, content in files.items()}
+
+    def broken_lines(self) -> Iterator[Reject]:
+        """Lines without an id, or with one that has come before; and audio that is not used."""
+        for table in self._tables.values():
+            yield from table.rejects
+        if "segments" in self._tables:
+            rows = self._tables["segments"].rows.values()
+            used = {recording for row in rows for recording in row.split()[:1]}
+            for recording in sorted(self._tables["wav.scp"].rows.keys() - used):
+                reason = "unused recording: no line of segments names it"
+                yield Reject(recording, f"{self._split}/wav.scp", reason)
+
+    def utterances(self, alignments: Alignments) -> Iterator[Utterance | Reject]:
+        """Every id of segments (wav.scp, where there are none), text or utt2spk."""
+        cut = "segments" if "segments" in self._tables else "wav.scp"
+        named = (self._tables[name].rows for name in (cut, "text", "utt2spk"))
+        for utt_id in sorted(set().union(*named)):
+            try:
+                stretch = self._stretch(utt_id)
+                utterance = self._utterance(utt_id, stretch)
+            except _UnusableError as error:
+                yield Reject(utt_id, f"{self._split}/{cut}", str(error))
+            else:
+                yield alignments.attach(utterance, stretch.recording)
+
+    def _utterance(self, utt_id: str, stretch: _Stretch) -> Utterance:
+        audio = self._audio(stretch.recording)
+        text = self._value("text", utt_id, "no transcript: text does not name it")
+        speaker = self._value("utt2spk", utt_id, "no speaker: utt2spk does not name it")
+        if not speaker:
+            raise _UnusableError("no speaker: utt2spk names none")
+        return Utterance(
+            utt_id, self._split, audio, stretch.offset, stretch.duration, speaker, text
+        )
+
+    def _stretch(self, utt_id: str) -> _Stretch:
+        if "segments" not in self._tables:
+            return _Stretch(utt_id, 0.0, TO_THE_END)
+        return _parse_segment(
+            self._value("segments", utt_id, "no audio: segments does not name it")
+        )
+
+    def _audio(self, recording: str) -> str:
+        place = self._value("wav.scp", recording, f"no audio: wav.scp has no '{recording}'")
+        if place.endswith("|") or place.startswith("|"):
+            raise _UnusableError(
+                f"wav.scp names a command, and commands from data are not run: {place} "
+                "(write its output to a file, and name that)"
+            )
+        if _ARCHIVE.search(place):
+            raise _UnusableError(
+                f"wav.scp names an archive, which is not read: {place} (write its audio to "
+                "files, and name those)"
+            )
+        if place in {"", "-"}:
+            raise _UnusableError(f"wav.scp names no file: '{recording} {place}'")
+        return self._audio_root.locate(place)
+
+    def _value(self, table: str, key: str, reason: str) -> str:
+        try:
+            return self._tables[table].rows[key]
+        except KeyError:
+            raise _UnusableError(reason) from None
+
+
+class _Table:
+    """Lines `id value`; the value may be empty."""
+
+    def __init__(self, content: bytes, source: str) -> None:
+        self.rows: dict[str, str] = {}
+        self.rejects: list[Reject] = []
+        for number, line in enumerate(content.splitlines(), start=1):
+            place = f"{source}:{number}"
+            try:
+                key, _, value = line.decode().strip().replace("\t", " ").partition(" ")
+            except UnicodeDecodeError:
+                self.rejects.append(Reject(None, place, "broken line: not UTF-8"))
+                continue
+            if key in self.rows:
+                self.rejects.append(Reject(key, place, f"duplicate id: {source} has it already"))
+            elif key:
+                self.rows[key] = value.strip()
+
+
+def _parse_segment(row: str) -> _Stretch:
+    """A line of segments, its id taken off: `recording start end`; an end of -1 is the file's."""
+    fields = row.split()
+    if len(fields) == 4:
+        raise _UnusableError(
+            "segments names a channel, and channels are averaged: write each to a file of its own"
+        )
+    try:
+        recording, first, last = fields
+        start, end = float(first), float(last)
+    except ValueError:
+        raise _UnusableError(f"segments has no `recording start end`: '{row}'") from None
+    end = math.inf if end == -1 else end
+    if not 0 <= start < end:
+        raise _UnusableError(f"segments has times that do not rise from 0 on: '{row}'")
+    return _Stretch(recording, start, end - start)

@@ -1,0 +1,173 @@
+"""Lhotse CutSets as JSON Lines, each supervision of a cut an utterance; needs no Lhotse.
+
+Audio must be one plain file a recording, as it is stored: mixed or padded cuts, audio inside the
+manifest, commands, one channel of several, and transforms on the fly are rejected.
+"""
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import fsspec
+from pydantic import Field, ValidationError
+
+from pipeline.config_corpus import LhotseCorpus
+from pipeline.data.alignments import Alignments
+from pipeline.data.folder import Folder
+from pipeline.data.rows import Row, Seconds, why_broken
+from pipeline.data.track import Track
+from pipeline.data.utterance import CorpusError, Reject, Segment, Utterance
+
+# Lhotse rounds times; a supervision may overshoot its cut by less than this.
+_ROUNDING_SECONDS = 0.01
+_DIGITS = 6  # of a second, as Lhotse's own times have eight
+
+_Item = tuple[str, float, Seconds] | tuple[str, float, Seconds, float | None]
+
+
+class _Source(Row):
+    type: str
+    source: str
+    channels: tuple[int, ...]
+
+
+class _Recording(Row):
+    id: str
+    sources: tuple[_Source, ...]
+    transforms: tuple[Any, ...] | None = None
+
+
+class _Supervision(Row):
+    id: str
+    start: float
+    duration: float = Field(gt=0)
+    text: str | None = None
+    speaker: str | None = None
+    # By kind, items of symbol, start (on the clock of `start` above), duration and a score.
+    alignment: dict[str, tuple[_Item, ...]] | None = None
+
+
+class _Cut(Row):
+    id: str
+    type: str
+    start: Seconds = 0.0
+    duration: float | None = None
+    recording: _Recording | None = None
+    supervisions: tuple[_Supervision, ...] = ()
+
+
+class _UnusableError(ValueError):
+    """A supervision that cannot become an utterance; the message becomes the reason."""
+
+
+def open_cuts(config: LhotseCorpus, split: str) -> bytes:
+    """A split's CutSet, unpacked.
+
+    Raises:
+        CorpusError: there is no such file, or it is no whole gzip.
+    """
+    uri = config.cuts[split]
+    try:
+        with fsspec.open(uri, "rb", compression="infer") as file:
+            content: bytes = file.read()
+    except (FileNotFoundError, IsADirectoryError):
+        raise CorpusError(f"there is no CutSet at '{uri}': check corpus.cuts.{split}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise CorpusError(f"the CutSet '{uri}' is cut short or damaged: {error}") from None
+    return content
+
+
+def read_lhotse(config: LhotseCorpus, alignments: Alignments) -> Iterator[Utterance | Reject]:
+    """Every supervision of every cut, in the files' order.
+
+    Raises:
+        CorpusError: as `open_cuts`.
+    """
+    for split in config.splits.names:
+        name = Folder.around(config.cuts[split])[1]
+        for number, line in enumerate(io.BytesIO(open_cuts(config, split)), start=1):
+            if line.strip():
+                yield from _read_line(line, f"{name}:{number}", split, config, alignments)
+
+
+def _read_line(
+    line: bytes, source: str, split: str, config: LhotseCorpus, alignments: Alignments
+) -> Iterator[Utterance | Reject]:
+    try:
+        cut = _Cut.model_validate_json(line)
+    except ValidationError as error:
+        yield Reject(None, source, why_broken(error))
+        return
+    problem = _why_unusable(cut)
+    if problem or cut.recording is None:
+        for utt_id in [one.id for one in cut.supervisions] or [cut.id]:
+            yield Reject(utt_id, source, problem)
+        return
+    audio = Folder.at(config.audio_root).locate(cut.recording.sources[0].source)
+    for supervision in cut.supervisions:
+        try:
+            found = _utterance(cut, supervision, split, audio, config.alignment_tier)
+        except _UnusableError as error:
+            yield Reject(supervision.id, source, str(error))
+        else:
+            yield alignments.attach(found, cut.recording.id)
+
+
+def _why_unusable(cut: _Cut) -> str:
+    """Why none of a cut's supervisions can be used; empty where they can."""
+    if cut.type not in {"MonoCut", "MultiCut"}:
+        return f"not a plain cut of one recording: {cut.type} (save it as audio)"
+    if not cut.supervisions:
+        return "no supervision: the cut has no text"
+    if cut.recording is None:
+        return "no audio: the cut has features alone"
+    return _why_unreadable(cut.recording)
+
+
+def _why_unreadable(recording: _Recording) -> str:
+    """Why a recording is not one plain file; empty where it is."""
+    if recording.transforms:
+        return "audio is transformed when it is read: save it as it sounds"
+    sources = recording.sources
+    if len(sources) != 1 or len(sources[0].channels) != 1:
+        return "audio has several channels or files: save each channel as one file"
+    if sources[0].type not in {"file", "url"}:
+        return f"audio is no file: its source is of type '{sources[0].type}'"
+    return ""
+
+
+def _utterance(
+    cut: _Cut, supervision: _Supervision, split: str, audio: str, tier: str
+) -> Utterance:
+    end = supervision.start + supervision.duration
+    length = end if cut.duration is None else cut.duration
+    if supervision.start < -_ROUNDING_SECONDS or end > length + _ROUNDING_SECONDS:
+        raise _UnusableError(
+            f"supervision reaches beyond its cut: {supervision.start:g} to {end:g} s of "
+            f"{length:g} s"
+        )
+    if not supervision.speaker:
+        raise _UnusableError("no speaker: the supervision names none")
+    return Utterance(
+        utt_id=supervision.id,
+        split=split,
+        audio=audio,
+        offset=max(0.0, round(cut.start + supervision.start, _DIGITS)),
+        duration=supervision.duration,
+        speaker=supervision.speaker,
+        text=supervision.text or "",
+        alignment=_alignment(supervision, tier),
+    )
+
+
+def _alignment(supervision: _Supervision, tier: str) -> tuple[Segment, ...] | None:
+    """The items of kind `tier`, or of its singular, counted from the supervision's start."""
+    kinds = supervision.alignment or {}
+    items = kinds.get(tier, kinds.get(tier.removesuffix("s")))
+    if items is None:
+        return None
+    return Track.of(
+        Segment(start, start + duration, symbol) for symbol, start, duration, *_ in items
+    ).cut(supervision.start, supervision.duration)

@@ -1,0 +1,150 @@
+import pytest
+
+from pipeline.config_corpus import ManifestCorpus
+from pipeline.data.alignments import Alignments, list_alignments
+from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
+
+TEXTGRID = (
+    'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n4\n<exists>\n2\n'
+    '"IntervalTier"\n"words"\n0\n4\n1\n0\n4\n"oh no"\n'
+    '"IntervalTier"\n"phones"\n0\n4\n2\n0\n1\n"OW1"\n1\n4\n"N"\n'
+)
+PHN = "0 16000 ow\n16000 64000 n\n"
+CTM = "{name} 1 0.0 1.0 OW1_S 0.9\n{name} 1 1.0 3.0 N_B 0.9\n"
+
+
+def config(source, **values):
+    return ManifestCorpus(manifest="m.jsonl", alignments=str(source), **values)
+
+
+def utterance(audio="/data/a/rec.wav", utt_id="u", offset=0.0, duration=TO_THE_END, **values):
+    return Utterance(utt_id, "train", audio, offset, duration, "s", "oh no", **values)
+
+
+def attach(source, one, recording=None, **values):
+    found = Alignments(config(source, **values)).attach(one, recording)
+    return found if isinstance(found, Reject) else found.alignment
+
+
+def write(folder, name, content):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("extension", "content", "labels"),
+    [("TextGrid", TEXTGRID, ["OW", "N"]), ("PHN", PHN, ["ow", "n"]), ("phn", PHN, ["ow", "n"])],
+)
+def test_a_file_beside_its_audio_counts_from_the_recordings_start(
+    tmp_path, extension, content, labels
+):
+    write(tmp_path, f"a/rec.{extension}", content)
+    whole = attach(tmp_path, utterance())
+    assert [(one.start, one.end, one.label) for one in whole] == [
+        (0.0, 1.0, labels[0]),
+        (1.0, 4.0, labels[1]),
+    ]
+    part = attach(tmp_path, utterance(offset=0.5, duration=2.0))
+    assert part == (Segment(0.0, 0.5, labels[0]), Segment(0.5, 2.0, labels[1]))
+
+
+def test_a_file_named_after_the_utterance_counts_from_the_utterances_start(tmp_path):
+    write(tmp_path, "speaker/u.TextGrid", TEXTGRID)
+    found = attach(tmp_path, utterance(offset=7.0, duration=4.0))
+    assert found == (Segment(0.0, 1.0, "OW"), Segment(1.0, 4.0, "N"))
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "recording", "start"),
+    [
+        ("R", utterance(offset=0.5), "R", 0.5),
+        ("rec", utterance(offset=0.5), None, 0.5),
+        ("a/rec", utterance(offset=0.5), None, 0.5),
+        ("u", utterance(offset=0.5), None, 1.0),
+        ("u", utterance(offset=0.5), "R", 1.0),
+    ],
+)
+def test_a_ctm_is_by_recording_its_address_or_the_utterance(tmp_path, name, one, recording, start):
+    path = write(tmp_path, "ali.ctm", CTM.format(name=name))
+    for source in (path, tmp_path):
+        found = attach(source, one, recording)
+        assert [part.label for part in found] == ["OW1", "N"]
+        assert found[1].start == start
+
+
+def test_the_same_name_in_other_folders_is_another_recording(tmp_path):
+    write(tmp_path, "dr1/spk/SA1.PHN", PHN)
+    assert attach(tmp_path, utterance("/timit/dr1/spk/SA1.WAV")) is not None
+    assert attach(tmp_path, utterance("/timit/dr2/other/SA1.WAV")) is None
+
+
+def test_two_files_named_after_one_utterance_are_a_reject(tmp_path):
+    write(tmp_path, "x/u.PHN", PHN)
+    write(tmp_path, "y/u.PHN", PHN)
+    found = attach(tmp_path, utterance())
+    assert found.reason == "several alignments of one name: x/u.PHN, y/u.PHN"
+
+
+def test_a_broken_file_is_a_reject_of_its_utterances(tmp_path):
+    write(tmp_path, "u.TextGrid", TEXTGRID[:70])
+    found = attach(tmp_path, utterance())
+    assert (found.utt_id, found.source) == ("u", "/data/a/rec.wav")
+    assert found.reason.startswith("not readable as a TextGrid")
+
+
+def test_what_the_corpus_brings_along_is_kept(tmp_path):
+    write(tmp_path, "u.TextGrid", TEXTGRID)
+    own = (Segment(0.0, 1.0, "x"),)
+    assert attach(tmp_path, utterance(alignment=own)) == own
+
+
+def test_another_tier_and_a_missing_one(tmp_path):
+    write(tmp_path, "u.TextGrid", TEXTGRID)
+    found = attach(tmp_path, utterance(), alignment_tier="words")
+    assert found == (Segment(0.0, 4.0, "oh no"),)
+    missing = attach(tmp_path, utterance(), alignment_tier="phonemes")
+    assert "no interval tier 'phonemes': it has ['phones', 'words']" in missing.reason
+
+
+def test_a_file_of_another_extension_by_its_format(tmp_path):
+    path = write(tmp_path, "ali.txt", CTM.format(name="u"))
+    assert attach(path, utterance(), alignment_format="ctm") is not None
+    with pytest.raises(CorpusError, match="is no file or folder of alignments"):
+        Alignments(config(path))
+
+
+def test_a_folder_of_several_formats_asks_which(tmp_path):
+    write(tmp_path, "u.TextGrid", TEXTGRID)
+    write(tmp_path, "u.PHN", PHN)
+    write(tmp_path, "notes.txt", "")
+    with pytest.raises(CorpusError, match=r"\['phn', 'textgrid'\]: set corpus.alignment_format"):
+        Alignments(config(tmp_path))
+    found = attach(tmp_path, utterance(), alignment_format="phn")
+    assert [one.label for one in found] == ["ow", "n"]
+
+
+@pytest.mark.parametrize("source", ["nowhere", "nowhere/a.ctm", "."])
+def test_nothing_there_is_one_clear_error(tmp_path, source):
+    with pytest.raises(CorpusError, match=r"no file or folder of alignments .*: check the path"):
+        Alignments(config(tmp_path / source))
+
+
+def test_alignments_of_another_corpus_are_refused(tmp_path):
+    write(tmp_path, "other.TextGrid", TEXTGRID)
+    alignments = Alignments(config(tmp_path))
+    alignments.require_matches()  # a corpus of no utterances is another check's concern
+    assert alignments.attach(utterance()) == utterance()
+    with pytest.raises(CorpusError, match=r"'u'.*'/data/a/rec\.wav'.*such as 'other\.TextGrid'"):
+        alignments.require_matches()
+    alignments.attach(utterance(utt_id="other"))
+    alignments.require_matches()
+
+
+def test_no_alignments_named_is_no_alignment():
+    unaligned = ManifestCorpus(manifest="m.jsonl")
+    alignments = Alignments(unaligned)
+    assert list_alignments(unaligned) is None
+    assert alignments.attach(utterance()) == utterance()
+    alignments.require_matches()

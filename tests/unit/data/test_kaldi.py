@@ -1,0 +1,155 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config_corpus import KaldiCorpus, Splits
+from pipeline.data.alignments import Alignments
+from pipeline.data.kaldi import read_kaldi
+from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
+
+WHOLE = {"wav.scp": "a audio/a.wav\n", "text": "a hello there\n", "utt2spk": "a anna\n"}
+CUT = {
+    "wav.scp": "rec audio/rec.flac\n",
+    "segments": "a rec 1.50 2.75\nb rec 2.75 -1\n",
+    "text": "a hello there\nb yes\n",
+    "utt2spk": "a anna\nb bert\n",
+}
+
+
+def write(root, split, files):
+    folder = root / split
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def read(root, files, **values):
+    """What the training split holds; the others are one utterance each."""
+    for split in ("valid", "test"):
+        write(root, split, {name: text.replace("a ", "z ", 1) for name, text in WHOLE.items()})
+    write(root, "train", files)
+    config = KaldiCorpus(root=str(root), audio_root=str(root), **values)
+    found = list(read_kaldi(config, Alignments(config)))
+    assert [one.split for one in found[-2:]] == ["valid", "test"]
+    return found[:-2]
+
+
+def test_whole_recordings(tmp_path):
+    (found,) = read(tmp_path, WHOLE)
+    audio = f"{tmp_path}/audio/a.wav"
+    assert found == Utterance("a", "train", audio, 0.0, TO_THE_END, "anna", "hello there")
+
+
+def test_segments_of_a_recording_and_an_end_of_minus_one(tmp_path):
+    first, second = read(tmp_path, CUT)
+    audio = f"{tmp_path}/audio/rec.flac"
+    assert first == Utterance("a", "train", audio, 1.5, 1.25, "anna", "hello there")
+    assert second == Utterance("b", "train", audio, 2.75, TO_THE_END, "bert", "yes")
+
+
+@pytest.mark.parametrize("place", ["/data/my audio.wav", "s3://bucket/a.wav"])
+def test_an_absolute_address_stays_spaces_and_all(tmp_path, place):
+    (found,) = read(tmp_path, {**WHOLE, "wav.scp": f"a\t{place}\r\n"})
+    assert found.audio == place
+
+
+def test_ctm_by_recording_with_the_segments_offset_taken_off(tmp_path):
+    ctm = tmp_path / "phones.ctm"
+    ctm.write_text("rec 1 1.4 0.3 HH_B\nrec 1 1.7 1.0 AH0_E\nrec 1 2.7 0.4 Y_S\n")
+    first, second = read(tmp_path, CUT, alignments=str(ctm))
+    assert first.alignment == (
+        Segment(0.0, 0.2, "HH"),
+        Segment(0.2, 1.2, "AH0"),
+        Segment(1.2, 1.25, "Y"),
+    )
+    assert second.alignment == (Segment(0.0, 0.35, "Y"),)
+
+
+BAD = {
+    "pipe": (WHOLE, {"wav.scp": "a sph2pipe -f wav a.sph |\n"}, "wav.scp names a command"),
+    "pipe without a space": (WHOLE, {"wav.scp": "a cat a.wav|\n"}, "wav.scp names a command"),
+    "archive": (WHOLE, {"wav.scp": "a /data/wavs.ark:1234\n"}, "wav.scp names an archive"),
+    "whole archive": (WHOLE, {"wav.scp": "a data/wavs.ark\n"}, "wav.scp names an archive"),
+    "stdin": (WHOLE, {"wav.scp": "a -\n"}, "wav.scp names no file: 'a -'"),
+    "no file": (WHOLE, {"wav.scp": "a\n"}, "wav.scp names no file"),
+    "no audio": (WHOLE, {"wav.scp": ""}, "no audio: wav.scp has no 'a'"),
+    "no text": (WHOLE, {"text": ""}, "no transcript: text does not name it"),
+    "no speaker": (WHOLE, {"utt2spk": ""}, "no speaker: utt2spk does not name it"),
+    "empty speaker": (WHOLE, {"utt2spk": "a\n"}, "no speaker: utt2spk names none"),
+    "no segment": (CUT, {"segments": "b rec 0 1\n"}, "no audio: segments does not name it"),
+    "no recording": (CUT, {"segments": "a x 0 1\nb rec 0 1\n"}, "no audio: wav.scp has no 'x'"),
+    "channel": (CUT, {"segments": "a rec 0 1 A\nb rec 0 1\n"}, "segments names a channel"),
+    "no times": (CUT, {"segments": "a rec\nb rec 0 1\n"}, "segments has no `recording start end`"),
+    "words": (CUT, {"segments": "a rec 0 x\nb rec 0 1\n"}, "segments has no `recording start"),
+    "backwards": (CUT, {"segments": "a rec 2 1\nb rec 0 1\n"}, "segments has times that do not"),
+    "negative": (CUT, {"segments": "a rec -2 1\nb rec 0 1\n"}, "segments has times that do not"),
+    "NaN": (CUT, {"segments": "a rec nan 1\nb rec 0 1\n"}, "segments has times that do not"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_row_is_rejected_with_its_reason_and_the_rest_stands(tmp_path, case):
+    base, change, reason = BAD[case]
+    found = read(tmp_path, {**base, **change})
+    rejects = [one for one in found if isinstance(one, Reject)]
+    assert [one.utt_id for one in rejects] == ["a"]
+    assert rejects[0].reason.startswith(reason)
+    assert len(found) == len(base["text"].splitlines())
+
+
+def test_no_command_of_the_data_is_run(tmp_path):
+    trace = tmp_path / "ran"
+    read(tmp_path, {**WHOLE, "wav.scp": f"a touch {trace} |\n"})
+    assert not trace.exists()
+
+
+def test_duplicates_and_unused_recordings_are_rejected_by_line(tmp_path):
+    files = {
+        **CUT,
+        "text": CUT["text"] + "a again\n",
+        "wav.scp": CUT["wav.scp"] + "spare audio/spare.wav\n",
+    }
+    rejects = {one.source: one.reason for one in read(tmp_path, files) if isinstance(one, Reject)}
+    assert rejects == {
+        "train/text:3": "duplicate id: train/text has it already",
+        "train/wav.scp": "unused recording: no line of segments names it",
+    }
+
+
+def test_bytes_that_are_no_text_are_a_broken_line(tmp_path):
+    broken, *_ = read(tmp_path, {**CUT, "text": b"c caf\xe9\n" + CUT["text"].encode()})
+    assert broken == Reject(None, "train/text:1", "broken line: not UTF-8")
+
+
+@pytest.mark.parametrize("name", ["wav.scp", "text", "utt2spk"])
+def test_a_missing_file_is_one_clear_error(tmp_path, name):
+    files = {key: value for key, value in WHOLE.items() if key != name}
+    with pytest.raises(
+        CorpusError, match=rf"/train' has no {name}; .*\['test', 'train', 'valid'\]"
+    ):
+        read(tmp_path, files)
+
+
+def test_a_missing_split_is_one_clear_error(tmp_path):
+    with pytest.raises(CorpusError, match=r"has no wav\.scp, text, utt2spk"):
+        read(tmp_path, WHOLE, splits=Splits(test=("test", "dev_other")))
+
+
+IDS = st.lists(st.sampled_from("abcdef"), max_size=8)
+
+
+@given(IDS, IDS, IDS, st.none() | IDS)
+def test_every_row_is_an_utterance_or_a_reject(tmp_path_factory, wavs, texts, speakers, segments):
+    files = {
+        "wav.scp": "".join(f"{one} {one}.wav\n" for one in wavs),
+        "text": "".join(f"{one} hello\n" for one in texts),
+        "utt2spk": "".join(f"{one} spk\n" for one in speakers),
+    }
+    if segments is not None:
+        files["segments"] = "".join(f"{one} {one} 0 1\n" for one in segments)
+    found = read(tmp_path_factory.mktemp("kaldi"), files)
+    named = [*wavs, *texts, *speakers, *(segments or [])]
+    assert {one.utt_id for one in found} == set(named)
+    whole = set(wavs) & set(texts) & set(speakers)
+    expected = whole if segments is None else whole & set(segments)
+    assert {one.utt_id for one in found if isinstance(one, Utterance)} == expected

@@ -1,0 +1,91 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config_corpus import LjspeechCorpus, Splits
+from pipeline.data.alignments import Alignments
+from pipeline.data.ljspeech import read_ljspeech, split_of
+from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Utterance
+
+
+def corpus(root, metadata, names=(), **values):
+    (root / "wavs").mkdir(exist_ok=True)
+    (root / "metadata.csv").write_bytes(metadata)
+    for name in names:
+        (root / "wavs" / name).write_bytes(b"")
+    config = LjspeechCorpus(root=str(root), **values)
+    return list(read_ljspeech(config, Alignments(config)))
+
+
+def test_the_last_column_is_the_text(tmp_path):
+    rows = b'LJ001-0001|It cost 5 "dollars"|It cost five "dollars"\nLJ001-0002|Two columns\n'
+    names = ["LJ001-0001.wav", "LJ001-0002.wav"]
+    found = corpus(tmp_path, rows, names, shares={"valid": 0, "test": 0}, speaker="linda")
+    audio = f"{tmp_path}/wavs/LJ001-000"
+    assert found == [
+        Utterance(
+            "LJ001-0001",
+            "train",
+            f"{audio}1.wav",
+            0.0,
+            TO_THE_END,
+            "linda",
+            'It cost five "dollars"',
+        ),
+        Utterance("LJ001-0002", "train", f"{audio}2.wav", 0.0, TO_THE_END, "linda", "Two columns"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (b"LJ1", "broken line: 1 columns instead of id|text|normalised"),
+        (b"LJ1|a|b|c", "broken line: 4 columns instead"),
+        (b"LJ1|caf\xe9|x", "broken line: not UTF-8"),
+    ],
+)
+def test_a_broken_row_is_rejected_by_number_and_the_rest_stands(tmp_path, row, reason):
+    first, second = corpus(tmp_path, row + b"\n\nLJ2|two\n")
+    assert second.utt_id == "LJ2"
+    assert first.source == "metadata.csv:1"
+    assert first.reason.startswith(reason)
+
+
+def test_audio_without_a_row_is_rejected(tmp_path):
+    _, reject = corpus(tmp_path, b"LJ1|one\n", ["LJ1.wav", "LJ2.wav"])
+    assert reject == Reject("LJ2", "wavs/LJ2.wav", "no transcript: no row of metadata.csv names it")
+
+
+def test_no_table_is_one_clear_error(tmp_path):
+    config = LjspeechCorpus(root=str(tmp_path))
+    with pytest.raises(CorpusError, match=r"has no metadata\.csv: check corpus\.root"):
+        list(read_ljspeech(config, Alignments(config)))
+
+
+def test_shares_are_about_what_was_asked_for():
+    splits = Splits(test=("test", "hard"))
+    config = LjspeechCorpus(
+        root="r", splits=splits, shares={"valid": 0.1, "test": 0.2, "hard": 0.05}
+    )
+    counts = Counter(split_of(f"LJ{number:05d}", config) for number in range(10_000))
+    shares = {split: count / 10_000 for split, count in counts.items()}
+    expected = {"train": 0.65, "valid": 0.1, "test": 0.2, "hard": 0.05}
+    assert shares == pytest.approx(expected, abs=0.02)
+
+
+def test_a_split_is_the_utterances_own_and_the_seeds():
+    config = LjspeechCorpus(root="r", shares={"valid": 0.3, "test": 0.3})
+    ids = [f"LJ{number}" for number in range(50)]
+    splits = [split_of(one, config) for one in ids]
+    assert splits[:4] == ["test", "valid", "valid", "train"]  # never to change
+    other = config.model_copy(update={"seed": 1})
+    assert [split_of(one, other) for one in ids] != splits
+
+
+@given(st.lists(st.text("ab|é\t ", max_size=8)))
+def test_every_row_is_an_utterance_or_a_reject(tmp_path_factory, rows):
+    root = tmp_path_factory.mktemp("lj")
+    found = corpus(root, "\n".join(rows).encode())
+    assert len(found) == sum(bool(row.encode().strip()) for row in rows)

@@ -1,0 +1,42 @@
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.data.track import Track
+from pipeline.data.utterance import Segment
+
+# Eighths of a second are exact in binary, so that nothing is left to rounding.
+TIMES = st.integers(0, 80).map(lambda eighths: eighths / 8)
+SEGMENTS = st.lists(
+    st.tuples(TIMES, TIMES, st.sampled_from("ab")).map(
+        lambda one: Segment(min(one[:2]), max(one[:2]), one[2])
+    )
+)
+
+
+def test_a_stretch_counts_from_its_own_start():
+    track = Track.of([Segment(2.0, 3.0, "b"), Segment(0.0, 2.0, "a"), Segment(3.0, 4.0, "c")])
+    assert track.cut(1.5, 2.0) == (
+        Segment(0.0, 0.5, "a"),
+        Segment(0.5, 1.5, "b"),
+        Segment(1.5, 2.0, "c"),
+    )
+    assert track.cut(3.0, math.inf) == (Segment(0.0, 1.0, "c"),)
+    assert track.cut(4.0, 1.0) == ()
+
+
+def test_an_offset_leaves_no_dust_behind_the_comma():
+    assert Track.of([Segment(0.3, 0.4, "a")]).cut(0.1, 1.0) == (Segment(0.2, 0.3, "a"),)
+
+
+@given(SEGMENTS, TIMES, TIMES)
+def test_against_looking_at_every_segment(segments, offset, duration):
+    end = offset + duration
+    expected = [
+        (max(one.start, offset) - offset, min(one.end, end) - offset, one.label)
+        for one in segments
+        if one.end > offset and one.start < end
+    ]
+    found = [(one.start, one.end, one.label) for one in Track.of(segments).cut(offset, duration)]
+    assert sorted(found) == sorted(expected)
