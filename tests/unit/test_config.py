@@ -9,7 +9,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from pipeline.config import Config, ConfigError, SyntheticCorpus, digest
+from pipeline.config import Config, ConfigError, digest
+from pipeline.config_corpus import SyntheticCorpus
 from pipeline.config_files import load, load_all
 
 HUB = {"model": "some/model", "revision": "0" * 40}
@@ -41,6 +42,25 @@ def test_extends_merges_sections_and_the_last_word_wins(tmp_path, minimal):
     config = load(path)
     assert (config.asr.dim, config.asr.dropout, config.codebook.num_units) == (64, 0.3, 9)
     assert isinstance(config.corpus, SyntheticCorpus)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "message"),
+    [
+        (
+            {"kind": "ljspeech", "root": "r", "shares": {"valid": 0.1}},
+            r"of the splits \['test', 'v",
+        ),
+        ({"kind": "ljspeech", "root": "r", "shares": {"valid": 0.5, "test": 0.5}}, "less than 1"),
+        ({"kind": "lhotse", "cuts": {"train": "a", "test": "b"}}, r"no file for .*\['valid'\]"),
+        ({"kind": "kaldi"}, "corpus.root: Field required"),
+        ({"kind": "kaldi", "root": "r", "alignment_format": "lab"}, "'textgrid', 'ctm' or 'phn'"),
+    ],
+)
+def test_a_corpus_that_is_not_whole_is_refused(tmp_path, corpus, message):
+    path = write(tmp_path, "a.yaml", corpus=corpus, ssl=HUB)
+    with pytest.raises(ConfigError, match=message):
+        load(path)
 
 
 def test_extends_in_a_circle_is_refused(tmp_path):
@@ -76,6 +96,7 @@ def test_overrides_are_yaml_values_by_dotted_path(minimal):
         ("corpus.splits.test=[train]", "one part only"),
         ("corpus.splits.train=other", "other"),
         ("corpus.alphabet=aab", "twice"),
+        ("corpus.punctuation=.a", r"\['a'\] cannot be in alphabet and in punctuation"),
         ("codebook.layer=7", "not among features.layers"),
         ("features.layers=[2, 0]", "rising"),
         ("features.layers=[]", "non-empty"),
