@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import fsspec
 import numpy as np
@@ -14,8 +14,19 @@ import numpy.typing as npt
 import soundfile
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.data.remote_file import Recorded, open_remote
+from pipeline.data.truncation import mp3_counts_its_frames, what_is_missing
+from pipeline.data.utterance import Utterance
+
 # Manifests round durations; an end that overshoots the file by less than this is taken for its end.
 ROUNDING_SECONDS = 0.01
+
+# Of all filters of a resampling together; 256 MiB of them.
+MOST_FILTER_TAPS = 1 << 26
+
+# An MP3 frame borrows bits of those before it: what follows a seek is silence at first, some five
+# thousand samples at most, and is exact from then on.
+MP3_LEAD = 1 << 15
 
 # What libsndfile reports where a header does not say how long the audio is.
 _UNKNOWN_LENGTH = 2**62
@@ -23,6 +34,10 @@ _UNKNOWN_LENGTH = 2**62
 
 class AudioError(ValueError):
     """Audio that cannot be used; the message says why."""
+
+
+class AudioStorageError(RuntimeError):
+    """A storage that did not give the bytes of a file: no fault of the audio."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +49,23 @@ class AudioInfo:
     num_channels: int
 
 
+class _Opened(NamedTuple):
+    """A file as libsndfile sees it, what is missing of it, and how far before a place to begin."""
+
+    file: soundfile.SoundFile
+    missing: str | None
+    lead: int
+
+
 def probe(uri: str) -> AudioInfo:
     """Read the header alone.
 
     Raises:
         AudioError: the file is missing, empty, no audio, or holds no samples.
+        AudioStorageError: the storage failed.
     """
-    with _open(uri) as file:
+    with _open(uri) as opened:
+        file = opened.file
         return AudioInfo(file.frames / file.samplerate, file.samplerate, file.channels)
 
 
@@ -52,21 +77,27 @@ def decode(
 ) -> tuple[npt.NDArray[np.float32], int]:
     """The samples (num_samples x num_channels) at the file's own rate, and that rate in Hz.
 
-    A duration of None or infinity reads to the file's end.
+    Only what is asked for is decoded, and of a large remote file little more is fetched. A
+    duration of None or infinity reads to the file's end.
 
     Raises:
-        AudioError: as `probe`; or the file is cut short, holds NaN or infinite samples, or ends
-            before `offset + duration`; or more than `max_seconds` would have to be read.
+        AudioError: as `probe`; or the file is cut short before the end of what is asked for, holds
+            NaN or infinite samples there, or ends before `offset + duration`; or more than
+            `max_seconds` would have to be read.
+        AudioStorageError: the storage failed.
     """
-    with _open(uri) as file:
-        first, count = _range(file, offset, duration)
+    with _open(uri) as opened:
+        file = opened.file
+        first, count = _range(opened, offset, duration)
         if count > max_seconds * file.samplerate:
             raise AudioError(
                 f"too long: {count / file.samplerate:g} s of at most {max_seconds:g} s"
             )
         try:
-            file.seek(first)
-            samples = file.read(count, dtype="float32", always_2d=True)
+            # In one read: soundfile seeks after each.
+            lead = min(first, opened.lead)
+            file.seek(first - lead)
+            samples = file.read(lead + count, dtype="float32", always_2d=True)[lead:]
         except soundfile.LibsndfileError as error:
             raise AudioError(f"audio is cut short or damaged: {error.error_string}") from None
         if len(samples) < count:
@@ -84,13 +115,45 @@ def read_audio(
     """The samples as mono (channels averaged) float32 of shape (num_samples,) at `sample_rate_hz`.
 
     Raises:
-        AudioError: as `decode`.
+        AudioError: as `decode`; or the rate is one that `resample` cannot start from.
+        AudioStorageError: the storage failed.
     """
     samples, native_rate_hz = decode(uri, offset, duration)
+    require_resampling(native_rate_hz, sample_rate_hz)
     mono = samples.mean(axis=1, dtype=np.float32)
     if native_rate_hz == sample_rate_hz:
         return mono
     return resample(mono, native_rate_hz, sample_rate_hz)
+
+
+def read_utterance(utterance: Utterance, sample_rate_hz: int) -> npt.NDArray[np.float32]:
+    """`read_audio` of an utterance that was whole when the corpus was prepared.
+
+    Raises:
+        AudioError: it is so no more; the message names the utterance.
+        AudioStorageError: the storage failed.
+    """
+    try:
+        return read_audio(utterance.audio, sample_rate_hz, utterance.offset, utterance.duration)
+    except AudioError as error:
+        raise AudioError(
+            f"utterance '{utterance.utt_id}' ({utterance.audio}) was whole when the corpus was "
+            f"prepared, but now: {error}"
+        ) from None
+
+
+def require_resampling(from_hz: int, to_hz: int) -> None:
+    """Refuse a rate whose filters would not fit in memory: one for each phase of the two rates.
+
+    Raises:
+        AudioError: 22051 Hz to 16000 Hz, say, takes 16000 filters of 22051 taps.
+    """
+    common = math.gcd(from_hz, to_hz)
+    if (from_hz // common) * (to_hz // common) > MOST_FILTER_TAPS:
+        raise AudioError(
+            f"sample rate is too odd: {from_hz} Hz has no small ratio to {to_hz} Hz; convert the "
+            "audio to a usual rate"
+        )
 
 
 def resample(samples: npt.NDArray[np.float32], from_hz: int, to_hz: int) -> npt.NDArray[np.float32]:
@@ -125,12 +188,14 @@ def write_audio(
         file_or_path.write(buffer.getvalue())
 
 
-def _range(file: soundfile.SoundFile, offset: float, duration: float | None) -> tuple[int, int]:
+def _range(opened: _Opened, offset: float, duration: float | None) -> tuple[int, int]:
     """First sample and number of samples of the asked stretch."""
-    rate, length = file.samplerate, file.frames
+    rate, length = opened.file.samplerate, opened.file.frames
     first, last = round(offset * rate), length
     if duration is not None and math.isfinite(duration):
         last = first + round(duration * rate)
+    if opened.missing is not None and last >= length:
+        raise AudioError(f"audio is cut short: {opened.missing}")
     if first >= length or last - length > ROUNDING_SECONDS * rate:
         asked = f"from {first / rate:g} s to {last / rate:g} s of {length / rate:g} s"
         raise AudioError(f"offset and duration lie beyond the file: {asked}")
@@ -138,34 +203,63 @@ def _range(file: soundfile.SoundFile, offset: float, duration: float | None) -> 
 
 
 @contextmanager
-def _open(uri: str) -> Iterator[soundfile.SoundFile]:
-    source = _source(uri)
-    try:
-        file = soundfile.SoundFile(source)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"not readable as audio: {error.error_string}") from None
-    with file:
-        if file.frames == 0:
-            raise AudioError("audio holds no samples")
-        if file.frames >= _UNKNOWN_LENGTH:
-            raise AudioError("audio does not say its length: encode it again to a whole file")
-        yield file
+def _open(uri: str) -> Iterator[_Opened]:
+    with _bytes(uri) as stream:
+        size = stream.seek(0, io.SEEK_END)
+        if size == 0:
+            raise AudioError("audio file is empty (0 bytes)")
+        missing, counted = what_is_missing(stream, size), mp3_counts_its_frames(stream)
+        stream.seek(0)
+        # Never by its name: the content says what a file is, and a wrong ending would mislead.
+        # By a local file's number libsndfile reads without Python.
+        source = stream.fileno() if isinstance(stream, io.FileIO) else stream
+        try:
+            file = soundfile.SoundFile(source, closefd=False)
+        except soundfile.LibsndfileError as error:
+            reason = f"not readable as audio: {error.error_string}"
+            raise AudioError(f"audio is cut short: {missing}" if missing else reason) from None
+        with file:
+            if file.frames == 0:
+                reason = f"audio is cut short: {missing}" if missing else "audio holds no samples"
+                raise AudioError(reason)
+            is_mp3 = file.format == "MP3"
+            if file.frames >= _UNKNOWN_LENGTH or (is_mp3 and not counted):
+                raise AudioError("audio does not say its length: encode it again to a whole file")
+            yield _Opened(file, missing, MP3_LEAD if is_mp3 else 0)
 
 
-def _source(uri: str) -> str | io.BytesIO:
-    """What libsndfile reads: a local path, or all bytes of a remote file."""
-    filesystem, path = fsspec.core.url_to_fs(uri)
+@contextmanager
+def _bytes(uri: str) -> Iterator[io.RawIOBase]:
+    """The file's bytes, to be read from any place; what the storage fails to give is an error."""
     try:
-        info = filesystem.info(path)
+        stream = _stream(uri)
+    except (AudioError, AudioStorageError):
+        raise
     except FileNotFoundError:
         raise AudioError("no such audio file") from None
     except PermissionError:
         raise AudioError("no permission to read the audio file") from None
+    except Exception as error:
+        raise AudioStorageError(f"{uri} cannot be fetched: {error}; run again") from error
+    with stream:
+        try:
+            yield stream
+        finally:
+            if isinstance(stream, Recorded) and stream.failure is not None:
+                message = f"{uri} cannot be fetched: {stream.failure}; run again"
+                raise AudioStorageError(message) from stream.failure
+
+
+def _stream(uri: str) -> io.RawIOBase:
+    try:
+        filesystem, path = fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise AudioError(f"no address that can be read: {error}") from None
+    info = filesystem.info(path)
     if info["type"] == "directory":
         raise AudioError("not readable as audio: it is a folder")
-    if info["size"] == 0:
-        raise AudioError("audio file is empty (0 bytes)")
+    if info["type"] != "file":
+        raise AudioError("not readable as audio: it is no file")
     if isinstance(filesystem, LocalFileSystem):
-        return str(path)
-    # All at once: a network error inside libsndfile's callbacks would look like a short file.
-    return io.BytesIO(filesystem.cat_file(path))
+        return Path(path).open("rb", buffering=0)
+    return Recorded(open_remote(filesystem, path, info["size"]))

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.artifacts import Artifact
 from pipeline.config_corpus import Corpus, CorpusLimits, SyntheticCorpus
 from pipeline.data.alignments import Alignments
-from pipeline.data.audio import AudioError, decode, resampled_length
+from pipeline.data.audio import AudioError, decode, require_resampling, resampled_length
 from pipeline.data.frames import FrameGrid
 from pipeline.data.kaldi import read_kaldi
 from pipeline.data.lhotse import read_lhotse
@@ -195,6 +195,7 @@ def _check_one(found: Utterance, config: CorpusLimits) -> Utterance | Reject:
     try:
         _check_text(text, config.alphabet)
         samples, rate = decode(found.audio, found.offset, found.duration, config.max_seconds)
+        require_resampling(rate, _GRID.sample_rate_hz)
         _check_length(text, len(samples), rate, config.min_seconds)
     except (AudioError, _UnusableError) as error:
         return Reject(found.utt_id, found.audio, str(error))

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline.artifacts import Artifact
-from pipeline.data.audio import read_audio
+from pipeline.data.audio import read_utterance
 from pipeline.data.utterance import Utterance
 from pipeline.features.columns import frames_of
 from pipeline.schema import layer_column
@@ -160,9 +160,7 @@ class AudioSource:
     def _waveform(self, utterance: Utterance) -> np.ndarray:
         found = self._cache.get(utterance.utt_id)
         if found is None:
-            found = read_audio(
-                utterance.audio, self._sample_rate_hz, utterance.offset, utterance.duration
-            )
+            found = read_utterance(utterance, self._sample_rate_hz)
             self._cache.put(utterance.utt_id, found)
         return found
 

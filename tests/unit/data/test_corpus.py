@@ -29,6 +29,11 @@ def truncated_flac(path):
     path.write_bytes(content[: len(content) * 2 // 3])
 
 
+def truncated_wav(path):
+    wav(path, noise(1.0))
+    path.write_bytes(path.read_bytes()[:-1])
+
+
 def with_nan(path, value):
     samples = noise(1.0)
     samples[7] = value
@@ -69,6 +74,8 @@ BAD_FILES = {
     "empty file": (lambda path: path.write_bytes(b""), "audio file is empty (0 bytes)"),
     "text named .wav": (lambda path: path.write_text("hello\n" * 99), "not readable as audio: "),
     "truncated FLAC": (truncated_flac, "audio is cut short"),
+    "truncated WAV": (truncated_wav, "audio is cut short"),
+    "22051 Hz": (lambda path: wav(path, noise(1.0, 22051), 22051), "sample rate is too odd"),
     "zero samples": (lambda path: wav(path, noise(0.0)), "audio holds no samples"),
     "NaN": (lambda path: with_nan(path, np.nan), "audio holds NaN or infinite samples"),
     "infinity": (lambda path: with_nan(path, -np.inf), "audio holds NaN or infinite samples"),

@@ -1,0 +1,104 @@
+"""Audio of an object store: what is fetched, and what happens when the network goes away."""
+
+import io
+
+import fsspec
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.data.audio import AudioError, AudioStorageError, decode
+from pipeline.data.remote_file import BLOCK_BYTES, WHOLE_BYTES
+
+RATE = 48000
+
+
+class RemoteFileSystem(fsspec.AbstractFileSystem):
+    """An object store that counts its bytes and may break off after some of them."""
+
+    protocol = "remote"
+    cachable = False
+    objects = {}  # noqa: RUF012 - all instances share one store
+    fetched = 0
+    breaks_after = None
+
+    def info(self, path, **_settings):
+        if path not in self.objects:
+            raise FileNotFoundError(path)
+        return {"name": path, "type": "file", "size": len(self.objects[path])}
+
+    def cat_file(self, path, start=None, end=None, **_settings):
+        content = self.objects[path][start:end]
+        RemoteFileSystem.fetched += len(content)
+        if self.breaks_after is not None and self.fetched > self.breaks_after:
+            raise TimeoutError("the network went away")
+        return content
+
+    def _open(self, path, mode="rb", **settings):
+        return RemoteFile(self, path, mode, **settings)
+
+
+class RemoteFile(fsspec.spec.AbstractBufferedFile):
+    def _fetch_range(self, start, end):
+        return self.fs.cat_file(self.path, start, end)
+
+
+@pytest.fixture
+def store(monkeypatch):
+    fsspec.register_implementation("remote", RemoteFileSystem, clobber=True)
+    monkeypatch.setattr(RemoteFileSystem, "objects", {})
+    monkeypatch.setattr(RemoteFileSystem, "fetched", 0)
+    monkeypatch.setattr(RemoteFileSystem, "breaks_after", None)
+    return RemoteFileSystem
+
+
+def audio(seconds, container="WAV", subtype="PCM_16"):
+    noise = np.random.default_rng(0).integers(-9999, 9999, (RATE, 2)) / 32768
+    file = io.BytesIO()
+    samples = np.tile(noise, (seconds, 1))
+    soundfile.write(file, samples, RATE, format=container, subtype=subtype)
+    return samples.astype(np.float32), file.getvalue()
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC"])
+def test_of_a_long_file_little_more_is_fetched_than_is_asked_for(store, container):
+    samples, store.objects["long"] = audio(180, container)
+    read, _ = decode("remote://long", 100.0, 2.0)
+    np.testing.assert_array_equal(read, samples[100 * RATE : 102 * RATE])
+    asked = len(store.objects["long"]) * 2 / 180
+    assert store.fetched < asked + 12 * BLOCK_BYTES < len(store.objects["long"]) / 2
+
+
+def test_a_long_file_is_read_whole_where_all_is_asked_for(store):
+    samples, store.objects["long"] = audio(60)
+    assert len(store.objects["long"]) > WHOLE_BYTES
+    np.testing.assert_array_equal(decode("remote://long")[0], samples)
+
+
+def test_a_short_file_is_one_request(store):
+    samples, store.objects["short"] = audio(2)
+    np.testing.assert_array_equal(decode("remote://short", 1.0)[0], samples[RATE:])
+    assert store.fetched == len(store.objects["short"])
+
+
+@pytest.mark.parametrize("seconds", [2, 60])
+@pytest.mark.parametrize("breaks_after", [0, 3 * BLOCK_BYTES])
+def test_a_network_that_goes_away_is_no_fault_of_the_audio(store, seconds, breaks_after):
+    _, store.objects["a"] = audio(seconds)
+    store.breaks_after = min(breaks_after, len(store.objects["a"]) // 2)
+    with pytest.raises(AudioStorageError, match="remote://a cannot be fetched: the network went"):
+        decode("remote://a")
+
+
+@pytest.mark.parametrize("seconds", [2, 60])
+def test_odd_files_are_refused_as_local_ones_are(store, seconds):
+    _, content = audio(seconds)
+    store.objects |= {"cut": content[:-99], "text": b"text\n" * seconds, "empty": b""}
+    for name, reason in (
+        ("cut", "cut short"),
+        ("text", "not readable as audio"),
+        ("empty", r"empty \(0 bytes\)"),
+        ("gone", "no such audio file"),
+    ):
+        with pytest.raises(AudioError, match=reason):
+            decode(f"remote://{name}")
