@@ -1,4 +1,4 @@
-"""The command line: run, plan, compare, tokenize, transcribe, resynthesize."""
+"""The command line: run, plan, verify, compare, tokenize, transcribe, resynthesize."""
 
 import os
 import sys
@@ -69,6 +69,26 @@ def plan(
     from pipeline.commands.plan import plan
 
     plan(_load(configs, overrides, storage), only or (), Console())
+
+
+@app.command()
+def verify(
+    stage: Annotated[str, typer.Argument(help="The name of a stage, such as extract_features")],
+    configs: Configs,
+    overrides: Overrides = None,
+    storage: Storage = None,
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="Compare sizes, read no file")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Take damaged files away, for `run` to make anew")
+    ] = False,
+) -> None:
+    """Check that a stage's files are there and have the bytes that were written."""
+    from pipeline.commands.verify import verify
+
+    loaded = _load(configs, overrides, storage)
+    if not verify(stage, loaded, Console(), quick=quick, repair=repair):
+        raise typer.Exit(1)
 
 
 @app.command()

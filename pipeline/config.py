@@ -36,11 +36,19 @@ class Ssl(Section):
 
 
 class Features(Section):
-    """Which hidden states are stored. Layer 0 is the input of the first transformer block."""
+    """Which hidden states are stored. Layer 0 is the input of the first transformer block.
+
+    With `sample_frames_per_second`, only so many frames of each second of an utterance are stored,
+    drawn from `sample_seed` and its utt_id: enough to fit a codebook, too little to train on.
+    `precision` is what the SSL model computes in; `auto` is bfloat16 on a GPU, else float32.
+    """
 
     layers: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
     batch_seconds: Positive = 80.0
     shard_utterances: Count = 128
+    sample_frames_per_second: Positive | None = None
+    sample_seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
     @model_validator(mode="after")
     def _layers(self) -> Self:
@@ -358,6 +366,13 @@ class Config(Section):
             )
         if self.quantizer.kind == "kmeans":
             self._check_kmeans()
+        frozen = any(phase.ssl == "frozen" for phase in self.training.phases)
+        if self.features.sample_frames_per_second is not None and frozen:
+            raise ValueError(
+                "features.sample_frames_per_second stores a sample of each utterance, and a "
+                "training phase with ssl 'frozen' reads all its frames: make the phase 'finetuned', "
+                "which reads audio, or store all frames"
+            )
         return self
 
     def _check_kmeans(self) -> None:

@@ -76,6 +76,11 @@ class Node:
     def estimate(self) -> Estimate:
         return self.stage.estimate(self.config, self.input_artifacts)
 
+    def bytes_to_write(self) -> int:
+        """The estimate without what an earlier, broken run has left."""
+        expected = self.estimate().bytes_written
+        return max(0, expected - sum(self.artifact.sizes().values())) if expected else 0
+
     def description(self) -> dict[str, Any]:
         """What the output is made from, as its manifest tells it."""
         return {

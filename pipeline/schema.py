@@ -1,8 +1,10 @@
 """Columns of the Parquet tables that stages hand to each other. Times are in seconds."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 COMPRESSION = "zstd"
+FRAME_INDEX = "frame_index"
 
 ALIGNMENT = pa.list_(
     pa.struct([("start", pa.float64()), ("end", pa.float64()), ("label", pa.string())])
@@ -68,14 +70,27 @@ def layer_column(layer: int) -> str:
     return f"layer_{layer:02d}"
 
 
-def features(layers: tuple[int, ...]) -> pa.Schema:
-    """One row an utterance; each layer's column holds frames x dim float16, row by row."""
+def features(layers: tuple[int, ...], *, sampled: bool = False) -> pa.Schema:
+    """One row an utterance; each layer's column holds frames x dim float16, row by row.
+
+    `num_frames` counts the utterance's frames. Where only a sample of them is stored, `frame_index`
+    says which.
+    """
     frames = [pa.field(layer_column(layer), pa.list_(pa.list_(pa.float16()))) for layer in layers]
+    index = [pa.field(FRAME_INDEX, pa.list_(pa.int32()), nullable=False)] * sampled
     return pa.schema(
         [
             pa.field("utt_id", pa.string(), nullable=False),
             pa.field("split", pa.string(), nullable=False),
             pa.field("num_frames", pa.int32(), nullable=False),
+            *index,
             *frames,
         ]
     )
+
+
+def num_stored_frames(table: pa.Table) -> int:
+    """How many frames the rows of a features or tokens table hold."""
+    if FRAME_INDEX in table.column_names:
+        return sum(pc.list_value_length(table[FRAME_INDEX]).to_pylist())
+    return sum(table["num_frames"].to_pylist())

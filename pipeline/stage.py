@@ -15,11 +15,16 @@ from pipeline.tracking import StageRun
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a stage will read and write, as far as is known before it runs."""
+    """What a stage will read and write, as far as is known before it runs.
+
+    `num_layers` counts the parts of one size that `bytes_written` consists of, 0 where there are
+    none.
+    """
 
     audio_seconds: float = 0.0
     num_frames: int = 0
     bytes_written: int = 0
+    num_layers: int = 0
 
 
 @dataclass(frozen=True)

@@ -21,20 +21,24 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _estimate(config: Config, inputs: Mapping[str, Artifact]) -> Estimate:
     """Hours, frames and bytes, from the corpus where it stands, else as its manifest tells them."""
-    from pipeline.data.corpus import estimate as estimate_corpus
+    from pipeline.data.corpus import known_seconds
     from pipeline.data.frames import FrameGrid
+    from pipeline.features.frame_sample import sample_size
 
     corpus, rate = inputs["prepare_corpus"], config.corpus.sample_rate_hz
     if corpus.exists("corpus.parquet"):
         column = corpus.read_table("corpus.parquet", columns=["duration"])["duration"]
-        durations = column.to_pylist()
-        grid = FrameGrid(400, 320, rate)  # of every model of these families
-        num_frames = sum(grid.num_frames(round(one * rate)) for one in durations)
-        seconds = float(sum(durations))
+        seconds = column.to_pylist()
     else:
-        seconds, num_frames = estimate_corpus(config.corpus)
-    values = num_frames * len(config.features.layers) * _hidden_size(config)
-    return Estimate(seconds, num_frames, values * BYTES_PER_VALUE)
+        seconds = known_seconds(config.corpus)
+    grid = FrameGrid(400, 320, rate)  # of every model of these families
+    counts = [grid.num_frames(round(one * rate)) for one in seconds]
+    sample = config.features.sample_frames_per_second
+    if sample is not None:
+        counts = [sample_size(count, sample / grid.frames_per_second) for count in counts]
+    num_frames, num_layers = sum(counts), len(config.features.layers)
+    values = num_frames * num_layers * _hidden_size(config)
+    return Estimate(float(sum(seconds)), num_frames, values * BYTES_PER_VALUE, num_layers)
 
 
 def _hidden_size(config: Config) -> int:
@@ -56,9 +60,8 @@ def _run(context: StageContext) -> dict[str, float]:
     shards = plan_shards(utterances, config.features.shard_utterances)
     arguments = {
         "ssl": config.ssl,
+        "features": config.features,
         "output": context.output,
-        "layers": config.features.layers,
-        "batch_seconds": config.features.batch_seconds,
     }
     written = run_shards(ShardWriter, arguments, shards, config.cluster, context.say)
     return {
@@ -70,7 +73,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="extract_features",
-    version=1,
+    version=2,
     settings=_settings,
     run=_run,
     inputs=lambda _config: ("prepare_corpus",),

@@ -54,7 +54,7 @@ def _scores(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="tokenize_corpus",
-    version=1,
+    version=2,
     settings=_settings,
     run=_run,
     inputs=lambda _config: ("prepare_corpus", "train_joint"),

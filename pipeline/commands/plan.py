@@ -1,15 +1,14 @@
 """`plan`: what is done, what would run and how much it would write, without Ray or torch."""
 
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.artifacts import MANIFEST, ArtifactError
+from pipeline.artifacts import MANIFEST
 from pipeline.config import Config
 from pipeline.flow import Graph, Node, build
+from pipeline.space import free_bytes, readable_bytes, require_space
 from pipeline.stage import Estimate
 
 
@@ -48,37 +47,16 @@ def check_space(graph: Graph, storage: str) -> None:
     """Refuse a run that cannot end for want of space.
 
     Raises:
-        ArtifactError: the storage has less room than the pending stages are known to need.
+        StorageFullError: the storage has less room than the pending stages are known to need.
     """
-    written, free = bytes_to_write(graph.pending()), free_bytes(storage)
-    if free is not None and written > free:
-        raise ArtifactError(
-            f"the run would write about {readable_bytes(written)} to {storage}, which has "
-            f"{readable_bytes(free)} free: store fewer features.layers, or name another place "
-            "with --storage"
-        )
+    pending = graph.pending()
+    estimates = [node.estimate() for node in pending]
+    largest = max(estimates, key=lambda one: one.bytes_written, default=Estimate())
+    require_space(storage, bytes_to_write(pending), largest)
 
 
 def bytes_to_write(nodes: Sequence[Node]) -> int:
-    return sum(node.estimate().bytes_written for node in nodes)
-
-
-def free_bytes(storage: str) -> int | None:
-    """Bytes free where a local storage lies or will lie; None for an object store."""
-    if "://" in storage:
-        return None
-    folder = Path(storage).resolve()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def readable_bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
+    return sum(node.bytes_to_write() for node in nodes)
 
 
 def _cells(estimate: Estimate) -> tuple[str, str, str]:

@@ -2,22 +2,26 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from pipeline import schema
 from pipeline.artifacts import Artifact
-from pipeline.config import Ssl
-from pipeline.data.audio import AudioError, read_audio
+from pipeline.config import Features, Ssl
+from pipeline.data.audio import read_utterance
+from pipeline.data.shard_store import ShardStore
 from pipeline.data.utterance import Utterance
 from pipeline.features.batching import length_batches
 from pipeline.features.columns import frames_column
+from pipeline.features.fingerprint import fingerprint
+from pipeline.features.frame_sample import sample_frames
 from pipeline.features.ssl import SslModel, pad_waveforms
 
 FOLDER = "shards"
@@ -55,17 +59,27 @@ def plan_shards(
 
 
 class ShardWriter:
-    """Loads the SSL model once, then turns shard after shard of utterances into Parquet."""
+    """Loads the SSL model once, then turns shard after shard of utterances into Parquet.
 
-    def __init__(
-        self, ssl: Ssl, output: Artifact, layers: tuple[int, ...], batch_seconds: float
-    ) -> None:
+    May be called from several threads: one shard at a time has the model, while others are decoded
+    or written.
+    """
+
+    def __init__(self, ssl: Ssl, features: Features, output: Artifact) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = SslModel.from_pretrained(ssl.model, ssl.revision, max_layer=max(layers))
+        self._dtype = _dtype(features.precision, self._device)
+        model = SslModel.from_pretrained(ssl.model, ssl.revision, max_layer=max(features.layers))
         self._model = model.to(self._device)
-        self._output = output
-        self._layers = layers
-        self._batch_seconds = batch_seconds
+        self._features = features
+        made_from = {
+            "ssl": fingerprint(ssl),
+            "dtype": "float16",
+            **features.model_dump(mode="json", exclude={"batch_seconds", "shard_utterances"}),
+        }
+        notes = {"computed_in": str(self._dtype).removeprefix("torch.")}
+        self._store = ShardStore(output, made_from, notes)
+        self._decoders = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
+        self._turn = Lock()
 
     def __call__(self, name: str, utterances: Sequence[Utterance]) -> dict[str, Any]:
         """Write one shard; returns its name, rows, frames and bytes. A whole shard is kept.
@@ -73,67 +87,72 @@ class ShardWriter:
         Raises:
             AudioError: an utterance cannot be decoded.
             FeatureRangeError: a hidden state is beyond float16.
+            StorageFullError: the storage takes no more bytes.
         """
-        if self._num_rows(name) != len(utterances):
-            table = self._features(utterances)
-            self._output.write_table(name, table, row_group_size=ROWS_PER_GROUP)
-        num_frames = self._output.read_table(name, columns=["num_frames"])["num_frames"]
-        return {
-            "name": name,
-            "rows": len(num_frames),
-            "frames": sum(num_frames.to_pylist()),
-            "bytes": self._output.filesystem.size(self._output.path(name)),
-        }
+        return self._store.keep_or_write(name, utterances, self._table, ROWS_PER_GROUP)
 
-    def _num_rows(self, name: str) -> int | None:
-        if not self._output.exists(name):
-            return None
-        with self._output.read(name) as file:
-            return int(pq.ParquetFile(file).metadata.num_rows)
-
-    def _features(self, utterances: Sequence[Utterance]) -> pa.Table:
-        hidden: list[np.ndarray] = [np.empty(0)] * len(utterances)
-        seconds = [utterance.duration for utterance in utterances]
-        batches = length_batches(seconds, self._batch_seconds)
-        with ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode") as pool:
-            # Decoding runs ahead of the model; a shard's audio is small enough to hold.
-            decoded = [[pool.submit(self._read, utterances[i]) for i in batch] for batch in batches]
-            for batch, futures in zip(batches, decoded, strict=True):
-                frames = self._hidden_states([future.result() for future in futures])
-                for index, frames_LTD in zip(batch, frames, strict=True):
-                    _require_finite(frames_LTD, utterances[index].utt_id, self._layers)
-                    hidden[index] = frames_LTD
-        columns = {
+    def _table(self, utterances: Sequence[Utterance]) -> pa.Table:
+        layers, sampled = self._features.layers, self._features.sample_frames_per_second is not None
+        hidden = self._frames(utterances)
+        columns: dict[str, Any] = {
             "utt_id": [utterance.utt_id for utterance in utterances],
             "split": [utterance.split for utterance in utterances],
             "num_frames": [frames_LTD.shape[1] for frames_LTD in hidden],
         }
-        for place, layer in enumerate(self._layers):
+        for utterance, frames_LTD in zip(utterances, hidden, strict=True):
+            _require_finite(frames_LTD, utterance.utt_id, layers)
+        if sampled:
+            rows = list(zip(columns["utt_id"], columns["num_frames"], strict=True))
+            columns[schema.FRAME_INDEX] = chosen = [self._sample(*row) for row in rows]
+            hidden = [one[:, index] for one, index in zip(hidden, chosen, strict=True)]
+        for place, layer in enumerate(layers):
             columns[schema.layer_column(layer)] = frames_column([one[place] for one in hidden])
-        return pa.table(columns, schema=schema.features(self._layers))
+        return pa.table(columns, schema=schema.features(layers, sampled=sampled))
 
-    def _read(self, utterance: Utterance) -> np.ndarray:
+    def _frames(self, utterances: Sequence[Utterance]) -> list[np.ndarray]:
+        """Frames (L x T x D, float16) of each utterance."""
+        hidden: list[np.ndarray] = [np.empty(0)] * len(utterances)
+        seconds = [utterance.duration for utterance in utterances]
+        batches = length_batches(seconds, self._features.batch_seconds)
+        # Decoding runs ahead of the model; a shard's audio is small enough to hold.
         rate = self._model.grid.sample_rate_hz
-        try:
-            return read_audio(utterance.audio, rate, utterance.offset, utterance.duration)
-        except AudioError as error:
-            raise AudioError(
-                f"utterance '{utterance.utt_id}' ({utterance.audio}) was whole when the corpus was "
-                f"prepared, but now: {error}"
-            ) from None
+        decoded = [
+            [self._decoders.submit(read_utterance, utterances[place], rate) for place in batch]
+            for batch in batches
+        ]
+        with self._turn:
+            for batch, futures in zip(batches, decoded, strict=True):
+                frames = self._hidden_states([future.result() for future in futures])
+                for place, frames_LTD in zip(batch, frames, strict=True):
+                    hidden[place] = frames_LTD
+        return hidden
+
+    def _sample(self, utt_id: str, num_frames: int) -> np.ndarray:
+        """Which of an utterance's frames are stored."""
+        share = (self._features.sample_frames_per_second or 0) / self._model.grid.frames_per_second
+        return sample_frames(utt_id, num_frames, share, self._features.sample_seed)
 
     @torch.inference_mode()
     def _hidden_states(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
         """Frames (L x T x D, float16) of each waveform, without padding."""
         waveforms_BS, num_samples_B = pad_waveforms(waveforms)
-        kind = self._device.type
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=kind == "cuda"):
+        narrow = self._dtype != torch.float32
+        with torch.autocast(self._device.type, dtype=self._dtype) if narrow else nullcontext():
             hidden_LBTD, num_frames_B = self._model(
-                waveforms_BS.to(self._device), num_samples_B.to(self._device), self._layers
+                waveforms_BS.to(self._device),
+                num_samples_B.to(self._device),
+                self._features.layers,
             )
         hidden_BLTD = hidden_LBTD.half().transpose(0, 1).cpu().numpy()
         lengths = num_frames_B.tolist()
         return [rows[:, :length] for rows, length in zip(hidden_BLTD, lengths, strict=True)]
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    """What the model computes in; `auto` is bfloat16 on a GPU and float32 elsewhere."""
+    if precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return getattr(torch, precision)
 
 
 def _require_finite(frames_LTD: np.ndarray, utt_id: str, layers: tuple[int, ...]) -> None:

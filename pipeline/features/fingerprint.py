@@ -1,6 +1,7 @@
 """What pins an SSL model's weights, so that stored features cannot go stale unseen."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.config import Ssl
@@ -17,15 +18,20 @@ def fingerprint(ssl: Ssl) -> str:
     folder = Path(ssl.model)
     if not folder.is_dir():
         return f"{ssl.model}@{ssl.revision}"
-    files = sorted({path for pattern in PATTERNS for path in folder.glob(pattern)})
+    files = {path for pattern in PATTERNS for path in folder.glob(pattern)}
     has_weights = any(path.suffix in {".safetensors", ".bin"} for path in files)
     if not has_weights or not (folder / "config.json").is_file():
         raise FileNotFoundError(
             f"{folder} is no transformers checkpoint: it needs config.json and "
             "model.safetensors; name the folder that save_pretrained wrote"
         )
+    return hash_files(folder, files)
+
+
+def hash_files(folder: Path, files: Iterable[Path]) -> str:
+    """SHA-256 over the names, relative to `folder`, and the contents of files."""
     hasher = hashlib.sha256()
-    for path in files:
+    for path in sorted(files):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        hasher.update(f"{path.name} {content}\n".encode())
+        hasher.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
     return hasher.hexdigest()

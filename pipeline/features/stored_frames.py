@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pipeline.artifacts import MANIFEST, Artifact
 from pipeline.features.columns import frames_of
 from pipeline.features.extraction import FOLDER
-from pipeline.schema import layer_column
+from pipeline.schema import FRAME_INDEX, layer_column, num_stored_frames
 
 # A block holds at least this many frames (an utterance is never cut), where there are as many.
 BLOCK_FRAMES = 16_384
@@ -40,8 +40,9 @@ class StoredFrames:
         return cls(features, layer, shards)
 
     def num_frames(self, shard: str) -> int:
-        column = self.features.read_table(shard, columns=["num_frames"])["num_frames"]
-        return sum(column.to_pylist())
+        # A column that is not there is not read: then all frames are stored.
+        with self.features.read(shard) as file:
+            return num_stored_frames(pq.ParquetFile(file).read(["num_frames", FRAME_INDEX]))
 
     def checksums(self) -> dict[str, str]:
         """The SHA-256 of each shard, as the features' manifest has it."""

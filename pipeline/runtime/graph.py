@@ -13,9 +13,10 @@ from typing import Literal
 
 import ray
 
-from pipeline.artifacts import METRICS
+from pipeline.artifacts import METRICS, ArtifactError
 from pipeline.errors import is_for_user
 from pipeline.flow import Graph, Node
+from pipeline.space import require_space
 from pipeline.stage import StageContext
 from pipeline.tracking import StageRun, TrackingSpec, start_stage
 
@@ -156,21 +157,29 @@ class _Execution:
 
 
 def run_node(node: Node, tracker: StageRun) -> NodeOutcome:
-    """Run one stage in this process; its scores and manifest are written when it ends well."""
+    """Run one stage in this process; its scores and manifest are written when it ends well.
+
+    What it reads stands by now, so that its estimate may say more than it did when the run began.
+    """
     started = time.monotonic()
     output = node.artifact
     output.delete(ERROR_LOG)
+    output.sweep()
     try:
+        require_space(node.config.storage, node.bytes_to_write(), node.estimate())
         context = StageContext(node.config, output, node.input_artifacts, tracker)
         scores = node.stage.run(context)
         output.write_json(METRICS, {name: float(value) for name, value in scores.items()})
         seconds = time.monotonic() - started
         output.finish({**node.description(), "seconds": seconds, "versions": versions()})
     except Exception as error:  # noqa: BLE001 - whatever a stage raises must not stop the others
-        with output.write(ERROR_LOG) as file:
-            file.write(traceback.format_exc().encode())
-        log = f"{output.uri}/{ERROR_LOG}"
-        return NodeOutcome(node, "failed", time.monotonic() - started, message(error), log)
+        seconds, log = time.monotonic() - started, f"{output.uri}/{ERROR_LOG}"
+        try:
+            with output.write(ERROR_LOG) as file:
+                file.write(traceback.format_exc().encode())
+        except (ArtifactError, OSError):  # a full disk, say, which is the error itself
+            log = ""
+        return NodeOutcome(node, "failed", seconds, message(error), log)
     return NodeOutcome(node, "done", seconds)
 
 

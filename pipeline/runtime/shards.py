@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -16,13 +16,20 @@ from pipeline.features.extraction import Shard
 
 Row = dict[str, Any]
 
+# In each worker at once: one shard in the model, one that is decoded, one that is written. What is
+# under way is all that a lost worker costs, and what its memory must hold.
+SHARDS_IN_FLIGHT = 3
+
 
 class ShardError(RuntimeError):
     """What stopped a worker, in the words of the project's own error."""
 
 
 class ShardWorker(Protocol):
-    """What a worker does with a shard: write it, or keep it where it is whole."""
+    """What a worker does with a shard: write it, or keep it where it is whole.
+
+    Called from SHARDS_IN_FLIGHT threads.
+    """
 
     def __call__(self, name: str, utterances: list[Utterance]) -> dict[str, Any]: ...
 
@@ -46,10 +53,22 @@ def run_shards(
     """
     rows = [{"name": shard.name, "utterances": _pack(list(shard.utterances))} for shard in shards]
     constructor = (worker_class, worker_arguments, cluster.cpus_per_worker)
-    num_workers = min(cluster.extraction_workers, len(shards))
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        _ShardActor,
+        fn_constructor_args=constructor,
+        compute=ray.data.ActorPoolStrategy(
+            size=min(cluster.extraction_workers, len(shards)),
+            max_concurrent_calls_per_actor=SHARDS_IN_FLIGHT,
+            max_tasks_in_flight_per_actor=SHARDS_IN_FLIGHT,
+            enable_true_multi_threading=True,
+        ),
+        num_cpus=cluster.cpus_per_worker,
+        num_gpus=cluster.gpus_per_worker,
+    )
     done: dict[str, dict[str, Any]] = {}
     started = time.monotonic()
-    for row in map_rows(rows, _ShardActor, num_workers, cluster, constructor):
+    for row in dataset.iter_rows():
         if row["error"]:
             raise ShardError(row["error"])
         done[row["name"]] = json.loads(row["result"])
@@ -57,38 +76,6 @@ def run_shards(
             seconds = time.monotonic() - started
             say(f"{len(done)} of {len(shards)} shards, {seconds:.0f} s")
     return [done[shard.name] for shard in shards]
-
-
-def map_rows(
-    rows: Sequence[Row],
-    function: Callable[..., Row] | type,
-    num_workers: int,
-    cluster: Cluster,
-    constructor: tuple[Any, ...] = (),
-) -> Iterator[Row]:
-    """`function(row)` for each row, one block each, in whatever order the results come.
-
-    A callable class is built once in each worker, with the arguments `constructor`; its workers
-    may use GPUs.
-    """
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    dataset = ray.data.from_items(list(rows), override_num_blocks=len(rows))
-    if isinstance(function, type):
-        mapped = dataset.map(
-            function,
-            fn_constructor_args=constructor,
-            compute=ray.data.ActorPoolStrategy(size=num_workers),
-            num_cpus=cluster.cpus_per_worker,
-            num_gpus=cluster.gpus_per_worker,
-        )
-    else:
-        mapped = dataset.map(
-            function,
-            compute=ray.data.TaskPoolStrategy(size=num_workers),
-            num_cpus=cluster.cpus_per_worker,
-        )
-    yield from mapped.iter_rows()
 
 
 class _ShardActor:

@@ -4,7 +4,7 @@ import pytest
 from support import save_tiny_ssl, tone_utterances
 
 from pipeline.artifacts import Artifact
-from pipeline.config import Cluster, Ssl
+from pipeline.config import Cluster, Features, Ssl
 from pipeline.features.extraction import ShardWriter, plan_shards
 from pipeline.runtime.shards import ShardError, run_shards
 
@@ -26,9 +26,8 @@ def shards(tmp_path_factory):
 def extract(output, ssl_folder, shards, workers, said=None):
     arguments = {
         "ssl": Ssl(model=str(ssl_folder)),
+        "features": Features(layers=(0, 1, 2), batch_seconds=4.0),
         "output": Artifact(str(output)),
-        "layers": (0, 1, 2),
-        "batch_seconds": 4.0,
     }
     cluster = Cluster(extraction_workers=workers)
     say = (lambda _line: None) if said is None else said.append

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pipeline import flow
+from pipeline import flow, space
 from pipeline.__main__ import app
-from pipeline.artifacts import METRICS, ArtifactError
+from pipeline.artifacts import METRICS, StorageFullError
 from pipeline.commands import plan
 from pipeline.config import ConfigError
 from pipeline.config_files import load
@@ -169,7 +169,7 @@ def test_a_model_that_is_not_there_is_a_clear_error(project, name):
 def test_plan_imports_neither_torch_nor_ray(project):
     code = textwrap.dedent("""
         import sys
-        from pipeline import flow
+        from pipeline import flow, space
         from pipeline.__main__ import app
         flow.build.__defaults__ = ((), ("toy_corpus", "toy_train"))
         app(["plan", "kmeans.yaml", "dkm.yaml"], standalone_mode=False)
@@ -182,22 +182,19 @@ def test_plan_imports_neither_torch_nor_ray(project):
 
 def test_a_run_that_cannot_fit_is_refused(project, monkeypatch):
     graph = flow.build([load("kmeans.yaml", ["codebook.seed=2000"])], (), tuple(STAGES))
-    monkeypatch.setattr(plan, "free_bytes", lambda _: 1999)
-    with pytest.raises(ArtifactError, match=r"about 2 kB to write|would write about 2 kB"):
+    monkeypatch.setattr(space, "free_bytes", lambda _: 1999)
+    with pytest.raises(StorageFullError, match=r"about 2 kB would be .* 2 of the 2 hours"):
         plan.check_space(graph, "runs")
-    monkeypatch.setattr(plan, "free_bytes", lambda _: 2000)
+    monkeypatch.setattr(space, "free_bytes", lambda _: 2000)
     plan.check_space(graph, "runs")
-    monkeypatch.setattr(plan, "free_bytes", lambda _: None)
-    plan.check_space(graph, "s3://bucket")
 
 
-def test_free_space_is_that_of_the_folder_to_be(tmp_path):
-    assert plan.free_bytes(str(tmp_path / "not" / "yet")) == plan.free_bytes(str(tmp_path))
-    assert plan.free_bytes("s3://bucket") is None
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.56e12, "2.56 TB")]
-)
-def test_bytes_are_readable(count, text):
-    assert plan.readable_bytes(count) == text
+def test_what_stands_needs_no_more_space(project, monkeypatch):
+    graph = flow.build([load("kmeans.yaml", ["codebook.seed=2000"])], (), tuple(STAGES))
+    with graph.of_variant("kmeans")["toy_train"].artifact.write("half") as file:
+        file.write(b"0" * 1200)
+    monkeypatch.setattr(space, "free_bytes", lambda _: 800)
+    plan.check_space(graph, "runs")
+    monkeypatch.setattr(space, "free_bytes", lambda _: 799)
+    with pytest.raises(StorageFullError, match="about 800 B would be"):
+        plan.check_space(graph, "runs")

@@ -108,12 +108,23 @@ def test_overrides_are_yaml_values_by_dotted_path(minimal):
         ("training.phases=[]", "at least one phase"),
         ("vocoder.upsample_rates=[8]", "one length"),
         ("ssl.revision=null", "needs ssl.revision"),
+        ("features.sample_frames_per_second=0", "greater than 0"),
+        ("features.sample_frames_per_second=5", "'frozen' reads all its frames"),
+        ("features.precision=int8", "'bfloat16'"),
     ],
 )
 def test_a_mistake_gets_one_message_that_names_it(minimal, override, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load(minimal, [override])
     assert "Traceback" not in str(caught.value)
+
+
+def test_a_sample_of_frames_goes_with_training_on_audio(minimal):
+    sampled, phase = "features.sample_frames_per_second=5", "{epochs: 1, ssl: finetuned}"
+    config = load(minimal, [sampled, f"training.phases=[{phase}]"])
+    assert config.features.sample_frames_per_second == 5
+    with pytest.raises(ConfigError, match="store all frames"):
+        load(minimal, [sampled, f"training.phases=[{{epochs: 1}}, {phase}]"])
 
 
 def test_kmeans_cannot_finetune_the_ssl_model(minimal):

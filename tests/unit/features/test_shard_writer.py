@@ -1,23 +1,34 @@
+import dataclasses
+import errno
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from fsspec.implementations.local import LocalFileOpener
 from support import hidden_states, save_tiny_ssl, tone_utterances
 
 from pipeline import schema
-from pipeline.artifacts import Artifact
-from pipeline.config import Ssl
+from pipeline.artifacts import Artifact, StorageFullError
+from pipeline.config import Features, Ssl
 from pipeline.data.utterance import Utterance
-from pipeline.features.columns import frames_column
+from pipeline.features.columns import frames_column, frames_of
 from pipeline.features.extraction import (
     ROWS_PER_GROUP,
     FeatureRangeError,
     ShardWriter,
     plan_shards,
 )
+from pipeline.features.fingerprint import fingerprint
+from pipeline.features.frame_sample import sample_frames
 from pipeline.features.ssl import SslModel
+from pipeline.features.stored_frames import StoredFrames
 
 LAYERS = (0, 2)
+NAME = "shards/train-00000.parquet"
 
 
 def utterance(split, number, duration):
@@ -49,14 +60,15 @@ def utterances(tmp_path_factory):
     return tone_utterances(tmp_path_factory.mktemp("audio"), "train", 20)
 
 
-def writer(ssl_folder, output, batch_seconds=2.0):
-    return ShardWriter(Ssl(model=str(ssl_folder)), output, LAYERS, batch_seconds)
+def writer(ssl_folder, output, batch_seconds=2.0, **settings):
+    features = Features(layers=LAYERS, batch_seconds=batch_seconds, **settings)
+    return ShardWriter(Ssl(model=str(ssl_folder)), features, output)
 
 
 def test_shard_holds_the_hidden_states_of_each_utterance_alone(tmp_path, ssl_folder, utterances):
     output = Artifact(str(tmp_path))
-    summary = writer(ssl_folder, output)("shards/train-00000.parquet", utterances)
-    table = output.read_table("shards/train-00000.parquet")
+    summary = writer(ssl_folder, output)(NAME, utterances)
+    table = output.read_table(NAME)
     assert table.schema.equals(schema.features(LAYERS))
     assert table["utt_id"].to_pylist() == [u.utt_id for u in utterances]
     model = SslModel.from_pretrained(ssl_folder)
@@ -66,10 +78,10 @@ def test_shard_holds_the_hidden_states_of_each_utterance_alone(tmp_path, ssl_fol
         for layer, expected_TD in zip(LAYERS, expected_LTD, strict=True):
             stored_TD = np.array(row[schema.layer_column(layer)], dtype=np.float32)
             np.testing.assert_allclose(stored_TD, expected_TD, atol=5e-3)
-    size = (tmp_path / "shards/train-00000.parquet").stat().st_size
+    size = (tmp_path / NAME).stat().st_size
     frames = sum(table["num_frames"].to_pylist())
     assert summary == {
-        "name": "shards/train-00000.parquet",
+        "name": NAME,
         "rows": 20,
         "frames": frames,
         "bytes": size,
@@ -78,21 +90,199 @@ def test_shard_holds_the_hidden_states_of_each_utterance_alone(tmp_path, ssl_fol
 
 def test_row_groups_are_small(tmp_path, ssl_folder, utterances):
     output = Artifact(str(tmp_path))
-    writer(ssl_folder, output)("shards/train-00000.parquet", utterances)
-    groups = pa.parquet.ParquetFile(tmp_path / "shards/train-00000.parquet").metadata
+    writer(ssl_folder, output)(NAME, utterances)
+    groups = pa.parquet.ParquetFile(tmp_path / NAME).metadata
     rows = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
     assert rows == [ROWS_PER_GROUP, 20 - ROWS_PER_GROUP]
 
 
-def test_whole_shard_is_kept_and_a_short_one_written_again(tmp_path, ssl_folder, utterances):
+def test_a_shard_and_its_record_say_what_it_is(tmp_path, ssl_folder, utterances):
+    output = Artifact(str(tmp_path))
+    writer(ssl_folder, output)(NAME, utterances)
+    record = output.read_record(NAME)
+    frames = sum(output.read_table(NAME)["num_frames"].to_pylist())
+    expected = {
+        "rows": 20,
+        "frames": frames,
+        "ssl": fingerprint(Ssl(model=str(ssl_folder))),
+        "layers": [0, 2],
+        "dtype": "float16",
+        "precision": "auto",
+    }
+    assert expected.items() <= record.items()
+    assert record["computed_in"] == ("bfloat16" if torch.cuda.is_available() else "float32")
+    content = (tmp_path / NAME).read_bytes()
+    assert record["bytes"] == len(content)
+    assert record["sha256"] == hashlib.sha256(content).hexdigest()
+    metadata = pa.parquet.read_schema(tmp_path / NAME).metadata
+    for key, value in expected.items():
+        text = metadata[key.encode()].decode()
+        assert (text if isinstance(value, str) else json.loads(text)) == value
+
+
+CHANGES = {
+    "other utterances": lambda utterances: utterances[1:4],
+    "another stretch": lambda utterances: [
+        dataclasses.replace(utterances[0], duration=0.4),
+        *utterances[1:3],
+    ],
+}
+
+
+def test_a_whole_shard_is_kept_and_no_part_of_it_read(
+    tmp_path, ssl_folder, utterances, monkeypatch
+):
     output = Artifact(str(tmp_path))
     write = writer(ssl_folder, output)
-    path = tmp_path / "shards/train-00000.parquet"
-    write("shards/train-00000.parquet", utterances[:3])
-    first = path.stat().st_mtime_ns
-    write("shards/train-00000.parquet", utterances[:3])
-    assert path.stat().st_mtime_ns == first
-    assert write("shards/train-00000.parquet", utterances[:4])["rows"] == 4
+    first = write(NAME, utterances[:3])
+    read = []
+    whole_read = Artifact.read
+    monkeypatch.setattr(Artifact, "read", lambda self, n: read.append(n) or whole_read(self, n))
+    before = (tmp_path / NAME).stat().st_mtime_ns
+    assert write(NAME, utterances[:3]) == first
+    assert (tmp_path / NAME).stat().st_mtime_ns == before
+    assert read == [f"records/{NAME}.json"]
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_shard_of_something_else_is_written_again(tmp_path, ssl_folder, utterances, change):
+    output = Artifact(str(tmp_path))
+    write = writer(ssl_folder, output)
+    write(NAME, utterances[:3])
+    before = (tmp_path / NAME).stat().st_mtime_ns
+    changed = change(utterances)
+    write(NAME, changed)
+    assert (tmp_path / NAME).stat().st_mtime_ns != before
+    assert output.read_table(NAME)["utt_id"].to_pylist() == [one.utt_id for one in changed]
+
+
+def test_a_shard_of_another_model_or_other_layers_is_written_again(
+    tmp_path, ssl_folder, utterances
+):
+    output = Artifact(str(tmp_path))
+    writer(ssl_folder, output)(NAME, utterances[:3])
+    ssl = SslModel.from_pretrained(ssl_folder)
+    ssl.save_pretrained(tmp_path / "same")
+    for settings, column in (({"layers": (0, 1)}, "layer_01"), ({"layers": (2,)}, "layer_02")):
+        features = Features(batch_seconds=2.0, **settings)
+        ShardWriter(Ssl(model=str(ssl_folder)), features, output)(NAME, utterances[:3])
+        assert output.read_table(NAME).column_names[-1] == column
+    with torch.no_grad():
+        ssl.backbone.encoder.layers[0].final_layer_norm.bias += 1.0
+    ssl.save_pretrained(tmp_path / "other")
+    before = (tmp_path / NAME).read_bytes()
+    features = Features(batch_seconds=2.0, layers=(2,))
+    ShardWriter(Ssl(model=str(tmp_path / "other")), features, output)(NAME, utterances[:3])
+    assert (tmp_path / NAME).read_bytes() != before
+
+
+def test_a_shard_cut_short_or_without_its_record_is_written_again_to_the_same_bytes(
+    tmp_path, ssl_folder, utterances
+):
+    output = Artifact(str(tmp_path))
+    write = writer(ssl_folder, output)
+    write(NAME, utterances[:3])
+    content = (tmp_path / NAME).read_bytes()
+    record = tmp_path / "records" / f"{NAME}.json"
+    damages = {
+        "cut short": lambda: (tmp_path / NAME).write_bytes(content[:-1]),
+        "gone": (tmp_path / NAME).unlink,
+        "no record": record.unlink,
+        "damaged record": lambda: record.write_text("{"),
+        "no record at all": lambda: record.write_text("[1]"),
+    }
+    for damage in damages.values():
+        damage()
+        before = (tmp_path / NAME).stat().st_mtime_ns if (tmp_path / NAME).exists() else 0
+        write(NAME, utterances[:3])
+        assert (tmp_path / NAME).stat().st_mtime_ns != before
+        assert (tmp_path / NAME).read_bytes() == content
+        assert output.read_record(NAME) is not None
+
+
+def test_shards_written_side_by_side_are_those_written_in_turn(tmp_path, ssl_folder, utterances):
+    shards = plan_shards(utterances, 3)
+    together, apart = Artifact(str(tmp_path / "together")), Artifact(str(tmp_path / "apart"))
+    write = writer(ssl_folder, together)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda shard: write(shard.name, shard.utterances), shards))
+    write = writer(ssl_folder, apart)
+    for shard in shards:
+        write(shard.name, shard.utterances)
+        one, other = (tmp_path / name / shard.name for name in ("together", "apart"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_full_disk_is_one_clear_error_that_leaves_whole_shards_alone(
+    tmp_path, ssl_folder, utterances, monkeypatch
+):
+    output = Artifact(str(tmp_path / "output"))
+    write = writer(ssl_folder, output)
+    write(NAME, utterances[:3])
+    other = NAME.replace("00000", "00001")
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFileOpener, "write", _no_space)
+        with pytest.raises(
+            StorageFullError, match=r"no space left to write .*train-00001.*run again"
+        ):
+            write(other, utterances[3:6])
+    assert [path.name for path in (tmp_path / "output/shards").iterdir()] == ["train-00000.parquet"]
+    before = (tmp_path / "output" / NAME).stat().st_mtime_ns
+    write(NAME, utterances[:3])
+    assert write(other, utterances[3:6])["rows"] == 3
+    assert (tmp_path / "output" / NAME).stat().st_mtime_ns == before
+
+
+def _no_space(*_arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_sample_depends_on_seed_and_utterance_alone(tmp_path, ssl_folder, utterances, seed):
+    sampling = {"sample_frames_per_second": 12.5, "sample_seed": seed}
+    whole, large, small = (Artifact(str(tmp_path / name)) for name in ("whole", "large", "small"))
+    writer(ssl_folder, whole)(NAME, utterances)
+    writer(ssl_folder, large, **sampling)(NAME, utterances)
+    writer(ssl_folder, small, batch_seconds=0.1, **sampling)(NAME, utterances[5:7])
+    everything = {row["utt_id"]: row for row in whole.read_table(NAME).to_pylist()}
+    rows = {row["utt_id"]: row for row in large.read_table(NAME).to_pylist()}
+    for one in small.read_table(NAME).to_pylist():
+        assert one["frame_index"] == rows[one["utt_id"]]["frame_index"]
+    stored = 0
+    for utt_id, row in rows.items():
+        full, index = everything[utt_id], row["frame_index"]
+        assert row["num_frames"] == full["num_frames"]
+        assert index == sorted(set(index))
+        assert len(index) == max(1, round(full["num_frames"] / 4))
+        for column in ("layer_00", "layer_02"):
+            expected = [full[column][place] for place in index]
+            np.testing.assert_allclose(row[column], expected, atol=2e-3)
+        stored += len(index)
+    assert large.read_record(NAME)["frames"] == stored
+    shard = StoredFrames.of_split(large, "train", 2)
+    assert shard.num_frames(NAME) == stored == sum(map(len, shard.read(NAME)))
+
+
+def test_seeds_draw_different_samples():
+    draws = {tuple(sample_frames("a", 200, 0.1, seed)) for seed in range(5)}
+    assert len(draws) == 5
+    assert {len(draw) for draw in draws} == {20}
+    assert list(sample_frames("a", 3, 5.0, 0)) == [0, 1, 2]
+    counts = np.zeros(50)
+    for number in range(2000):
+        counts[sample_frames(f"utterance-{number}", 50, 0.2, 0)] += 1
+    assert abs(counts - 400).max() < 100  # 5.6 standard deviations
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_narrower_precision_comes_close(tmp_path, ssl_folder, utterances, precision):
+    wide, narrow = Artifact(str(tmp_path / "wide")), Artifact(str(tmp_path / "narrow"))
+    writer(ssl_folder, wide, precision="float32")(NAME, utterances[:4])
+    writer(ssl_folder, narrow, precision=precision)(NAME, utterances[:4])
+    tables = [output.read_table(NAME, columns=["layer_02"]) for output in (wide, narrow)]
+    expected, found = (np.concatenate(frames_of(one["layer_02"])).astype(float) for one in tables)
+    assert 0 < abs(found - expected).max() < 0.1
+    assert narrow.read_record(NAME)["computed_in"] == precision
 
 
 def test_overflow_of_float16_is_one_clear_error(tmp_path, ssl_folder, utterances):
@@ -102,8 +292,8 @@ def test_overflow_of_float16_is_one_clear_error(tmp_path, ssl_folder, utterances
     model.save_pretrained(tmp_path / "loud")
     write = writer(tmp_path / "loud", Artifact(str(tmp_path)))
     with pytest.raises(FeatureRangeError, match=r"layer 2 of utterance 'train-00[01]'.*65504"):
-        write("shards/train-00000.parquet", utterances[:2])
-    assert not (tmp_path / "shards/train-00000.parquet").exists()
+        write(NAME, utterances[:2])
+    assert not (tmp_path / NAME).exists()
 
 
 def test_column_round_trip():

@@ -1,17 +1,23 @@
 """What a failed node tells its user, and which nodes may run side by side. Needs no cluster."""
 
 import dataclasses
+import errno
+import os
+from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileOpener
 from ray.exceptions import RayTaskError
 from ray.train import WorkerGroupError
 
+from pipeline import space
 from pipeline.artifacts import ArtifactError
 from pipeline.config import Config, ConfigError
 from pipeline.config_corpus import SyntheticCorpus
 from pipeline.flow import Graph, Node
 from pipeline.runtime import graph as runner
-from pipeline.stage import Stage
+from pipeline.stage import Estimate, Stage
+from pipeline.tracking import TrackingSpec
 
 
 def brought_home(cause: Exception) -> Exception:
@@ -67,6 +73,74 @@ def execution(monkeypatch):
         return made
 
     return make
+
+
+NOTHING_KNOWN = Estimate()
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A node over `run` that stores under `tmp_path`."""
+
+    def make(run, estimate=NOTHING_KNOWN):
+        config = node("extract", 1).config.model_copy(update={"storage": str(tmp_path)})
+        stage = Stage("extract", 1, lambda _: {}, run, estimate=lambda *_: estimate)
+        return Node(stage, "d", config, ("v",), {}, {})
+
+    return make
+
+
+def run_alone(one: Node) -> runner.NodeOutcome:
+    return runner.run_node(one, TrackingSpec.disabled())
+
+
+def test_a_stage_that_cannot_fit_does_not_start(alone, monkeypatch):
+    started = []
+    one = alone(lambda _: started.append(1) or {}, Estimate(3600.0, 5, 1000, 2))
+    monkeypatch.setattr(space, "free_bytes", lambda _: 600)
+    outcome = run_alone(one)
+    assert outcome.status == "failed"
+    assert "room for 1 of the 2 features.layers or 0.6 of the 1 hours" in outcome.error
+    assert not started
+    # What an earlier run left counts.
+    with one.artifact.write("shard") as file:
+        file.write(b"0" * 400)
+    one.artifact.delete(runner.ERROR_LOG)
+    assert run_alone(one).status == "done"
+
+
+def test_a_full_disk_is_the_error_even_if_no_log_can_be_written(alone, monkeypatch):
+    def fill(context):
+        context.output.write_json("half.json", 1)
+        monkeypatch.setattr(LocalFileOpener, "write", _no_space)
+        context.output.write_json("whole.json", 2)
+
+    one = alone(fill)
+    outcome = run_alone(one)
+    assert outcome.status == "failed"
+    assert "no space left to write" in outcome.error
+    assert outcome.log == ""
+    assert [path.name for path in Path(one.artifact.path()).iterdir()] == ["half.json"]
+
+
+def _no_space(*_arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_killed_writers_left_is_swept_away_and_nothing_else(alone):
+    one = alone(lambda _: {"score": 1.0})
+    folder = Path(one.artifact.path("shards"))
+    (folder / ".old.12ab.aside").mkdir(parents=True)
+    for name in (".a.parquet.12ab.aside", ".b.parquet.34cd.aside", "c.parquet"):
+        (folder / name).write_text("half")
+    for path in folder.iterdir():
+        if path.name != ".b.parquet.34cd.aside":  # another process is at work on it
+            os.utime(path, (0, 0))
+    run_alone(one)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".b.parquet.34cd.aside",
+        "c.parquet",
+    ]
 
 
 def running(execution) -> list[str]:

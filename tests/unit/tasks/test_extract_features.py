@@ -4,6 +4,8 @@ import pytest
 from support import save_tiny_ssl, tiny_config, tone_utterances, write_corpus
 
 from pipeline.artifacts import Artifact
+from pipeline.data.utterance import from_table
+from pipeline.features.extraction import ShardWriter
 from tasks.extract_features import STAGE
 
 
@@ -20,6 +22,20 @@ def test_estimate_counts_frames_and_bytes_of_the_prepared_corpus(tmp_path, confi
     assert estimate.audio_seconds == sum(u.duration for u in utterances)
     assert estimate.num_frames == num_frames
     assert estimate.bytes_written == num_frames * 2 * 16 * 2
+    assert estimate.num_layers == 2
+
+
+def test_estimate_of_a_sample_counts_what_is_stored(tmp_path, config):
+    corpus = write_corpus(Artifact(str(tmp_path / "corpus")), tone_utterances(tmp_path, "train", 3))
+    features = config.features.model_copy(update={"sample_frames_per_second": 5.0})
+    sampled = config.model_copy(update={"features": features})
+    output = Artifact(str(tmp_path / "output"))
+    name = "shards/train-00000.parquet"
+    utterances = from_table(corpus.read_table("corpus.parquet"))
+    ShardWriter(config.ssl, features, output)(name, utterances)
+    estimate = STAGE.estimate(sampled, {"prepare_corpus": corpus})
+    assert 0 < estimate.num_frames == output.read_record(name)["frames"]
+    assert estimate.bytes_written == estimate.num_frames * 2 * 16 * 2
 
 
 def test_estimate_before_the_corpus_stands_comes_from_its_manifest(tmp_path, config):

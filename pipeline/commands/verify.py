@@ -1,0 +1,117 @@
+"""`verify`: whether a stage's files are those that it wrote; starts neither Ray nor torch."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipeline.artifacts import CHECKSUM_THREADS, MANIFEST, Artifact
+from pipeline.config import Config
+from pipeline.flow import build
+
+Files = dict[str, dict[str, Any]]
+
+
+def verify(
+    stage: str, configs: Sequence[Config], console: Console, *, quick: bool, repair: bool
+) -> bool:
+    """Check the outputs of `stage` for every config; whether all are whole and undamaged.
+
+    Args:
+        stage: its name.
+        configs: the variants.
+        console: gets a line for each damaged or missing file.
+        quick: compare sizes alone.
+        repair: take away what is damaged, and the manifest beside it, so that the next run makes
+            just that anew. The digest stays, so nothing behind it runs again.
+
+    Raises:
+        ConfigError: there is no such stage.
+    """
+    graph = build(configs, [stage])
+    good = True
+    for node in graph.nodes:
+        if node.stage.name != stage:
+            continue
+        damaged = _check(node.artifact, node.label, console, quick=quick)
+        good &= node.is_whole() and not damaged
+        if repair and damaged:
+            _take_away(node.artifact, damaged)
+            console.print(
+                f"{node.label}: {len(damaged)} taken away; `run` makes them anew", markup=False
+            )
+    return good
+
+
+def _check(output: Artifact, label: str, console: Console, *, quick: bool) -> list[str]:
+    """The names of damaged and missing files, each of which gets a line."""
+    if not output.is_whole():
+        console.print(f"{label}: not finished, `run` goes on with it", markup=False)
+    try:
+        files = _expected(output)
+    except (ValueError, KeyError, TypeError):
+        console.print(f"{output.uri}/{MANIFEST}: is damaged", markup=False, soft_wrap=True)
+        return [MANIFEST]
+    sizes = output.sizes()
+    faults = {name: fault for name in files if (fault := _size_fault(files[name], sizes.get(name)))}
+    if not quick:
+        faults |= _content_faults(output, {n: files[n] for n in files if n not in faults}, console)
+    for name in sorted(faults):
+        console.print(f"{output.uri}/{name}: {faults[name]}", markup=False, soft_wrap=True)
+    how = "sizes of" if quick else "bytes of"
+    checked = f"{label}: {how} {len(files)} files checked, {len(faults)} damaged or missing"
+    console.print(checked, markup=False)
+    return sorted(faults)
+
+
+def _expected(output: Artifact) -> Files:
+    """What the manifest names; in an unfinished stage, what writers left records of."""
+    if output.is_whole():
+        return dict(output.read_json(MANIFEST)["files"])
+    return output.recorded()
+
+
+def _size_fault(expected: dict[str, Any], found: int | None) -> str:
+    if found is None:
+        return "is missing"
+    if found != expected["bytes"]:
+        return f"has {found} bytes instead of {expected['bytes']}"
+    return ""
+
+
+def _content_faults(output: Artifact, files: Files, console: Console) -> dict[str, str]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    total = sum(entry["bytes"] for entry in files.values())
+    faults = {}
+    with (
+        Progress(*columns, console=console, transient=True) as progress,
+        ThreadPoolExecutor(CHECKSUM_THREADS) as pool,
+    ):
+        bar = progress.add_task("reading", total=total)
+        checks = {
+            pool.submit(output.checksum, name, lambda count: progress.advance(bar, count)): name
+            for name in files
+        }
+        for check in as_completed(checks):
+            name = checks[check]
+            try:
+                if check.result()["sha256"] != files[name]["sha256"]:
+                    faults[name] = "has other bytes than were written"
+            except OSError as error:
+                faults[name] = f"cannot be read ({error})"
+    return faults
+
+
+def _take_away(output: Artifact, damaged: Sequence[str]) -> None:
+    """The manifest first, or a kill in between would leave a whole output without its files."""
+    output.delete(MANIFEST)
+    for name in damaged:
+        output.delete(name)
+        output.delete_record(name)

@@ -1,0 +1,62 @@
+"""How many bytes a storage has left, and what of the work would fit into them."""
+
+import shutil
+from pathlib import Path
+
+from pipeline.artifacts import StorageFullError
+from pipeline.stage import Estimate
+
+
+def free_bytes(storage: str) -> int | None:
+    """Bytes free where a local storage lies or will lie; None for an object store."""
+    if "://" in storage:
+        return None
+    folder = Path(storage).resolve()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def require_space(storage: str, needed: int, largest: Estimate) -> None:
+    """Refuse work that cannot end for want of space.
+
+    Args:
+        storage: a folder, or an object store, which is taken to have no end.
+        needed: bytes that are still to be written.
+        largest: the part of the work that writes most.
+
+    Raises:
+        StorageFullError: the storage has less room; the message says how much of `largest` fits.
+    """
+    free = free_bytes(storage)
+    if free is None or needed <= free:
+        return
+    raise StorageFullError(
+        f"about {readable_bytes(needed)} would be written to {storage}, which has "
+        f"{readable_bytes(free)} free. {_what_fits(largest, needed, free)} Name another place with "
+        "--storage, or make room"
+    )
+
+
+def _what_fits(largest: Estimate, needed: int, free: int) -> str:
+    room = max(0, largest.bytes_written - (needed - free))
+    share = room / max(1, largest.bytes_written)
+    layers = int(share * largest.num_layers)
+    fits = []
+    if largest.num_layers > 1:
+        fits.append(f"{layers} of the {largest.num_layers} features.layers")
+    if largest.audio_seconds:
+        hours = largest.audio_seconds / 3600
+        fits.append(f"{share * hours:.3g} of the {hours:.3g} hours of audio")
+    if not fits:
+        return ""
+    sample = ", or a sample (features.sample_frames_per_second)" if largest.num_layers else ""
+    return f"There is room for {' or '.join(fits)}{sample}."
+
+
+def readable_bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

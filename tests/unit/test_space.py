@@ -1,0 +1,66 @@
+"""Work that does not fit is refused, with what would."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline import space
+from pipeline.artifacts import StorageFullError
+from pipeline.stage import Estimate
+
+HOURS = Estimate(audio_seconds=360_000.0, num_frames=18_000_000, bytes_written=1000, num_layers=4)
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk with so many bytes free."""
+
+    def make(free):
+        usage = SimpleNamespace(free=free)
+        monkeypatch.setattr(space.shutil, "disk_usage", lambda _folder: usage)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("needed", "free", "fits"),
+    [
+        (1000, 999, "3 of the 4 features.layers or 99.9 of the 100 hours"),
+        (1000, 250, "1 of the 4 features.layers or 25 of the 100 hours"),
+        (1200, 700, "2 of the 4 features.layers or 50 of the 100 hours"),
+        (5000, 10, "0 of the 4 features.layers or 0 of the 100 hours"),
+    ],
+)
+def test_what_would_fit_is_said(tmp_path, disk, needed, free, fits):
+    disk(free)
+    with pytest.raises(StorageFullError) as caught:
+        space.require_space(str(tmp_path), needed, HOURS)
+    message = str(caught.value)
+    assert f"about {space.readable_bytes(needed)} would be written to {tmp_path}" in message
+    assert f"has {free} B free" in message
+    assert f"room for {fits}" in message
+
+
+def test_what_fits_is_let_through(tmp_path, disk):
+    disk(1000)
+    space.require_space(str(tmp_path), 1000, HOURS)
+    space.require_space("s3://bucket", 10**15, HOURS)
+
+
+def test_work_without_layers_and_hours_is_refused_without_them(tmp_path, disk):
+    disk(0)
+    with pytest.raises(StorageFullError, match=r"0 B free\. +Name another place"):
+        space.require_space(str(tmp_path), 5, Estimate(bytes_written=5))
+
+
+def test_free_space_is_that_of_the_folder_to_be(tmp_path, disk):
+    disk(17)
+    assert space.free_bytes(str(tmp_path / "not" / "yet")) == 17
+    assert space.free_bytes("s3://bucket") is None
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.56e12, "2.56 TB")]
+)
+def test_bytes_are_readable(count, text):
+    assert space.readable_bytes(count) == text
