@@ -97,7 +97,7 @@ def _show(history: "History", output: Artifact, tracker: StageRun) -> None:
 
 STAGE = Stage(
     name="train_joint",
-    version=2,
+    version=3,
     settings=_settings,
     run=_run,
     inputs=_inputs,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +11,36 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pipeline.features.batching import length_batches
 from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.features.windows import Windowing, encode_in_windows
 from pipeline.quantizer.layer_mix import LayerMix
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 SSL = "ssl"
+WINDOWING = "windowing"
 MODEL_TYPE = "feature_mixer"
 
 
 class FeatureMixer(nn.Module):
-    """s_t = sum_l w_l h_{l,t} over `layers` of an SSL model.
+    """s_t = sum_l w_l h_{l,t} over `layers` of an SSL model; long audio goes through in windows.
 
     Saved as a folder: `config.json`, `model.safetensors` (layer weights) and `ssl/`, which is an
     ordinary transformers checkpoint.
     """
 
-    def __init__(self, ssl: SslModel, layers: tuple[int, ...], mix: LayerMix) -> None:
+    def __init__(
+        self,
+        ssl: SslModel,
+        layers: tuple[int, ...],
+        mix: LayerMix,
+        windowing: Windowing = Windowing(),  # noqa: B008 - it is frozen
+    ) -> None:
         super().__init__()
         self.ssl = ssl
         self.layers = layers
         self.mix = mix
+        self.windowing = windowing
 
     @torch.inference_mode()
     def encode(
@@ -43,19 +52,18 @@ class FeatureMixer(nn.Module):
             waveforms: 1-D float32 at the SSL model's sample rate, each at least one frame long.
             batch_seconds: how much audio, with its padding, goes through the model at once.
         """
-        encoded: list[np.ndarray] = [np.empty(0)] * len(waveforms)
-        limit = int(batch_seconds * self.ssl.grid.sample_rate_hz)
-        for indices in length_batches([len(waveform) for waveform in waveforms], limit):
-            mixed_BTD, num_frames_B = self._mixed([waveforms[index] for index in indices])
-            for row, index in enumerate(indices):
-                encoded[index] = mixed_BTD[row, : num_frames_B[row]].cpu().numpy()
-        return encoded
+        return encode_in_windows(
+            self._mixed, waveforms, self.ssl.grid, self.windowing, batch_seconds
+        )
 
-    def _mixed(self, waveforms: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _mixed(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
+        """Mixed features (T x D) of a batch, without padding."""
         device = self.mix.logits_L.device
         waveforms_BS, num_samples_B = pad_waveforms(waveforms)
         hidden = self.ssl(waveforms_BS.to(device), num_samples_B.to(device), self.layers)
-        return self.mix(hidden.hidden_LBTD.float()), hidden.num_frames_B
+        mixed_BTD = self.mix(hidden.hidden_LBTD.float()).cpu().numpy()
+        lengths = hidden.num_frames_B.tolist()
+        return [frames_TD[:length] for frames_TD, length in zip(mixed_BTD, lengths, strict=True)]
 
     def save_pretrained(self, folder: str | Path) -> None:
         save_folder(Path(folder), self, {"model_type": MODEL_TYPE}, {})
@@ -81,7 +89,8 @@ def save_folder(
         {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
         folder / WEIGHTS,
     )
-    text = json.dumps({**settings, "layers": list(mixer.layers)}, indent=2)
+    own = {"layers": list(mixer.layers), WINDOWING: asdict(mixer.windowing)}
+    text = json.dumps({**settings, **own}, indent=2)
     (folder / CONFIG).write_text(text, encoding="utf-8")
 
 
@@ -102,4 +111,5 @@ def load_mixer(folder: Path, settings: dict[str, Any]) -> FeatureMixer:
     layers = tuple(settings["layers"])
     mix = LayerMix(len(layers), initial=0, initial_mass=0.5, learned=False)
     mix.load_state_dict({"logits_L": load_file(folder / WEIGHTS)["layer_logits_L"]})
-    return FeatureMixer(SslModel.from_pretrained(folder / SSL), layers, mix).eval()
+    windowing = Windowing(**settings.get(WINDOWING, {}))  # folders of old name none
+    return FeatureMixer(SslModel.from_pretrained(folder / SSL), layers, mix, windowing).eval()

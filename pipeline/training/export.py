@@ -22,7 +22,8 @@ def export(
     model.eval().cpu()
     with output.write_folder("asr") as folder:
         model.asr.save_pretrained(folder)
-    mixer = FeatureMixer(model.ssl if model.ssl is not None else ssl, model.layers, model.mix)
+    ssl = model.ssl if model.ssl is not None else ssl
+    mixer = FeatureMixer(ssl, model.layers, model.mix, model.windowing)
     if model.quantizer is None:
         with output.write_folder("features") as folder:
             mixer.save_pretrained(folder)

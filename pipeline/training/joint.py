@@ -8,13 +8,17 @@ from torch import nn
 
 from pipeline.asr.model import AsrModel
 from pipeline.features.ssl import SslModel
+from pipeline.features.windows import Windowing, hidden_states_in_windows
 from pipeline.quantizer.dkm import DifferentiableKMeans
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.training.inputs import Inputs
 
 
 class JointModel(nn.Module):
-    """What is trained together. `quantizer` is None for the variant on continuous features."""
+    """What is trained together. `quantizer` is None for the variant on continuous features.
+
+    The SSL model hears long utterances in windows, as extraction and the trained tokenizer do.
+    """
 
     def __init__(
         self,
@@ -23,6 +27,8 @@ class JointModel(nn.Module):
         mix: LayerMix,
         quantizer: DifferentiableKMeans | None,
         asr: AsrModel,
+        *,
+        windowing: Windowing = Windowing(),  # noqa: B008 - it is frozen
     ) -> None:
         super().__init__()
         self.ssl = ssl
@@ -30,6 +36,7 @@ class JointModel(nn.Module):
         self.mix = mix
         self.quantizer = quantizer
         self.asr = asr
+        self.windowing = windowing
 
     def forward(self, inputs: Inputs, tau: float, seed: int) -> dict[str, torch.Tensor]:
         """Losses as sums over the batch ("ctc", "attention", "kmeans") and statistics.
@@ -55,8 +62,9 @@ class JointModel(nn.Module):
             return inputs.hidden_LBTD, inputs.lengths_B
         if self.ssl is None or inputs.waveforms_BS is None:
             raise ValueError("audio needs the SSL model: build the joint model with it")
-        hidden = self.ssl(inputs.waveforms_BS, inputs.lengths_B, self.layers)
-        return hidden.hidden_LBTD, hidden.num_frames_B
+        return hidden_states_in_windows(
+            self.ssl, inputs.waveforms_BS, inputs.lengths_B, self.layers, self.windowing
+        )
 
 
 def parameter_groups(model: JointModel) -> dict[str, list[nn.Parameter]]:

@@ -13,6 +13,7 @@ from pipeline.config import Config
 from pipeline.data.tables import read_split
 from pipeline.data.utterance import Reject, Utterance
 from pipeline.features.ssl import SslModel
+from pipeline.features.windows import Windowing
 from pipeline.quantizer.dkm import DifferentiableKMeans
 from pipeline.quantizer.iterated import IteratedKMeans
 from pipeline.quantizer.layer_mix import LayerMix
@@ -75,6 +76,7 @@ def build_model(
         mix,
         None if codebook is None else _quantizer(config, codebook),
         asr,
+        windowing=Windowing.of(config.features),
     )
 
 

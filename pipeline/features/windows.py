@@ -1,0 +1,147 @@
+"""Utterances too long for one pass of an SSL model: windows with overlap, their frames joined.
+
+A model's memory and time grow with the square of the length, and it never heard such lengths in
+training. Windows lie on the model's own grid of frames, so that a joined utterance has exactly the
+frames of the whole one. Each frame is taken from the window whose middle it is nearest to.
+
+Attention within a window is global, so frames of a long utterance are close to those of one pass,
+not equal. An utterance that fits into one window goes through untouched.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config import Features
+from pipeline.data.frames import FrameGrid
+from pipeline.features.batching import length_batches
+from pipeline.features.ssl import HiddenStates, SslModel, pad_waveforms
+
+Frames = TypeVar("Frames", np.ndarray, Tensor)
+
+
+@dataclass(frozen=True)
+class Window:
+    """`samples` of an utterance, and which of the frames that they give the utterance keeps."""
+
+    samples: slice
+    frames: slice
+
+
+@dataclass(frozen=True)
+class Windowing:
+    """Utterances above `max_seconds` are cut into windows that share `overlap_seconds` or more."""
+
+    max_seconds: float = Features.model_fields["max_seconds"].default
+    overlap_seconds: float = Features.model_fields["overlap_seconds"].default
+
+    @classmethod
+    def of(cls, features: Features) -> Self:
+        return cls(features.max_seconds, features.overlap_seconds)
+
+    def plan(self, num_samples: int, grid: FrameGrid) -> list[Window]:
+        """Windows of equal length, as few and then as short as cover the utterance.
+
+        What they keep follows one another without a gap: `grid.num_frames(num_samples)` frames.
+        """
+        num_frames = grid.num_frames(num_samples)
+        longest = max(1, grid.num_frames(round(self.max_seconds * grid.sample_rate_hz)))
+        if num_frames <= longest:
+            return [Window(slice(0, num_samples), slice(0, num_frames))]
+        overlap = min(round(self.overlap_seconds * grid.frames_per_second), longest - 1)
+        count = -(-(num_frames - overlap) // (longest - overlap))
+        length = -(-(num_frames + (count - 1) * overlap) // count)
+        starts = [index * (num_frames - length) // (count - 1) for index in range(count)]
+        # Half of what two windows share goes to each.
+        cuts = [(before + length + start) // 2 for before, start in pairwise(starts)]
+        bounds = zip([0, *cuts], [*cuts, num_frames], strict=True)
+        reach = (length - 1) * grid.hop + grid.receptive_field
+        return [
+            Window(
+                slice(start * grid.hop, start * grid.hop + reach), slice(low - start, high - start)
+            )
+            for start, (low, high) in zip(starts, bounds, strict=True)
+        ]
+
+
+def join(
+    plan: Sequence[Window],
+    parts: Sequence[Frames],
+    grid: FrameGrid,
+    concatenate: Callable[[Sequence[Frames], int], Frames],
+) -> Frames:
+    """The utterance's frames (… x T x D) from those of its windows, in the plan's order.
+
+    Raises:
+        AssertionError: a window does not have the frames that the grid says.
+    """
+    for window, part in zip(plan, parts, strict=True):
+        expected = grid.num_frames(window.samples.stop - window.samples.start)
+        if part.shape[-2] != expected:
+            raise AssertionError(f"{part.shape[-2]} frames of a window, the grid says {expected}")
+    if len(plan) == 1:
+        return parts[0]
+    kept = [part[..., window.frames, :] for window, part in zip(plan, parts, strict=True)]
+    return concatenate(kept, -2)
+
+
+def encode_in_windows(
+    encode: Callable[[list[np.ndarray]], list[np.ndarray]],
+    waveforms: Sequence[np.ndarray],
+    grid: FrameGrid,
+    windowing: Windowing,
+    batch_seconds: float,
+) -> list[np.ndarray]:
+    """Frames (… x T x D) of each waveform (num_samples,), in the order given.
+
+    Args:
+        encode: from waveforms of similar length, none above the limit, to their frames.
+        waveforms: at `grid.sample_rate_hz`, of any length.
+        grid: the frames that `encode` makes.
+        windowing: the limit.
+        batch_seconds: how much audio, with its padding, `encode` gets at once.
+    """
+    plans = [windowing.plan(len(waveform), grid) for waveform in waveforms]
+    pieces = [
+        waveform[window.samples]
+        for waveform, plan in zip(waveforms, plans, strict=True)
+        for window in plan
+    ]
+    encoded: list[np.ndarray] = [np.empty(0)] * len(pieces)
+    limit = int(batch_seconds * grid.sample_rate_hz)
+    for indices in length_batches([len(piece) for piece in pieces], limit):
+        for index, frames in zip(indices, encode([pieces[i] for i in indices]), strict=True):
+            encoded[index] = frames
+    parts = iter(encoded)
+    return [join(plan, [next(parts) for _ in plan], grid, np.concatenate) for plan in plans]
+
+
+def hidden_states_in_windows(
+    ssl: SslModel,
+    waveforms_BS: Tensor,
+    num_samples_B: Tensor,
+    layers: Sequence[int],
+    windowing: Windowing,
+) -> HiddenStates:
+    """What `ssl` gives for a padded batch, long rows in windows; gradients pass through."""
+    plans = [windowing.plan(num_samples, ssl.grid) for num_samples in num_samples_B.tolist()]
+    if all(len(plan) == 1 for plan in plans):
+        return ssl(waveforms_BS, num_samples_B, layers)
+    rows = [
+        row_S[window.samples]
+        for row_S, plan in zip(waveforms_BS, plans, strict=True)
+        for window in plan
+    ]
+    pieces_PS, piece_samples_P = pad_waveforms(rows)
+    hidden_LPTD, num_frames_P = ssl(pieces_PS, piece_samples_P.to(num_samples_B.device), layers)
+    pieces = zip(hidden_LPTD.unbind(1), num_frames_P.tolist(), strict=True)
+    parts = iter([hidden_LTD[:, :length] for hidden_LTD, length in pieces])
+    joined = [join(plan, [next(parts) for _ in plan], ssl.grid, torch.cat) for plan in plans]
+    padded_TBLD = torch.nn.utils.rnn.pad_sequence([one_LTD.transpose(0, 1) for one_LTD in joined])
+    num_frames_B = torch.tensor([one.shape[1] for one in joined], device=num_samples_B.device)
+    return HiddenStates(padded_TBLD.permute(2, 1, 0, 3), num_frames_B)
