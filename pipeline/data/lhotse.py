@@ -45,7 +45,8 @@ class _Supervision(Row):
     duration: float = Field(gt=0)
     text: str | None = None
     speaker: str | None = None
-    # By kind, items of symbol, start (on the clock of `start` above), duration and a score.
+    # By kind, items of symbol, start, duration and a score. Their clock is the recording's, unlike
+    # that of `start`, which is the cut's (Lhotse 1.17 and later).
     alignment: dict[str, tuple[_Item, ...]] | None = None
 
 
@@ -150,24 +151,34 @@ def _utterance(
         )
     if not supervision.speaker:
         raise _UnusableError("no speaker: the supervision names none")
+    offset = max(0.0, round(cut.start + supervision.start, _DIGITS))
     return Utterance(
         utt_id=supervision.id,
         split=split,
         audio=audio,
-        offset=max(0.0, round(cut.start + supervision.start, _DIGITS)),
+        offset=offset,
         duration=supervision.duration,
         speaker=supervision.speaker,
         text=supervision.text or "",
-        alignment=_alignment(supervision, tier),
+        alignment=_alignment(supervision, offset, tier),
     )
 
 
-def _alignment(supervision: _Supervision, tier: str) -> tuple[Segment, ...] | None:
-    """The items of kind `tier`, or of its singular, counted from the supervision's start."""
+def _alignment(supervision: _Supervision, offset: float, tier: str) -> tuple[Segment, ...] | None:
+    """The items of kind `tier`, or of its singular, counted from the supervision's start.
+
+    `offset` is that start in the recording, in seconds.
+    """
     kinds = supervision.alignment or {}
     items = kinds.get(tier, kinds.get(tier.removesuffix("s")))
     if items is None:
         return None
-    return Track.of(
+    spoken = Track.of(
         Segment(start, start + duration, symbol) for symbol, start, duration, *_ in items
-    ).cut(supervision.start, supervision.duration)
+    ).cut(offset, supervision.duration)
+    if items and not spoken:
+        raise _UnusableError(
+            "alignment lies outside its supervision: its times must count from the recording's "
+            "start, as Lhotse 1.17 and later have them"
+        )
+    return spoken

@@ -109,7 +109,7 @@ def lhotse(folder, speech):
     write_audio(folder / "long.flac", samples, RATE)
     cuts = {}
     for split, start in STARTS.items():
-        items = [[x, 1.0 + a, b - a, None] for a, b, x in pieces[split]]
+        items = [[x, start + a, b - a, None] for a, b, x in pieces[split]]
         supervision = {"id": f"{split}-1", "start": 1.0, "duration": SECONDS, "text": "words"}
         supervision |= {"speaker": "spk", "alignment": {"phone": items}}
         source = {"type": "file", "channels": [0], "source": "long.flac"}
