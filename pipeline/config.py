@@ -38,12 +38,18 @@ class Ssl(Section):
 class Features(Section):
     """Which hidden states are stored. Layer 0 is the input of the first transformer block.
 
+    Utterances above `max_seconds` go through the SSL model in windows that share at least
+    `overlap_seconds`, here and wherever the trained tokenizer is used. LibriSpeech's longest
+    utterance of 35 s stays whole by default.
+
     With `sample_frames_per_second`, only so many frames of each second of an utterance are stored,
     drawn from `sample_seed` and its utt_id: enough to fit a codebook, too little to train on.
     `precision` is what the SSL model computes in; `auto` is bfloat16 on a GPU, else float32.
     """
 
     layers: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
+    max_seconds: Annotated[float, Field(ge=1)] = 40.0
+    overlap_seconds: Annotated[float, Field(ge=0)] = 2.0
     batch_seconds: Positive = 80.0
     shard_utterances: Count = 128
     sample_frames_per_second: Positive | None = None
@@ -54,6 +60,15 @@ class Features(Section):
     def _layers(self) -> Self:
         if not self.layers or list(self.layers) != sorted(set(self.layers)):
             raise ValueError("layers must be a non-empty rising list without repeats")
+        return self
+
+    @model_validator(mode="after")
+    def _windows(self) -> Self:
+        if self.overlap_seconds > self.max_seconds / 2:
+            raise ValueError(
+                f"overlap_seconds {self.overlap_seconds:g} must not exceed half of max_seconds "
+                f"{self.max_seconds:g}: most frames would be computed twice or more"
+            )
         return self
 
 
