@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from pipeline.artifacts import Artifact
-from pipeline.config_corpus import ManifestCorpus, Splits
+from pipeline.config_corpus import KaldiCorpus, ManifestCorpus, Splits
 from pipeline.data.audio import read_audio, write_audio
 from pipeline.data.corpus import check, estimate, known_seconds, read_corpus, require
 from pipeline.data.frames import FrameGrid
@@ -256,6 +256,24 @@ def test_estimate_reads_a_manifests_durations(folder):
     folder.add(utt_id="c", duration=4.0, split="extra")
     assert estimate(folder.config()) == (3.0, 49 + 99)
     assert known_seconds(folder.config(max_utterances=1)) == [1.0]
+
+
+def test_estimate_reads_the_segments_of_kaldi(tmp_path):
+    for split in ("train", "valid", "test"):
+        (tmp_path / split).mkdir()
+        tables = {"wav.scp": "r r.wav", "segments": "a r 1 3\nb r 3 -1", "utt2spk": "a s\nb s"}
+        for name, content in {**tables, "text": "a x\nb x"}.items():
+            (tmp_path / split / name).write_text(content)
+    # The second segment runs to the end of its recording, wherever that is.
+    config = KaldiCorpus(root=str(tmp_path), alignments="not looked at")
+    assert estimate(config) == (6.0, 3 * 99)
+
+
+def test_alignments_of_another_corpus_stop_the_run(folder):
+    (folder.path / "other.PHN").write_text("0 1 h#\n")
+    config = folder.config(alignments=str(folder.path))
+    with pytest.raises(CorpusError, match="holds nothing for any utterance"):
+        list(read_corpus(config, Artifact("unused")))
 
 
 def test_real_digits_all_pass(shared_data):

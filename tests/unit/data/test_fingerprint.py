@@ -2,7 +2,14 @@ import os
 
 import pytest
 
-from pipeline.config_corpus import LibrispeechCorpus, ManifestCorpus, SyntheticCorpus
+from pipeline.config_corpus import (
+    KaldiCorpus,
+    LhotseCorpus,
+    LibrispeechCorpus,
+    LjspeechCorpus,
+    ManifestCorpus,
+    SyntheticCorpus,
+)
 from pipeline.data.fingerprint import fingerprint
 from pipeline.data.utterance import CorpusError
 
@@ -44,6 +51,53 @@ def test_librispeech_changes_with_names_and_sizes_of_its_splits(librispeech):
     (librispeech / "grids/train/1/2/a.TextGrid").write_bytes(b"1")
     seen.append(fingerprint(config))
     assert len(set(seen)) == 4
+
+
+def ljspeech(root):
+    (root / "wavs").mkdir()
+    (root / "wavs" / "a.wav").write_bytes(b"12345")
+    (root / "metadata.csv").write_text("a|one\n")
+    return LjspeechCorpus(root=str(root)), ["metadata.csv", "wavs/a.wav", "wavs/b.wav"]
+
+
+def kaldi(root):
+    names = ["wav.scp", "text", "utt2spk", "segments"]
+    for split in ("train", "valid", "test"):
+        (root / split).mkdir()
+        for name in names[:3]:
+            (root / split / name).write_text("a b\n")
+    return KaldiCorpus(root=str(root)), [f"test/{name}" for name in names]
+
+
+def lhotse(root):
+    names = {split: f"{split}.jsonl" for split in ("train", "valid", "test")}
+    for name in names.values():
+        (root / name).write_text("{}\n")
+    cuts = {split: str(root / name) for split, name in names.items()}
+    return LhotseCorpus(cuts=cuts), list(names.values())
+
+
+@pytest.mark.parametrize("make", [ljspeech, kaldi, lhotse])
+def test_each_file_of_a_corpus_counts(tmp_path, make):
+    config, names = make(tmp_path)
+    seen = [fingerprint(config)]
+    assert fingerprint(config) == seen[0]
+    for name in names:
+        with (tmp_path / name).open("a") as file:
+            file.write("c d\n")
+        seen.append(fingerprint(config))
+    assert len(set(seen)) == 1 + len(names)
+
+
+def test_a_ctm_counts_by_its_content(tmp_path):
+    (tmp_path / "m.jsonl").write_text("")
+    ctm = tmp_path / "a.ctm"
+    config = ManifestCorpus(manifest=str(tmp_path / "m.jsonl"), alignments=str(ctm))
+    seen = set()
+    for line in ("a 1 0 1 x\n", "a 1 0 1 y\n"):
+        ctm.write_text(line)
+        seen.add(fingerprint(config))
+    assert len(seen) == 2
 
 
 def test_a_missing_root_is_told_before_any_work(tmp_path):

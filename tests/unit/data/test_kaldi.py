@@ -1,3 +1,4 @@
+import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,6 +64,23 @@ def test_ctm_by_recording_with_the_segments_offset_taken_off(tmp_path):
         Segment(1.2, 1.25, "Y"),
     )
     assert second.alignment == (Segment(0.0, 0.35, "Y"),)
+
+
+def test_a_recipe_on_an_object_store():
+    for split in ("train", "valid", "test"):
+        for name, content in CUT.items():
+            with fsspec.open(f"memory://recipe/data/{split}/{name}", "w") as file:
+                file.write(content)
+    with fsspec.open("memory://recipe/ali.ctm", "w") as file:
+        file.write("rec 1 1.5 1.25 a\n")
+    config = KaldiCorpus(
+        root="memory://recipe/data",
+        audio_root="memory://recipe",
+        alignments="memory://recipe/ali.ctm",
+    )
+    first, *_ = read_kaldi(config, Alignments(config))
+    assert first.audio == "memory://recipe/audio/rec.flac"
+    assert first.alignment == (Segment(0.0, 1.25, "a"),)
 
 
 BAD = {

@@ -1,5 +1,6 @@
 import pytest
 
+from pipeline.config import Purity
 from pipeline.data.phn import parse_phn
 from pipeline.data.utterance import AlignmentError, Segment
 
@@ -16,6 +17,11 @@ def test_samples_become_seconds_and_the_three_silences_one():
         Segment(0.375, 0.4, "sil"),
         Segment(0.4, 0.5, "sil"),
     )
+
+
+def test_its_silence_is_what_purity_takes_for_silence():
+    (silence,) = {one.label for one in parse_phn(b"0 1 h#\n1 2 epi\n2 3 pau\n")}
+    assert silence in Purity().silence_labels
 
 
 def test_a_closure_is_no_silence():
