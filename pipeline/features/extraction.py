@@ -23,6 +23,7 @@ from pipeline.features.columns import frames_column
 from pipeline.features.fingerprint import fingerprint
 from pipeline.features.frame_sample import sample_frames
 from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.features.windows import Windowing, encode_in_windows
 
 FOLDER = "shards"
 ROWS_PER_GROUP = 16  # small, since training reads utterances in an order of its own
@@ -122,7 +123,13 @@ class ShardWriter:
         ]
         with self._turn:
             for batch, futures in zip(batches, decoded, strict=True):
-                frames = self._hidden_states([future.result() for future in futures])
+                frames = encode_in_windows(
+                    self._hidden_states,
+                    [future.result() for future in futures],
+                    self._model.grid,
+                    Windowing.of(self._features),
+                    self._features.batch_seconds,
+                )
                 for place, frames_LTD in zip(batch, frames, strict=True):
                     hidden[place] = frames_LTD
         return hidden
