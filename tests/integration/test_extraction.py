@@ -1,12 +1,16 @@
 """Extraction through Ray Data: same bytes for any number of workers, whole shards kept."""
 
+import sys
+import threading
+
 import pytest
+import ray
 from support import save_tiny_ssl, tone_utterances
 
 from pipeline.artifacts import Artifact
 from pipeline.config import Cluster, Features, Ssl
 from pipeline.features.extraction import ShardWriter, plan_shards
-from pipeline.runtime.shards import ShardError, run_shards
+from pipeline.runtime.shards import SHARDS_IN_FLIGHT, ShardError, run_shards
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
@@ -59,3 +63,25 @@ def test_audio_that_went_away_is_named(tmp_path, ssl_folder):
     (tmp_path / "train-001.flac").unlink()
     with pytest.raises(ShardError, match=r"^utterance 'train-001'.*no such audio file$"):
         extract(tmp_path / "out", ssl_folder, plan_shards(utterances, 1), 1)
+
+
+class Meeting:
+    """A worker whose calls go on when as many have come as may be under way in it."""
+
+    def __init__(self):
+        self._barrier = threading.Barrier(SHARDS_IN_FLIGHT, timeout=30)
+
+    def __call__(self, name, _utterances):
+        self._barrier.wait()
+        return {"name": name}
+
+
+def test_shards_are_decoded_computed_and_written_side_by_side(tmp_path):
+    utterances = tone_utterances(tmp_path, "train", SHARDS_IN_FLIGHT)
+    shards = plan_shards(utterances, 1)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        met = run_shards(Meeting, {}, shards, Cluster(extraction_workers=1), lambda _line: None)
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert [one["name"] for one in met] == [shard.name for shard in shards]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from faulty_s3 import local_s3
 
-from pipeline.artifacts import MANIFEST, METRICS, Artifact, ArtifactError, artifact
+from pipeline.artifacts import MANIFEST, METRICS, RECORDS, Artifact, ArtifactError, artifact
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,23 @@ def test_whole_means_the_manifest_stands_and_names_every_file(output):
         "files": {METRICS: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}},
     }
     assert output.metrics() == {"wer": 0.5}
+
+
+def test_a_record_saves_reading_where_its_size_agrees(output):
+    written = {}
+    for name in ("kept", "cut", "bare", "odd"):
+        written[name] = output.write_table(name, pa.table({"a": [name]}))
+        output.write_record(name, {"note": 1, **written[name], "sha256": f"as {name} was written"})
+    with output.write("cut") as file:
+        file.write(b"short")
+    output.delete_record("bare")
+    output.write_json(f"{RECORDS}/odd.json", [1])
+    assert output.recorded().keys() == {"kept", "cut"}
+    output.finish({})
+    files = output.read_json(MANIFEST)["files"]
+    assert files["kept"] == {"bytes": written["kept"]["bytes"], "sha256": "as kept was written"}
+    assert files["cut"] == {"bytes": 5, "sha256": hashlib.sha256(b"short").hexdigest()}
+    assert (files["bare"], files["odd"]) == (written["bare"], written["odd"])
 
 
 def test_no_metrics_is_no_error(output):

@@ -3,6 +3,7 @@ import errno
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pyarrow as pa
@@ -211,6 +212,32 @@ def test_shards_written_side_by_side_are_those_written_in_turn(tmp_path, ssl_fol
         write(shard.name, shard.utterances)
         one, other = (tmp_path / name / shard.name for name in ("together", "apart"))
         assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_shard_is_written_while_the_next_has_the_model(
+    tmp_path, ssl_folder, utterances, monkeypatch
+):
+    write = writer(ssl_folder, Artifact(str(tmp_path)))
+    second_in_model = Event()
+    hidden_states, write_table = ShardWriter._hidden_states, Artifact.write_table
+    ids = []
+
+    def noted(self, waveforms):
+        ids.append(len(waveforms))
+        if len(ids) == 2:
+            second_in_model.set()
+        return hidden_states(self, waveforms)
+
+    def waiting(self, name, *arguments, **options):
+        assert second_in_model.wait(20), "the next shard waits until this one is written"
+        return write_table(self, name, *arguments, **options)
+
+    monkeypatch.setattr(ShardWriter, "_hidden_states", noted)
+    monkeypatch.setattr(Artifact, "write_table", waiting)
+    shards = plan_shards(utterances[:2], 1)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda shard: write(shard.name, shard.utterances), shards))
+    assert ids == [1, 1]
 
 
 def test_a_full_disk_is_one_clear_error_that_leaves_whole_shards_alone(
