@@ -39,8 +39,9 @@ class Features(Section):
     """Which hidden states are stored. Layer 0 is the input of the first transformer block.
 
     Utterances above `max_seconds` go through the SSL model in windows that share at least
-    `overlap_seconds`, here and wherever the trained tokenizer is used. LibriSpeech's longest
-    utterance of 35 s stays whole by default.
+    `overlap_seconds`, here and wherever the trained tokenizer is used. By default LibriSpeech's
+    longest utterance of 35 s stays whole, and half an overlap is more than the 1.28 s that the
+    positional convolution of these models reaches.
 
     With `sample_frames_per_second`, only so many frames of each second of an utterance are stored,
     drawn from `sample_seed` and its utt_id: enough to fit a codebook, too little to train on.
@@ -49,7 +50,7 @@ class Features(Section):
 
     layers: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
     max_seconds: Annotated[float, Field(ge=1)] = 40.0
-    overlap_seconds: Annotated[float, Field(ge=0)] = 2.0
+    overlap_seconds: Annotated[float, Field(ge=0)] = 3.0
     batch_seconds: Positive = 80.0
     shard_utterances: Count = 128
     sample_frames_per_second: Positive | None = None

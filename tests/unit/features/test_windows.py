@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support import save_tiny_ssl
+from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
 from pipeline.config import Features
 from pipeline.data.frames import FrameGrid
@@ -170,3 +171,39 @@ def test_gradients_pass_through_the_windows(ssl):
     hidden.hidden_LBTD.square().sum().backward()
     gradient_S = waveforms_BS.grad[0, : (int(hidden.num_frames_B) - 1) * 320 + 400]
     assert (gradient_S != 0).float().mean() > 0.99
+
+
+@pytest.fixture(scope="module")
+def layer_norm_ssl():
+    """Without group norm nothing but attention looks beyond a frame's neighbours."""
+    torch.manual_seed(0)
+    config = WavLMConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        conv_dim=(16,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+    )
+    return SslModel(WavLMModel(config), Wav2Vec2FeatureExtractor(do_normalize=False)).eval()
+
+
+@torch.no_grad()
+def test_windowed_frames_are_close_to_those_of_one_pass(layer_norm_ssl):
+    batch, windowing = pad_waveforms(noise(20.0)), Windowing(8.0, 1.0)
+    whole = layer_norm_ssl(*batch, (0, 2)).hidden_LBTD[:, 0]
+    found = hidden_states_in_windows(layer_norm_ssl, *batch, (0, 2), windowing).hidden_LBTD[:, 0]
+    # The positional convolution reaches 8 frames to each side, half an overlap is 25.
+    torch.testing.assert_close(found[0], whole[0], atol=1e-4, rtol=0)
+    error = (found[1] - whole[1]).norm(dim=1) / (whole[1] - whole[1].mean(dim=0)).norm(dim=1)
+    assert 1e-4 < error.max() < 0.01
+
+
+@torch.no_grad()
+def test_silence_stays_finite(ssl):
+    silence = pad_waveforms([np.zeros(40_000, np.float32)])
+    hidden = hidden_states_in_windows(ssl, *silence, (0, 2), Windowing(1.0, 0.2))
+    assert hidden.hidden_LBTD.isfinite().all()
