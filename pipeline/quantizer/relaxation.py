@@ -184,10 +184,11 @@ class _Gradients:
         y_RK = _softmax(tile, relaxation)
         if not relaxation.hard:
             self.embedding_KE.addmm_(y_RK.T, upstream_RE)
-        # The logits are read: their place takes h and then the gradient.
+        # The logits are read: their place takes h, then y h, then the gradient.
         h_RK = torch.mm(upstream_RE.div_(relaxation.tau), embedding_KE.T, out=tile.logits_RK)
-        mean_R = torch.linalg.vecdot(y_RK, h_RK)
-        gradient_RK = h_RK.sub_(mean_R[:, None]).mul_(y_RK)
+        weighted_RK = h_RK.mul_(y_RK)
+        mean_R = weighted_RK.sum(dim=1)
+        gradient_RK = weighted_RK.addcmul_(y_RK, mean_R[:, None], value=-1)
         if self.weight_KD is not None and self.bias_K is not None:
             self.weight_KD.addmm_(gradient_RK.T, tile.frames_RD)
             self.bias_K.add_(gradient_RK.sum(dim=0))
@@ -217,7 +218,7 @@ def _entropy(shifted_RK: Tensor, spare_RK: Tensor) -> Tensor:
     """Of softmax(shifted), the largest of each row being 0: log sum w - sum w shifted / sum w."""
     weights_RK = torch.exp(shifted_RK, out=spare_RK)
     sums_R = weights_RK.sum(dim=1)
-    return sums_R.log() - torch.linalg.vecdot(weights_RK, shifted_RK) / sums_R
+    return sums_R.log() - weights_RK.mul_(shifted_RK).sum(dim=1) / sums_R
 
 
 def _add_noise(tile: FrameTile, seed: int) -> None:
