@@ -9,7 +9,7 @@ from rich.console import Console
 from pipeline import schema
 from pipeline.artifacts import Artifact
 from pipeline.commands.models import load_model
-from pipeline.commands.waveforms import encode_windows, readable
+from pipeline.commands.waveforms import readable
 from pipeline.quantizer.tokenizer import UnitTokenizer
 
 
@@ -20,7 +20,7 @@ def tokenize(model: str, audio: Sequence[str], output: str, console: Console) ->
     grid = tokenizer.mixer.ssl.grid
     rows = []
     for uri, waveform in readable(audio, grid, console):
-        units = encode_windows(tokenizer.encode, waveform, grid)
+        (units,) = tokenizer.encode([waveform])
         row = {"utt_id": uri, "split": "", "units": units, "num_frames": len(units)}
         rows.append(row)
         seconds = len(waveform) / grid.sample_rate_hz

@@ -10,7 +10,7 @@ from pipeline.artifacts import Artifact
 from pipeline.asr.model import AsrModel
 from pipeline.asr.search import beam_search
 from pipeline.commands.models import load_model
-from pipeline.commands.waveforms import encode_windows, readable, split_at_pauses
+from pipeline.commands.waveforms import readable, split_at_pauses
 from pipeline.config import AsrEvaluation
 from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.quantizer.tokenizer import UnitTokenizer
@@ -35,11 +35,7 @@ def transcribe(model: str, audio: Sequence[str], console: Console) -> bool:
     num_read = 0
     for uri, waveform in readable(audio, grid, console):
         pieces = split_at_pauses(waveform, grid.sample_rate_hz, MAX_SECONDS)
-        frames = [
-            encode_windows(encoder.encode, piece, grid)
-            for piece in pieces
-            if grid.num_frames(len(piece))
-        ]
+        frames = encoder.encode([piece for piece in pieces if grid.num_frames(len(piece))])
         text = " ".join(filter(None, (recognise(asr, piece) for piece in frames)))
         console.print(f"{uri}: {text}", markup=False, highlight=False, soft_wrap=True)
         num_read += 1

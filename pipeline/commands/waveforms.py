@@ -1,6 +1,6 @@
 """Audio files as they come: of any rate and length, some of them unusable."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -8,8 +8,6 @@ from rich.console import Console
 from pipeline.data.audio import AudioError, read_audio
 from pipeline.data.frames import FrameGrid
 
-WINDOW_SECONDS = 60.0
-CONTEXT_SECONDS = 2.0
 PAUSE_SECONDS = 0.1
 
 
@@ -29,30 +27,6 @@ def readable(
             shortest = grid.receptive_field / grid.sample_rate_hz
             line = f"{uri}: shorter than one frame of {shortest:g} s"
             console.print(line, style="red", markup=False, soft_wrap=True)
-
-
-def encode_windows(
-    encode: Callable[[list[np.ndarray]], list[np.ndarray]],
-    waveform: np.ndarray,
-    grid: FrameGrid,
-    window_seconds: float = WINDOW_SECONDS,
-) -> np.ndarray:
-    """`encode` over any length: one row a frame of `grid`, windows joined without a seam.
-
-    The memory of an SSL model grows with the square of the length. Each window sees
-    `CONTEXT_SECONDS` more on both sides, whose frames are left to its neighbours.
-    """
-    num_frames = grid.num_frames(len(waveform))
-    window = max(1, round(window_seconds * grid.frames_per_second))
-    context = round(CONTEXT_SECONDS * grid.frames_per_second)
-    rows = []
-    for start in range(0, num_frames, window):
-        end = min(start + window, num_frames)
-        first, last = max(0, start - context), min(num_frames, end + context)
-        samples = waveform[first * grid.hop : (last - 1) * grid.hop + grid.receptive_field]
-        (encoded,) = encode([samples])
-        rows.append(encoded[start - first : end - first])
-    return np.concatenate(rows)
 
 
 def split_at_pauses(

@@ -42,7 +42,6 @@ class FeatureMixer(nn.Module):
         self.mix = mix
         self.windowing = windowing
 
-    @torch.inference_mode()
     def encode(
         self, waveforms: Sequence[np.ndarray], batch_seconds: float = 80.0
     ) -> list[np.ndarray]:
@@ -53,11 +52,12 @@ class FeatureMixer(nn.Module):
             batch_seconds: how much audio, with its padding, goes through the model at once.
         """
         return encode_in_windows(
-            self._mixed, waveforms, self.ssl.grid, self.windowing, batch_seconds
+            self.encode_batch, waveforms, self.ssl.grid, self.windowing, batch_seconds
         )
 
-    def _mixed(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
-        """Mixed features (T x D) of a batch, without padding."""
+    @torch.inference_mode()
+    def encode_batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
+        """Mixed features (T x D) of waveforms in one pass, none of them cut."""
         device = self.mix.logits_L.device
         waveforms_BS, num_samples_B = pad_waveforms(waveforms)
         hidden = self.ssl(waveforms_BS.to(device), num_samples_B.to(device), self.layers)

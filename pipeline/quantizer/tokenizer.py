@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from pipeline.features.windows import encode_in_windows
 from pipeline.quantizer.assignment import assign
 from pipeline.quantizer.mixed_features import (
     WEIGHTS,
@@ -50,12 +51,18 @@ class UnitTokenizer(nn.Module):
             waveforms: 1-D float32 at `sample_rate_hz`, each at least one frame long.
             batch_seconds: how much audio, with its padding, goes through the SSL model at once.
         """
+        grid, windowing = self.mixer.ssl.grid, self.mixer.windowing
+        units = encode_in_windows(self._units, waveforms, grid, windowing, batch_seconds)
+        return [units_T1[:, 0] for units_T1 in units]
+
+    def _units(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
+        """Units (T x 1) of waveforms in one pass; of an hour's features none outlives its window."""
         return [
             assign(torch.from_numpy(frames_TD).to(self.centroids_KD.device), self.centroids_KD)
             .cpu()
             .numpy()
-            .astype(np.uint16)
-            for frames_TD in self.mixer.encode(waveforms, batch_seconds)
+            .astype(np.uint16)[:, None]
+            for frames_TD in self.mixer.encode_batch(waveforms)
         ]
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -3,44 +3,13 @@
 import io
 
 import numpy as np
-import pytest
 from rich.console import Console
 
-from pipeline.commands.waveforms import encode_windows, readable, split_at_pauses
+from pipeline.commands.waveforms import readable, split_at_pauses
 from pipeline.data.audio import write_audio
 from pipeline.data.frames import FrameGrid
 
 GRID = FrameGrid(400, 320, 16000)
-
-
-def frame_sums(waveforms):
-    """An encoder whose frame i is the sum of frame i's samples: position errors show."""
-    return [
-        np.array([wave[320 * i : 320 * i + 400].sum() for i in range(GRID.num_frames(len(wave)))])
-        for wave in waveforms
-    ]
-
-
-@pytest.mark.parametrize("num_samples", [400, 719, 720, 16000, 32079, 32080, 100_001])
-def test_windows_give_every_frame_once_and_in_its_place(num_samples):
-    waveform = np.random.default_rng(num_samples).normal(size=num_samples)
-    (whole,) = frame_sums([waveform])
-    np.testing.assert_allclose(
-        encode_windows(frame_sums, waveform, GRID, window_seconds=1.0), whole, atol=1e-12
-    )
-
-
-def test_windows_see_their_neighbourhood_and_no_more():
-    lengths = []
-
-    def encode(waveforms):
-        lengths.extend(len(wave) for wave in waveforms)
-        return frame_sums(waveforms)
-
-    encode_windows(encode, np.zeros(16000 * 60), GRID, window_seconds=10.0)
-    assert len(lengths) == 6
-    assert max(lengths) == (14 * 50 - 1) * 320 + 400
-    assert min(lengths) < max(lengths)
 
 
 def test_pieces_are_cut_in_the_pause_and_lose_nothing():
