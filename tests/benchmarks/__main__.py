@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import assignment, codebook, dkm, joint_step, table
+from benchmarks import assignment, codebook, dkm, driver_memory, extraction, joint_step, table
 from benchmarks.record import Record, surroundings, write
 
 BENCHMARKS: dict[str, Callable[[str, torch.device], Record]] = {
@@ -14,6 +14,8 @@ BENCHMARKS: dict[str, Callable[[str, torch.device], Record]] = {
     "assignment": assignment.run,
     "codebook": codebook.run,
     "joint_step": joint_step.run,
+    "extraction": extraction.run,
+    "driver_memory": driver_memory.run,
 }
 RECORDS = Path(__file__).with_name("records")
 

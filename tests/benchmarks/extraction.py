@@ -59,7 +59,7 @@ def run(size: str, device: torch.device) -> Record:
         model = save_model(setting, folder / "ssl")
         waveforms = write_audio(setting, folder)
         seconds_of_audio = sum(map(len, waveforms)) / SAMPLE_RATE_HZ
-        features, ours_seconds = ours(setting, folder, model)
+        features, ours_seconds = extract(setting, folder, model)
         contenders = {
             "bare model": partial(bare_model, setting, model, waveforms),
             "one at a time": partial(one_at_a_time, model, folder),
@@ -107,7 +107,7 @@ def write_audio(setting: Setting, folder: Path) -> list[np.ndarray]:
         waveforms.append(soundfile.read(path, dtype="float32")[0])
         row = {
             "utt_id": path.stem,
-            "split": "train",
+            "split": split_of(number),
             "audio": str(path),
             "speaker": "s",
             "text": "a",
@@ -117,7 +117,12 @@ def write_audio(setting: Setting, folder: Path) -> list[np.ndarray]:
     return waveforms
 
 
-def ours(setting: Setting, folder: Path, model: Path) -> tuple[Any, float]:
+def split_of(number: int) -> str:
+    """A corpus needs three splits; nearly everything is for training."""
+    return {0: "valid", 1: "test"}.get(number, "train")
+
+
+def extract(setting: Setting, folder: Path, model: Path) -> tuple[Any, float]:
     """The stage as `run` starts it, with its workers' processes warm; its output and seconds."""
     import ray
 
