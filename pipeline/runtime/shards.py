@@ -53,7 +53,10 @@ def run_shards(
     """
     rows = [{"name": shard.name, "utterances": _pack(list(shard.utterances))} for shard in shards]
     constructor = (worker_class, worker_arguments, cluster.cpus_per_worker)
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # Else a worker that is lost while it loads its model takes the whole stage along.
+    context.max_consecutive_actor_init_deaths = cluster.max_failures
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         _ShardActor,
         fn_constructor_args=constructor,
