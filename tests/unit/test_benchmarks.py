@@ -87,13 +87,13 @@ def test_extra_memory_is_that_of_the_call_without_its_results():
         return [result + total]
 
     call()
-    assert extra_bytes(call, CPU) == pytest.approx(40 * MEGABYTE, rel=0.02)
+    assert extra_bytes(call, CPU) == pytest.approx(40 * MEGABYTE, abs=4 * MEGABYTE)
 
     def smaller():
         torch.ones(8 * MEGABYTE // 4)  # gone before the result is there
         return [result.clone()]
 
-    assert extra_bytes(smaller, CPU) < MEGABYTE
+    assert extra_bytes(smaller, CPU) < 4 * MEGABYTE
 
 
 def test_contenders_that_cannot_run_are_named_with_the_reason():
