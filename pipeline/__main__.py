@@ -9,7 +9,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from pipeline.config import Config
+from pipeline.config import Cluster, Config, ConfigError
 from pipeline.config_files import load_all
 from pipeline.errors import is_for_user
 
@@ -73,19 +73,28 @@ def plan(
 
 @app.command()
 def verify(
-    stage: Annotated[str, typer.Argument(help="The name of a stage, such as extract_features")],
-    configs: Configs,
+    stage: Annotated[
+        str, typer.Argument(help="The name of a stage, or (without configs) a folder of `tokenize`")
+    ],
+    configs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="CONFIG...", help="One YAML file for each variant."),
+    ] = None,
     overrides: Overrides = None,
     storage: Storage = None,
     *,
     quick: Annotated[bool, typer.Option("--quick", help="Compare sizes, read no file")] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Take damaged files away, for `run` to make anew")
+        bool, typer.Option("--repair", help="Take damaged files away, to be made anew")
     ] = False,
 ) -> None:
     """Check that a stage's files are there and have the bytes that were written."""
-    from pipeline.commands.verify import verify
+    from pipeline.commands.verify import verify, verify_folder
 
+    if not configs:
+        if not verify_folder(stage, Console(), quick=quick, repair=repair):
+            raise typer.Exit(1)
+        return
     loaded = _load(configs, overrides, storage)
     if not verify(stage, loaded, Console(), quick=quick, repair=repair):
         raise typer.Exit(1)
@@ -109,13 +118,50 @@ def compare(
 @app.command()
 def tokenize(
     tokenizer: Annotated[str, typer.Argument(help="A tokenizer's folder, or train_joint's output")],
-    audio: Audio,
-    output: Annotated[str, typer.Option(help="The Parquet file to write")] = "tokens.parquet",
+    audio: Annotated[
+        list[str], typer.Argument(metavar="AUDIO...", help="Files or folders, local or s3://…")
+    ],
+    output: Annotated[
+        str, typer.Option(help="A Parquet file, or a folder (local or s3://…) for a Ray job")
+    ] = "tokens.parquet",
+    *,
+    workers: Annotated[int | None, typer.Option(min=1, help="Of the job; 2 by default")] = None,
+    cpus_per_worker: Annotated[
+        float | None, typer.Option(min=0.01, help="Of each; 1 by default")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="Of each, 0.5 for instance; 0 by default")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or auto")] = None,
 ) -> None:
-    """Turn audio files into units."""
-    from pipeline.commands.tokenize import tokenize
+    """Turn audio into units: files in one process, or folders and buckets in a job on Ray.
 
-    if not tokenize(tokenizer, audio, output, Console()):
+    Where the output is a folder, a job writes shards/*.parquet there, rejects.parquet with the
+    reason for every file that cannot be used, and manifest.json last. The same command goes on
+    with a job that was stopped, and takes in files that have come since: whole shards are kept,
+    and a file whose size has changed costs its shard. `verify FOLDER` looks for damage.
+    """
+    options = {
+        "address": address,
+        "extraction_workers": workers,
+        "cpus_per_worker": cpus_per_worker,
+        "gpus_per_worker": gpus_per_worker,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    if output.endswith(".parquet"):
+        if given:
+            raise ConfigError(
+                f"{output} is a file, which one process writes: name a folder as --output for a "
+                "job with workers"
+            )
+        from pipeline.commands.tokenize import tokenize
+
+        good = tokenize(tokenizer, audio, output, Console())
+    else:
+        from pipeline.commands.tokenize_folder import tokenize_folder
+
+        good = tokenize_folder(tokenizer, audio, output, Cluster.model_validate(given), Console())
+    if not good:
         raise typer.Exit(1)
 
 

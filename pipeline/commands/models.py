@@ -3,10 +3,32 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from pipeline.artifacts import Artifact
+from pipeline.artifacts import MODEL_CONFIG, Artifact
 from pipeline.config import ConfigError
+from pipeline.data.folder import Folder
 
 Model = TypeVar("Model")
+
+
+def find_model(uri: str, name: str) -> tuple[Artifact, str]:
+    """Where the model `name` of a stage's output at `uri` (a folder or s3://…), or at `uri`, lies.
+
+    Returns:
+        A folder, by an address that holds for workers elsewhere too, and the model's name in it.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    output, inner = Artifact(Folder.at(uri).uri), name
+    if not output.exists(name):
+        folder, inner = Folder.around(uri)
+        output = Artifact(folder.uri)
+    if not output.exists(f"{inner}/{MODEL_CONFIG}"):
+        raise ConfigError(
+            f"{uri} holds no model: name a folder with config.json and model.safetensors, or the "
+            f"output of a training stage, which holds one in {name}/"
+        )
+    return output, inner
 
 
 def load_model(uri: str, name: str, from_pretrained: Callable[..., Model]) -> Model:
@@ -15,15 +37,7 @@ def load_model(uri: str, name: str, from_pretrained: Callable[..., Model]) -> Mo
     Raises:
         ConfigError: there is no such model.
     """
-    folder, _, leaf = uri.rstrip("/").rpartition("/")
-    output, inner = Artifact(uri.rstrip("/")), name
-    if not output.exists(name) and folder and leaf:
-        output, inner = Artifact(folder), leaf
-    if not output.exists(f"{inner}/config.json"):
-        raise ConfigError(
-            f"{uri} holds no model: name a folder with config.json and model.safetensors, or the "
-            f"output of a training stage, which holds one in {name}/"
-        )
+    output, inner = find_model(uri, name)
     try:
         with output.read_folder(inner) as path:
             return from_pretrained(path)

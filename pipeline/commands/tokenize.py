@@ -10,11 +10,23 @@ from pipeline import schema
 from pipeline.artifacts import Artifact
 from pipeline.commands.models import load_model
 from pipeline.commands.waveforms import readable
+from pipeline.config import ConfigError
+from pipeline.data.folder import Folder
 from pipeline.quantizer.tokenizer import UnitTokenizer
 
 
 def tokenize(model: str, audio: Sequence[str], output: str, console: Console) -> bool:
-    """Write the units of each file to the Parquet file `output`; whether all could be read."""
+    """Write the units of each file to the Parquet file `output`; whether all could be read.
+
+    Raises:
+        ConfigError: there is no such tokenizer, or a folder among the files.
+    """
+    for uri in audio:
+        if Folder.at(uri).is_folder():
+            raise ConfigError(
+                f"{uri} is a folder: its units go to a folder too, so name one, such as "
+                "--output tokens"
+            )
     tokenizer = load_model(model, "tokenizer", UnitTokenizer.from_pretrained)
     tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
     grid = tokenizer.mixer.ssl.grid

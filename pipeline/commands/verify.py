@@ -1,4 +1,4 @@
-"""`verify`: whether a stage's files are those that it wrote; starts neither Ray nor torch."""
+"""`verify`: whether an output's files are those that were written; starts neither Ray nor torch."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -7,11 +7,31 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline.artifacts import CHECKSUM_THREADS, MANIFEST, Artifact
+from pipeline.artifacts import CHECKSUM_THREADS, MANIFEST, RECORDS, Artifact, ArtifactError
 from pipeline.config import Config
 from pipeline.flow import build
 
 Files = dict[str, dict[str, Any]]
+
+
+def verify_folder(uri: str, console: Console, *, quick: bool, repair: bool) -> bool:
+    """Check one output by its address, such as a folder of `tokenize`; whether it is whole.
+
+    Args:
+        uri: the folder, local or `s3://…`.
+        console: gets a line for each damaged or missing file.
+        quick: as for `verify`.
+        repair: as for `verify`.
+
+    Raises:
+        ArtifactError: there is no output.
+    """
+    output = Artifact(uri.rstrip("/"))
+    if not output.is_whole() and not output.names(RECORDS):
+        raise ArtifactError(
+            f"{uri} is no output folder: name one that `tokenize` wrote, or a stage and its configs"
+        )
+    return _verify(output, output.uri, console, quick=quick, repair=repair)
 
 
 def verify(
@@ -35,20 +55,24 @@ def verify(
     for node in graph.nodes:
         if node.stage.name != stage:
             continue
-        damaged = _check(node.artifact, node.label, console, quick=quick)
-        good &= node.is_whole() and not damaged
-        if repair and damaged:
-            _take_away(node.artifact, damaged)
-            console.print(
-                f"{node.label}: {len(damaged)} taken away; `run` makes them anew", markup=False
-            )
+        good &= _verify(node.artifact, node.label, console, quick=quick, repair=repair)
+    return good
+
+
+def _verify(output: Artifact, label: str, console: Console, *, quick: bool, repair: bool) -> bool:
+    damaged = _check(output, label, console, quick=quick)
+    good = output.is_whole() and not damaged
+    if repair and damaged:
+        _take_away(output, damaged)
+        line = f"{label}: {len(damaged)} taken away; the command that made them makes them anew"
+        console.print(line, markup=False, soft_wrap=True)
     return good
 
 
 def _check(output: Artifact, label: str, console: Console, *, quick: bool) -> list[str]:
     """The names of damaged and missing files, each of which gets a line."""
     if not output.is_whole():
-        console.print(f"{label}: not finished, `run` goes on with it", markup=False)
+        console.print(f"{label}: not finished, the same command goes on with it", markup=False)
     try:
         files = _expected(output)
     except (ValueError, KeyError, TypeError):

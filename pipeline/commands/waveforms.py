@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from rich.console import Console
 
-from pipeline.data.audio import AudioError, read_audio
+from pipeline.data.audio import AudioError
+from pipeline.data.audio_files import read_whole
 from pipeline.data.frames import FrameGrid
 
 PAUSE_SECONDS = 0.1
@@ -17,16 +18,11 @@ def readable(
     """Each usable file with its waveform (num_samples,); the others are named in red."""
     for uri in audio:
         try:
-            waveform = read_audio(uri, grid.sample_rate_hz)
+            waveform = read_whole(uri, grid)
         except AudioError as error:
             console.print(f"{uri}: {error}", style="red", markup=False, soft_wrap=True)
             continue
-        if grid.num_frames(len(waveform)):
-            yield uri, waveform
-        else:
-            shortest = grid.receptive_field / grid.sample_rate_hz
-            line = f"{uri}: shorter than one frame of {shortest:g} s"
-            console.print(line, style="red", markup=False, soft_wrap=True)
+        yield uri, waveform
 
 
 def split_at_pauses(

@@ -28,6 +28,9 @@ class Folder:
     def filesystem(self) -> fsspec.AbstractFileSystem:
         return fsspec.core.url_to_fs(self.uri)[0]
 
+    def is_folder(self) -> bool:
+        return bool(self.filesystem.isdir(self._path()))
+
     def folders(self) -> list[str]:
         """The names of the folders right below, sorted; none where this is no folder."""
         path = self._path()

@@ -62,8 +62,13 @@ class ShardStore:
         table: pa.Table,
         row_group_size: int | None = None,
     ) -> Record:
-        """Write the shard, what it is into its own metadata too, then its record."""
-        about = {**self._asked(utterances), "frames": num_stored_frames(table), **self.notes}
+        """Write the shard, what it is into its own metadata too, then its record.
+
+        What the table's metadata says is kept, there and in the record.
+        """
+        own = {key.decode(): text.decode() for key, text in (table.schema.metadata or {}).items()}
+        asked, frames = self._asked(utterances), num_stored_frames(table)
+        about = {"rows": table.num_rows, **asked, "frames": frames, **self.notes, **own}
         # Between the two, no older record must vouch for the new file.
         self.output.delete_record(name)
         described = table.replace_schema_metadata({key: _text(about[key]) for key in about})
@@ -73,7 +78,7 @@ class ShardStore:
 
     def _asked(self, utterances: Sequence[Utterance]) -> Record:
         stretches = [(one.utt_id, one.offset, one.duration) for one in utterances]
-        return {"rows": len(utterances), "utterances": digest(stretches), **self.made_from}
+        return {"utterances": digest(stretches), **self.made_from}
 
 
 def _text(value: Any) -> str:

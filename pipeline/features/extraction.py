@@ -1,6 +1,7 @@
 """Hidden states of a corpus, shard by shard; what each worker of the extraction pool runs."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -43,20 +44,35 @@ class FeatureRangeError(ValueError):
 
 
 def plan_shards(
-    utterances: Sequence[Utterance], shard_utterances: int, folder: str = FOLDER
+    utterances: Sequence[Utterance],
+    shard_utterances: int,
+    folder: str = FOLDER,
+    shard_seconds: float = math.inf,
 ) -> list[Shard]:
     """Cut each split, sorted by duration, into shards `<folder>/<split>-00000.parquet`.
 
-    Similar lengths lie together, so that batches of a shard need little padding.
+    Similar lengths lie together, so that batches of a shard need little padding. A shard holds at
+    most `shard_utterances` and at most `shard_seconds` of audio, or one utterance that is longer.
     """
     ordered = sorted(utterances, key=lambda one: (one.split, one.duration, one.utt_id))
     shards = []
     for split, group in groupby(ordered, key=lambda one: one.split):
-        members = tuple(group)
-        for number, first in enumerate(range(0, len(members), shard_utterances)):
-            name = f"{folder}/{split}-{number:05d}.parquet"
-            shards.append(Shard(name, members[first : first + shard_utterances]))
+        for number, members in enumerate(_cut(group, shard_utterances, shard_seconds)):
+            shards.append(Shard(f"{folder}/{split}-{number:05d}.parquet", tuple(members)))
     return shards
+
+
+def _cut(utterances: Iterable[Utterance], most: int, most_seconds: float) -> list[list[Utterance]]:
+    pieces: list[list[Utterance]] = []
+    seconds = 0.0
+    for one in utterances:
+        if pieces and len(pieces[-1]) < most and seconds + one.duration <= most_seconds:
+            pieces[-1].append(one)
+            seconds += one.duration
+        else:
+            pieces.append([one])
+            seconds = one.duration
+    return pieces
 
 
 class ShardWriter:

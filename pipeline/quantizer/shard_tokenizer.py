@@ -1,21 +1,28 @@
-"""Tokens of a corpus, shard by shard; what each worker of the tokenizing pool runs."""
+"""Tokens of utterances, shard by shard; what each worker of the tokenizing pool runs."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
 from pipeline import schema
 from pipeline.artifacts import Artifact
-from pipeline.data.audio import read_utterance
-from pipeline.data.shard_store import ShardStore
-from pipeline.data.utterance import Utterance
+from pipeline.data.audio import AudioError, read_utterance
+from pipeline.data.audio_files import read_whole
+from pipeline.data.shard_store import Record, ShardStore
+from pipeline.data.utterance import Reject, Utterance
 from pipeline.features.fingerprint import hash_files
-from pipeline.quantizer.tokenizer import UnitTokenizer
+from pipeline.quantizer.mixed_features import read_settings
+from pipeline.quantizer.tokenizer import MODEL_TYPE, UnitTokenizer
 
 FOLDER = "tokens"
+# What a shard and its record say of utterances that have no row: why, by utt_id.
+REJECTS = "rejects"
 
 
 class ShardTokenizer:
@@ -23,16 +30,31 @@ class ShardTokenizer:
 
     May be called from several threads: one shard at a time has the model, while others are decoded
     or written.
+
+    Args:
+        trained: where the tokenizer lies.
+        output: where shards go.
+        batch_seconds: how much audio, with its padding, goes through the SSL model at once.
+        name: the tokenizer's folder in `trained`.
+        checked: whether the utterances are of a corpus that was decoded before, so that one which
+            cannot be is an error. Else it has no row, and the shard says why.
     """
 
-    def __init__(self, trained: Artifact, output: Artifact, batch_seconds: float) -> None:
-        with trained.read_folder("tokenizer") as folder:
+    def __init__(
+        self,
+        trained: Artifact,
+        output: Artifact,
+        batch_seconds: float,
+        name: str = "tokenizer",
+        *,
+        checked: bool = True,
+    ) -> None:
+        with trained.read_folder(name) as folder:
             self._tokenizer = UnitTokenizer.from_pretrained(folder)
-            files = [path for path in folder.rglob("*") if path.is_file()]
-            made_from = {"tokenizer": hash_files(folder, files), "dtype": "uint16"}
+            self._store = ShardStore(output, made_from(folder))
         self._tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
-        self._store = ShardStore(output, made_from)
         self._batch_seconds = batch_seconds
+        self._checked = checked
         self._turn = Lock()
 
     def __call__(self, name: str, utterances: Sequence[Utterance]) -> dict[str, Any]:
@@ -40,14 +62,50 @@ class ShardTokenizer:
         return self._store.keep_or_write(name, utterances, self._tokens)
 
     def _tokens(self, utterances: Sequence[Utterance]) -> pa.Table:
-        rate = self._tokenizer.sample_rate_hz
-        waveforms = [read_utterance(utterance, rate) for utterance in utterances]
+        heard, waveforms, rejects = self._hear(utterances)
         with self._turn:
             units = self._tokenizer.encode(waveforms, self._batch_seconds)
         columns = {
-            "utt_id": [utterance.utt_id for utterance in utterances],
-            "split": [utterance.split for utterance in utterances],
+            "utt_id": [utterance.utt_id for utterance in heard],
+            "split": [utterance.split for utterance in heard],
             "units": [list(row) for row in units],
             "num_frames": [len(row) for row in units],
         }
-        return pa.table(columns, schema=schema.TOKENS)
+        table = pa.table(columns, schema=schema.TOKENS)
+        if not rejects:
+            return table
+        return table.replace_schema_metadata({REJECTS: json.dumps(rejects)})
+
+    def _hear(
+        self, utterances: Sequence[Utterance]
+    ) -> tuple[list[Utterance], list[np.ndarray], dict[str, str]]:
+        """What can be used, with its waveforms (num_samples,), and why the rest cannot."""
+        if self._checked:
+            rate = self._tokenizer.sample_rate_hz
+            return list(utterances), [read_utterance(one, rate) for one in utterances], {}
+        heard, waveforms, rejects = [], [], {}
+        for one in utterances:
+            try:
+                waveforms.append(read_whole(one.audio, self._tokenizer.mixer.ssl.grid))
+                heard.append(one)
+            except AudioError as error:
+                rejects[one.utt_id] = str(error)
+        return heard, waveforms, rejects
+
+
+def made_from(folder: Path) -> Record:
+    """What shards of the tokenizer in `folder` are made from.
+
+    Raises:
+        ValueError: the folder holds something else.
+    """
+    read_settings(folder, MODEL_TYPE)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {"tokenizer": hash_files(folder, files), "dtype": "uint16"}
+
+
+def rejects_of(record: Record, utterances: Sequence[Utterance]) -> list[Reject]:
+    """Those of a shard's utterances that, its record says, have no row."""
+    reasons = json.loads(record.get(REJECTS, "{}"))
+    named = {one.utt_id: one.audio for one in utterances}
+    return [Reject(utt_id, named[utt_id], reason) for utt_id, reason in reasons.items()]

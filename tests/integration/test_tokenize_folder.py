@@ -1,0 +1,130 @@
+"""`tokenize` over a bucket through real Ray workers, killed in the middle: the shards of one left in peace."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fsspec
+import pytest
+import ray
+import torch
+from faulty_s3 import local_s3
+from support import save_tiny_ssl, tone_utterances
+from typer.testing import CliRunner
+
+from pipeline.__main__ import app
+from pipeline.artifacts import MANIFEST, Artifact
+from pipeline.commands import tokenize_listing
+from pipeline.features.ssl import SslModel
+from pipeline.quantizer.layer_mix import LayerMix
+from pipeline.quantizer.mixed_features import FeatureMixer
+from pipeline.quantizer.tokenizer import UnitTokenizer
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+    pytest.mark.usefixtures("local_ray"),
+]
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 90
+# Shards small enough that there is a middle to be killed in.
+COMMAND = """
+import sys
+from pipeline.commands import tokenize_listing
+tokenize_listing.SHARD_UTTERANCES = 1
+from pipeline.__main__ import main
+sys.argv[0] = "pipeline"
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A tokenizer and a folder of audio, some of it odd; and both in a bucket."""
+    folder = tmp_path_factory.mktemp("place")
+    ssl = SslModel.from_pretrained(save_tiny_ssl(folder / "ssl"))
+    torch.manual_seed(0)
+    mixer = FeatureMixer(ssl, (0, 2), LayerMix(2, 1, 0.8, learned=False))
+    UnitTokenizer(mixer, torch.randn(8, 16)).save_pretrained(folder / "trained" / "tokenizer")
+    audio = folder / "audio"
+    (audio / "more").mkdir(parents=True)
+    tone_utterances(audio, "a", 30)
+    tone_utterances(audio / "more", "b", 30)
+    good = (audio / "a-000.flac").read_bytes()
+    (audio / "cut.flac").write_bytes(good[: len(good) // 2])
+    (audio / "empty.wav").touch()
+    (audio / "text.mp3").write_text("no audio")
+    with local_s3():
+        for name in ("trained", "audio"):
+            fsspec.filesystem("s3").put(f"{folder / name}/", f"bucket/{name}/", recursive=True)
+        yield folder
+
+
+def arguments(place, output):
+    return [
+        "tokenize", f"{place}/trained", f"{place}/audio",
+        "--output", output, "--workers", "2", "--cpus-per-worker", "0.5",
+    ]  # fmt: skip
+
+
+def start(place, output):
+    """A driver of its own, which joins the Ray that runs."""
+    address = ray.get_runtime_context().gcs_address
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *arguments(place, output), "--address", address],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def invoke(*command):
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, (done.output, done.exception)
+
+
+def kill_in_the_middle(place, output):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with start(place, output.uri) as driver:
+        while not output.names("records"):
+            assert driver.poll() is None, driver.stdout.read()
+            assert time.monotonic() < deadline, "nothing to kill in time"
+            time.sleep(0.02)
+        os.kill(driver.pid, signal.SIGKILL)
+
+
+def shards(output):
+    filesystem = output.filesystem
+    return {name: filesystem.cat_file(output.path(name)) for name in output.names("shards")}
+
+
+def test_a_job_killed_in_the_middle_ends_like_one_left_in_peace(places, tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenize_listing, "SHARD_UTTERANCES", 1)
+    peace, war = Artifact(str(tmp_path / "peace")), Artifact("s3://bucket/units")
+    invoke(*arguments(places, peace.uri))
+    expected = shards(peace)
+    assert len(expected) == 61
+
+    kill_in_the_middle("s3://bucket", war)
+    assert not war.is_whole()
+    with start("s3://bucket", war.uri) as driver:
+        said, _ = driver.communicate(timeout=PATIENCE_SECONDS)
+    assert driver.returncode == 0, said
+    kept = int(said.split(" of 61 shards are whole")[0].split()[-1])
+    assert 0 < kept < 61, said
+
+    assert shards(war) == expected
+    assert war.read_json(MANIFEST)["frames"] == peace.read_json(MANIFEST)["frames"]
+    reasons = {
+        Path(row["source"]).name: row["reason"]
+        for row in war.read_table("rejects.parquet").to_pylist()
+    }
+    assert set(reasons) == {"cut.flac", "empty.wav", "text.mp3"}
+    assert peace.read_table("rejects.parquet").num_rows == 3
+    invoke("verify", war.uri)

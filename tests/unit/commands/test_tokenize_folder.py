@@ -1,0 +1,289 @@
+"""New audio as a job: what is whole stays, what comes or changes is made, the rest has a reason."""
+
+import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from support import save_tiny_ssl, tone_utterances
+from typer.testing import CliRunner
+
+from pipeline import schema
+from pipeline.__main__ import app
+from pipeline.artifacts import MANIFEST, Artifact, ArtifactError
+from pipeline.commands import tokenize_listing
+from pipeline.config import ConfigError
+from pipeline.data.audio import write_audio
+from pipeline.data.utterance import CorpusError
+from pipeline.features.ssl import SslModel
+from pipeline.quantizer.layer_mix import LayerMix
+from pipeline.quantizer.mixed_features import FeatureMixer
+from pipeline.quantizer.tokenizer import UnitTokenizer
+from pipeline.runtime import session
+from pipeline.runtime import shards as shard_runner
+
+
+def save_tokenizer(folder: Path, seed: int) -> Path:
+    ssl = SslModel.from_pretrained(save_tiny_ssl(folder / "ssl"))
+    mixer = FeatureMixer(ssl, (0, 2), LayerMix(2, 1, 0.8, learned=False))
+    torch.manual_seed(seed)
+    UnitTokenizer(mixer, torch.randn(8, 16)).save_pretrained(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return save_tokenizer(tmp_path_factory.mktemp("train_joint"), seed=0)
+
+
+@pytest.fixture
+def made(monkeypatch) -> list[str]:
+    """No Ray; the names of the shards that a worker is given, in their order."""
+    names = []
+
+    def run_shards(worker_class, arguments, shards, _cluster, _say):
+        worker = worker_class(**arguments)
+        for shard in shards:
+            names.append(Path(shard.name).stem)
+            worker(shard.name, list(shard.utterances))
+
+    monkeypatch.setattr(shard_runner, "run_shards", run_shards)
+    monkeypatch.setattr(session, "ray_session", lambda _cluster: nullcontext())
+    monkeypatch.setattr(tokenize_listing, "SHARD_UTTERANCES", 3)
+    return names
+
+
+@pytest.fixture
+def audio(tmp_path):
+    folder = tmp_path / "new"
+    (folder / "deep").mkdir(parents=True)
+    tone_utterances(folder, "first", 4)
+    tone_utterances(folder / "deep", "second", 3)
+    return folder
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def tokenize(trained, *audio, output):
+    result = invoke("tokenize", trained, *audio, "--output", output)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def refusal(trained, *arguments, kind=ConfigError):
+    result = invoke("tokenize", trained, *arguments)
+    assert isinstance(result.exception, kind), result.output
+    return str(result.exception)
+
+
+def rows(output):
+    paths = sorted((output / "shards").iterdir())
+    return {row["utt_id"]: row for path in paths for row in pq.read_table(path).to_pylist()}
+
+
+def contents(output):
+    return {path.name: path.read_bytes() for path in (output / "shards").iterdir()}
+
+
+def rejects(output):
+    table = pq.read_table(output / "rejects.parquet")
+    assert table.schema.equals(schema.REJECTS)
+    return {row["source"]: row["reason"] for row in table.to_pylist()}
+
+
+def test_units_are_those_of_the_one_process_command(trained, audio, made, tmp_path):
+    long = 0.3 * np.random.default_rng(0).normal(size=16000 * 50)
+    write_audio(str(audio / "long.flac"), long, 16000)
+    output = tmp_path / "tokens"
+    said = tokenize(trained, audio, output=output)
+    assert made == ["000-00000", "000-00001", "000-00002"]
+    assert "8 files, " in said
+    assert all(pq.read_schema(path).equals(schema.TOKENS) for path in (output / "shards").iterdir())
+
+    single = tmp_path / "tokens.parquet"
+    files = sorted(audio.rglob("*.flac"))
+    tokenize(trained, *files, output=single)
+    expected = {
+        Path(row["utt_id"]).relative_to(audio).with_suffix("").as_posix(): row
+        for row in pq.read_table(single).to_pylist()
+    }
+    found = rows(output)
+    assert found == {name: {**row, "utt_id": name} for name, row in expected.items()}
+    assert found["long"]["num_frames"] == 2499
+    assert {"deep/second-000", "first-003"} < set(found)
+    manifest = json.loads((output / MANIFEST).read_text())
+    assert manifest["rows"] == 8
+    assert {f"shards/{name}.parquet" for name in made} < set(manifest["files"])
+
+
+def test_shards_hold_so_much_audio_and_no_more(trained, audio, made, tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenize_listing, "SHARD_SECONDS", 1.5)
+    write_audio(str(audio / "long.flac"), np.zeros(32000), 16000)
+    output = tmp_path / "tokens"
+    tokenize(trained, audio, output=output)
+    listed = pq.read_table(output / "listings" / "000.parquet").to_pylist()
+    seconds = {
+        name: [one["duration"] for one in listed if Path(one["shard"]).stem == name]
+        for name in made
+    }
+    assert len(listed) == sum(map(len, seconds.values())) == 8
+    assert all(sum(shard) <= 1.5 or len(shard) == 1 for shard in seconds.values())
+    assert seconds[made[-1]] == [2.0]
+    assert max(map(len, seconds.values())) == 3
+
+
+def test_a_second_call_makes_nothing_and_a_later_file_alone(trained, audio, made, tmp_path):
+    output = tmp_path / "tokens"
+    tokenize(trained, audio, output=output)
+    before, files = contents(output), json.loads((output / MANIFEST).read_text())
+    made.clear()
+    said = tokenize(trained, audio, output=output)
+    assert "7 audio files, 0 of them new" in said
+    assert made == []
+    assert json.loads((output / MANIFEST).read_text()) == files
+
+    (audio / "first-000.flac").unlink()  # its units stay
+    shutil.copy(audio / "first-001.flac", audio / "a.flac")
+    tokenize(trained, audio, output=output)
+    assert made == ["001-00000"]
+    after = contents(output)
+    assert {name: after[name] for name in before} == before
+    assert list(rows(output))[-1] == "a"
+    assert len(rows(output)) == 8
+
+
+def test_odd_files_have_reasons_and_cost_no_other(trained, audio, made, tmp_path):
+    (audio / "empty.wav").touch()
+    good = (audio / "first-000.flac").read_bytes()
+    cut = audio / "cut.flac"
+    cut.write_bytes(good[: len(good) // 2])
+    write_audio(str(audio / "short.flac"), np.zeros(300), 16000)
+    shutil.copy(audio / "first-001.flac", audio / "first-000.wav")
+    output = tmp_path / "tokens"
+    said = tokenize(trained, audio, output=output)
+    assert "4 cannot be used" in said
+    found = {Path(source).name: reason for source, reason in rejects(output).items()}
+    assert set(found) == {"empty.wav", "cut.flac", "short.flac", "first-000.wav"}
+    assert "is empty" in found["empty.wav"]
+    assert "audio is cut short" in found["cut.flac"]
+    assert found["short.flac"] == "shorter than one frame of 0.025 s"
+    assert found["first-000.wav"].startswith(f"duplicate utt_id: {audio}/first-000.flac has it")
+    assert len(rows(output)) == 7
+
+    # Those that are mended are taken in, wherever they were found out.
+    cut.write_bytes(good)
+    (audio / "empty.wav").write_bytes(good)
+    made.clear()
+    tokenize(trained, audio, output=output)
+    assert len(made) == 2
+    assert {Path(source).name for source in rejects(output)} == {"short.flac", "first-000.wav"}
+    assert rows(output)["cut"]["units"] == rows(output)["first-000"]["units"]
+
+
+def test_a_killed_job_goes_on(trained, audio, made, tmp_path, monkeypatch):
+    peace, war = tmp_path / "peace", tmp_path / "war"
+    tokenize(trained, audio, output=peace)
+    run_shards = shard_runner.run_shards
+
+    def killed(worker, arguments, shards, *more):
+        run_shards(worker, arguments, shards[:1], *more)
+        raise KeyboardInterrupt
+
+    made.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_runner, "run_shards", killed)
+        assert "Stopped" in invoke("tokenize", trained, audio, "--output", war).output
+    assert not (war / MANIFEST).exists()
+    tokenize(trained, audio, output=war)
+    assert made == ["000-00000", "000-00001", "000-00002"]
+    assert contents(war) == contents(peace)
+
+
+def test_a_moved_corpus_is_known_and_read_where_it_is_now(trained, audio, made, tmp_path):
+    output = tmp_path / "tokens"
+    tokenize(trained, audio, output=output)
+    before = contents(output)
+    shutil.move(audio, tmp_path / "moved")
+    (output / "shards" / "000-00001.parquet").unlink()
+    made.clear()
+    tokenize(trained, tmp_path / "moved", output=output)
+    assert made == ["000-00001"]
+    assert contents(output) == before
+    assert rejects(output) == {}
+
+
+def test_damage_is_found_and_mended(trained, audio, made, tmp_path):
+    output = tmp_path / "tokens"
+    tokenize(trained, audio, output=output)
+    before = contents(output)
+    assert invoke("verify", output).exit_code == 0
+    for name in ("shards/000-00001.parquet", "listings/000.parquet", "rejects.parquet"):
+        content = bytearray((output / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (output / name).write_bytes(content)
+    result = invoke("verify", output, "--repair")
+    assert result.exit_code == 1
+    assert "3 damaged or missing" in result.output
+    made.clear()
+    tokenize(trained, audio, output=output)
+    assert made == ["000-00001"]
+    assert contents(output) == before
+    assert invoke("verify", output).exit_code == 0
+
+
+def test_shards_of_a_lost_listing_leave_no_row_twice(trained, audio, made, tmp_path):
+    output = tmp_path / "tokens"
+    tokenize(trained, audio, output=output)
+    (output / "listings" / "000.parquet").unlink()
+    shutil.rmtree(audio / "deep")
+    tokenize(trained, audio, output=output)
+    paths = (output / "shards").iterdir()
+    found = [utt_id for path in paths for utt_id in pq.read_table(path)["utt_id"].to_pylist()]
+    assert sorted(found) == [f"first-00{number}" for number in range(4)]
+    assert invoke("verify", output).exit_code == 0
+
+
+def test_nothing_usable_is_told(trained, made, tmp_path):
+    (tmp_path / "bad.wav").touch()
+    result = invoke("tokenize", trained, tmp_path / "bad.wav", "--output", tmp_path / "tokens")
+    assert result.exit_code == 1
+    assert "0 files" in result.output
+    assert len(rejects(tmp_path / "tokens")) == 1
+    again = invoke("tokenize", trained, tmp_path / "bad.wav", "--output", tmp_path / "tokens")
+    assert "0 files" in again.output
+
+
+def test_mistakes_are_named(trained, audio, made, tmp_path):
+    output = tmp_path / "tokens"
+    said = refusal(trained, tmp_path / "gone", "--output", output, kind=CorpusError)
+    assert f"no audio found below {tmp_path / 'gone'}" in said
+    assert "is a folder" in refusal(trained, audio, "--output", tmp_path / "tokens.parquet")
+    asked = ("--output", tmp_path / "tokens.parquet", "--workers", 2)
+    assert "name a folder as --output" in refusal(trained, audio / "first-000.flac", *asked)
+    assert "not of this command" in refusal(trained, audio, "--output", audio)
+    features = tmp_path / "features" / "shards"
+    features.mkdir(parents=True)
+    (features / "train-00000.parquet").touch()
+    assert "not of this command" in refusal(trained, audio, "--output", features.parent)
+    assert (features / "train-00000.parquet").exists()
+    wrong = refusal(trained / "ssl", audio, "--output", output)
+    assert "where a 'unit_tokenizer' is needed" in wrong
+    assert not output.exists()
+    tokenize(trained, audio, output=output)
+    before = contents(output)
+    other = save_tokenizer(tmp_path / "other", seed=1)
+    assert "belongs to another tokenizer" in refusal(other, audio, "--output", output)
+    assert contents(output) == before
+    assert Artifact(str(output)).is_whole()
+    (output / "listings" / "000.parquet").write_bytes(b"PAR1")
+    said = refusal(trained, audio, "--output", output, kind=ArtifactError)
+    assert "listings/000.parquet is damaged" in said
+    result = invoke("verify", audio)
+    assert isinstance(result.exception, ArtifactError)
+    assert "is no output folder" in str(result.exception)

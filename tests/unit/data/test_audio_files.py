@@ -1,0 +1,134 @@
+"""New audio: every file below a place is found once, under a name of its own, or has a reason."""
+
+import uuid
+
+import fsspec
+import numpy as np
+import pytest
+import soundfile
+from faulty_s3 import FaultyS3, local_s3, use
+
+from pipeline.data.audio import AudioError
+from pipeline.data.audio_files import ENDINGS, AudioFile, list_audio, probe_all, read_whole
+from pipeline.data.frames import FrameGrid
+from pipeline.data.utterance import CorpusError, Reject, Utterance
+from pipeline.object_store import StorageError
+
+GRID = FrameGrid(400, 320, 16000)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with local_s3() as url:
+        yield url
+
+
+def write(path, seconds=0.5, rate=16000, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = 0.1 * np.random.default_rng(0).normal(size=int(seconds * rate))
+    soundfile.write(path, samples, rate, **options)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.wav", "a/one.flac", "a/deep/er/TWO.OGG", "a/v1.2.mp3"):
+        write(tmp_path / "new" / name)
+    (tmp_path / "new" / "a" / "readme.txt").write_text("no audio")
+    return tmp_path / "new"
+
+
+EXPECTED = {
+    "a/deep/er/TWO": "a/deep/er/TWO.OGG",
+    "a/one": "a/one.flac",
+    "a/v1.2": "a/v1.2.mp3",
+    "b": "b.wav",
+}
+
+
+def names_of(files, root):
+    return {file.utt_id: file.uri.removeprefix(f"{root}/") for file in files}
+
+
+def test_a_folder_is_searched_to_its_depth_for_audio_alone(folder, monkeypatch):
+    files = list_audio([str(folder)])
+    assert names_of(files, folder) == EXPECTED
+    assert [file.uri for file in files] == sorted(file.uri for file in files)
+    assert {file.num_bytes for file in files if file.utt_id == "b"} == {44 + 16000}
+    monkeypatch.chdir(folder.parent)
+    assert list_audio(["new/"]) == files
+
+
+def test_so_is_a_bucket(folder, server):
+    place = f"bucket/{uuid.uuid4().hex}"
+    fsspec.filesystem("s3").put(f"{folder}/", f"{place}/", recursive=True)
+    assert names_of(list_audio([f"s3://{place}/"]), f"s3://{place}") == EXPECTED
+    (file,) = list_audio([f"s3://{place}/a/one.flac"])
+    assert file.utt_id == "one"
+    (utterance,) = probe_all([file], print)
+    assert utterance.duration == 0.5
+
+
+def test_a_file_named_twice_is_found_once_by_the_first_name(folder):
+    inner, alone = folder / "a", folder / "b.wav"
+    files = list_audio([str(inner), str(folder), str(alone), str(alone)])
+    assert [file.utt_id for file in files] == ["deep/er/TWO", "one", "v1.2", "b"]
+
+
+def test_a_file_that_is_named_needs_no_ending(tmp_path):
+    path = write(tmp_path / "recording", format="WAV")
+    assert list_audio([str(path)]) == [AudioFile("recording", str(path), 16044)]
+
+
+def test_a_place_without_audio_is_refused(folder):
+    (folder / "empty").mkdir()
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.txt").touch()
+    for name, more in (("empty", ": name"), ("gone", ": name"), ("texts", "; 1 files there have")):
+        with pytest.raises(CorpusError, match=f"no audio found below {folder}/{name}{more}"):
+            list_audio([str(folder), f"{folder}/{name}"])
+
+
+def test_a_bucket_that_cannot_be_read_is_refused(server, monkeypatch):
+    with pytest.raises(StorageError, match="has no bucket 'other'"):
+        list_audio(["s3://other/new"])
+    with FaultyS3(server, lambda *_: "denied") as proxy:
+        use(monkeypatch, proxy.url)
+        with pytest.raises(StorageError, match="denies access to s3://bucket/new"):
+            list_audio(["s3://bucket/new"])
+    monkeypatch.undo()
+    use(monkeypatch, server)
+
+
+@pytest.mark.parametrize("name", sorted(soundfile.available_formats().keys() & {
+    "AIFF", "AU", "CAF", "FLAC", "MP3", "OGG", "RF64", "VOC", "W64", "WAV"
+}))  # fmt: skip
+def test_formats_are_listed_by_the_ending_of_their_name(tmp_path, name):
+    assert name.lower() in ENDINGS or f"{name.lower()[:3]}" in ENDINGS
+    path = write(tmp_path / f"a.{name.lower()}", format=name)
+    (result,) = probe_all(list_audio([str(path.parent)]), print)
+    assert isinstance(result, Utterance), result
+
+
+def test_headers_tell_durations_or_reasons(tmp_path):
+    write(tmp_path / "good.wav", seconds=0.25, rate=8000)
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.flac").write_text("no audio")
+    (tmp_path / "lost.wav").symlink_to(tmp_path / "nowhere.wav")
+    said = []
+    found = {one.utt_id: one for one in probe_all(list_audio([str(tmp_path)]), said.append)}
+    assert found["good"] == Utterance(
+        "good", "", str(tmp_path / "good.wav"), 0.0, 0.25, speaker="", text=""
+    )
+    reasons = {"empty": "is empty", "text": "not readable as audio", "lost": "no such audio file"}
+    for name, reason in reasons.items():
+        assert isinstance(found[name], Reject)
+        assert reason in found[name].reason
+    assert said[-1] == "headers of 4 of 4 files read"
+
+
+def test_a_whole_file_has_one_frame_at_least(tmp_path):
+    assert len(read_whole(str(write(tmp_path / "a.wav", seconds=0.5, rate=8000)), GRID)) == 8000
+    assert len(read_whole(str(write(tmp_path / "b.wav", seconds=0.025)), GRID)) == 400
+    with pytest.raises(AudioError, match=r"^shorter than one frame of 0\.025 s$"):
+        read_whole(str(write(tmp_path / "c.wav", seconds=0.024)), GRID)
