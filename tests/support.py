@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import soundfile
 import torch
 from safetensors.torch import save
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
@@ -14,6 +15,9 @@ from pipeline.config import Config
 from pipeline.data.audio import write_audio
 from pipeline.data.utterance import Segment, Utterance, to_table
 from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.quantizer.layer_mix import LayerMix
+from pipeline.quantizer.mixed_features import FeatureMixer
+from pipeline.quantizer.tokenizer import UnitTokenizer
 
 SAMPLE_RATE_HZ = 16000
 LETTERS = "ab"
@@ -33,6 +37,20 @@ def save_tiny_ssl(folder: Path) -> Path:
     )
     WavLMModel(config).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
+    return folder
+
+
+def save_tiny_tokenizer(folder: Path, seed: int = 0) -> Path:
+    """`folder/tokenizer` over `save_tiny_ssl`: 8 units that tones and noise do tell apart."""
+    ssl = SslModel.from_pretrained(save_tiny_ssl(folder / "ssl"))
+    mixer = FeatureMixer(ssl, (0, 2), LayerMix(2, 1, 0.8, learned=False)).eval()
+    (folder / "tones").mkdir(parents=True)
+    audio = [one.audio for one in tone_utterances(folder / "tones", f"tokenizer-{seed}", 8)]
+    frames_TD = np.concatenate(
+        mixer.encode([soundfile.read(path, dtype="float32")[0] for path in audio])
+    )
+    chosen = np.random.default_rng(seed).choice(len(frames_TD), 8, replace=False)
+    UnitTokenizer(mixer, torch.from_numpy(frames_TD[chosen])).save_pretrained(folder / "tokenizer")
     return folder
 
 
@@ -85,8 +103,6 @@ def write_features(output: Artifact, ssl_folder: Path, utterances: list[Utteranc
 
 
 def hidden_states(ssl: SslModel, utterance: Utterance, layers: tuple[int, ...]) -> np.ndarray:
-    import soundfile
-
     samples, _ = soundfile.read(utterance.audio, dtype="float32")
     with torch.inference_mode():
         return ssl(*pad_waveforms([samples]), layers).hidden_LBTD[:, 0].numpy()

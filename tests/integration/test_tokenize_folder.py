@@ -10,18 +10,13 @@ from pathlib import Path
 import fsspec
 import pytest
 import ray
-import torch
 from faulty_s3 import local_s3
-from support import save_tiny_ssl, tone_utterances
+from support import save_tiny_tokenizer, tone_utterances
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.artifacts import MANIFEST, Artifact
 from pipeline.commands import tokenize_listing
-from pipeline.features.ssl import SslModel
-from pipeline.quantizer.layer_mix import LayerMix
-from pipeline.quantizer.mixed_features import FeatureMixer
-from pipeline.quantizer.tokenizer import UnitTokenizer
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,10 +41,7 @@ main()
 def places(tmp_path_factory):
     """A tokenizer and a folder of audio, some of it odd; and both in a bucket."""
     folder = tmp_path_factory.mktemp("place")
-    ssl = SslModel.from_pretrained(save_tiny_ssl(folder / "ssl"))
-    torch.manual_seed(0)
-    mixer = FeatureMixer(ssl, (0, 2), LayerMix(2, 1, 0.8, learned=False))
-    UnitTokenizer(mixer, torch.randn(8, 16)).save_pretrained(folder / "trained" / "tokenizer")
+    save_tiny_tokenizer(folder / "trained")
     audio = folder / "audio"
     (audio / "more").mkdir(parents=True)
     tone_utterances(audio, "a", 30)

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
-from support import save_tiny_ssl, tone_utterances
+from support import save_tiny_tokenizer, tone_utterances
 from typer.testing import CliRunner
 
 from pipeline import schema
@@ -19,25 +18,13 @@ from pipeline.commands import tokenize_listing
 from pipeline.config import ConfigError
 from pipeline.data.audio import write_audio
 from pipeline.data.utterance import CorpusError
-from pipeline.features.ssl import SslModel
-from pipeline.quantizer.layer_mix import LayerMix
-from pipeline.quantizer.mixed_features import FeatureMixer
-from pipeline.quantizer.tokenizer import UnitTokenizer
 from pipeline.runtime import session
 from pipeline.runtime import shards as shard_runner
 
 
-def save_tokenizer(folder: Path, seed: int) -> Path:
-    ssl = SslModel.from_pretrained(save_tiny_ssl(folder / "ssl"))
-    mixer = FeatureMixer(ssl, (0, 2), LayerMix(2, 1, 0.8, learned=False))
-    torch.manual_seed(seed)
-    UnitTokenizer(mixer, torch.randn(8, 16)).save_pretrained(folder / "tokenizer")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    return save_tokenizer(tmp_path_factory.mktemp("train_joint"), seed=0)
+    return save_tiny_tokenizer(tmp_path_factory.mktemp("train_joint"))
 
 
 @pytest.fixture
@@ -116,6 +103,7 @@ def test_units_are_those_of_the_one_process_command(trained, audio, made, tmp_pa
     found = rows(output)
     assert found == {name: {**row, "utt_id": name} for name, row in expected.items()}
     assert found["long"]["num_frames"] == 2499
+    assert len({unit for row in found.values() for unit in row["units"]}) > 4
     assert {"deep/second-000", "first-003"} < set(found)
     manifest = json.loads((output / MANIFEST).read_text())
     assert manifest["rows"] == 8
@@ -277,7 +265,7 @@ def test_mistakes_are_named(trained, audio, made, tmp_path):
     assert not output.exists()
     tokenize(trained, audio, output=output)
     before = contents(output)
-    other = save_tokenizer(tmp_path / "other", seed=1)
+    other = save_tiny_tokenizer(tmp_path / "other", seed=1)
     assert "belongs to another tokenizer" in refusal(other, audio, "--output", output)
     assert contents(output) == before
     assert Artifact(str(output)).is_whole()
