@@ -44,8 +44,8 @@ def places(tmp_path_factory):
     save_tiny_tokenizer(folder / "trained")
     audio = folder / "audio"
     (audio / "more").mkdir(parents=True)
-    tone_utterances(audio, "a", 30)
-    tone_utterances(audio / "more", "b", 30)
+    tone_utterances(audio, "a", 20)
+    tone_utterances(audio / "more", "b", 20)
     good = (audio / "a-000.flac").read_bytes()
     (audio / "cut.flac").write_bytes(good[: len(good) // 2])
     (audio / "empty.wav").touch()
@@ -101,15 +101,15 @@ def test_a_job_killed_in_the_middle_ends_like_one_left_in_peace(places, tmp_path
     peace, war = Artifact(str(tmp_path / "peace")), Artifact("s3://bucket/units")
     invoke(*arguments(places, peace.uri))
     expected = shards(peace)
-    assert len(expected) == 61
+    assert len(expected) == 41
 
     kill_in_the_middle("s3://bucket", war)
     assert not war.is_whole()
     with start("s3://bucket", war.uri) as driver:
         said, _ = driver.communicate(timeout=PATIENCE_SECONDS)
     assert driver.returncode == 0, said
-    kept = int(said.split(" of 61 shards are whole")[0].split()[-1])
-    assert 0 < kept < 61, said
+    kept = int(said.split(" of 41 shards are whole")[0].split()[-1])
+    assert 0 < kept < 41, said
 
     assert shards(war) == expected
     assert war.read_json(MANIFEST)["frames"] == peace.read_json(MANIFEST)["frames"]
