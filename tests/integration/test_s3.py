@@ -156,6 +156,7 @@ def assert_same(storage: str, expected: str) -> None:
         assert found[0] == found[1], stage
 
 
+@pytest.mark.soak  # two whole runs: minutes
 def test_a_run_on_s3_ends_as_one_in_local_folders_whatever_went_wrong(places, faults):
     assert all(faults[fault] for fault in FAULTS), faults
     assert_same(f"{places['s3']}/runs", f"{places['local']}/runs")
