@@ -18,7 +18,8 @@ from pipeline.__main__ import app
 from pipeline.artifacts import MANIFEST, Artifact
 from pipeline.object_store import ObjectStore
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# Soak: two whole runs take minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = (
@@ -156,7 +157,6 @@ def assert_same(storage: str, expected: str) -> None:
         assert found[0] == found[1], stage
 
 
-@pytest.mark.soak  # two whole runs: minutes
 def test_a_run_on_s3_ends_as_one_in_local_folders_whatever_went_wrong(places, faults):
     assert all(faults[fault] for fault in FAULTS), faults
     assert_same(f"{places['s3']}/runs", f"{places['local']}/runs")
