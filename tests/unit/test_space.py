@@ -41,9 +41,16 @@ def test_what_would_fit_is_said(tmp_path, disk, needed, free, fits):
     assert f"room for {fits}" in message
 
 
-def test_what_fits_is_let_through(tmp_path, disk):
+def test_the_last_byte_decides(tmp_path, disk):
     disk(1000)
     space.require_space(str(tmp_path), 1000, HOURS)
+    with pytest.raises(StorageFullError):
+        space.require_space(str(tmp_path), 1001, HOURS)
+
+
+def test_an_object_store_has_no_end(disk):
+    disk(0)
+    assert space.free_bytes("s3://bucket") is None
     space.require_space("s3://bucket", 10**15, HOURS)
 
 
@@ -56,7 +63,6 @@ def test_work_without_layers_and_hours_is_refused_without_them(tmp_path, disk):
 def test_free_space_is_that_of_the_folder_to_be(tmp_path, disk):
     disk(17)
     assert space.free_bytes(str(tmp_path / "not" / "yet")) == 17
-    assert space.free_bytes("s3://bucket") is None
 
 
 @pytest.mark.parametrize(
