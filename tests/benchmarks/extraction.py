@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.joint_step import TINY_WAVLM
 from benchmarks.measure import Cost
 from benchmarks.record import Record
 
@@ -34,21 +35,7 @@ class Setting:
 
 SIZES = {
     "full": Setting(200, 1.0, 20.0, 80.0, {}),
-    "small": Setting(
-        6,
-        0.5,
-        1.5,
-        2.0,
-        {
-            "hidden_size": 16,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 32,
-            "conv_dim": (8,) * 7,
-            "num_conv_pos_embeddings": 16,
-            "num_conv_pos_embedding_groups": 2,
-        },
-    ),
+    "small": Setting(6, 0.5, 1.5, 2.0, TINY_WAVLM),
 }
 
 
