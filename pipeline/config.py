@@ -46,6 +46,10 @@ class Features(Section):
     With `sample_frames_per_second`, only so many frames of each second of an utterance are stored,
     drawn from `sample_seed` and its utt_id: enough to fit a codebook, too little to train on.
     `precision` is what the SSL model computes in; `auto` is bfloat16 on a GPU, else float32.
+
+    A shard is what a worker takes, writes or loses at once: at most `shard_utterances` and, but for
+    one utterance that is longer, `shard_seconds` of audio. Five minutes keep all workers busy to the
+    end, and what a worker holds of a *large* model's layers within a few gigabytes.
     """
 
     layers: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
@@ -53,6 +57,7 @@ class Features(Section):
     overlap_seconds: Annotated[float, Field(ge=0)] = 3.0
     batch_seconds: Positive = 80.0
     shard_utterances: Count = 128
+    shard_seconds: Positive = 300.0
     sample_frames_per_second: Positive | None = None
     sample_seed: int = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -8,6 +8,10 @@ from pipeline.config_section import Count, Positive, Section, Share
 
 AlignmentFormat = Literal["textgrid", "ctm", "phn"]
 
+# One utterance's frames are one Parquet value, whose offsets are 32-bit: 2^31 numbers are 9 hours of
+# the widest models.
+MOST_SECONDS = 8 * 3600.0
+
 
 class Splits(Section):
     """Which split plays which part; every other split of the corpus is left alone."""
@@ -37,7 +41,7 @@ class CorpusLimits(Section):
     splits: Splits = Splits()
     sample_rate_hz: Literal[16000] = 16000
     min_seconds: Positive = 0.1
-    max_seconds: Positive = 60.0
+    max_seconds: Annotated[float, Field(gt=0, le=MOST_SECONDS)] = 60.0
     alphabet: str = "abcdefghijklmnopqrstuvwxyz' "
     lowercase: bool = True
     punctuation: str = ""

@@ -57,7 +57,9 @@ def _run(context: StageContext) -> dict[str, float]:
 
     config = context.config
     utterances = from_table(context.inputs["prepare_corpus"].read_table("corpus.parquet"))
-    shards = plan_shards(utterances, config.features.shard_utterances)
+    shards = plan_shards(
+        utterances, config.features.shard_utterances, config.features.shard_seconds
+    )
     arguments = {
         "ssl": config.ssl,
         "features": config.features,
@@ -73,7 +75,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="extract_features",
-    version=2,
+    version=3,
     settings=_settings,
     run=_run,
     inputs=lambda _config: ("prepare_corpus",),

@@ -10,6 +10,7 @@ def _settings(config: Config) -> dict[str, Any]:
     return {
         "splits": list(config.corpus.splits.names),
         "shard_utterances": config.features.shard_utterances,
+        "shard_seconds": config.features.shard_seconds,
     }
 
 
@@ -21,7 +22,9 @@ def _run(context: StageContext) -> dict[str, float]:
 
     config = context.config
     utterances = from_table(context.inputs["prepare_corpus"].read_table("corpus.parquet"))
-    shards = plan_shards(utterances, config.features.shard_utterances, FOLDER)
+    shards = plan_shards(
+        utterances, config.features.shard_utterances, config.features.shard_seconds, FOLDER
+    )
     arguments = {
         "trained": context.inputs["train_joint"],
         "output": context.output,
@@ -54,7 +57,7 @@ def _scores(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="tokenize_corpus",
-    version=2,
+    version=3,
     settings=_settings,
     run=_run,
     inputs=lambda _config: ("prepare_corpus", "train_joint"),

@@ -101,9 +101,7 @@ class Listing:
                 one.duration,
                 f"{prefix}-{number:05d}.parquet",
             )
-            for number, shard in enumerate(
-                plan_shards(utterances, SHARD_UTTERANCES, shard_seconds=SHARD_SECONDS)
-            )
+            for number, shard in enumerate(plan_shards(utterances, SHARD_UTTERANCES, SHARD_SECONDS))
             for one in shard.utterances
         ]
         if part:

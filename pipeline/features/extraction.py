@@ -29,6 +29,8 @@ from pipeline.features.windows import Windowing, encode_in_windows
 FOLDER = "shards"
 ROWS_PER_GROUP = 16  # small, since training reads utterances in an order of its own
 DECODING_THREADS = 2
+# Settings that say how utterances are grouped, not what their features are.
+LAYOUT = {"batch_seconds", "shard_utterances", "shard_seconds"}
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class FeatureRangeError(ValueError):
 def plan_shards(
     utterances: Sequence[Utterance],
     shard_utterances: int,
-    folder: str = FOLDER,
     shard_seconds: float = math.inf,
+    folder: str = FOLDER,
 ) -> list[Shard]:
     """Cut each split, sorted by duration, into shards `<folder>/<split>-00000.parquet`.
 
@@ -91,7 +93,7 @@ class ShardWriter:
         made_from = {
             "ssl": fingerprint(ssl),
             "dtype": "float16",
-            **features.model_dump(mode="json", exclude={"batch_seconds", "shard_utterances"}),
+            **features.model_dump(mode="json", exclude=LAYOUT),
         }
         notes = {"computed_in": str(self._dtype).removeprefix("torch.")}
         self._store = ShardStore(output, made_from, notes)

@@ -48,7 +48,9 @@ def test_shards_hold_every_utterance_once_sorted_by_length_within_a_split():
         ("shards/train-other-00000.parquet", [1.0]),
     ]
     assert plan_shards(utterances, 2) == shards
-    assert plan_shards(utterances, 9, "tokens")[0].name == "tokens/train-00000.parquet"
+    seconds = [sum(u.duration for u in s.utterances) for s in plan_shards(utterances, 9, 4.5)]
+    assert seconds == [3.0, 3.0, 4.0, 5.0, 1.0]
+    assert plan_shards(utterances, 9, folder="tokens")[0].name == "tokens/train-00000.parquet"
 
 
 @pytest.fixture(scope="module")
