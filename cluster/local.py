@@ -1,0 +1,449 @@
+"""A Ray cluster of several nodes on one machine, each of real `ray start` processes, with a token.
+
+    eval "$(python cluster/local.py start --workers 2)"
+    python -m pipeline submit CONFIG
+    python cluster/local.py stop
+
+What was started is written to a state file; `stop` and `kill-node` end exactly that. The nodes take
+the environment of `start` along: credentials for storage and the tracker's address are set there.
+"""
+
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.request import Request, urlopen
+
+import psutil
+import typer
+
+STATE = "cluster.json"
+TOKEN = "auth_token"  # noqa: S105 (a file's name)
+ENTRY = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
+START_SECONDS = 120.0
+GRACE_SECONDS = 5.0
+POLL_SECONDS = 0.1
+# Nodes of one machine share its memory: what passes between stages lies in the storage.
+OBJECT_STORE_BYTES = 256 << 20
+# A Unix socket's path has at most 107 bytes, and Ray puts so many behind a node's folder.
+SOCKET_BYTES, RAY_BYTES = 107, 72
+SAME_START_SECONDS = 2.0
+
+
+class LocalClusterError(RuntimeError):
+    """The cluster cannot be started or found; the message says what, why, and the cure."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node: the `ray start` with this process id, and all that descends from it.
+
+    `started` (seconds since 1970) tells it from a later process that has its id.
+    """
+
+    number: int
+    pid: int
+    started: float
+
+    @property
+    def name(self) -> str:
+        return f"node-{self.number}"
+
+    def processes(self) -> list[psutil.Process]:
+        """What lives of the node, also where its `ray start` is gone or a process left its session."""
+        known = {process.pid: process for process in psutil.process_iter()}
+        if self.pid in known and not self._is_ours(known[self.pid]):
+            return []
+        places = {pid: place for pid, one in known.items() if (place := _place(one)) is not None}
+        sessions, found = {self.pid}, dict[int, psutil.Process]()
+        while True:
+            more = [
+                pid
+                for pid, (parent, session) in places.items()
+                if pid not in found and (session in sessions or parent in found)
+            ]
+            if not more:
+                return [one for one in found.values() if _lives(one)]
+            found.update({pid: known[pid] for pid in more})
+            sessions.update(places[pid][1] for pid in more)
+
+    def is_alive(self) -> bool:
+        """Whether its `ray start` runs, which ends when a part of the node does."""
+        try:
+            process = psutil.Process(self.pid)
+            return self._is_ours(process) and _lives(process)
+        except psutil.NoSuchProcess:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL all of it, as a machine that loses its power."""
+        deadline = time.monotonic() + GRACE_SECONDS
+        while (left := self.processes()) and time.monotonic() < deadline:
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    def end(self) -> None:
+        """Let it say goodbye to the cluster; what is left then is killed."""
+        if self.is_alive():
+            os.kill(self.pid, signal.SIGTERM)
+            _wait(lambda: not self.processes(), GRACE_SECONDS)
+        self.kill()
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        with suppress(psutil.Error):
+            return abs(process.create_time() - self.started) < SAME_START_SECONDS
+        return False
+
+
+@dataclass
+class LocalCluster:
+    """A cluster whose state lies in `folder`; node 0 is its head.
+
+    Attributes:
+        address: where drivers and nodes join, host:port.
+        job_address: the dashboard, http://host:port, which takes jobs.
+        cpus_per_node: that each node says it has.
+        next_number: of the next node; numbers are not given twice.
+    """
+
+    folder: Path
+    address: str
+    job_address: str
+    cpus_per_node: int
+    nodes: list[Node] = field(default_factory=list)
+    next_number: int = 0
+
+    @classmethod
+    def start(
+        cls, folder: Path, workers: int = 1, cpus_per_node: int = 1, *, port: int, job_port: int
+    ) -> "LocalCluster":
+        """A head and `workers` more nodes, all of them up; a port of 0 is a free one.
+
+        Raises:
+            LocalClusterError: one runs from this folder, a port is taken, or a node does not start.
+        """
+        _check(folder)
+        head, jobs = (_usable_port(wanted) for wanted in (port, job_port))
+        _make(folder)
+        cluster = cls(folder, f"{_own_address()}:{head}", f"http://127.0.0.1:{jobs}", cpus_per_node)
+        try:
+            for _ in range(1 + workers):
+                cluster.add_node()
+        except BaseException:
+            cluster.stop()
+            raise
+        return cluster
+
+    @classmethod
+    def read(cls, folder: Path) -> "LocalCluster":
+        """The cluster that was started from `folder`.
+
+        Raises:
+            LocalClusterError: none was.
+        """
+        try:
+            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise LocalClusterError(
+                f"no cluster was started from {folder}: start one with `{_command('start', folder)}`, "
+                "or name its --folder"
+            ) from error
+        nodes = [Node(**node) for node in state.pop("nodes")]
+        return cls(folder=folder, nodes=nodes, **state)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to join the cluster or to send it jobs."""
+        return {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.folder / TOKEN),
+            "RAY_ADDRESS": self.address,
+            "RAY_API_SERVER_ADDRESS": self.job_address,
+        }
+
+    def add_node(self) -> Node:
+        """Start one node more, and wait until the head counts it in."""
+        node = self._launch(self.next_number)
+        self.nodes.append(node)
+        self.next_number += 1
+        self._write()
+
+        def joined() -> bool:
+            if not node.is_alive():
+                log = self._log(node.number).read_text(encoding="utf-8", errors="replace")
+                raise LocalClusterError(
+                    f"{node.name} did not start; `ray start` said:\n{log.strip()[-2000:]}"
+                )
+            return node.name in self.members()
+
+        if not _wait(joined, START_SECONDS):
+            raise LocalClusterError(f"{node.name} has not joined within {START_SECONDS:.0f} s")
+        return node
+
+    def kill_node(self, number: int) -> None:
+        """SIGKILL all of a node, which is forgotten then."""
+        found = [node for node in self.nodes if node.number == number]
+        if not found:
+            there = ", ".join(str(node.number) for node in self.nodes)
+            raise LocalClusterError(f"there is no node {number}; there are: {there}")
+        found[0].kill()
+        self.nodes.remove(found[0])
+        self._write()
+
+    def stop(self) -> None:
+        """End every node, the head last, and take the files away."""
+        for node in reversed(self.nodes):
+            node.end()
+        for number in range(self.next_number):
+            shutil.rmtree(self._node_folder(number), ignore_errors=True)
+            self._log(number).unlink(missing_ok=True)
+        for name in (TOKEN, STATE):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def members(self) -> list[str]:
+        """The nodes that the head takes for alive; none while it does not answer."""
+        token = (self.folder / TOKEN).read_text(encoding="utf-8")
+        header = {"Authorization": f"Bearer {token}"}
+        request = Request(f"{self.job_address}/api/v0/nodes?limit=1000", headers=header)  # noqa: S310
+        try:
+            with urlopen(request, timeout=10) as answer:  # noqa: S310 (our own)
+                found = json.load(answer)["data"]["result"]["result"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        return [node["node_name"] for node in found if node["state"] == "ALIVE"]
+
+    def _launch(self, number: int) -> Node:
+        """Start a node's processes in a session of their own."""
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
+        command += [f"--{name}={value}" for name, value in self._options(number).items()]
+        # Not what would lead a node or its jobs to another cluster.
+        own = {*self.environment, "RAY_AUTH_TOKEN", "RAY_TMPDIR"}
+        environment = {name: value for name, value in os.environ.items() if name not in own}
+        environment |= {name: self.environment[name] for name in ENTRY}
+        # A job's `python` is this one, in an environment that nobody activated too.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+        environment |= {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+        self._node_folder(number).mkdir()
+        with self._log(number).open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603 (our own)
+                command + ["--head"] * (number == 0),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return Node(number, process.pid, psutil.Process(process.pid).create_time())
+
+    def _options(self, number: int) -> dict[str, Any]:
+        """What `ray start` is told; ports that nobody needs to know are free ones."""
+        host, port = self.address.split(":")
+        common = {
+            "node-name": f"node-{number}",
+            "node-ip-address": host,
+            "num-cpus": self.cpus_per_node,
+            "num-gpus": 0,  # every node of the machine would hand out the same ones
+            "object-store-memory": OBJECT_STORE_BYTES,
+            "temp-dir": self._node_folder(number),
+            **dict.fromkeys(("min-worker-port", "max-worker-port"), 0),
+            "dashboard-agent-listen-port": 0,
+        }
+        if number > 0:
+            return {**common, "address": self.address}
+        jobs = self.job_address.rpartition(":")[2]
+        client = _usable_port(0)
+        return {**common, "port": port, "dashboard-port": jobs, "ray-client-server-port": client}
+
+    def _node_folder(self, number: int) -> Path:
+        return self.folder / f"n{number}"
+
+    def _log(self, number: int) -> Path:
+        return self.folder / f"n{number}.log"
+
+    def _write(self) -> None:
+        state = asdict(self)
+        del state["folder"]
+        aside = self.folder / f".{STATE}.aside"
+        aside.write_text(json.dumps(state, indent=2), encoding="utf-8")
+        aside.replace(self.folder / STATE)
+
+
+def _check(folder: Path) -> None:
+    """Refuse a folder that cannot be used; forget a cluster that no longer runs."""
+    if len(os.fsencode(folder)) > SOCKET_BYTES - RAY_BYTES:
+        raise LocalClusterError(
+            f"{folder} is too long for the sockets that Ray puts below it: choose a --folder of at "
+            f"most {SOCKET_BYTES - RAY_BYTES} characters, such as /tmp/ray-local"
+        )
+    if (folder / STATE).exists():
+        left = LocalCluster.read(folder)
+        if any(node.processes() for node in left.nodes):
+            raise LocalClusterError(
+                f"a cluster runs from {folder} already: end it with `{_command('stop', folder)}`, "
+                "or choose another --folder"
+            )
+        left.stop()
+
+
+def _make(folder: Path) -> None:
+    """A place that is the user's alone, with a token in it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise LocalClusterError(f"{folder} belongs to another user: choose another --folder")
+    token = os.open(folder / TOKEN, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(token, "w", encoding="utf-8") as file:
+        file.write(secrets.token_hex(32))
+
+
+def _own_address() -> str:
+    """The address under which Ray's nodes find each other: the machine's, or the loopback's."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # reserved for documentation; nothing is sent
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def _usable_port(wanted: int) -> int:
+    """`wanted`, or a free one for 0.
+
+    Raises:
+        LocalClusterError: it is taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", wanted))
+        except OSError as error:
+            raise LocalClusterError(
+                f"port {wanted} is taken ({error.strerror}), perhaps by another Ray: choose others "
+                "with --port and --job-port (0 for free ones)"
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def _place(process: psutil.Process) -> tuple[int, int] | None:
+    """A process's parent and session, None where it has just ended."""
+    try:
+        return process.ppid(), os.getsid(process.pid)
+    except (psutil.Error, ProcessLookupError, PermissionError):
+        return None
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _wait(happened: Callable[[], bool], seconds: float) -> bool:
+    """Whether it happened within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (done := happened()) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return done
+
+
+def _default_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"ray-local-{os.getuid()}"
+
+
+def _command(action: str, folder: Path) -> str:
+    own = f" --folder {shlex.quote(str(folder))}" * (folder != _default_folder())
+    return f"python cluster/local.py {action}{own}"
+
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+Folder = Annotated[
+    Path,
+    typer.Option(default_factory=_default_folder, help="For the state, the token and Ray's files."),
+]
+
+
+@app.command()
+def start(
+    folder: Folder,
+    workers: Annotated[int, typer.Option(min=0, help="Nodes beside the head.")] = 1,
+    cpus_per_node: Annotated[int, typer.Option(min=1)] = 1,
+    port: Annotated[int, typer.Option(min=0, help="The head's; 0 for a free one.")] = 6379,
+    job_port: Annotated[int, typer.Option(min=0, help="The dashboard's; 0: a free one.")] = 8265,
+) -> None:
+    """Start a head and workers; prints the environment to join them, for `eval`."""
+    with _explained():
+        cluster = LocalCluster.start(
+            folder.resolve(), workers, cpus_per_node, port=port, job_port=job_port
+        )
+    said = f"{1 + workers} nodes of {cpus_per_node} CPU at {cluster.address}, jobs at"
+    typer.echo(f"{said} {cluster.job_address}; end it with `{_command('stop', folder)}`", err=True)
+    _show_environment(cluster.environment)
+
+
+@app.command()
+def status(folder: Folder) -> None:
+    """Which nodes run; prints the environment again, for `eval`."""
+    with _explained():
+        cluster = LocalCluster.read(folder.resolve())
+    for node in cluster.nodes:
+        state = "runs" if node.is_alive() else "is gone"
+        typer.echo(
+            f"{node.name}{' (head)' * (node.number == 0)} {state}, process {node.pid}", err=True
+        )
+    typer.echo(f"the head counts {', '.join(cluster.members()) or 'none'}", err=True)
+    _show_environment(cluster.environment)
+
+
+@app.command()
+def add_node(folder: Folder) -> None:
+    """Start one node more."""
+    with _explained():
+        node = LocalCluster.read(folder.resolve()).add_node()
+    typer.echo(f"{node.name} has joined", err=True)
+
+
+@app.command()
+def kill_node(number: int, folder: Folder) -> None:
+    """SIGKILL all of one node, as if its machine had lost its power."""
+    with _explained():
+        LocalCluster.read(folder.resolve()).kill_node(number)
+    typer.echo(f"node-{number} is gone", err=True)
+
+
+@app.command()
+def stop(folder: Folder) -> None:
+    """End every node, and take away what `start` wrote."""
+    with _explained():
+        LocalCluster.read(folder.resolve()).stop()
+    typer.echo("stopped", err=True)
+
+
+def _show_environment(environment: Mapping[str, str]) -> None:
+    for name, value in environment.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """The project's own errors as their message alone."""
+    try:
+        yield
+    except LocalClusterError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+if __name__ == "__main__":
+    app()
