@@ -47,6 +47,9 @@ class Features(Section):
     drawn from `sample_seed` and its utt_id: enough to fit a codebook, too little to train on.
     `precision` is what the SSL model computes in; `auto` is bfloat16 on a GPU, else float32.
 
+    `batch_seconds` is how much audio, with its padding, goes through the model at once; None is what
+    suits the device. No utterance's features depend on it.
+
     A shard is what a worker takes, writes or loses at once: at most `shard_utterances` and, but for
     one utterance that is longer, `shard_seconds` of audio. Five minutes keep all workers busy to the
     end, and what a worker holds of a *large* model's layers within a few gigabytes.
@@ -55,7 +58,7 @@ class Features(Section):
     layers: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
     max_seconds: Annotated[float, Field(ge=1)] = 40.0
     overlap_seconds: Annotated[float, Field(ge=0)] = 3.0
-    batch_seconds: Positive = 80.0
+    batch_seconds: Positive | None = None
     shard_utterances: Count = 128
     shard_seconds: Positive = 300.0
     sample_frames_per_second: Positive | None = None
@@ -220,7 +223,13 @@ class Phase(Section):
 
 
 class Training(Section):
-    """Joint training of quantizer, ASR and (where a phase says so) SSL model."""
+    """Joint training of quantizer, ASR and (where a phase says so) SSL model.
+
+    `batch_seconds` is the audio of a step, over all workers; `accumulate` divides each worker's
+    share into as many passes. With `gradient_checkpointing` a fine-tuned SSL model computes its
+    blocks again in the backward pass instead of keeping what they hold: a third more work, and far
+    less memory. Neither this, `checkpoint_steps` nor `log_steps` changes a digest.
+    """
 
     phases: tuple[Phase, ...] = (Phase(epochs=8),)
     train_front_end: bool = False
@@ -229,6 +238,7 @@ class Training(Section):
     clip_norm: Positive = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    gradient_checkpointing: bool = False
     checkpoint_steps: Count = 200
     average_best: Count = 3
     log_steps: Count = 10
@@ -337,7 +347,11 @@ class Pretraining(Section):
 
 
 class Tracking(Section):
-    """MLflow; `MLFLOW_TRACKING_URI` wins over `uri`, and the default is SQLite in the storage."""
+    """MLflow; `MLFLOW_TRACKING_URI` wins over `uri`, and the default is SQLite in the storage.
+
+    Credentials belong in `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or in
+    `MLFLOW_TRACKING_TOKEN`, of the driver and of every node; a config is shown and stored.
+    """
 
     enabled: bool = True
     uri: str | None = None
@@ -345,7 +359,15 @@ class Tracking(Section):
 
 
 class Cluster(Section):
-    """Where and how wide it runs. Nothing here changes a result, so no digest covers it."""
+    """Where and how wide it runs. Nothing here changes a result, so no digest covers it.
+
+    A training step goes over the same utterances with any number of `training_workers`. Each has
+    a copy of the model (`sharding` `ddp`) or, of one that does not fit, a part (`fsdp`, PyTorch's
+    FSDP2); a checkpoint of one goes on as the other. `loader_processes` of each read its data
+    ahead, and share its `cache_gigabytes`; 0 reads in a thread of the worker, and None is a thread
+    on a CPU and processes on a GPU. They run on the CPUs of their worker: count them in
+    `cpus_per_worker`.
+    """
 
     address: str | None = None
     extraction_workers: Count = 2
@@ -353,6 +375,8 @@ class Cluster(Section):
     training_workers: Count = 1
     cpus_per_worker: Positive = 1.0
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
+    loader_processes: Annotated[int, Field(ge=0)] | None = None
+    sharding: Literal["ddp", "fsdp"] = "ddp"
     max_failures: Annotated[int, Field(ge=0)] = 3
     cache_gigabytes: Positive = 2.0
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from pipeline.artifacts import CHECKSUM_THREADS, MANIFEST, Artifact, ArtifactError
 from pipeline.commands.models import find_model, load_model
 from pipeline.commands.tokenize_listing import REJECTS, SHARDS, Listing
-from pipeline.config import Cluster, Features
+from pipeline.config import Cluster
 from pipeline.data.audio_files import list_audio
 from pipeline.data.folder import Folder
 from pipeline.data.shard_store import Record, ShardStore
@@ -58,7 +58,6 @@ def tokenize_folder(
         arguments = {
             "trained": trained,
             "output": place,
-            "batch_seconds": Features.model_fields["batch_seconds"].default,
             "name": name,
             "checked": False,
         }

@@ -19,7 +19,7 @@ from pipeline.config import Features, Ssl
 from pipeline.data.audio import read_utterance
 from pipeline.data.shard_store import ShardStore
 from pipeline.data.utterance import Utterance
-from pipeline.features.batching import length_batches
+from pipeline.features.batching import batch_seconds_on, length_batches
 from pipeline.features.columns import frames_column
 from pipeline.features.fingerprint import fingerprint
 from pipeline.features.frame_sample import sample_frames
@@ -90,6 +90,7 @@ class ShardWriter:
         model = SslModel.from_pretrained(ssl.model, ssl.revision, max_layer=max(features.layers))
         self._model = model.to(self._device)
         self._features = features
+        self._batch_seconds = batch_seconds_on(self._device, features.batch_seconds)
         made_from = {
             "ssl": fingerprint(ssl),
             "dtype": "float16",
@@ -132,7 +133,7 @@ class ShardWriter:
         """Frames (L x T x D, float16) of each utterance."""
         hidden: list[np.ndarray] = [np.empty(0)] * len(utterances)
         seconds = [utterance.duration for utterance in utterances]
-        batches = length_batches(seconds, self._features.batch_seconds)
+        batches = length_batches(seconds, self._batch_seconds)
         # Decoding runs ahead of the model; a shard's audio is small enough to hold.
         rate = self._model.grid.sample_rate_hz
         decoded = [
@@ -146,7 +147,7 @@ class ShardWriter:
                     [future.result() for future in futures],
                     self._model.grid,
                     Windowing.of(self._features),
-                    self._features.batch_seconds,
+                    self._batch_seconds,
                 )
                 for place, frames_LTD in zip(batch, frames, strict=True):
                     hidden[place] = frames_LTD

@@ -93,6 +93,16 @@ class SslModel(nn.Module):
         self._front_end_frozen = True
         self.backbone.feature_extractor.requires_grad_(requires_grad=False)
 
+    def checkpoint_gradients(self) -> None:
+        """From now on compute each block again in the backward pass instead of keeping its insides.
+
+        Gradients stay the same, dropout included; only training mode knows the difference.
+        """
+        with warnings.catch_warnings():
+            # A newer transformers has another name for it, an older one this name alone.
+            warnings.simplefilter("ignore", FutureWarning)
+            self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+
     def forward(
         self,
         waveforms_BS: Tensor,
@@ -122,7 +132,7 @@ class SslModel(nn.Module):
         valid_BT = _valid(num_frames_B, frames_BTD.shape[1])
         outputs = self._encode(frames_BTD, valid_BT)
         hidden_LBTD = torch.stack([outputs[layer] for layer in layers])
-        return HiddenStates(hidden_LBTD.masked_fill(~valid_BT[..., None], 0.0), num_frames_B)
+        return HiddenStates(hidden_LBTD.masked_fill_(~valid_BT[..., None], 0.0), num_frames_B)
 
     def _front_end(self, waveforms_BS: Tensor, num_samples_B: Tensor) -> tuple[Tensor, Tensor]:
         """The convolutions, with group norm over each row's valid frames only."""
@@ -206,12 +216,13 @@ def normalise(waveforms_BS: Tensor, num_samples_B: Tensor) -> Tensor:
 
 def masked_channel_norm(hidden_BCT: Tensor, lengths_B: Tensor, norm: nn.GroupNorm) -> Tensor:
     """`norm` over each row's valid frames alone; the padding becomes zero."""
-    size = hidden_BCT.shape[2]
-    rows = [
-        nn.functional.pad(norm(row_1CT[..., :length]), (0, size - length))
-        for row_1CT, length in zip(hidden_BCT.split(1), lengths_B.tolist(), strict=True)
-    ]
-    return torch.cat(rows)
+    size, lengths = hidden_BCT.shape[2], lengths_B.tolist()
+    if min(lengths) == size:
+        return norm(hidden_BCT)
+    normed_BCT = torch.zeros_like(hidden_BCT)
+    for row, length in enumerate(lengths):
+        normed_BCT[row : row + 1, :, :length] = norm(hidden_BCT[row : row + 1, :, :length])
+    return normed_BCT
 
 
 def _valid(lengths_B: Tensor, size: int) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pipeline.features.batching import batch_seconds_on
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.features.windows import Windowing, encode_in_windows
 from pipeline.quantizer.layer_mix import LayerMix
@@ -43,17 +44,17 @@ class FeatureMixer(nn.Module):
         self.windowing = windowing
 
     def encode(
-        self, waveforms: Sequence[np.ndarray], batch_seconds: float = 80.0
+        self, waveforms: Sequence[np.ndarray], batch_seconds: float | None = None
     ) -> list[np.ndarray]:
         """Mixed features of each waveform, frames x D float32, in the order given.
 
         Args:
             waveforms: 1-D float32 at the SSL model's sample rate, each at least one frame long.
-            batch_seconds: how much audio, with its padding, goes through the model at once.
+            batch_seconds: how much audio, with its padding, goes through the model at once;
+                what suits the device by default.
         """
-        return encode_in_windows(
-            self.encode_batch, waveforms, self.ssl.grid, self.windowing, batch_seconds
-        )
+        limit = batch_seconds_on(self.mix.logits_L.device, batch_seconds)
+        return encode_in_windows(self.encode_batch, waveforms, self.ssl.grid, self.windowing, limit)
 
     @torch.inference_mode()
     def encode_batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:

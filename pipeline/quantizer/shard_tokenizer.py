@@ -34,7 +34,8 @@ class ShardTokenizer:
     Args:
         trained: where the tokenizer lies.
         output: where shards go.
-        batch_seconds: how much audio, with its padding, goes through the SSL model at once.
+        batch_seconds: how much audio, with its padding, goes through the SSL model at once;
+            what suits the device by default.
         name: the tokenizer's folder in `trained`.
         checked: whether the utterances are of a corpus that was decoded before, so that one which
             cannot be is an error. Else it has no row, and the shard says why.
@@ -44,7 +45,7 @@ class ShardTokenizer:
         self,
         trained: Artifact,
         output: Artifact,
-        batch_seconds: float,
+        batch_seconds: float | None = None,
         name: str = "tokenizer",
         *,
         checked: bool = True,

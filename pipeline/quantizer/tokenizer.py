@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from pipeline.features.batching import batch_seconds_on
 from pipeline.features.windows import encode_in_windows
 from pipeline.quantizer.assignment import assign
 from pipeline.quantizer.mixed_features import (
@@ -43,16 +44,18 @@ class UnitTokenizer(nn.Module):
 
     @torch.inference_mode()
     def encode(
-        self, waveforms: Sequence[np.ndarray], batch_seconds: float = 80.0
+        self, waveforms: Sequence[np.ndarray], batch_seconds: float | None = None
     ) -> list[np.ndarray]:
         """Units of each waveform (uint16, one a frame), in the order given.
 
         Args:
             waveforms: 1-D float32 at `sample_rate_hz`, each at least one frame long.
-            batch_seconds: how much audio, with its padding, goes through the SSL model at once.
+            batch_seconds: how much audio, with its padding, goes through the SSL model at once;
+                what suits the device by default.
         """
         grid, windowing = self.mixer.ssl.grid, self.mixer.windowing
-        units = encode_in_windows(self._units, waveforms, grid, windowing, batch_seconds)
+        limit = batch_seconds_on(self.centroids_KD.device, batch_seconds)
+        units = encode_in_windows(self._units, waveforms, grid, windowing, limit)
         return [units_T1[:, 0] for units_T1 in units]
 
     def _units(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:

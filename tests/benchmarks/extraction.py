@@ -34,7 +34,7 @@ class Setting:
 
 
 SIZES = {
-    "full": Setting(200, 1.0, 20.0, 80.0, {}),
+    "full": Setting(200, 1.0, 20.0, 10.0, {}),
     "small": Setting(6, 0.5, 1.5, 2.0, TINY_WAVLM),
 }
 
