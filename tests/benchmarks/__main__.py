@@ -6,7 +6,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import assignment, codebook, dkm, driver_memory, extraction, joint_step, table
+from benchmarks import (
+    assignment,
+    codebook,
+    dkm,
+    driver_memory,
+    extraction,
+    joint_step,
+    shard_format,
+    table,
+)
 from benchmarks.record import Record, surroundings, write
 
 BENCHMARKS: dict[str, Callable[[str, torch.device], Record]] = {
@@ -16,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[str, torch.device], Record]] = {
     "joint_step": joint_step.run,
     "extraction": extraction.run,
     "driver_memory": driver_memory.run,
+    "shard_format": shard_format.run,
 }
 RECORDS = Path(__file__).with_name("records")
 
