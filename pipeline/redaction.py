@@ -1,19 +1,69 @@
-"""Settings as flat text for a tracker, without secrets."""
+"""Texts and settings without secrets, for trackers, logs and reports."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
+
+HIDDEN = "***"
 
 _SECRET_KEY = re.compile(
     r"(?:^|[^a-z])(?:(?:api)?keys?|token|secrets?|pass(?:word|wd|phrase)s?|credentials?|auth)"
     r"(?![a-z])",
     re.IGNORECASE,
 )
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
-_SECRET_QUERY = re.compile(
-    r"([?&][^=&\s]*(?:key|token|secret|signature|sig|password|credential)[^=&\s]*=)[^&\s]*",
-    re.IGNORECASE,
+# Values of variables that only look secret, such as a path to a token or an authentication mode.
+_NO_SECRET_VARIABLE = re.compile(r"(?:_PATH|_FILE|_DIR|_MODE|_SOCK|_URL)$")
+# A shorter value could be a part of any text.
+_FEWEST_CHARACTERS = 6
+
+# Names of what is secret; `tokens` are counted, and a `tokenizer` is none.
+_TELLTALE = (
+    r"[\w.-]*(?:secret|password|passwd|passphrase|credential|signature|(?:api|access|private)[_-]?key"
+    r"|(?<![a-z])token(?![a-z]))[\w.-]*"
+)
+_PATTERNS = (
+    # The whole of a header, however many parts its value has.
+    (
+        re.compile(
+            r"(authorization|cookie|x-amz-security-token(?!=))"
+            r"(['\"]?[ \t]*[:=][ \t]*(?:b(?=['\"]))?['\"]?)[^\s'\"][^\r\n'\"]*",
+            re.IGNORECASE,
+        ),
+        rf"\1\2{HIDDEN}",
+    ),
+    (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/-]{16,}=*"), rf"\1 {HIDDEN}"),
+    # user:password@host, with or without a scheme; a password may hold an @ of its own.
+    (re.compile(r"(?<=://)[^/\s?#'\"<>]+@"), f"{HIDDEN}@"),
+    (re.compile(r"(?<![\w/.*-])[\w.%+-]+:(?!\*\*\*@)[^\s:@/'\"<>]+@(?=\w)"), f"{HIDDEN}@"),
+    # Queries of signed addresses.
+    (
+        re.compile(
+            r"([?&;][^=&\s'\"]*(?:key|token|secret|signature|sig|password|credential)[^=&\s'\"]*=)"
+            r"[^&\s'\"<>]+",
+            re.IGNORECASE,
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    # password=x and password='x', and "password": "x" of JSON and Python.
+    (
+        re.compile(
+            rf"(?<![\w.-])({_TELLTALE}[ \t]*=[ \t]*)(?!b?['\"]|[=\s])[^\s,;&'\"()\[\]{{}}]+",
+            re.IGNORECASE,
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    (
+        re.compile(
+            rf"((?<![\w.-])(['\"]?){_TELLTALE}\2[ \t]*[:=][ \t]*b?(['\"]))(?:(?!\3)[^\r\n])+",
+            re.IGNORECASE,
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    # Access keys of AWS, long-lived and temporary.
+    (re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"), HIDDEN),
 )
 
 
@@ -29,8 +79,38 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def redact(text: str) -> str:
-    """`text` with user and password, and signatures and tokens of queries, taken out of URIs."""
-    return _SECRET_QUERY.sub(r"\1***", _USER_INFO.sub("***@", text))
+    """`text` without what could open a door; a text without secrets stays as it is.
+
+    Taken out are user and password of URIs, signatures and tokens of queries, values of
+    authentication headers and of names that say they are secret, access keys of AWS, and
+    whatever this process's environment holds in variables of such names (6 characters or more).
+    """
+    secrets = _secrets_of_environment()
+    # What is left of one pattern may be another's.
+    while (redacted := _redact_once(text, secrets)) != text:
+        text = redacted
+    return text
+
+
+def _redact_once(text: str, secrets: list[str]) -> str:
+    for secret in secrets:
+        text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(secret)}(?![A-Za-z0-9])", HIDDEN, text)
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _secrets_of_environment() -> list[str]:
+    """The values of secret variables, and passwords in URIs of any, the longest first."""
+    found: set[str] = set()
+    for name, value in os.environ.items():
+        if _is_secret(name) and not _NO_SECRET_VARIABLE.search(name):
+            found.add(value)
+        for password in re.findall(r"://[^/\s:@]*:([^/\s?#]+)@", value):
+            found |= {password, unquote(password)}
+    return sorted(
+        (value for value in found if len(value) >= _FEWEST_CHARACTERS), key=len, reverse=True
+    )
 
 
 def _is_secret(key: str) -> bool:

@@ -91,8 +91,8 @@ def _show(history: "History", output: Artifact, tracker: StageRun) -> None:
     tracker.log_figure(plots.layer_weights(history.rows), "layer_weights.png")
     if history.counts_K is not None:
         tracker.log_figure(plots.codebook_usage(history.counts_K), "codebook_usage.png")
-        with output.read_folder("tokenizer") as folder:
-            tracker.log_tokenizer(folder)
+        tracker.log_tokenizer(f"{output.uri}/tokenizer")
+    tracker.flush()
 
 
 STAGE = Stage(

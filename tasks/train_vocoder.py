@@ -94,6 +94,7 @@ def train(
         scores["too_short_utterances"] = float(train_batches.num_too_short)
         with output.write_folder("vocoder") as folder:
             vocoder.cpu().save_pretrained(folder)
+        tracker.flush()
     place.barrier()
     return scores
 

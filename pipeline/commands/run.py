@@ -22,16 +22,20 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     """Run what the configs' graph still lacks; whether all of it is whole at the end.
 
     Raises:
-        ConfigError, ArtifactError, TrackingError: a mistake found before any work starts.
+        ConfigError, ArtifactError, TrackingError: a mistake found before any work starts. A tracker
+            that does not answer is none: see `pipeline.tracking`.
     """
     storage = configs[0].storage
     _check_one_cluster(configs)
     graph = build(configs, only)
     plan.show(graph, storage, console)
     complete = True
-    if graph.pending():
+    pending = bool(graph.pending())
+    if pending:
         plan.check_space(graph, storage)
         tracking.check(configs[0].tracking, storage)
+    tracking.send_waiting(configs[0].tracking, storage)
+    if pending:
         outcome = _execute(graph, configs, console)
         _show_failures(outcome, console)
         complete = not outcome.failed
@@ -71,7 +75,18 @@ def _execute(graph: Graph, configs: Sequence[Config], console: Console) -> "Outc
         for variant, scores in compare.scores(graph, configs).items():
             runs[variant].log_metrics(scores)
             runs[variant].finish(status)
+        _send_rest(configs[0], console)
     return outcome
+
+
+def _send_rest(config: Config, console: Console) -> None:
+    rest = tracking.close(config.tracking, config.storage)
+    if rest:
+        console.print(
+            f"MLflow does not have all of it yet: the rest waits in {redact(rest)}, and the next "
+            "`run` sends it, whatever else there is to do.",
+            markup=False,
+        )
 
 
 def _show_failures(outcome: "Outcome", console: Console) -> None:

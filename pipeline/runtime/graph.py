@@ -16,6 +16,7 @@ import ray
 from pipeline.artifacts import METRICS, ArtifactError
 from pipeline.errors import is_for_user
 from pipeline.flow import Graph, Node
+from pipeline.redaction import redact
 from pipeline.space import require_space
 from pipeline.stage import StageContext
 from pipeline.tracking import StageRun, TrackingSpec, start_stage
@@ -176,10 +177,12 @@ def run_node(node: Node, tracker: StageRun) -> NodeOutcome:
         seconds, log = time.monotonic() - started, f"{output.uri}/{ERROR_LOG}"
         try:
             with output.write(ERROR_LOG) as file:
-                file.write(traceback.format_exc().encode())
+                file.write(redact(traceback.format_exc()).encode())
         except (ArtifactError, OSError):  # a full disk, say, which is the error itself
             log = ""
         return NodeOutcome(node, "failed", seconds, message(error), log)
+    finally:
+        tracker.flush()
     return NodeOutcome(node, "done", seconds)
 
 
@@ -188,9 +191,9 @@ def message(error: BaseException) -> str:
     causes = [cause for cause in _causes(error) if not type(cause).__module__.startswith("ray.")]
     for cause in causes:
         if is_for_user(cause):
-            return str(cause)
+            return redact(str(cause))
     shown = causes[0] if causes else error
-    return f"{type(shown).__name__}: {shown}"
+    return redact(f"{type(shown).__name__}: {shown}")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.config_corpus import SyntheticCorpus
 from pipeline.runtime import graph as runner
 from pipeline.stage import Stage, StageContext
-from pipeline.tracking import TrackingSpec
+from pipeline.tracking import RunName, TrackingSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
@@ -232,9 +232,12 @@ def test_scores_reach_the_stages_runs(build, tmp_path, monkeypatch):
     class Run(TrackingSpec):
         def log_metrics(self, metrics, step=None):
             assert step is None
-            logged[self.run_id] = dict(metrics)
+            logged[self.run.name] = dict(metrics)
 
-    monkeypatch.setattr(runner, "start_stage", lambda *child: Run("", "", child[1]))
+    def start(_parent, stage, _digest):
+        return Run("", "", RunName("", stage, ()), enabled=False)
+
+    monkeypatch.setattr(runner, "start_stage", start)
     runner.execute(build(tmp_path), {}, [].append)
     assert logged == {
         "corpus": {"value": 1},

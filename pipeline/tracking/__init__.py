@@ -1,0 +1,30 @@
+"""MLflow: one parent run for each variant, one child run for each stage, and no harm from either.
+
+What is logged goes into a queue of this process and is sent from a thread of its own (`sender`), so
+that no call waits for the tracker. What a process cannot send before it ends lies in the storage
+(`outbox`) until a process of the run finds the tracker alive. A run is named by what it is
+(`event.RunName`), not by an id that only the tracker could give. With several training workers only
+rank 0 may log: that is the caller's business.
+
+MLflow is imported where it is talked to (`tracker`): planning a run needs none of it.
+"""
+
+from pipeline.tracking.address import tracking_uri
+from pipeline.tracking.event import RunName, Status
+from pipeline.tracking.failure import TrackingError
+from pipeline.tracking.run import StageRun, TrackingSpec, start_stage, start_variant
+from pipeline.tracking.session import check, close, send_waiting
+
+__all__ = [
+    "RunName",
+    "StageRun",
+    "Status",
+    "TrackingError",
+    "TrackingSpec",
+    "check",
+    "close",
+    "send_waiting",
+    "start_stage",
+    "start_variant",
+    "tracking_uri",
+]

@@ -1,0 +1,26 @@
+"""Where MLflow is."""
+
+import os
+from pathlib import Path
+
+from pipeline.config import Tracking
+
+
+def tracking_uri(tracking: Tracking, storage: str) -> str:
+    """Where runs are logged: `MLFLOW_TRACKING_URI`, then `tracking.uri`, then SQLite.
+
+    The SQLite file is `mlflow.db` in a local storage and `mlruns.db` in the current folder beside
+    a remote one. Its path is absolute, since workers have current folders of their own.
+    """
+    local = Path(storage, "mlflow.db") if "://" not in storage else Path("mlruns.db")
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or f"sqlite:///{local.resolve()}"
+    prefix, _, path = uri.partition("sqlite:///")
+    if prefix or not path or path.startswith(("/", ":memory:")):
+        return uri
+    return f"sqlite:///{Path(path).resolve()}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file behind a SQLite address; None for any other."""
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    return None if path in (uri, "", ":memory:") else Path(path)

@@ -1,0 +1,98 @@
+"""What is logged, as plain values: they wait in memory or as JSON in the storage, and then go out."""
+
+import base64
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from pipeline.config import digest
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+Kind = Literal["params", "metrics", "status", "artifact", "tokenizer"]
+
+
+@dataclass(frozen=True)
+class RunName:
+    """An MLflow run by what it is: its experiment, what it is called, its tags and its parent.
+
+    Whoever knows the name finds the run, from any process, before or after somebody made it.
+    """
+
+    experiment: str
+    name: str
+    tags: tuple[tuple[str, str], ...]
+    parent: "RunName | None" = None
+
+    @property
+    def key(self) -> str:
+        """16 hex digits, different for every run of a storage."""
+        return digest(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "experiment": self.experiment,
+            "name": self.name,
+            "tags": dict(self.tags),
+            "parent": None if self.parent is None else self.parent.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        parent = value["parent"]
+        return cls(
+            value["experiment"],
+            value["name"],
+            tuple(value["tags"].items()),
+            None if parent is None else cls.from_json(parent),
+        )
+
+
+class _Clock:
+    """Milliseconds since 1970, no two readings of a process alike.
+
+    Of two values of one step and one time, MLflow would take the greater for the later.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> int:
+        with self._lock:
+            self._last = max(self._last + 1, int(time.time() * 1000))
+            return self._last
+
+
+_now_ms = _Clock()
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing to log to one run.
+
+    `content` holds JSON values: of `params` their names and texts; of `metrics` the `step` (None for
+    a final score) and the `values`; of `status` the `status`; of an `artifact` its `path` in the
+    run, whose bytes are `data`; of a `tokenizer` the `uri` of its folder. `time_ms` is when it
+    happened, which tells MLflow the order, and a value sent twice from another value.
+    """
+
+    run: RunName
+    kind: Kind
+    content: dict[str, Any]
+    data: bytes = field(default=b"", repr=False)
+    time_ms: int = field(default_factory=_now_ms)
+
+    @property
+    def is_final_score(self) -> bool:
+        return self.kind == "metrics" and self.content["step"] is None
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the run."""
+        value = {"kind": self.kind, "time_ms": self.time_ms, "content": self.content}
+        return {**value, "data": base64.b64encode(self.data).decode()} if self.data else value
+
+    @classmethod
+    def from_json(cls, run: RunName, value: dict[str, Any]) -> Self:
+        data = base64.b64decode(value.get("data", ""))
+        return cls(run, value["kind"], value["content"], data, int(value["time_ms"]))

@@ -1,0 +1,48 @@
+"""A tokenizer's folder as a logged model that `mlflow.pyfunc.load_model` reads."""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pipeline
+from pipeline.artifacts import Artifact
+
+_TYPE = "speech-tokenizer"
+_READY = "READY"
+_CODE = Path(pipeline.__file__).with_name("logged_tokenizer.py")
+
+
+def log_tokenizer(client: Any, experiment_id: str, run_id: str, uri: str) -> None:
+    """Store the folder at `uri`, and the few lines of code that load it; nothing pickled.
+
+    A run that has its tokenizer is left as it is.
+    """
+    import mlflow.pyfunc
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    outputs = client.get_run(run_id).outputs
+    if outputs is not None and outputs.model_outputs:
+        return
+    logged = client.create_logged_model(
+        experiment_id, name="tokenizer", source_run_id=run_id, model_type=_TYPE
+    )
+    # It warns that it cannot tell a signature from a list of arrays.
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
+    storage, _, name = uri.rpartition("/")
+    with (
+        Artifact(storage).read_folder(name) as folder,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        mlflow.pyfunc.save_model(
+            f"{scratch}/model",
+            python_model=str(_CODE),
+            artifacts={"tokenizer": str(folder)},
+            pip_requirements=["numpy", "safetensors", "torch", "torchaudio", "transformers"],
+            mlflow_model=Model(run_id=run_id, model_id=logged.model_id),
+        )
+        client.log_model_artifacts(logged.model_id, f"{scratch}/model")
+    client.finalize_logged_model(logged.model_id, _READY)
+    # Last, so that a run that has it has all of it.
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])

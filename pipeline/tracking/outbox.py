@@ -1,0 +1,65 @@
+"""What could not be sent, in the storage: JSON Lines under `<storage>/tracking/outbox/<run>/`.
+
+A file's first line names the run, each other line is one event of it. Files are written whole or
+not at all, and deleted when all of theirs is sent.
+"""
+
+import json
+import uuid
+from collections.abc import Sequence
+
+from pipeline.artifacts import Artifact, artifact
+from pipeline.tracking.event import Event, RunName
+
+_SUFFIX = ".jsonl"
+
+
+def outbox_uri(storage: str) -> str:
+    """Where a storage keeps its outbox; absolute where that is local."""
+    return artifact(storage, "tracking", "outbox").uri
+
+
+class Outbox:
+    """The events of one storage that wait for the tracker."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._folder = Artifact(uri)
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Keep events, in one more file for each of their runs.
+
+        Raises:
+            ArtifactError, OSError: the storage takes nothing.
+        """
+        runs = {event.run.key: event.run for event in events}
+        for key, run in runs.items():
+            of_run = [event for event in events if event.run == run]
+            lines = [{"run": run.to_json()}, *(event.to_json() for event in of_run)]
+            # Names sort as they were written, so that they are sent in this order.
+            name = f"{key}/{of_run[0].time_ms:015d}-{uuid.uuid4().hex[:8]}{_SUFFIX}"
+            with self._folder.write(name) as file:
+                for line in lines:
+                    file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+    def files(self, run: RunName | None = None) -> list[str]:
+        """The names of what waits, of one run or of all, oldest first within a run."""
+        names = self._folder.names("" if run is None else run.key)
+        return [name for name in names if name.endswith(_SUFFIX)]
+
+    def read(self, name: str) -> list[Event]:
+        """The events of one file.
+
+        Raises:
+            ValueError: it holds something else.
+        """
+        with self._folder.read(name) as file:
+            lines = [json.loads(line) for line in file]
+        try:
+            run = RunName.from_json(lines[0]["run"])
+            return [Event.from_json(run, line) for line in lines[1:]]
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise ValueError(f"{self.uri}/{name} is no file of events: {error!r}") from error
+
+    def delete(self, name: str) -> None:
+        self._folder.delete(name)

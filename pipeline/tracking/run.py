@@ -1,0 +1,184 @@
+"""What a variant or a stage logs to: a run that can be pickled to any process."""
+
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+
+from pipeline.config import Config, digest
+from pipeline.redaction import flatten, redact
+from pipeline.tracking.address import tracking_uri
+from pipeline.tracking.event import Event, Kind, RunName, Status
+from pipeline.tracking.failure import one_line
+from pipeline.tracking.media import figure_bytes, wav_bytes
+from pipeline.tracking.outbox import outbox_uri
+from pipeline.tracking.sender import Sender, sender
+
+if TYPE_CHECKING:
+    import numpy as np
+
+VARIANT_TAG = "pipeline.variant"
+CONFIG_DIGEST_TAG = "pipeline.config_digest"
+STAGE_TAG = "pipeline.stage"
+STAGE_DIGEST_TAG = "pipeline.stage_digest"
+
+# Sections that change no result: they may differ between two runs of one variant.
+_UNTRACKED_SECTIONS = ("storage", "tracking", "cluster")
+_FLUSH_SECONDS = 10.0
+
+_logger = logging.getLogger("pipeline.tracking")
+_Run = TypeVar("_Run", bound="TrackingSpec")
+_Arguments = ParamSpec("_Arguments")
+
+
+def _never_stops_the_run(
+    method: Callable[Concatenate[_Run, _Arguments], None],
+) -> Callable[Concatenate[_Run, _Arguments], None]:
+    """Skip `method` on a disabled run; turn whatever it raises into one warning line."""
+
+    @functools.wraps(method)
+    def guarded(run: _Run, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> None:
+        if not run.enabled:
+            return
+        try:
+            method(run, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - a tracker must not cost hours of training
+            _logger.warning("MLflow: %s was dropped: %s", method.__name__, one_line(error))
+
+    return guarded
+
+
+@dataclass(frozen=True)
+class TrackingSpec:
+    """One MLflow run and how to reach it; picklable. The variant's own (parent) run.
+
+    Its methods neither raise nor wait for MLflow: they queue what they are given, and return. A
+    process that logs calls `flush` before it ends. On a disabled run all of them do nothing.
+    """
+
+    uri: str = field(repr=False)  # may hold credentials
+    outbox_uri: str
+    run: RunName
+    enabled: bool = True
+
+    @classmethod
+    def disabled(cls) -> Self:
+        """A run that takes everything and keeps nothing."""
+        return cls("", "", RunName("", "", ()), enabled=False)
+
+    @_never_stops_the_run
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log settings, nested ones as `a.b`; secrets are left out, a first value stands.
+
+        MLflow's parameters cannot change, so that a resumed run keeps those it started with.
+        """
+        self._put("params", flatten(params))
+
+    @_never_stops_the_run
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log values at `step`; a key that has a value at `step` keeps it.
+
+        So a run that resumes from a checkpoint may log its whole history again, which costs
+        little. Without a step the value is a final score: it goes to the end of its history, and
+        the last one logged counts.
+        """
+        values = {key: float(value) for key, value in metrics.items()}
+        self._put("metrics", {"step": step, "values": values})
+
+    @_never_stops_the_run
+    def log_figure(self, figure: Any, name: str) -> None:
+        """Store a matplotlib figure as `name`, whose suffix says the format (`.png`)."""
+        self._put("artifact", {"path": name}, figure_bytes(figure, name))
+
+    @_never_stops_the_run
+    def log_file(self, local_path: str | Path, folder: str = "") -> None:
+        """Store a local file, as it is now, under `folder` of the run's artifacts."""
+        path = Path(local_path)
+        name = f"{folder}/{path.name}" if folder else path.name
+        self._put("artifact", {"path": name}, path.read_bytes())
+
+    @_never_stops_the_run
+    def log_audio(
+        self, samples: "np.ndarray | Sequence[float]", sample_rate_hz: int, name: str
+    ) -> None:
+        """Store mono samples in [-1, 1] as a 16-bit WAV file `name` (`audio/x.wav`)."""
+        self._put("artifact", {"path": name}, wav_bytes(samples, sample_rate_hz))
+
+    @_never_stops_the_run
+    def log_tokenizer(self, folder: str | Path) -> None:
+        """Store a tokenizer's folder as a logged model that `mlflow.pyfunc.load_model` reads.
+
+        The folder, local or `s3://…`, is read when it is sent, so it must stay.
+        """
+        uri = str(folder) if "://" in str(folder) else str(Path(folder).resolve())
+        self._put("tokenizer", {"uri": uri.rstrip("/")})
+
+    @_never_stops_the_run
+    def start(self) -> None:
+        """Show the run as running, from its first beginning or again."""
+        self._put("status", {"status": "RUNNING"})
+
+    @_never_stops_the_run
+    def finish(self, status: Status = "FINISHED") -> None:
+        """Close the run; it can be taken up again."""
+        self._put("status", {"status": status})
+
+    @_never_stops_the_run
+    def flush(self, seconds: float = _FLUSH_SECONDS) -> None:
+        """Before this process ends: wait up to `seconds` until all it has logged is sent.
+
+        What is not goes to the storage, and is sent from there when MLflow is back.
+        """
+        self._sender().flush(seconds)
+
+    def lead(self) -> None:
+        """Let this process be the one that makes runs and sends what others had to leave."""
+        self._sender().leads = True
+
+    def _put(self, kind: Kind, content: dict[str, Any], data: bytes = b"") -> None:
+        self._sender().put(Event(self.run, kind, content, data))
+
+    def _sender(self) -> Sender:
+        return sender(self.uri, self.outbox_uri)
+
+
+@dataclass(frozen=True)
+class StageRun(TrackingSpec):
+    """The run of one stage, a child of its variant's run."""
+
+
+def start_variant(config: Config, settings: Mapping[str, Any] | None = None) -> TrackingSpec:
+    """The parent run of a variant: the one it had with these settings, or a new one.
+
+    `settings` are what is logged as parameters and what tells two runs of one variant apart; by
+    default the config without storage, tracking and cluster, which change no result. The process
+    that calls this is the one that makes runs.
+    """
+    if not config.tracking.enabled:
+        return TrackingSpec.disabled()
+    if settings is None:
+        settings = config.model_dump(mode="json", exclude=set(_UNTRACKED_SECTIONS))
+    name = redact(config.variant)
+    tags = ((VARIANT_TAG, name), (CONFIG_DIGEST_TAG, digest(dict(settings))))
+    run = TrackingSpec(
+        tracking_uri(config.tracking, config.storage),
+        outbox_uri(config.storage),
+        RunName(config.tracking.experiment, name, tags),
+    )
+    run.lead()
+    run.start()
+    run.log_params(settings)
+    return run
+
+
+def start_stage(parent: TrackingSpec, stage: str, stage_digest: str) -> StageRun:
+    """The child run of `stage`: the one it had under `parent` with this digest, or a new one."""
+    if not parent.enabled:
+        return StageRun.disabled()
+    tags = ((STAGE_TAG, stage), (STAGE_DIGEST_TAG, stage_digest))
+    name = RunName(parent.run.experiment, stage, tags, parent=parent.run)
+    run = StageRun(parent.uri, parent.outbox_uri, name)
+    run.start()
+    return run

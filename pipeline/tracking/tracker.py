@@ -1,0 +1,290 @@
+"""MLflow behind one address: calls that wait for its answer. Only the sender's thread makes them."""
+
+import logging
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.redaction import redact
+from pipeline.tracking.address import sqlite_path
+from pipeline.tracking.event import Event, RunName
+from pipeline.tracking.failure import RunNotFoundError, TrackingError
+from pipeline.tracking.logged_model import log_tokenizer
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+PARENT_TAG = "mlflow.parentRunId"
+NAME_TAG = "mlflow.runName"
+
+METRICS_PER_BATCH = 1000  # MLflow refuses more in one call, of both
+_PARAMS_PER_BATCH = 100
+_PARAM_CHARACTERS = 6000  # and longer ones
+
+# Its own defaults: usage statistics, progress bars, and minutes of waiting for a dead server. It
+# must not repeat requests by itself: whether one that got no answer was heard is for us to see.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+# Tracebacks of a locked database, which is tried again, and warnings of each attempt to connect.
+_LOUD = "mlflow.store.db.utils"
+
+
+@dataclass
+class _Record:
+    """What MLflow holds of one run, as far as it was asked."""
+
+    experiment_id: str
+    run_id: str
+    params: set[str]
+    with_history: set[str]
+    steps: dict[str, set[int]] = field(default_factory=dict)
+
+
+class Tracker:
+    """Sends events to MLflow, each once, however often they are offered.
+
+    A process that `creates` makes experiments and runs that are missing; any other waits for that
+    one, so that no run is made twice. Errors of MLflow pass through; after one, all that was
+    known of the run is asked for again.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._experiments: dict[str, str] = {}
+        self._records: dict[RunName, _Record] = {}
+
+    def ping(self, experiment: str, *, creates: bool) -> None:
+        """Reach MLflow and its experiment.
+
+        Raises:
+            TrackingError: the experiment was deleted.
+            RunNotFoundError: it is missing, and this process is not to make it.
+        """
+        self._experiments.pop(experiment, None)
+        self._experiment_id(experiment, creates=creates)
+
+    def send(self, events: Sequence[Event], *, creates: bool) -> None:
+        """Log events of one kind of one run, in their order.
+
+        Raises:
+            RunNotFoundError: the run is missing, and this process is not to make it.
+        """
+        run = events[0].run
+        try:
+            record = self._record(run, creates=creates)
+            match events[0].kind:
+                case "params":
+                    self._send_params(record, events)
+                case "metrics":
+                    self._send_metrics(record, events)
+                case "status":
+                    self._send_status(record, events[-1])
+                case "artifact":
+                    for event in events:
+                        self._send_artifact(record, event)
+                case "tokenizer":
+                    client = self._client()
+                    log_tokenizer(
+                        client, record.experiment_id, record.run_id, events[-1].content["uri"]
+                    )
+        except BaseException:
+            self._records.pop(run, None)
+            raise
+
+    def _send_params(self, record: _Record, events: Sequence[Event]) -> None:
+        """A first value stands: MLflow's parameters cannot change."""
+        from mlflow.entities import Param
+
+        offered: dict[str, str] = {}
+        for event in events:
+            for key, value in event.content.items():
+                offered.setdefault(key, value[:_PARAM_CHARACTERS])
+        new = [Param(key, text) for key, text in offered.items() if key not in record.params]
+        for batch in _batches(new, _PARAMS_PER_BATCH):
+            self._client().log_batch(record.run_id, params=batch)
+            record.params.update(param.key for param in batch)
+
+    def _send_metrics(self, record: _Record, events: Sequence[Event]) -> None:
+        """A value whose step is there is skipped: a resumed run offers its history again."""
+        from mlflow.entities import Metric
+
+        entries: list[Metric] = []
+        finals: dict[str, Metric] = {}
+        for event in events:
+            step = event.content["step"]
+            for key, value in event.content["values"].items():
+                if step is None:
+                    finals[key] = Metric(key, value, event.time_ms, 0)
+                elif step not in (steps := self._steps(record, key)):
+                    steps.add(step)
+                    entries.append(Metric(key, value, event.time_ms, step))
+        entries += self._final_entries(record, finals)
+        for batch in _batches(entries, METRICS_PER_BATCH):
+            self._client().log_batch(record.run_id, metrics=batch)
+            record.with_history.update(metric.key for metric in batch)
+
+    def _steps(self, record: _Record, key: str) -> set[int]:
+        """The steps that the run has of `key`; they are asked for once."""
+        if key not in record.steps:
+            record.steps[key] = {metric.step for metric in self._history(record, key)}
+        return record.steps[key]
+
+    def _history(self, record: _Record, key: str) -> list[Any]:
+        if key not in record.with_history:
+            return []
+        return list(self._client().get_metric_history(record.run_id, key))
+
+    def _final_entries(self, record: _Record, finals: "dict[str, Metric]") -> "list[Metric]":
+        """Each score at the end of its history, unless it stands there or was sent before."""
+        from mlflow.entities import Metric
+
+        if finals:
+            # Another process, the run's worker, may have logged to it since.
+            record.with_history |= set(self._client().get_run(record.run_id).data.metrics)
+        entries = []
+        for key, score in finals.items():
+            history = self._history(record, key)
+            last = max(history, key=lambda metric: (metric.step, metric.timestamp), default=score)
+            known = {(metric.timestamp, metric.value) for metric in history}
+            stands = bool(history) and last.value == score.value
+            if not stands and (score.timestamp, score.value) not in known:
+                entries.append(Metric(key, score.value, score.timestamp, last.step))
+        return entries
+
+    def _send_status(self, record: _Record, event: Event) -> None:
+        status = event.content["status"]
+        if status == "RUNNING":
+            self._client().update_run(record.run_id, status=status)
+        else:
+            self._client().set_terminated(record.run_id, status, end_time=event.time_ms)
+
+    def _send_artifact(self, record: _Record, event: Event) -> None:
+        folder, _, leaf = event.content["path"].rpartition("/")
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch, leaf)
+            path.write_bytes(event.data)
+            self._client().log_artifact(record.run_id, str(path), folder or None)
+
+    def _record(self, run: RunName, *, creates: bool) -> _Record:
+        if run not in self._records:
+            experiment_id = self._experiment_id(run.experiment, creates=creates)
+            tags = dict(run.tags)
+            if run.parent is not None:
+                tags[PARENT_TAG] = self._record(run.parent, creates=creates).run_id
+            run_id = self._take_up(experiment_id, run.name, tags, creates=creates)
+            self._records[run] = self._ask(experiment_id, run_id)
+        return self._records[run]
+
+    def _ask(self, experiment_id: str, run_id: str) -> _Record:
+        data = self._client().get_run(run_id).data
+        return _Record(experiment_id, run_id, set(data.params), set(data.metrics))
+
+    def _take_up(
+        self, experiment_id: str, name: str, tags: dict[str, str], *, creates: bool
+    ) -> str:
+        """The id of the run that carries `tags`, made where it is missing."""
+        found = self._search(experiment_id, tags)
+        if found:
+            return found[0]
+        if not creates:
+            raise RunNotFoundError(f"there is no run '{name}' yet")
+        client = self._client()
+        made = client.create_run(experiment_id, tags={**tags, NAME_TAG: name}).info.run_id
+        # Another driver may have made one at the same moment: the older one is everybody's.
+        (first, *_) = self._search(experiment_id, tags) or [made]
+        if first != made:
+            client.delete_run(made)
+        return str(first)
+
+    def _search(self, experiment_id: str, tags: dict[str, str]) -> list[str]:
+        """The ids of the runs that carry `tags`, the oldest first."""
+        # The filter knows no escaped quotes; a digest, which has none, is always among the tags.
+        wanted = " and ".join(
+            f"tags.`{key}` = '{value}'" for key, value in tags.items() if "'" not in value
+        )
+        candidates = self._client().search_runs([experiment_id], wanted)
+        found = [run for run in candidates if tags.items() <= run.data.tags.items()]
+        found.sort(key=lambda run: (run.info.start_time, run.info.run_id))
+        return [str(run.info.run_id) for run in found]
+
+    def _experiment_id(self, name: str, *, creates: bool) -> str:
+        if name not in self._experiments:
+            self._experiments[name] = self._find_experiment(name, creates=creates)
+        return self._experiments[name]
+
+    def _find_experiment(self, name: str, *, creates: bool) -> str:
+        if creates:
+            _create_sqlite(self.uri)
+        client = self._client()
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            if not creates:
+                raise RunNotFoundError(f"there is no experiment '{name}' yet")
+            from mlflow.exceptions import MlflowException
+
+            try:
+                location = _artifact_location(self.uri)
+                return str(client.create_experiment(name, artifact_location=location))
+            except MlflowException:
+                # Another process may have made it in the meantime.
+                found = client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            raise TrackingError(
+                f"the MLflow experiment '{name}' at {redact(self.uri)} was deleted: restore it with "
+                f"`mlflow experiments restore -x {found.experiment_id}`, or set tracking.experiment"
+            )
+        return str(found.experiment_id)
+
+    def _client(self) -> Any:
+        return connect(self.uri)
+
+
+def connect(uri: str) -> Any:
+    """MLflow's own client, which keeps connections from one call to the next by itself."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger(_LOUD).setLevel(logging.CRITICAL)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _create_sqlite(uri: str) -> None:
+    """Make a missing SQLite store aside and move it into place.
+
+    MLflow builds its tables in many steps: two processes that do so at once, or one that is
+    killed, leave a store that nobody can open.
+    """
+    path = sqlite_path(uri)
+    if path is None or path.exists():
+        return
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.aside")
+    try:
+        connect(f"sqlite:///{aside}").search_experiments(max_results=1)
+        path.hardlink_to(aside)
+    except FileExistsError:
+        if not path.exists():
+            raise
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _artifact_location(uri: str) -> str | None:
+    """Beside the SQLite file; a server knows its own."""
+    path = sqlite_path(uri)
+    return None if path is None else path.with_name("mlartifacts").as_uri()
+
+
+def _batches(entries: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(entries), size):
+        yield entries[start : start + size]

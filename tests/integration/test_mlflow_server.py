@@ -1,0 +1,235 @@
+"""A real MLflow server, and before it a proxy that delays, refuses and cuts connections."""
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import time
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from faulty_s3 import FaultyS3, seeded
+
+from pipeline import tracking
+from pipeline.artifacts import artifact
+from pipeline.config import Config, Tracking
+from pipeline.tracking import TrackingError, sender
+from pipeline.tracking.outbox import Outbox
+from pipeline.tracking.tracker import Tracker, connect
+
+pytestmark = pytest.mark.slow
+
+# Cut before MLflow has heard anything, as when it is down.
+DOWN = "cut_request"
+START_SECONDS = 120
+
+WORKER = """
+import pickle, sys
+run = pickle.loads(bytes.fromhex(sys.argv[1]))
+for step in range(int(sys.argv[2]), int(sys.argv[3])):
+    run.log_metrics({"loss": 1 / (1 + step), "rate": 0.1}, step)
+print("logged", flush=True)
+sys.stdin.read()
+run.flush(5)
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The address of an MLflow server of this module."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--backend-store-uri", f"sqlite:///{folder}/server.db", "--workers", "1"),
+        *("--artifacts-destination", str(folder / "artifacts")),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            for _ in range(START_SECONDS * 2):
+                try:
+                    with urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                        break
+                except (URLError, OSError):
+                    assert process.poll() is None, (folder / "log").read_text()
+                    time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@pytest.fixture
+def proxy(server, monkeypatch):
+    monkeypatch.setattr(sender, "_FIRST_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(sender, "LONGEST_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(sender, "_senders", {})
+    with FaultyS3(server, lambda _method, _path: None) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url.replace("//", "//user:hunter2@"))
+        yield proxy
+
+
+@pytest.fixture
+def config(tmp_path, request):
+    return Config(
+        variant=request.node.name,
+        storage=str(tmp_path / "runs"),
+        ssl={"model": str(tmp_path)},
+        corpus={"kind": "manifest", "manifest": "s3://user:hunter2@host/corpus.jsonl"},
+        tracking=Tracking(experiment=request.node.name),
+    )
+
+
+def start(config):
+    return tracking.start_stage(tracking.start_variant(config), "train_joint", "0123456789abcdef")
+
+
+def found(server, run):
+    """The run as the server itself has it, and its client."""
+    return connect(server), Tracker(server)._record(run.run, creates=False).run_id
+
+
+def losses(server, run):
+    client, run_id = found(server, run)
+    return [(metric.step, metric.value) for metric in client.get_metric_history(run_id, "loss")]
+
+
+def expected(number):
+    return [(step, 1 / (1 + step)) for step in range(number)]
+
+
+def log(run, steps):
+    for step in steps:
+        run.log_metrics({"loss": 1 / (1 + step), "rate": 0.1}, step)
+
+
+def outbox_text(config):
+    folder = artifact(config.storage, "tracking", "outbox")
+    return b"".join(folder.filesystem.cat(folder.path(name)) for name in folder.names()).decode()
+
+
+def test_one_request_of_four_fails_and_each_step_is_there_once(server, proxy, config):
+    assert tracking.check(config.tracking, config.storage)
+    proxy.plan = seeded(0.25, seed=3)
+    run = start(config)
+    for step in range(0, 60, 3):
+        log(run, range(max(0, step - 5), step + 3))  # as training that resumes now and then
+        if step % 15 == 0:
+            run.flush(0.2)
+    run.finish()
+    for _ in range(20):
+        if not tracking.close(config.tracking, config.storage):
+            break
+    assert len(proxy.faults) > 2
+    assert losses(server, run) == expected(60)
+    client, run_id = found(server, run)
+    stored = client.get_run(run_id)
+    assert stored.info.status == "FINISHED"
+    experiment = client.get_experiment_by_name(config.tracking.experiment)
+    assert len(client.search_runs([experiment.experiment_id])) == 2
+
+
+def test_training_does_not_wait_for_a_tracker_that_hangs(server, proxy, config):
+    assert tracking.check(config.tracking, config.storage)
+    gate, asked = threading.Event(), threading.Event()
+
+    def hang(_method, _path):
+        asked.set()
+        gate.wait()
+
+    proxy.plan = hang
+    run = start(config)
+    log(run, range(200))
+    assert asked.wait(30)
+    assert not gate.is_set()  # every call has returned, and no request has been answered
+    gate.set()
+    run.flush(60)
+    assert losses(server, run) == expected(200)
+
+
+def test_the_server_is_down_at_the_start_and_back_in_the_middle(server, proxy, config, caplog):
+    proxy.plan = lambda _method, _path: DOWN
+    assert not tracking.check(config.tracking, config.storage)
+    run = start(config)
+    log(run, range(30))
+    proxy.plan = lambda _method, _path: None
+    log(run, range(30, 50))
+    run.flush(60)
+    assert losses(server, run) == expected(50)
+    client, run_id = found(server, run)
+    assert client.get_run(run_id).info.status == "RUNNING"
+    assert caplog.text.count("does not answer") == 1
+    assert "hunter2" not in caplog.text
+
+
+def test_down_until_the_end_and_the_next_run_sends_it(server, proxy, config, monkeypatch):
+    proxy.plan = lambda _method, _path: DOWN
+    run = start(config)
+    run.log_params({"batch_seconds": 60})
+    log(run, range(40))
+    run.log_audio([0.0, 0.5], 16000, "audio/one.wav")
+    run.log_metrics({"test.wer": 0.25})
+    run.finish("FAILED")
+    assert tracking.close(config.tracking, config.storage).endswith("runs/tracking/outbox")
+    assert "hunter2" not in outbox_text(config)
+
+    proxy.plan = lambda _method, _path: None
+    for _ in range(2):
+        monkeypatch.setattr(sender, "_senders", {})
+        tracking.send_waiting(config.tracking, config.storage)
+        tracking.close(config.tracking, config.storage)
+        assert Outbox(run.outbox_uri).files() == []
+        assert losses(server, run) == expected(40)
+    client, run_id = found(server, run)
+    stored = client.get_run(run_id)
+    assert stored.info.status == "FAILED"
+    assert stored.data.params == {"batch_seconds": "60"}
+    assert stored.data.metrics["test.wer"] == 0.25
+    assert [file.path for file in client.list_artifacts(run_id, "audio")] == ["audio/one.wav"]
+
+
+def test_a_worker_is_killed_and_another_offers_the_history_again(server, proxy, config):
+    """The first ends while MLflow is down; what it had in memory is lost and offered again."""
+    run = start(config)
+    run.flush(60)
+
+    def worker(first, last):
+        command = [sys.executable, "-c", WORKER, pickle.dumps(run).hex(), str(first), str(last)]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        assert process.stdout.readline() == "logged\n"
+        return process
+
+    one = worker(0, 20)
+    one.communicate(timeout=60)
+    proxy.plan = lambda _method, _path: DOWN
+    two = worker(10, 40)
+    two.kill()
+    two.communicate(timeout=60)
+    three = worker(10, 30)
+    three.communicate(timeout=60)
+    assert Outbox(run.outbox_uri).files(run.run)
+    proxy.plan = lambda _method, _path: None
+    four = worker(10, 50)
+    four.communicate(timeout=60)
+    assert losses(server, run) == expected(50)
+    assert Outbox(run.outbox_uri).files() == []
+
+
+@pytest.mark.parametrize("fault", ["denied", "no_such_upload"])
+def test_what_would_be_refused_for_ever_stops_the_run_at_its_start(proxy, config, fault):
+    proxy.plan = lambda _method, _path: fault
+    with pytest.raises(TrackingError, match="cannot be used") as caught:
+        tracking.check(config.tracking, config.storage)
+    assert "hunter2" not in str(caught.value)
