@@ -1,0 +1,139 @@
+"""The cluster on AWS against Ray's own schema, and through Ray's own launcher on a mocked cloud."""
+
+import os
+import stat
+import subprocess
+
+import pytest
+import yaml
+from cluster_files import CLUSTER, project
+from jsonschema import ValidationError
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+TYPES = {"head", "cpu", "gpu"}
+
+
+@pytest.fixture
+def config():
+    return yaml.safe_load((CLUSTER / "aws.yaml").read_text(encoding="utf-8"))
+
+
+def profiles(config) -> dict[str, str]:
+    """The instance profile of each type of node."""
+    nodes = config["available_node_types"].items()
+    return {name: node["node_config"]["IamInstanceProfile"]["Name"] for name, node in nodes}
+
+
+def test_ray_takes_it(config):
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    assert set(prepared["available_node_types"]) == TYPES
+    assert prepared["available_node_types"]["head"]["max_workers"] == 0
+
+
+def test_ray_refuses_what_it_does_not_know(config):
+    config["max_worker"] = 3
+    with pytest.raises(ValidationError, match="max_worker"):
+        validate_config(prepare_config(config))
+
+
+def test_workers_are_spot_and_the_head_is_not(config):
+    nodes = config["available_node_types"]
+    assert "InstanceMarketOptions" not in nodes["head"]["node_config"]
+    for name in TYPES - {"head"}:
+        assert nodes[name]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert nodes["head"]["resources"] == {"CPU": 0}
+    assert [name for name in nodes if nodes[name]["resources"].get("GPU")] == ["gpu"]
+    assert sum(nodes[name]["max_workers"] for name in TYPES - {"head"}) == config["max_workers"]
+
+
+def test_nodes_have_roles_and_no_files_of_this_machine(config):
+    roles = profiles(config)
+    assert roles["cpu"] == roles["gpu"] != roles["head"]
+    assert config["file_mounts"] == {}
+
+
+def test_image_and_token(config):
+    assert config["docker"]["image"] == f"{project()['name']}:{project()['version']}"
+    assert "--env RAY_AUTH_MODE=token" in config["docker"]["run_options"]
+    region = config["provider"]["region"]
+    assert f"--env AWS_DEFAULT_REGION={region}" in config["docker"]["run_options"]
+
+
+@pytest.fixture
+def cloud(monkeypatch, config):
+    """EC2 and IAM in this process, with the two roles that the guide has one make."""
+    moto = pytest.importorskip("moto")
+    import boto3
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with moto.mock_aws():
+        for name in set(profiles(config).values()):
+            boto3.client("iam").create_instance_profile(InstanceProfileName=name)
+        yield boto3.client("ec2", region_name=config["provider"]["region"])
+
+
+def test_rays_launcher_starts_every_type_of_node(cloud, config, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))  # it keeps its SSH key there
+    from ray.autoscaler._private.aws.config import bootstrap_aws
+    from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+
+    ready = bootstrap_aws(prepare_config(config))
+    provider = AWSNodeProvider(ready["provider"], ready["cluster_name"])
+    for name, node in ready["available_node_types"].items():
+        provider.create_node(node["node_config"], {"ray-user-node-type": name}, 1)
+    found = [
+        one for page in cloud.describe_instances()["Reservations"] for one in page["Instances"]
+    ]
+    asked = {
+        node["node_config"]["InstanceType"] for node in config["available_node_types"].values()
+    }
+    assert {one["InstanceType"] for one in found} == asked
+    spot = {one["InstanceType"] for one in found if one.get("InstanceLifecycle") == "spot"}
+    assert len(found) == len(TYPES)
+    assert spot == asked - {config["available_node_types"]["head"]["node_config"]["InstanceType"]}
+
+
+STUBS = {
+    "python": 'test "$1 $2" = "cluster/node_environment.py /dkm-pipeline" || exit 9; {answer}',
+    "ray": 'echo "$RAY_AUTH_TOKEN ray $*"',
+}
+
+
+def start(config, role, tmp_path, answer):
+    """What a node's last start command does, where `python` gives `answer` and `ray` tells."""
+    for name, text in STUBS.items():
+        file = tmp_path / name
+        file.write_text(f"#!/bin/sh\n{text.format(answer=answer)}\n", encoding="utf-8")
+        file.chmod(file.stat().st_mode | stat.S_IEXEC)
+    command = config[f"{role}_start_ray_commands"][-1]
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RAY_HEAD_IP": "10.0.0.1"}
+    return subprocess.run(  # noqa: S602 - as the launcher does
+        command, shell=True, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("role", ["head", "worker"])
+def test_a_node_starts_with_the_token(config, role, tmp_path):
+    ended = start(config, role, tmp_path, "echo \"export RAY_AUTH_TOKEN='a b'\"")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("a b ray start ")
+    assert ("--head" if role == "head" else "--address=10.0.0.1:6379") in ended.stdout
+
+
+@pytest.mark.parametrize("role", ["head", "worker"])
+def test_a_node_without_its_settings_does_not_start(config, role, tmp_path):
+    ended = start(config, role, tmp_path, "exit 1")
+    assert ended.returncode != 0
+    assert ended.stdout == ""
+
+
+def test_ray_start_knows_the_options(config):
+    from ray.scripts.scripts import start as ray_start
+
+    known = {name for option in ray_start.params for name in option.opts}
+    for role in ("head", "worker"):
+        words = config[f"{role}_start_ray_commands"][-1].split("ray start ")[1].split()
+        assert {word.partition("=")[0] for word in words} <= known

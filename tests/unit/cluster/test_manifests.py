@@ -1,0 +1,107 @@
+"""Every Kubernetes object against Kubernetes' own schema, and against the others it names."""
+
+import copy
+import re
+
+import kubernetes_validate
+import pytest
+from cluster_files import GUIDE, MANIFESTS, Document, documents, pods
+
+KUBERNETES = "1.34"
+OBJECTS = [one for one in documents(*MANIFESTS) if not one["apiVersion"].startswith("ray.io/")]
+PODS = list(pods())
+
+
+def check(one: Document) -> None:
+    kubernetes_validate.validate(one, KUBERNETES, strict=True)
+
+
+def as_pod(spec: Document) -> Document:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": spec}
+
+
+def named(kind: str) -> set[str]:
+    return {one["metadata"]["name"] for one in OBJECTS if one["kind"] == kind}
+
+
+def containers() -> list[Document]:
+    return [container for pod in PODS for container in pod["containers"]]
+
+
+@pytest.mark.parametrize("one", OBJECTS, ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
+def test_object_is_as_kubernetes_wants_it(one):
+    check(one)
+
+
+@pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod["containers"][0]["name"])
+def test_pod_is_as_kubernetes_wants_it(pod):
+    check(as_pod(pod))
+
+
+def test_a_wrong_field_is_found():
+    pod = copy.deepcopy(PODS[0])
+    pod["containers"][0]["volumeMount"] = []
+    with pytest.raises(kubernetes_validate.ValidationError, match="volumeMount"):
+        check(as_pod(pod))
+
+
+def test_what_pods_name_is_there():
+    secrets = set(re.findall(r"create secret generic (\S+)", GUIDE.read_text(encoding="utf-8")))
+    for pod in PODS:
+        assert {pod.get("serviceAccountName", "")} <= {"", *named("ServiceAccount")}
+        volumes = {volume["name"] for volume in pod["volumes"]} if "volumes" in pod else set()
+        for container in pod["containers"]:
+            for source in container.get("envFrom", []):
+                for kind, known in (
+                    ("configMapRef", named("ConfigMap")),
+                    ("secretRef", secrets),
+                ):
+                    assert {source.get(kind, {}).get("name", "")} <= {"", *known}
+            for variable in container.get("env", []):
+                reference = variable.get("valueFrom", {}).get("secretKeyRef")
+                assert reference is None or reference["name"] in secrets
+            if container["name"] != "postgres":  # its volume is the StatefulSet's claim
+                assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+
+
+def test_services_lead_to_ports_of_pods():
+    for service in (one for one in OBJECTS if one["kind"] == "Service"):
+        targets = [
+            one["spec"]["template"]["spec"]["containers"][0]
+            for one in OBJECTS
+            if one["kind"] in ("Deployment", "StatefulSet")
+            and one["spec"]["template"]["metadata"]["labels"] == service["spec"]["selector"]
+            and one["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
+        ]
+        (target,) = targets
+        ports = {port["name"]: port["containerPort"] for port in target["ports"]}
+        for port in service["spec"]["ports"]:
+            assert ports[port["targetPort"]] == port["port"]
+
+
+def test_probes_ask_at_a_named_port():
+    probes = [
+        (container, container[name]["httpGet"])
+        for container in containers()
+        for name in ("startupProbe", "readinessProbe", "livenessProbe")
+        if "httpGet" in container.get(name, {})
+    ]
+    assert len(probes) == 3
+    for container, probe in probes:
+        assert probe["port"] in {port["name"] for port in container["ports"]}
+        assert probe["path"] == "/health"
+
+
+def test_no_pod_has_more_rights_than_it_needs():
+    for pod in PODS:
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["runAsUser"] > 0
+        for container in pod["containers"]:
+            assert not container["securityContext"]["allowPrivilegeEscalation"]
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_no_pod_can_take_more_memory_than_it_asked_for():
+    for container in containers():
+        resources = container["resources"]
+        assert resources["requests"]["memory"] == resources["limits"]["memory"]
