@@ -5,6 +5,7 @@ token-based ASR", Interspeech 2025; Gumbel-softmax: Jang, Gu, Poole, ICLR 2017.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.quantizer.assignment import Logits, not_finite, require_finite, require_shapes
 from pipeline.quantizer.distortion import distortion
+from pipeline.quantizer.noise import Noise
 from pipeline.quantizer.relaxation import Choice, Relaxation, choose
 
 # What a training step embeds. "sampled": the row of a unit drawn from p, with the gradient of the
@@ -90,7 +92,14 @@ class DifferentiableKMeans(nn.Module):
 
     @torch.compiler.disable
     def forward(
-        self, frames_BTD: Tensor, mask_BT: Tensor, embedding_KE: Tensor, tau: float, seed: int
+        self,
+        frames_BTD: Tensor,
+        mask_BT: Tensor,
+        embedding_KE: Tensor,
+        tau: float,
+        seed: int,
+        *,
+        keys_B: Sequence[int] | None = None,
     ) -> Quantized:
         """Quantize the frames where `mask_BT` is true and embed their units.
 
@@ -110,6 +119,8 @@ class DifferentiableKMeans(nn.Module):
             embedding_KE: one row for each unit.
             tau: temperature of the relaxation.
             seed: of the noise; the same seed draws the same noise.
+            keys_B: a number from 0 for each utterance, from which its noise is drawn beside the
+                seed, in whatever batch it is; by default its row.
 
         Raises:
             ValueError: shapes do not fit, a valid frame is not finite, or tau is not positive.
@@ -123,7 +134,7 @@ class DifferentiableKMeans(nn.Module):
             valid_N,
             Logits.of(centroids_KD, self.sigma_squared),
             embedding_KE.float(),
-            self._relaxation(tau, seed),
+            self._relaxation(tau, seed, range(len(mask_BT)) if keys_B is None else keys_B, mask_BT),
         )
         _require_finite_entropy(choice.entropy_N)
         squared_distance = distortion(frames_MD, valid_N, choice.nearest_N, self.centroids_KD)
@@ -142,14 +153,15 @@ class DifferentiableKMeans(nn.Module):
         """The centroids that this call's frames are compared with."""
         return self.centroids_KD
 
-    def _relaxation(self, tau: float, seed: int) -> Relaxation | None:
+    def _relaxation(
+        self, tau: float, seed: int, keys_B: Sequence[int], mask_BT: Tensor
+    ) -> Relaxation | None:
         if self.assignment == "nearest" or not self.training:
             return None
-        return Relaxation(
-            tau=tau,
-            seed=None if self.assignment == "argmax" else seed,
-            hard=self.assignment != "soft",
-        )
+        noise = None
+        if self.assignment != "argmax":
+            noise = Noise(seed, tuple(keys_B), tuple(mask_BT.sum(dim=1).tolist()))
+        return Relaxation(tau=tau, noise=noise, hard=self.assignment != "soft")
 
     def _check(self, frames_BTD: Tensor, mask_BT: Tensor, embedding_KE: Tensor, tau: float) -> None:
         if mask_BT.dtype != torch.bool or mask_BT.shape != frames_BTD.shape[:-1]:

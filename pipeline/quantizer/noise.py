@@ -1,34 +1,89 @@
-"""Gumbel noise that is drawn again where it is needed, never kept."""
+"""Gumbel noise that is drawn again where it is needed, never kept.
 
+It is drawn in stretches of one utterance each, so that an utterance has the same noise in whatever
+company it comes: a batch dealt to several workers is quantized as by one.
+"""
+
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-# An odd constant that spreads neighbouring tiles over all seeds (2^64 / golden ratio).
+# An odd constant that spreads neighbouring stretches over all seeds (2^64 / golden ratio).
 SPREAD = 0x9E3779B97F4A7C15
 
-
-# torch draws on one CPU; so many stretches of a tile, each with a seed of its own, keep more busy.
+# torch draws on one CPU; so many stretches, each with a seed of its own, keep more of them busy
+# in a tile that one utterance fills.
 STRETCHES = 4
 
+# More stretches than an utterance has. torch's CPU generator reads the low 32 bits of a seed, in
+# which these numbers and as many utterances differ.
+MOST_STRETCHES = 1 << 16
 
-def gumbel_noise(seed: int, tile: int, out_NK: Tensor) -> Tensor:
-    """Fill `out_NK` with Gumbel(0, 1) noise; returns it.
 
-    A pure function of the seed, the tile's number, the shape and the kind of device.
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring frames of one utterance: `place` among a batch's valid frames, and their seed."""
+
+    place: slice
+    seed: int
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What the noise of a batch is drawn from.
+
+    Attributes:
+        seed: of the step.
+        keys: what tells each utterance from the others of the step, whoever has them; from 0.
+        lengths: valid frames of each utterance.
     """
-    if out_NK.device.type == "cpu":
-        seeds = range(tile * STRETCHES, (tile + 1) * STRETCHES)
-        with ThreadPoolExecutor(min(STRETCHES, torch.get_num_threads())) as pool:
-            list(pool.map(_fill, out_NK.tensor_split(STRETCHES), seeds, STRETCHES * [seed]))
+
+    seed: int
+    keys: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+    def tiles(self, num_rows: int) -> Iterator[tuple[Stretch, ...]]:
+        """The stretches in groups of at most `num_rows` frames."""
+        tile: list[Stretch] = []
+        for stretch in self._stretches(max(1, num_rows // STRETCHES)):
+            if tile and stretch.place.stop - tile[0].place.start > num_rows:
+                yield tuple(tile)
+                tile = []
+            tile.append(stretch)
+        if tile:
+            yield tuple(tile)
+
+    def _stretches(self, num_rows: int) -> Iterator[Stretch]:
+        first = 0
+        for key, length in zip(self.keys, self.lengths, strict=True):
+            for number, start in enumerate(range(first, first + length, num_rows)):
+                place = slice(start, min(start + num_rows, first + length))
+                spread = (key * MOST_STRETCHES + number) * SPREAD
+                yield Stretch(place, (self.seed + spread) % (1 << 63))
+            first += length
+
+
+def gumbel_noise(stretches: Sequence[Stretch], out_RK: Tensor) -> Tensor:
+    """Fill the rows `out_RK` of neighbouring stretches with Gumbel(0, 1) noise; returns it.
+
+    Each stretch's is a pure function of its seed, its shape and the kind of device.
+    """
+    first = stretches[0].place.start
+    rows = [out_RK[each.place.start - first : each.place.stop - first] for each in stretches]
+    seeds = [stretch.seed for stretch in stretches]
+    if out_RK.device.type == "cpu":
+        with ThreadPoolExecutor(min(len(rows), torch.get_num_threads())) as pool:
+            list(pool.map(_fill, rows, seeds))
     else:
-        _fill(out_NK, tile, seed)
+        for row, seed in zip(rows, seeds, strict=True):
+            _fill(row, seed)
     # uniform_ can give 0 but never 1: only the lower end needs care.
-    out_NK.clamp_(min=torch.finfo(torch.float32).tiny)
-    return out_NK.log_().neg_().log_().neg_()
+    out_RK.clamp_(min=torch.finfo(torch.float32).tiny)
+    return out_RK.log_().neg_().log_().neg_()
 
 
-def _fill(out_NK: Tensor, number: int, seed: int) -> None:
-    generator = torch.Generator(out_NK.device).manual_seed((seed + number * SPREAD) % (1 << 63))
-    out_NK.uniform_(generator=generator)
+def _fill(out_RK: Tensor, seed: int) -> None:
+    out_RK.uniform_(generator=torch.Generator(out_RK.device).manual_seed(seed))

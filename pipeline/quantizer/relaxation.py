@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.quantizer.assignment import Logits
 from pipeline.quantizer.frame_tiles import FrameTile, frame_tiles
-from pipeline.quantizer.noise import gumbel_noise
+from pipeline.quantizer.noise import Noise, gumbel_noise
 from pipeline.quantizer.tiles import tiles
 
 
@@ -26,13 +26,13 @@ class Relaxation:
 
     Attributes:
         tau: temperature of y = softmax((logits + noise) / tau).
-        seed: of the Gumbel noise; None for none.
+        noise: what the Gumbel noise is drawn from; None for none.
         hard: the forward value is the row of argmax y and the gradient is y's (straight through);
             otherwise the value is y's too.
     """
 
     tau: float
-    seed: int | None
+    noise: Noise | None
     hard: bool
 
 
@@ -99,13 +99,14 @@ class _Choose(torch.autograd.Function):
         units_N, nearest_N = torch.empty_like(valid_N), torch.empty_like(valid_N)
         top_N, entropy_N = (embedding_KE.new_empty(len(valid_N)) for _ in range(2))
         logits = Logits(weight_KD, bias_K, origin_D)
-        for tile in frame_tiles(frames_MD, valid_N, logits, embedding_dim):
+        noise = None if relaxation is None else relaxation.noise
+        for tile in frame_tiles(frames_MD, valid_N, logits, embedding_dim, noise):
             torch.max(tile.logits_RK, dim=1, out=(top_N[tile.place], nearest_N[tile.place]))
             tile.logits_RK.sub_(top_N[tile.place, None])
             entropy_N[tile.place] = _entropy(tile.logits_RK, tile.spare_RK)
             units_N[tile.place] = nearest_N[tile.place]
-            if relaxation is not None and relaxation.seed is not None:
-                _add_noise(tile, relaxation.seed)
+            if noise is not None:
+                _add_noise(tile)
                 torch.argmax(tile.logits_RK, dim=1, out=units_N[tile.place])
             if relaxation is None or relaxation.hard:
                 embedded_RE = embedding_KE.index_select(0, units_N[tile.place])
@@ -133,7 +134,9 @@ class _Choose(torch.autograd.Function):
             return grads.of_inputs()
         # Whoever calls backward() under autocast would have some of this in bfloat16.
         with torch.autocast(frames_MD.device.type, enabled=False):
-            for tile in frame_tiles(frames_MD, valid_N, logits, embedding_KE.shape[1]):
+            for tile in frame_tiles(
+                frames_MD, valid_N, logits, embedding_KE.shape[1], relaxation.noise
+            ):
                 tile.logits_RK.sub_(top_N[tile.place, None])
                 upstream_RE = upstream_ME.index_select(0, tile.rows_R)
                 grads.add_relaxed(tile, relaxation, upstream_RE, weight_KD, embedding_KE)
@@ -179,8 +182,8 @@ class _Gradients:
 
         Overwrites the tile and `upstream_RE`.
         """
-        if relaxation.seed is not None:
-            _add_noise(tile, relaxation.seed)
+        if relaxation.noise is not None:
+            _add_noise(tile)
         y_RK = _softmax(tile, relaxation)
         if not relaxation.hard:
             self.embedding_KE.addmm_(y_RK.T, upstream_RE)
@@ -221,8 +224,8 @@ def _entropy(shifted_RK: Tensor, spare_RK: Tensor) -> Tensor:
     return sums_R.log() - weights_RK.mul_(shifted_RK).sum(dim=1) / sums_R
 
 
-def _add_noise(tile: FrameTile, seed: int) -> None:
-    tile.logits_RK.add_(gumbel_noise(seed, tile.number, tile.spare_RK))
+def _add_noise(tile: FrameTile) -> None:
+    tile.logits_RK.add_(gumbel_noise(tile.stretches, tile.spare_RK))
 
 
 def _softmax(tile: FrameTile, relaxation: Relaxation) -> Tensor:

@@ -6,7 +6,7 @@ from reference import soft_assignment
 
 from pipeline.quantizer import relaxation, tiles
 from pipeline.quantizer.dkm import DifferentiableKMeans
-from pipeline.quantizer.noise import gumbel_noise
+from pipeline.quantizer.noise import Noise, gumbel_noise
 
 
 def normal(*shape, seed=0):
@@ -30,11 +30,12 @@ def case(lengths=(5, 3, 4), size=5, dim=4, num_units=6, embedding_dim=3):
     return frames, mask_of(*lengths, size=size), centroids, embedding
 
 
-def noise_of(num_frames, num_units, widest, seed):
+def noise_of(mask, num_units, widest, seed):
     """The noise that a call draws, all tiles together."""
+    noise = Noise(seed, tuple(range(len(mask))), tuple(mask.sum(dim=1).tolist()))
     drawn = [
-        gumbel_noise(seed, tile, torch.empty(place.stop - place.start, num_units))
-        for tile, place in enumerate(tiles.tiles(num_frames, widest, torch.device("cpu")))
+        gumbel_noise(tile, torch.empty(tile[-1].place.stop - tile[0].place.start, num_units))
+        for tile in noise.tiles(tiles.tile_rows(widest, torch.device("cpu")))
     ]
     return torch.cat([torch.empty(0, num_units), *drawn]).double()
 
@@ -73,7 +74,7 @@ def test_values_and_gradients_are_those_of_float64_autograd(assignment, name, ta
         "log_sigma": torch.tensor(math.log(0.7) / 2, dtype=torch.float64, requires_grad=True),
         "embedding": embedding.detach().double().requires_grad_(),
     }
-    noise = noise_of(int(mask.sum()), len(centroids), max(*centroids.shape, 3), 11)
+    noise = noise_of(mask, len(centroids), max(*centroids.shape, 3), 11)
     embedded, units = soft_assignment.relaxed(
         wide["frames"],
         mask,
@@ -202,6 +203,27 @@ def test_the_same_seed_gives_the_same_result_and_another_one_another():
     assert not torch.equal(first, other)
 
 
+@pytest.mark.usefixtures("tile_size")
+def test_an_utterance_has_its_noise_in_whatever_batch_it_is():
+    frames, mask, centroids, embedding = case(lengths=(40, 25, 33), size=40)
+    model = quantizer(centroids, 0.01)
+    together = model(frames, mask, embedding, 1.0, seed=7)
+    apart = model(frames[[2, 0]], mask[[2, 0]], embedding, 1.0, seed=7, keys_B=(2, 0))
+    assert torch.equal(apart.units_BT, together.units_BT[[2, 0]])
+    others = model(frames[[2, 0]], mask[[2, 0]], embedding, 1.0, seed=7)
+    assert not torch.equal(others.units_BT, apart.units_BT)
+
+
+def test_stretches_cover_the_frames_once_with_seeds_of_their_own():
+    noise = Noise(5, (3, 0, 1), (10, 0, 7))
+    groups = list(noise.tiles(8))
+    stretches = [stretch for group in groups for stretch in group]
+    covered = [frame for each in stretches for frame in range(17)[each.place]]
+    assert covered == list(range(17))
+    assert all(group[-1].place.stop - group[0].place.start <= 8 for group in groups)
+    assert len({stretch.seed & 0xFFFFFFFF for stretch in stretches}) == len(stretches)
+
+
 def test_units_are_drawn_with_the_probabilities_of_p():
     centroids = torch.tensor([[0.0], [1.0], [2.0]])
     frames = torch.full((1, 20_000, 1), 0.4)
@@ -215,7 +237,8 @@ def test_units_are_drawn_with_the_probabilities_of_p():
 
 
 def test_gumbel_noise_has_its_mean_and_variance():
-    noise = gumbel_noise(0, 0, torch.empty(2000, 100)).double()
+    [tile] = Noise(0, (0,), (2000,)).tiles(2000)
+    noise = gumbel_noise(tile, torch.empty(2000, 100)).double()
     assert noise.isfinite().all()
     assert noise.mean().item() == pytest.approx(0.577216, abs=0.012)
     assert noise.var().item() == pytest.approx(math.pi**2 / 6, abs=0.03)
@@ -337,6 +360,6 @@ def test_scales_must_be_positive_and_finite(value):
 def test_the_noise_is_drawn_by_the_one_function(monkeypatch):
     """Whoever replaces the noise replaces all of the chance: with none, sampling is argmin."""
     frames, mask, centroids, embedding = case()
-    monkeypatch.setattr(relaxation, "gumbel_noise", lambda _seed, _tile, out: out.zero_())
+    monkeypatch.setattr(relaxation, "gumbel_noise", lambda _stretches, out: out.zero_())
     result = quantizer(centroids)(frames, mask, embedding, 1.0, seed=0)
     assert result.stats["agreement"] == 1

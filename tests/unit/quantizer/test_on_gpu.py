@@ -8,7 +8,7 @@ from pipeline.quantizer.coreset import condense, every_frame
 from pipeline.quantizer.dkm import DifferentiableKMeans
 from pipeline.quantizer.iterated import IteratedKMeans
 from pipeline.quantizer.kmeans import partial_sums
-from pipeline.quantizer.noise import gumbel_noise
+from pipeline.quantizer.noise import Noise, gumbel_noise
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -65,7 +65,8 @@ def test_the_backward_pass_draws_the_noise_of_the_forward_pass():
         embedding.grad, counts_K[:, None].expand(-1, 4).float(), rtol=1e-4, atol=0.01
     )
     out = torch.empty(64, 100, device="cuda")
-    assert torch.equal(gumbel_noise(1, 2, out).clone(), gumbel_noise(1, 2, out))
+    [tile] = Noise(1, (2,), (64,)).tiles(64)
+    assert torch.equal(gumbel_noise(tile, out).clone(), gumbel_noise(tile, out))
 
 
 def test_assignment_sums_and_coresets_are_those_of_the_cpu():
