@@ -16,6 +16,7 @@ from pipeline.data.frames import FrameGrid
 
 FAMILIES = ("wavlm", "hubert", "wav2vec2")
 UNCUT_LAYERS = "uncut_num_hidden_layers"
+MISMATCHED_MASKS = "Support for mismatched key_padding_mask"
 VARIANCE_FLOOR = 1e-7  # as the feature extractors of these models add it
 
 
@@ -102,6 +103,8 @@ class SslModel(nn.Module):
             # A newer transformers has another name for it, an older one this name alone.
             warnings.simplefilter("ignore", FutureWarning)
             self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        # What `_encode` keeps quiet comes again in the backward pass, where nobody can.
+        warnings.filterwarnings("ignore", message=MISMATCHED_MASKS)
 
     def forward(
         self,
@@ -160,7 +163,7 @@ class SslModel(nn.Module):
         encoder = self.backbone.encoder
         with _recorded([encoder.dropout, *encoder.layers]) as outputs, warnings.catch_warnings():
             # WavLM of transformers hands torch masks of two types, which torch takes, but regrets.
-            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+            warnings.filterwarnings("ignore", message=MISMATCHED_MASKS)
             encoded = encoder(frames_BTD, attention_mask=valid_BT)
         if not self._is_cut:
             outputs[-1] = encoded.last_hidden_state

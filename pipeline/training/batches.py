@@ -9,13 +9,19 @@ LENGTH_JITTER = 0.15
 
 @dataclass(frozen=True)
 class Share:
-    """One worker's part of one micro-batch: indices of utterances, `counted` false for filling.
+    """One worker's part of one micro-batch.
 
     A micro-batch with fewer utterances than workers is filled up, so that every worker takes part
     in every gradient exchange; a filling utterance's loss is multiplied by zero.
+
+    Attributes:
+        indices: of the utterances.
+        places: where in the batch each of them stands, whoever has it.
+        counted: false for filling.
     """
 
     indices: tuple[int, ...]
+    places: tuple[int, ...]
     counted: bool
 
 
@@ -28,8 +34,9 @@ class Batch:
     def share(self, rank: int, world_size: int, micro: int, num_micro: int) -> Share:
         """The part of worker `rank` in micro-batch `micro`; utterances are dealt in turn."""
         slot = micro * world_size + rank
-        mine = self.indices[slot :: world_size * num_micro]
-        return Share(mine, counted=True) if mine else Share(self.indices[:1], counted=False)
+        places = tuple(range(len(self.indices)))[slot :: world_size * num_micro]
+        mine = places or (0,)
+        return Share(tuple(self.indices[place] for place in mine), mine, counted=bool(places))
 
 
 def epoch_batches(

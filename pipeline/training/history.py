@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from pipeline.metrics.units import perplexity_of_counts, usage_of_counts
-from pipeline.training.joint import JointModel
 
 Row = dict[str, float]
 
@@ -41,24 +40,23 @@ class History:
         """The latest value of `name`."""
         self._values[name] = value
 
-    def steps(self, step: int, epoch: int) -> None:
-        """Close an interval of steps."""
+    def steps(self, step: int, epoch: int, costs: Row) -> None:
+        """Close an interval of steps; `costs` is what they took."""
         means = {name: total / number for name, (total, number) in self._sums.items()}
         self._sums = {}
-        self._add({**means, **self._values, "epoch": float(epoch)}, step)
+        self._add({**means, **self._values, **costs, "epoch": float(epoch)}, step)
 
     def epoch(
         self,
         step: int,
         epoch: int,
         losses: dict[str, float],
-        model: JointModel,
+        layer_weights: dict[int, float],
         counts_K: torch.Tensor | None,
     ) -> None:
         """Add an epoch's validation losses ("loss" in all), layer weights, codebook usage."""
         row = {f"valid.{name}": value for name, value in losses.items()}
-        weights = model.mix.weights_L.tolist()
-        row |= {f"layer_weight.{n:02d}": w for n, w in zip(model.layers, weights, strict=True)}
+        row |= {f"layer_weight.{layer:02d}": weight for layer, weight in layer_weights.items()}
         text = f"epoch {epoch + 1}/{self._num_epochs}, step {step}: validation loss {losses['loss']:.3f}"
         self.counts_K = counts_K
         if counts_K is not None:
@@ -71,13 +69,24 @@ class History:
         self._add(row, step)
 
     def _add(self, row: Row, step: int) -> None:
-        self._log({name: value for name, value in row.items() if math.isfinite(value)}, step)
         self.rows.append({"step": float(step), **row})
+        self._pass_on(self.rows[-1])
+
+    def _pass_on(self, row: Row) -> None:
+        finite = {name: value for name, value in row.items() if math.isfinite(value)}
+        self._log(finite, int(finite.pop("step")))
 
     def state(self) -> dict[str, Any]:
         return {"rows": self.rows, "sums": self._sums, "values": self._values}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint; its rows are passed on again, oldest first.
+
+        Some may have died unsent with the process that made them. Who takes them must leave out
+        what has arrived before.
+        """
         self.rows = state["rows"]
+        for row in self.rows:
+            self._pass_on(row)
         self._sums = state["sums"]
         self._values = state["values"]

@@ -1,13 +1,12 @@
-"""What a training step reads: utterances as stored hidden states or as audio, loaded ahead.
+"""What a training step reads: utterances as stored hidden states or as audio.
 
 Shapes: L layers, B utterances, T frames, D features, S samples.
 """
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,9 +17,6 @@ from pipeline.data.audio import read_utterance
 from pipeline.data.utterance import Utterance
 from pipeline.features.columns import frames_of
 from pipeline.schema import layer_column
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -33,22 +29,31 @@ class Example:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A padded batch: either `hidden_LBTD` or `waveforms_BS`, with frames or samples in `lengths_B`."""
+    """A padded batch: either `hidden_LBTD` or `waveforms_BS`, with frames or samples in `lengths_B`.
+
+    `places` are those of the utterances in the step's whole batch, where they are part of one.
+    """
 
     lengths_B: torch.Tensor
     targets: list[list[int]]
     hidden_LBTD: torch.Tensor | None = None
     waveforms_BS: torch.Tensor | None = None
+    places: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> Self:
-        def move(tensor: torch.Tensor | None) -> torch.Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
+        """On `device`; from pinned memory this does not wait."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def pin_memory(self) -> Self:
+        """In memory that a GPU reads by itself; torch's DataLoader knows the name."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Self:
         return replace(
             self,
-            lengths_B=self.lengths_B.to(device),
-            hidden_LBTD=move(self.hidden_LBTD),
-            waveforms_BS=move(self.waveforms_BS),
+            lengths_B=move(self.lengths_B),
+            hidden_LBTD=None if self.hidden_LBTD is None else move(self.hidden_LBTD),
+            waveforms_BS=None if self.waveforms_BS is None else move(self.waveforms_BS),
         )
 
 
@@ -163,20 +168,3 @@ class AudioSource:
             found = read_utterance(utterance, self._sample_rate_hz)
             self._cache.put(utterance.utt_id, found)
         return found
-
-
-def ahead(
-    items: Iterable[Item], load: Callable[[Item], Result], depth: int = 4
-) -> Iterator[Result]:
-    """`load(item)` for each item in order, up to `depth` of them computed ahead in a thread."""
-    pending: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(1, thread_name_prefix="inputs-ahead")
-    try:
-        for item in items:
-            pending.append(pool.submit(load, item))
-            if len(pending) > depth:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -42,8 +42,9 @@ class JointModel(nn.Module):
         """Losses as sums over the batch ("ctc", "attention", "kmeans") and statistics.
 
         `inputs.waveforms_BS` runs through the SSL model, `inputs.hidden_LBTD` past it. In training
-        mode tokens are sampled at temperature `tau` with noise drawn from `seed`; in evaluation
-        mode they are the nearest centroids'.
+        mode tokens are sampled at temperature `tau` with noise drawn from `seed` and each
+        utterance's place in the batch, whichever worker has it; in evaluation mode they are the
+        nearest centroids'.
         """
         hidden_LBTD, num_frames_B = self._hidden(inputs)
         mixed_BTD = self.mix(hidden_LBTD)
@@ -52,7 +53,12 @@ class JointModel(nn.Module):
             return self.asr.losses(embedded_BTE, num_frames_B, inputs.targets)
         mask_BT = torch.arange(mixed_BTD.shape[1], device=mixed_BTD.device) < num_frames_B[:, None]
         quantized = self.quantizer(
-            mixed_BTD, mask_BT, self.asr.unit_embedding.weight, tau=tau, seed=seed
+            mixed_BTD,
+            mask_BT,
+            self.asr.unit_embedding.weight,
+            tau=tau,
+            seed=seed,
+            keys_B=inputs.places or None,
         )
         losses = self.asr.losses(quantized.embedded_BTE, num_frames_B, inputs.targets)
         return {**losses, **quantized.losses, **quantized.stats}

@@ -1,13 +1,13 @@
 """The joint training: phases of epochs of steps, each step a function of the state before it.
 
-Everything random in a step (dropout, token noise) is drawn from a seed made of the run's seed,
-the step and the rank, and the order of batches from the seed and the epoch. So a checkpoint needs
+Everything random in a step is drawn from a seed made of the run's seed and the step: the noise of
+tokens with each utterance's place in the batch, so that any number of workers draws the same, and
+dropout with the rank. The order of batches comes from the seed and the epoch. So a checkpoint needs
 no random state, and a resumed run repeats the uninterrupted one.
 """
 
 import hashlib
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,10 +17,20 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.config import Config, LearningRates, Phase
 from pipeline.training import schedule
-from pipeline.training.batches import Batch, epoch_batches, sorted_batches
+from pipeline.training.batches import Batch, Share, epoch_batches, sorted_batches
 from pipeline.training.history import History
-from pipeline.training.inputs import Example, Inputs, Source, ahead
+from pipeline.training.inputs import Example, Source
 from pipeline.training.joint import JointModel, parameter_groups
+from pipeline.training.loading import Loader, Micro, Request, loader_processes
+from pipeline.training.meter import Meter
+from pipeline.training.sharding import (
+    exchange_gradients,
+    gathered,
+    is_sharded,
+    load_optimizer,
+    load_weights,
+    shard,
+)
 from pipeline.training.store import CheckpointStore
 from pipeline.training.worker import Worker
 
@@ -55,7 +65,10 @@ class Progress:
 
 
 class JointTraining:
-    """One run of joint training on one worker among several."""
+    """One run of joint training on one worker among several.
+
+    `model` is taken over: it moves to the worker's device, or the worker's part of it does.
+    """
 
     def __init__(
         self,
@@ -68,82 +81,110 @@ class JointTraining:
         history: History,
     ) -> None:
         self.config = config
-        self.model = model.to(worker.device)
+        self.model = model
         self.data = data
         self.worker = worker
         self.store = store
         self.history = history
+        self.meter = Meter()
         self.progress = Progress()
         self.best: list[tuple[float, int, int]] = []
-        self._ssl_parameters = _trainable_ssl(self.model, config)
         self._saved_optimizer: dict[str, Any] | None = None
         self._resume()
+        if model.ssl is not None and config.training.gradient_checkpointing:
+            model.ssl.checkpoint_gradients()
+        if worker.world_size > 1 and config.cluster.sharding == "fsdp":
+            shard(model, worker)
+        model.to(worker.device)
+        self._ssl_parameters = _trainable_ssl(model, config)
 
     def run(self) -> dict[str, float]:
         """Train what is left; afterwards `model` holds the chosen weights. Returns scores."""
         phases = self.config.training.phases
         while self.progress.phase < len(phases):
-            self._start_phase(phases[self.progress.phase])
+            self._start_phase(self.progress.phase)
             last_epoch = sum(phase.epochs for phase in phases[: self.progress.phase + 1])
             while self.progress.epoch < last_epoch:
                 self._train_epoch()
                 self._finish_epoch()
             self.progress.phase += 1
-            self._checkpoint()
         return self._choose_weights()
 
-    def _start_phase(self, phase: Phase) -> None:
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The model's tensors, whole, for the leading worker; all workers must call."""
+        weights: dict[str, torch.Tensor] = gathered(self.model.state_dict(), kept=self.worker.leads)
+        return weights
+
+    def _start_phase(self, index: int) -> None:
         """A fresh optimizer for what this phase trains."""
-        self.phase = phase
+        phases = self.config.training.phases
+        self.phase_index, self.phase = index, phases[index]
         for parameter in self._ssl_parameters:
-            parameter.requires_grad_(phase.ssl == "finetuned")
-        self.wrapped = self.worker.prepare(self.model)
-        self.optimizer = _optimizer(self.model, phase, self.config.training.weight_decay)
+            parameter.requires_grad_(self.phase.ssl == "finetuned")
+        # What the phase before kept for its gradients goes before the same is taken for this one.
+        self.model.zero_grad(set_to_none=True)
+        self.wrapped: torch.nn.Module = self.model
+        if not is_sharded(self.model):
+            self.wrapped = self.worker.prepare(self.model)
+        self.optimizer = _optimizer(self.model, self.phase, self.config.training.weight_decay)
         if self._saved_optimizer is not None:
-            self.optimizer.load_state_dict(self._saved_optimizer)
+            load_optimizer(self.optimizer, self._saved_optimizer)
             self._saved_optimizer = None
-        self._first_epoch = sum(
-            p.epochs for p in self.config.training.phases[: self.progress.phase]
-        )
+        self.loader = self._new_loader()
+        self._first_epoch = sum(phase.epochs for phase in phases[:index])
         self._epoch_sizes = [
-            len(self._batches(self._first_epoch + epoch)) for epoch in range(phase.epochs)
+            len(self._batches(self._first_epoch + epoch)) for epoch in range(self.phase.epochs)
         ]
+
+    def _new_loader(self) -> Loader:
+        """It lives as long as the phase, since a phase has its source."""
+        device = self.worker.device
+        return Loader(
+            self.data.source(self.phase),
+            {"train": self.data.train, "valid": self.data.valid},
+            loader_processes(self.config.cluster, device),
+            device,
+        )
 
     def _train_epoch(self) -> None:
         """Steps until the epoch's batches are used up, from wherever the progress stands."""
         self.wrapped.train()
         batches = self._batches(self.progress.epoch)[self.progress.batch :]
         started = time.perf_counter()
-        for batch, micros in self._loaded(batches):
+        requests = [self._request(batch) for batch in batches]
+        for batch, micros in zip(batches, self.loader.read(requests), strict=True):
             waited = time.perf_counter() - started
             self._step(batch, micros)
-            self.progress.seconds += time.perf_counter() - started
-            self.history.count("data_wait_seconds", waited)
-            self.history.count("step_seconds", time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self.progress.seconds += seconds
+            audio_seconds = sum(self.data.train[i].utterance.duration for i in batch.indices)
+            self.meter.step(audio_seconds, seconds, waited)
             self._log_and_save()
             started = time.perf_counter()
 
-    def _step(self, batch: Batch, micros: list[tuple[Inputs, bool]]) -> None:
+    def _step(self, batch: Batch, micros: list[Micro]) -> None:
         """One update from all workers' shares of `batch`."""
         norms = self._normalisers(batch)
-        seed = _seed(self.config.training.seed, self.progress.step, self.worker.rank)
-        torch.manual_seed(seed)
+        noise_seed = _seed(self.config.training.seed, self.progress.step)
+        torch.manual_seed(_seed(self.config.training.seed, self.progress.step, self.worker.rank))
         tau = schedule.tau(self.config.quantizer, self.progress.step)
         self._set_rates()
         self.optimizer.zero_grad(set_to_none=True)
         losses = torch.zeros(len(LOSSES), dtype=torch.float64, device=self.worker.device)
         for index, (inputs, counted) in enumerate(micros):
             with self._sync(last=index == len(micros) - 1), self._autocast():
-                sums = self.wrapped(inputs.to(self.worker.device), tau, seed + index)
+                sums = self.wrapped(inputs.to(self.worker.device), tau, noise_seed)
                 loss = self._objective(sums, norms) * float(counted)
                 # Workers' gradients are averaged, the objective is a sum over workers.
                 (loss * self.worker.world_size).backward()
             if counted:
                 losses += self._parts(sums, norms)
-        norm = torch.nn.utils.clip_grad_norm_(
-            [p for group in self.optimizer.param_groups for p in group["params"]],
-            self.config.training.clip_norm,
-            error_if_nonfinite=False,
+        norm = gathered(
+            torch.nn.utils.clip_grad_norm_(
+                [p for group in self.optimizer.param_groups for p in group["params"]],
+                self.config.training.clip_norm,
+                error_if_nonfinite=False,
+            )
         )
         if not torch.isfinite(norm):
             raise FloatingPointError(
@@ -158,50 +199,70 @@ class JointTraining:
         self.progress.batch += 1
 
     def _finish_epoch(self) -> None:
-        """Validate, remember the epoch if it is among the best, save."""
+        """Validate, remember the epoch if it is among the best, save.
+
+        Weights of epochs go when a checkpoint no longer names them, not before.
+        """
         losses, counts_K = self.validate()
-        self.history.epoch(self.progress.step, self.progress.epoch, losses, self.model, counts_K)
+        mixed = gathered(self.model.mix.weights_L).tolist()
+        layer_weights = dict(zip(self.model.layers, mixed, strict=True))
+        self.history.epoch(self.progress.step, self.progress.epoch, losses, layer_weights, counts_K)
         loss, epoch = losses["loss"], self.progress.epoch
         self.best.append((loss, epoch, self.progress.phase))
         self.best = sorted(self.best)[: self.config.training.average_best]
         kept = {epoch for _, epoch, _ in self.best}
-        if self.worker.leads and epoch in kept:
-            self.store.save_epoch(epoch, self.model.state_dict())
-            self.store.forget_epochs(kept)
+        if epoch in kept:
+            weights = self.weights()
+            if self.worker.leads:
+                self.store.save_epoch(epoch, weights)
         self.progress.epoch += 1
         self.progress.batch = 0
         self._checkpoint()
+        if self.worker.leads:
+            self.store.forget_epochs(kept)
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], torch.Tensor | None]:
         """Losses per text unit with hard tokens and without dropout, and the units' counts."""
         self.model.eval()
-        batches = sorted_batches(_durations(self.data.valid), self.config.training.batch_seconds)
         norms = self._normalisers(Batch(tuple(range(len(self.data.valid)))), self.data.valid)
         losses = torch.zeros(len(LOSSES), dtype=torch.float64, device=self.worker.device)
         counts_K: torch.Tensor | None = None
-        source = self.data.source(self.phase)
-        for batch in batches[self.worker.rank :: self.worker.world_size]:
-            inputs = source.load([self.data.valid[index] for index in batch.indices])
+        for [(inputs, counted)] in self.loader.read(self._validation_requests()):
             with self._autocast():
                 sums = self.model(inputs.to(self.worker.device), tau=1.0, seed=0)
-            losses += self._parts(sums, norms)
+            losses += self._parts(sums, norms) * float(counted)
             if "counts_K" in sums:
-                counts_K = sums["counts_K"] if counts_K is None else counts_K + sums["counts_K"]
+                counts = sums["counts_K"] * int(counted)
+                counts_K = counts if counts_K is None else counts_K + counts
         values = dict(zip(LOSSES, self.worker.sum(losses).tolist(), strict=True))
         values["loss"] = self._weighted(values)
-        return values, counts_K
+        return values, None if counts_K is None else self.worker.sum(counts_K)
+
+    def _validation_requests(self) -> list[Request]:
+        """This worker's batches in turn; the last round is filled up, so that all do as many.
+
+        A sharded model's forward pass needs every worker.
+        """
+        batches = sorted_batches(_durations(self.data.valid), self.config.training.batch_seconds)
+        rank, world_size = self.worker.rank, self.worker.world_size
+        mine = [batch.share(0, 1, 0, 1) for batch in batches[rank::world_size]]
+        filling = Share(batches[0].indices[:1], (0,), counted=False)
+        rounds = -(-len(batches) // world_size)
+        mine += [filling] * (rounds - len(mine))
+        return [Request("valid", (share,)) for share in mine]
 
     def _choose_weights(self) -> dict[str, float]:
         """The average of the best epochs, or the best alone where that validates better."""
         _, best_epoch, best_phase = self.best[0]
-        self._start_phase(self.config.training.phases[best_phase])
+        if best_phase != self.phase_index:
+            self._start_phase(best_phase)
         epochs = [epoch for _, epoch, phase in self.best if phase == best_phase]
         averaged = _average([self.store.load_epoch(epoch) for epoch in epochs])
-        self.model.load_state_dict(averaged)
+        load_weights(self.model, averaged)
         averaged_loss = self.validate()[0]["loss"]
         if averaged_loss > self.best[0][0]:
-            self.model.load_state_dict(self.store.load_epoch(best_epoch))
+            load_weights(self.model, self.store.load_epoch(best_epoch))
         self.worker.barrier()
         return {
             "training_seconds": self.progress.seconds,
@@ -210,22 +271,12 @@ class JointTraining:
             "valid.loss": min(averaged_loss, self.best[0][0]),
         }
 
-    def _loaded(self, batches: list[Batch]) -> Iterator[tuple[Batch, list[tuple[Inputs, bool]]]]:
-        """Batches with this worker's micro-batches, read ahead of their use."""
-        source = self.data.source(self.phase)
+    def _request(self, batch: Batch) -> Request:
+        """This worker's micro-batches."""
+        rank, world_size = self.worker.rank, self.worker.world_size
         num_micro = self.config.training.accumulate
-
-        def load(batch: Batch) -> tuple[Batch, list[tuple[Inputs, bool]]]:
-            shares = [
-                batch.share(self.worker.rank, self.worker.world_size, micro, num_micro)
-                for micro in range(num_micro)
-            ]
-            return batch, [
-                (source.load([self.data.train[index] for index in share.indices]), share.counted)
-                for share in shares
-            ]
-
-        return ahead(batches, load)
+        shares = [batch.share(rank, world_size, micro, num_micro) for micro in range(num_micro)]
+        return Request("train", tuple(shares))
 
     def _batches(self, epoch: int) -> list[Batch]:
         training = self.config.training
@@ -278,20 +329,25 @@ class JointTraining:
     def _log_and_save(self) -> None:
         training = self.config.training
         if self.progress.step % training.log_steps == 0:
-            self.history.steps(self.progress.step, self.progress.epoch)
-        if self.progress.step % training.checkpoint_steps == 0:
+            costs = self.meter.report(self.worker)
+            self.history.steps(self.progress.step, self.progress.epoch, costs)
+        # The end of an epoch saves by itself: a step is saved once, so that nothing ever stands in
+        # for a checkpoint that is being written over.
+        inside = self.progress.batch < self._epoch_sizes[self.progress.epoch - self._first_epoch]
+        if inside and self.progress.step % training.checkpoint_steps == 0:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
+        state = self._state()
         if self.worker.leads:
-            self.store.save(self.progress.step, self._state())
+            self.store.save(self.progress.step, state)
         self.worker.barrier()
 
     def _state(self) -> dict[str, Any]:
         return {
             "progress": asdict(self.progress),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.weights(),
+            "optimizer": gathered(self.optimizer.state_dict(), kept=self.worker.leads),
             "best": [list(entry) for entry in self.best],
             "history": self.history.state(),
         }
@@ -311,6 +367,7 @@ class JointTraining:
 
     def _sync(self, *, last: bool) -> AbstractContextManager[Any]:
         """Gradients are exchanged once a step, with the last micro-batch."""
+        exchange_gradients(self.model, wanted=last)
         if last or not isinstance(self.wrapped, DistributedDataParallel):
             return nullcontext()
         return self.wrapped.no_sync()

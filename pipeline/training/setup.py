@@ -142,9 +142,11 @@ def frame_counts(features: Artifact) -> dict[str, int]:
 
 
 def training_data(
-    config: Config, corpus: Artifact, features: Artifact, asr: AsrModel
+    config: Config, corpus: Artifact, features: Artifact, asr: AsrModel, num_readers: int = 1
 ) -> tuple[TrainingData, list[Reject]]:
     """Examples of the training and validation splits with sources for the phases there are.
+
+    `num_readers` processes will read at once, and share `cluster.cache_gigabytes`.
 
     Raises:
         ValueError: a split has no usable utterance.
@@ -160,7 +162,8 @@ def training_data(
         kept.append(usable)
         rejects += unusable
     phases = {phase.ssl for phase in config.training.phases}
-    cache_bytes = int(config.cluster.cache_gigabytes * 2**30)
+    # Each process that reads ahead has a cache of its own.
+    cache_bytes = int(config.cluster.cache_gigabytes * 2**30) // num_readers
     frozen = FeatureSource(features, splits, config.used_layers, cache_bytes)
     finetuned = AudioSource(config.corpus.sample_rate_hz, cache_bytes)
     return TrainingData(

@@ -22,17 +22,31 @@ class Worker:
         return self.rank == 0
 
     def prepare(self, module: nn.Module) -> nn.Module:
-        """Move to the device; with several workers, average gradients over them."""
+        """Move to the device; with several workers, average gradients over them.
+
+        Whatever takes a gradient must take part in every step: frozen parameters are told by their
+        `requires_grad`, so that nobody need search for unused ones. Buffers stay as they are.
+        """
         module = module.to(self.device)
         if self.world_size == 1:
             return module
-        devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=devices)
+        return DistributedDataParallel(
+            module,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over workers, on every one of them."""
         if self.world_size > 1:
             dist.all_reduce(values)
+        return values
+
+    def max(self, values: torch.Tensor) -> torch.Tensor:
+        """The largest of all workers' values, one by one, on every one of them."""
+        if self.world_size > 1:
+            dist.all_reduce(values, dist.ReduceOp.MAX)
         return values
 
     def barrier(self) -> None:

@@ -1,9 +1,7 @@
-import time
-
 import numpy as np
-import pytest
+import torch
 
-from pipeline.training.inputs import Cache, ahead
+from pipeline.training.inputs import Cache, Inputs
 
 
 def test_cache_forgets_the_least_recently_used():
@@ -22,29 +20,9 @@ def test_cache_keeps_one_array_that_is_too_large_for_it():
     assert cache.get("a") is not None
 
 
-def test_items_are_loaded_ahead_in_order():
-    loaded = []
-
-    def load(item):
-        loaded.append(item)
-        return item * 2
-
-    results = ahead(range(10), load, depth=3)
-    assert next(results) == 0
-    deadline = time.monotonic() + 5
-    while len(loaded) < 4 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert loaded == [0, 1, 2, 3]
-    assert list(results) == list(range(2, 20, 2))
-
-
-def test_an_error_while_loading_reaches_the_reader_in_its_turn():
-    def load(item):
-        if item == 1:
-            raise OSError("gone")
-        return item
-
-    results = ahead(range(3), load)
-    assert next(results) == 0
-    with pytest.raises(OSError, match="gone"):
-        next(results)
+def test_a_batch_moves_as_a_whole():
+    inputs = Inputs(torch.tensor([3]), [[1]], waveforms_BS=torch.zeros(1, 3), places=(4,))
+    moved = inputs.to(torch.device("meta"))
+    assert moved.lengths_B.device.type == moved.waveforms_BS.device.type == "meta"
+    assert moved.hidden_LBTD is None
+    assert (moved.targets, moved.places) == ([[1]], (4,))

@@ -1,5 +1,7 @@
 """The joint training on one process: every variant, resuming, what is saved."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,23 @@ VARIANTS = {
 }
 
 
+# What a resumed training must repeat: both phases, and micro-batches.
+RESUMED = {
+    "dkm_layers": VARIANTS["dkm_layers"],
+    "dkm_full": VARIANTS["dkm_full"],
+    "accumulated": {
+        **VARIANTS["dkm_full"],
+        "training": {
+            **VARIANTS["dkm_full"]["training"],
+            "accumulate": 2,
+            "checkpoint_steps": 3,
+            "gradient_checkpointing": True,
+        },
+    },
+}
+COSTS = {"step_seconds", "data_wait_seconds", "audio_seconds_per_second", "peak_memory_gib"}
+
+
 class InterruptedTrainingError(RuntimeError):
     """Stands for a kill."""
 
@@ -58,14 +77,14 @@ def inputs(tmp_path_factory):
     return {"ssl": ssl, "corpus": corpus, "features": features, "codebook": codebook}
 
 
-def make_training(inputs, output, **sections):
+def make_training(inputs, output, history=None, **sections):
     config = tiny_config(inputs["ssl"], **sections)
     codebook = None if config.quantizer.kind == "none" else setup.Codebook.read(inputs["codebook"])
     units = setup.text_units(config, inputs["corpus"])
     model = setup.build_model(config, units, setup.load_ssl(config), codebook)
     data, _ = setup.training_data(config, inputs["corpus"], inputs["features"], model.asr)
     store = CheckpointStore(output)
-    history = History(2)
+    history = history or History(2)
     return JointTraining(config, model, data, Worker(), store=store, history=history)
 
 
@@ -101,34 +120,119 @@ def test_the_iterated_quantizer_is_built_as_the_config_says(inputs, tmp_path):
     assert quantizer.centroids_KD.requires_grad
 
 
-@pytest.mark.parametrize("variant", ["dkm_layers", "dkm_full"])
-@pytest.mark.parametrize("stop_at", [1, 3, 6])
-def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(
-    inputs, tmp_path, monkeypatch, variant, stop_at
-):
-    whole = make_training(inputs, Artifact(str(tmp_path / "whole")), **VARIANTS[variant])
-    whole.run()
+def interrupt(training, stop_at):
+    """Run until a step fails before anything of it is done."""
+    step = training._step
 
-    broken = make_training(inputs, Artifact(str(tmp_path / "broken")), **VARIANTS[variant])
-    step = JointTraining._step
-
-    def interrupted(self, batch, micros):
-        if self.progress.step == stop_at:
+    def interrupted(batch, micros):
+        if training.progress.step == stop_at:
             raise InterruptedTrainingError
-        step(self, batch, micros)
+        step(batch, micros)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(JointTraining, "_step", interrupted)
-        with pytest.raises(InterruptedTrainingError):
-            broken.run()
-    resumed = make_training(inputs, Artifact(str(tmp_path / "broken")), **VARIANTS[variant])
+    training._step = interrupted
+    with pytest.raises(InterruptedTrainingError):
+        training.run()
+
+
+def rows_without_costs(training):
+    return [
+        {name: value for name, value in row.items() if name not in COSTS}
+        for row in training.history.rows
+    ]
+
+
+def assert_same(found, expected, where=""):
+    """Bit for bit, through mappings and lists."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for name, value in expected.items():
+            assert_same(found[name], value, f"{where}/{name}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for index, value in enumerate(expected):
+            assert_same(found[index], value, f"{where}/{index}")
+    elif isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), where
+    else:
+        assert found == expected, where
+
+
+@pytest.fixture(scope="module")
+def whole(inputs, tmp_path_factory):
+    """Each of `RESUMED` trained in one go."""
+    trainings = {}
+    for variant, sections in RESUMED.items():
+        output = Artifact(str(tmp_path_factory.mktemp(variant)))
+        trainings[variant] = make_training(inputs, output, **sections)
+        trainings[variant].run()
+    return trainings
+
+
+@pytest.mark.parametrize("variant", RESUMED)
+@pytest.mark.parametrize("seed", range(3))
+def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(
+    inputs, tmp_path, whole, variant, seed
+):
+    expected = whole[variant]
+    # A third each of all steps: the start, the change of phases, the end.
+    third = expected.progress.step / 3
+    stop_at = random.Random(f"{variant}/{seed}").randrange(  # noqa: S311 - no secret
+        int(seed * third), int((seed + 1) * third)
+    )
+    output = Artifact(str(tmp_path))
+    interrupt(make_training(inputs, output, **RESUMED[variant]), stop_at)
+    resumed = make_training(inputs, output, **RESUMED[variant])
+    assert resumed.progress.step <= stop_at
     resumed.run()
 
-    state, expected = resumed.model.state_dict(), whole.model.state_dict()
-    assert all(torch.equal(state[name], expected[name]) for name in expected)
-    losses = [row["train.loss"] for row in whole.history.rows if "train.loss" in row]
-    assert [row["train.loss"] for row in resumed.history.rows if "train.loss" in row] == losses
-    assert len(losses) == whole.progress.step
+    found, wanted = resumed.store.latest(), expected.store.latest()
+    for part in ("model", "optimizer", "best"):
+        assert_same(found[part], wanted[part], part)
+    assert_same(dict(resumed.model.state_dict()), dict(expected.model.state_dict()))
+    assert rows_without_costs(resumed) == rows_without_costs(expected)
+    steps = [row["step"] for row in resumed.history.rows if "train.loss" in row]
+    assert steps == list(range(1, expected.progress.step + 1))
+
+
+def test_a_resumed_training_passes_its_past_on_again_before_it_adds_to_it(inputs, tmp_path):
+    output = Artifact(str(tmp_path))
+    interrupt(make_training(inputs, output, **RESUMED["dkm_layers"]), 5)
+    told = []
+    history = History(2, log=lambda row, step: told.append((step, row)))
+    resumed = make_training(inputs, output, history=history, **RESUMED["dkm_layers"])
+    assert [step for step, _ in told] == [1, 2, 3, 4][: resumed.progress.step]
+    assert told
+    resumed.run()
+    assert [step for step, _ in told] == [row["step"] for row in history.rows]
+    assert all(row.keys() >= COSTS for _, row in told if "train.loss" in row)
+
+
+def test_the_best_epoch_is_kept_though_a_kill_came_before_its_checkpoint(inputs, tmp_path):
+    """Weights of an epoch that the last checkpoint names are there, whatever came after it."""
+    sections = {
+        **VARIANTS["dkm_layers"],
+        "training": {"average_best": 1, "checkpoint_steps": 100, "phases": [{"epochs": 3}]},
+    }
+    output = Artifact(str(tmp_path))
+    training = make_training(inputs, output, **sections)
+    save = training.store.save
+
+    def killed(step, state):
+        if state["progress"]["epoch"] == 2:
+            raise InterruptedTrainingError
+        save(step, state)
+
+    training.store.save = killed
+    with pytest.raises(InterruptedTrainingError):
+        training.run()
+    resumed = make_training(inputs, output, **sections)
+    [(_, epoch, _)] = resumed.best
+    assert resumed.store.load_epoch(epoch)
+    resumed.run()
+    [(_, best, _)] = resumed.best
+    assert {name.split("/")[1] for name in output.names("checkpoints") if "epoch" in name} == {
+        f"epoch-{best:04d}"
+    }
 
 
 def test_checkpoints_keep_the_last_two_and_a_torn_one_is_passed_over(inputs, tmp_path):
@@ -165,19 +269,23 @@ def test_exported_tokenizer_gives_the_units_that_validation_saw(inputs, tmp_path
     assert AsrModel.from_pretrained(tmp_path / "asr").num_units == tokenizer.num_units
 
 
-def test_a_step_in_micro_batches_is_the_same_step(inputs, tmp_path):
-    """Without noise and dropout, a batch's losses and gradient are its micro-batches' together."""
+@pytest.mark.parametrize("variant", ["kmeans", "dkm_layers"])
+def test_a_step_in_micro_batches_is_the_same_step(inputs, tmp_path, variant):
+    """Without dropout, a batch's losses and gradient are its micro-batches' together.
+
+    The noise of tokens is no matter: each utterance has its own.
+    """
     asr = {"dropout": 0.0, "time_masking": {"masks": 0}}
     rows = []
     for accumulate in (1, 3):
         training = make_training(
             inputs,
             Artifact(str(tmp_path / str(accumulate))),
-            **VARIANTS["kmeans"],
+            **VARIANTS[variant],
             asr={**tiny_config(inputs["ssl"]).asr.model_dump(), **asr},
             training={"batch_seconds": 6.0, "accumulate": accumulate},
         )
         training.run()
         rows.append(training.history.rows[0])
-    for name in ("train.ctc", "train.attention", "train.loss", "gradient_norm"):
+    for name in ("train.ctc", "train.attention", "train.kmeans", "train.loss", "gradient_norm"):
         assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-4)

@@ -1,11 +1,14 @@
 """Checkpoints in storage: the newest whole one counts, whatever a killed writer left."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from faulty_s3 import local_s3
 
 from pipeline.artifacts import Artifact
-from pipeline.training.checkpoint import VALUES
+from pipeline.training import checkpoint
+from pipeline.training.checkpoint import TENSORS, VALUES
 from pipeline.training.store import CheckpointStore
 
 
@@ -43,6 +46,53 @@ def test_a_half_written_one_is_passed_over_and_goes_with_the_next(output):
     store.save(9, state(9))
     assert store.steps() == [4, 9]
     assert not any("step-00000008" in name for name in output.names())
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: no cleaning up follows, see `killed_at`."""
+
+
+def killed_at(monkeypatch, owner, name, at):
+    """The call number `at` of `owner.name` is the last thing that happens."""
+    calls = []
+    original = getattr(owner, name)
+
+    def call(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == at:
+            raise KilledError
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, call)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+
+
+# Where a local write can be cut: in each of its files, before it takes its place.
+LOCAL_CUTS = [(checkpoint, "save_file", 1), (Path, "write_text", 1), (Path, "rename", 1)]
+
+
+@pytest.mark.parametrize("cut", range(3))
+def test_a_kill_at_any_moment_of_saving_leaves_the_last_good_one(output, monkeypatch, cut):
+    cuts = LOCAL_CUTS
+    if output.uri.startswith("s3"):
+        # Before either object goes up, and before the second one does.
+        cuts = [*LOCAL_CUTS[1:2], *((output.filesystem, "put_file", at) for at in (1, 2))]
+    store = CheckpointStore(output)
+    for step in (4, 8):
+        store.save(step, state(step))
+    with monkeypatch.context() as patch:
+        killed_at(patch, *cuts[cut])
+        with pytest.raises(KilledError):
+            store.save(12, state(12))
+
+    successor = CheckpointStore(output)
+    assert successor.steps() == [4, 8]
+    assert torch.equal(successor.latest()["model"]["weight"], torch.full((3,), 8.0))
+    successor.save(12, state(12))
+    assert successor.steps() == [8, 12]
+    assert successor.latest()["step"] == 12
+    kept = {f"checkpoints/step-{step:08d}/{name}" for step in (8, 12) for name in (TENSORS, VALUES)}
+    assert set(output.names()) == kept
 
 
 def test_epochs_are_kept_by_number(output):

@@ -1,0 +1,171 @@
+"""Reading ahead of the training: in a thread, or in processes that leave it the CPU."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pipeline.config import Cluster
+from pipeline.training.batches import Share
+from pipeline.training.inputs import Example, Inputs, Source
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+# A micro-batch, and whether its losses count.
+Micro = tuple[Inputs, bool]
+
+# Requests that each process, or the one thread, has read or is reading before they are wanted.
+AHEAD_OF_PROCESS = 2
+AHEAD_OF_THREAD = 4
+# Beside a GPU, where the config leaves it open: when one batch is slow, the next is on its way.
+PROCESSES_FOR_GPU = 2
+
+
+def loader_processes(cluster: Cluster, device: torch.device) -> int:
+    """How many processes read for a worker on `device`; 0 is a thread of its own."""
+    if cluster.loader_processes is not None:
+        return cluster.loader_processes
+    return PROCESSES_FOR_GPU if device.type == "cuda" else 0
+
+
+class LoaderLostError(RuntimeError):
+    """A process that reads ahead has ended before its time."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a worker reads for a step: its shares of the micro-batches, of one `split`."""
+
+    split: str
+    shares: tuple[Share, ...]
+
+
+class Loader:
+    """Micro-batches of a source in the order they are asked for, read ahead of their use.
+
+    With processes, these start at the first reading and live as long as the loader: each has a
+    copy of the source with a cache of its own, and ends within seconds of the process that reads,
+    however that ends. What they hold ahead is bounded. They are spawned: a fork would copy the
+    locks of threads that storage and Parquet readers have started.
+
+    Args:
+        source: where the frames come from.
+        examples: the utterances of each split.
+        num_processes: 0 reads in a thread.
+        device: for a GPU, what is read lies in pinned memory.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        examples: Mapping[str, Sequence[Example]],
+        num_processes: int,
+        device: torch.device,
+    ) -> None:
+        self._reading = _Reading(source, examples)
+        self._pinned = device.type == "cuda"
+        self._order = _Order()
+        self._loader: DataLoader | None = None
+        if num_processes:
+            self._loader = DataLoader(
+                self._reading,
+                batch_size=None,
+                sampler=self._order,
+                num_workers=num_processes,
+                prefetch_factor=AHEAD_OF_PROCESS,
+                multiprocessing_context="spawn",
+                persistent_workers=True,
+                pin_memory=self._pinned,
+            )
+
+    def read(self, requests: Sequence[Request]) -> Iterator[list[Micro]]:
+        """The micro-batches of each request; one reading at a time.
+
+        Raises:
+            LoaderLostError: a process was killed, by a system out of memory for one.
+        """
+        if self._loader is None:
+            yield from ahead(requests, self._read_here)
+            return
+        self._order.requests = requests
+        try:
+            for found in self._loader:
+                if isinstance(found, Exception):
+                    raise found
+                yield found
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise LoaderLostError(
+                f"a process that reads training data was lost ({error}): if it ran out of memory, "
+                "lower cluster.cache_gigabytes or cluster.loader_processes (0 reads in a thread)"
+            ) from error
+
+    def _read_here(self, request: Request) -> list[Micro]:
+        micros = self._reading.read(request)
+        if self._pinned:
+            return [(inputs.pin_memory(), counted) for inputs, counted in micros]
+        return micros
+
+
+class _Reading(Dataset):
+    """What a loader process runs: from a request to its micro-batches."""
+
+    def __init__(self, source: Source, examples: Mapping[str, Sequence[Example]]) -> None:
+        self._source = source
+        self._examples = examples
+
+    def read(self, request: Request) -> list[Micro]:
+        examples = self._examples[request.split]
+        return [
+            (
+                replace(
+                    self._source.load([examples[index] for index in share.indices]),
+                    places=share.places,
+                ),
+                share.counted,
+            )
+            for share in request.shares
+        ]
+
+    def __getitem__(self, request: Request) -> list[Micro] | Exception:
+        # An error as a value: torch would put a traceback into its message.
+        try:
+            return self.read(request)
+        except Exception as error:  # noqa: BLE001 - it is raised where the data is wanted
+            return error
+
+
+class _Order(Sampler[Request]):
+    """The requests of the reading that is about to begin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: Sequence[Request] = ()
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self.requests)
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+
+def ahead(
+    items: Iterable[Item], load: Callable[[Item], Result], depth: int = AHEAD_OF_THREAD
+) -> Iterator[Result]:
+    """`load(item)` for each item in order, up to `depth` of them computed ahead in a thread."""
+    pending: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="inputs-ahead")
+    try:
+        for item in items:
+            pending.append(pool.submit(load, item))
+            if len(pending) > depth:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,63 @@
+"""What training costs: time, waiting and memory, as the log shows them."""
+
+import resource
+import sys
+
+import torch
+
+from pipeline.training.worker import Worker
+
+KIBIBYTE = 1024
+# Linux counts the resident set in KiB, macOS in bytes.
+RESIDENT_UNIT = 1 if sys.platform == "darwin" else KIBIBYTE
+
+
+class Meter:
+    """Sums over the steps since the last report on this worker.
+
+    No part of a checkpoint: a resumed process reports its own steps alone.
+    """
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._steps, self._audio_seconds, self._seconds, self._waited = 0, 0.0, 0.0, 0.0
+
+    def step(self, audio_seconds: float, seconds: float, waited: float) -> None:
+        """Count a step over `audio_seconds` (of all workers) that took `seconds`.
+
+        `waited` of these were spent on data that was not there yet.
+        """
+        self._steps += 1
+        self._audio_seconds += audio_seconds
+        self._seconds += seconds
+        self._waited += waited
+
+    def report(self, worker: Worker) -> dict[str, float]:
+        """Means since the last report, of the slowest worker, and the largest peak memory.
+
+        Every worker must ask at the same step.
+        """
+        steps = max(1, self._steps)
+        costs = torch.tensor(
+            [self._seconds / steps, self._waited / steps, peak_bytes(worker.device) / 2**30],
+            dtype=torch.float64,
+            device=worker.device,
+        )
+        seconds, waited, peak_gib = worker.max(costs).tolist()
+        audio_seconds = self._audio_seconds / steps
+        self._clear()
+        return {
+            "step_seconds": seconds,
+            "data_wait_seconds": waited,
+            "audio_seconds_per_second": audio_seconds / seconds if seconds > 0 else 0.0,
+            "peak_memory_gib": peak_gib,
+        }
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory that torch has held on a GPU, or this process has had resident."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RESIDENT_UNIT

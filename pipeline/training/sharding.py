@@ -1,0 +1,117 @@
+"""FSDP2: parameters, gradients and optimizer state in parts, one on each worker.
+
+A checkpoint knows nothing of it: `gathered` makes the tensors whole before they are saved, and
+what is loaded is cut again, for ever so many workers.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from pipeline.training.joint import JointModel
+from pipeline.training.worker import Worker
+
+
+class ShardingError(ValueError):
+    """A model that cannot be sharded; the message says why, and the cure."""
+
+
+def shard(model: JointModel, worker: Worker) -> None:
+    """Cut `model`, alike on all workers, into the parts that `worker` and the others keep.
+
+    Each Transformer block of the SSL model and each layer of the ASR model is gathered when it is
+    used, the rest of the SSL model with the SSL model, and the rest at each forward pass.
+
+    Raises:
+        ShardingError: it learns a number, which has no parts.
+    """
+    scalars = {parameter for parameter in model.parameters() if parameter.ndim == 0}
+    if any(parameter.requires_grad for parameter in scalars):
+        raise ShardingError(
+            "cluster.sharding 'fsdp' cannot divide a learned sigma, which is one number: set "
+            "quantizer.sigma.learned to false, or cluster.sharding to 'ddp'"
+        )
+    settings: dict[str, Any] = {
+        "mesh": init_device_mesh(worker.device.type, (worker.world_size,)),
+        "reshard_after_forward": True,
+        "ignored_params": scalars,
+    }
+    for part in _parts(model):
+        _fully_shard(part, worker, settings)
+    _fully_shard(model, worker, settings)
+
+
+def _parts(model: JointModel) -> list[nn.Module]:
+    """What is gathered by itself, inner parts first."""
+    parts = [*model.asr.encoder.layers, *model.asr.decoder.stack.layers]
+    if model.ssl is not None:
+        # WavLM's first block makes the position bias of all: gradients for it still come when the
+        # others are done with theirs, so it stays with the model.
+        blocks = model.ssl.backbone.encoder.layers
+        parts += [block for block in blocks if not hasattr(block.attention, "rel_attn_embed")]
+        parts.append(model.ssl)
+    return parts
+
+
+def _fully_shard(module: nn.Module, worker: Worker, settings: dict[str, Any]) -> None:
+    sharded = fully_shard(module, **settings)
+    if worker.device.type == "cpu":
+        # Gloo sums, but takes no mean.
+        sharded.set_force_sum_reduction_for_comms(enable=True)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    return isinstance(model, FSDPModule)
+
+
+def exchange_gradients(model: nn.Module, *, wanted: bool) -> None:
+    """Whether the next backward pass of a sharded model ends with an exchange."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(wanted)
+
+
+def gathered(value: Any, *, kept: bool = True) -> Any:
+    """`value` with every sharded tensor in it whole, on the CPU; all workers must call.
+
+    A worker that does not want the outcome says so by `kept`, and gets empty tensors for these.
+    """
+    if isinstance(value, DTensor):
+        whole = value.detach().full_tensor()
+        return whole.cpu() if kept else whole.new_empty(0)
+    if isinstance(value, dict):
+        return {key: gathered(item, kept=kept) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [gathered(item, kept=kept) for item in value]
+    return value
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load whole tensors, the same on every worker, into a model that may be sharded."""
+    own = model.state_dict()
+    model.load_state_dict({name: _cut(weights[name], own.get(name)) for name in weights})
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load whole tensors into an optimizer of parameters that may be sharded."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    cut = {
+        index: {
+            # The number of steps is no tensor of the parameter's shape.
+            name: _cut(item, parameters[index]) if item.shape == parameters[index].shape else item
+            for name, item in of_one.items()
+        }
+        for index, of_one in state["state"].items()
+    }
+    optimizer.load_state_dict({**state, "state": cut})
+
+
+def _cut(whole: Tensor, like: Tensor | None) -> Tensor:
+    if not isinstance(like, DTensor):
+        return whole
+    return distribute_tensor(
+        whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None
+    )

@@ -1,0 +1,189 @@
+"""Two real workers, over gloo and without Ray: they train what one does, in copies and in parts."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from support import (
+    save_tiny_ssl,
+    tiny_config,
+    tone_utterances,
+    write_codebook,
+    write_corpus,
+    write_features,
+)
+from torch import distributed
+
+from pipeline.artifacts import Artifact
+from pipeline.training import setup
+from pipeline.training.history import History
+from pipeline.training.loop import JointTraining
+from pipeline.training.sharding import ShardingError, is_sharded
+from pipeline.training.store import CheckpointStore
+from pipeline.training.worker import Worker
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+# In the second phase, inside an epoch.
+STOP_AT = 33
+STILL_SSL = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
+# dkm_full in float32, tokens sampled: nothing random but dropout depends on the workers.
+FULL = {
+    "variant": "full",
+    "quantizer": {"kind": "dkm"},
+    "asr": {
+        "embedding_dim": 16,
+        "dim": 16,
+        "heads": 2,
+        "feedforward_dim": 32,
+        "encoder_layers": 2,
+        "conv_kernel": 3,
+        "dropout": 0.0,
+        "time_masking": {"masks": 0},
+    },
+    "training": {
+        "phases": [{"epochs": 5}, {"epochs": 5, "ssl": "finetuned"}],
+        "batch_seconds": 2.5,
+        "checkpoint_steps": 4,
+        "log_steps": 1,
+        "clip_norm": 0.5,
+    },
+}
+
+
+class StoppedError(RuntimeError):
+    """Stands for a kill."""
+
+
+def make_training(root, output, worker=Worker(), sharding="ddp", **training):  # noqa: B008
+    torch.set_num_threads(1)
+    sections = {**FULL, "training": {**FULL["training"], **training}}
+    config = tiny_config(root / "ssl", **sections, cluster={"sharding": sharding})
+    corpus, features = Artifact(str(root / "corpus")), Artifact(str(root / "features"))
+    units = setup.text_units(config, corpus)
+    codebook = setup.Codebook.read(Artifact(str(root / "codebook")))
+    model = setup.build_model(config, units, setup.load_ssl(config), codebook)
+    data, _ = setup.training_data(config, corpus, features, model.asr)
+    store = CheckpointStore(Artifact(str(output)))
+    return JointTraining(config, model, data, worker, store=store, history=History(10))
+
+
+def stop(training, at):
+    step = training._step
+
+    def stopped(batch, micros):
+        if training.progress.step == at:
+            raise StoppedError
+        step(batch, micros)
+
+    training._step = stopped
+    with pytest.raises(StoppedError):
+        training.run()
+
+
+def two_workers(rank, root, jobs):
+    """Each job: its name, how it shares the model, and where it starts or stops."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{root}/meeting", rank=rank, world_size=2
+    )
+    worker = Worker(rank, 2)
+    for name, sharding, options in jobs:
+        stop_at = options.pop("stop_at", None)
+        training = make_training(root, root / name, worker, sharding, **options)
+        if stop_at is not None:
+            stop(training, stop_at)
+        else:
+            assert is_sharded(training.model) == (sharding == "fsdp")
+            scores = training.run()
+            weights = training.weights()
+            if rank == 0:
+                write_outcome(root / name, training, scores, weights)
+        distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def write_outcome(folder, training, scores, weights):
+    torch.save(weights, folder / "weights.pt")
+    rows = {"rows": training.history.rows, "scores": scores}
+    (folder / "outcome.json").write_text(json.dumps(rows))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A corpus, what one worker makes of it, and what two do in every way there is."""
+    root = tmp_path_factory.mktemp("workers")
+    ssl = save_tiny_ssl(root / "ssl")
+    path = ssl / "config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, **dict.fromkeys(STILL_SSL, 0.0)}))
+    (root / "audio").mkdir()
+    utterances = [
+        utterance
+        for split, number in (("train", 15), ("valid", 5))
+        for utterance in tone_utterances(root / "audio", split, number)
+    ]
+    features = write_features(Artifact(str(root / "features")), ssl, utterances)
+    write_corpus(Artifact(str(root / "corpus")), utterances)
+    write_codebook(Artifact(str(root / "codebook")), features, 2, 8)
+    one = make_training(root, root / "one")
+    write_outcome(root / "one", one, one.run(), one.weights())
+    for name in ("ddp from one", "fsdp from one"):
+        stop(make_training(root, root / name), STOP_AT)
+    jobs = [
+        ("ddp", "ddp", {}),
+        ("fsdp", "fsdp", {"accumulate": 2, "gradient_checkpointing": True}),
+        ("ddp from one", "ddp", {}),
+        ("fsdp from one", "fsdp", {}),
+        ("one from fsdp", "fsdp", {"stop_at": 7}),
+    ]
+    torch.multiprocessing.spawn(two_workers, (root, jobs), nprocs=2)
+    last = make_training(root, root / "one from fsdp")
+    assert last.progress.step > 0
+    write_outcome(root / "one from fsdp", last, last.run(), last.weights())
+    return root
+
+
+def losses(root, name, kind="train.loss"):
+    rows = json.loads((root / name / "outcome.json").read_text())["rows"]
+    return [row[kind] for row in rows if kind in row]
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "ddp from one", "fsdp from one", "one from fsdp"])
+def test_losses_of_fifty_steps_are_those_of_one_worker(root, name):
+    expected = losses(root, "one")
+    assert len(expected) >= 50
+    assert losses(root, name)[:50] == pytest.approx(expected[:50], abs=1e-5)
+    assert losses(root, name, "valid.loss") == pytest.approx(
+        losses(root, "one", "valid.loss"), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "one from fsdp"])
+def test_the_weights_are_whole_under_the_same_names(root, name):
+    expected = torch.load(root / "one" / "weights.pt", weights_only=True)
+    found = torch.load(root / name / "weights.pt", weights_only=True)
+    assert list(found) == list(expected)
+    for part, weight in expected.items():
+        torch.testing.assert_close(found[part], weight, rtol=0, atol=2e-3, msg=part)
+
+
+def test_a_learned_sigma_cannot_be_sharded(root):
+    config = tiny_config(root / "ssl", quantizer={"sigma": {"learned": True}})
+    units = setup.text_units(config, Artifact(str(root / "corpus")))
+    codebook = setup.Codebook.read(Artifact(str(root / "codebook")))
+    model = setup.build_model(config, units, setup.load_ssl(config), codebook)
+    from pipeline.training.sharding import shard
+
+    with pytest.raises(ShardingError, match=r"quantizer\.sigma\.learned"):
+        shard(model, replace(Worker(), world_size=2))
+
+
+def test_two_workers_measure_one_pace(root):
+    rows = json.loads((root / "ddp" / "outcome.json").read_text())["rows"]
+    steps = [row for row in rows if "train.loss" in row]
+    assert all(row["audio_seconds_per_second"] > 0 for row in steps)
+    assert all(0 <= row["data_wait_seconds"] <= row["step_seconds"] for row in steps)
+    assert Path(root / "fsdp" / "checkpoints").is_dir()
