@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    settings = config.model_dump(mode="json", include={"quantizer", "asr", "training"})
+    unrelated = {"training": {"gradient_checkpointing", "checkpoint_steps", "log_steps"}}
+    settings = config.model_dump(
+        mode="json", include={"quantizer", "asr", "training"}, exclude=unrelated
+    )
     if config.quantizer.kind == "none":
         settings["quantizer"] = {
             key: settings["quantizer"][key]
@@ -45,6 +48,7 @@ def _train(settings: dict[str, Any]) -> dict[str, float]:
     from pipeline.runtime.train import worker
     from pipeline.training import setup
     from pipeline.training.export import export
+    from pipeline.training.loading import loader_processes
     from pipeline.training.loop import JointTraining
     from pipeline.training.store import CheckpointStore
 
@@ -52,18 +56,26 @@ def _train(settings: dict[str, Any]) -> dict[str, float]:
     place = worker(settings)
     output, inputs = settings["output"], settings["inputs"]
     codebook = setup.Codebook.read(inputs["fit_codebook"]) if "fit_codebook" in inputs else None
-    ssl = setup.load_ssl(config)
     units = setup.text_units(config, inputs["prepare_corpus"])
-    model = setup.build_model(config, units, ssl, codebook)
+    model = setup.build_model(config, units, setup.load_ssl(config), codebook)
     data, rejects = setup.training_data(
-        config, inputs["prepare_corpus"], inputs["extract_features"], model.asr
+        config,
+        inputs["prepare_corpus"],
+        inputs["extract_features"],
+        model.asr,
+        num_readers=max(1, loader_processes(config.cluster, place.device)),
     )
     history = _history(config, settings["tracker"], leads=place.leads)
-    store = CheckpointStore(output, place.device)
+    store = CheckpointStore(output)
     training = JointTraining(config, model, data, place, store=store, history=history)
     scores = training.run()
+    weights = training.weights()
     if place.leads:
-        export(model, ssl, history, rejects, output)
+        # A model of its own: the trained one may be in parts, on all workers.
+        ssl = setup.load_ssl(config)
+        trained = setup.build_model(config, units, ssl, codebook)
+        trained.load_state_dict(weights)
+        export(trained, ssl, history, rejects, output)
         _show(history, output, settings["tracker"])
     place.barrier()
     return {**scores, "rejected_utterances": float(len(rejects))}
@@ -97,7 +109,7 @@ def _show(history: "History", output: Artifact, tracker: StageRun) -> None:
 
 STAGE = Stage(
     name="train_joint",
-    version=3,
+    version=4,
     settings=_settings,
     run=_run,
     inputs=_inputs,
