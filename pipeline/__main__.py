@@ -1,4 +1,4 @@
-"""The command line: run, plan, verify, compare, tokenize, transcribe, resynthesize."""
+"""The command line: run, submit, plan, verify, compare, tokenize, transcribe, resynthesize."""
 
 import os
 import sys
@@ -56,6 +56,34 @@ def run(
 
     if not run(loaded, only or (), Console()):
         raise typer.Exit(1)
+
+
+@app.command()
+def submit(
+    configs: Configs,
+    overrides: Overrides = None,
+    storage: Storage = None,
+    only: Only = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the cluster's dashboard, http://head:8265 [RAY_API_SERVER_ADDRESS]"),
+    ] = None,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="Show the job's log until it ends")
+    ] = True,
+) -> None:
+    """Run on a Ray cluster: check the configs here, send this folder and them as a job.
+
+    The job's log is followed, and its end is the end of this command: exit code 0 or 1. Ctrl-C
+    stops following; the job goes on. The plain `ray job submit` command is printed too.
+    """
+    from pipeline.commands.submit import RunCommand, submit
+
+    command = RunCommand(configs, _overrides(overrides, storage), only or ())
+    code = submit(command, address, Console(), follow=follow)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -193,8 +221,12 @@ def resynthesize(
 
 
 def _load(configs: list[Path], overrides: list[str] | None, storage: str | None) -> list[Config]:
+    return load_all(configs, _overrides(overrides, storage))
+
+
+def _overrides(overrides: list[str] | None, storage: str | None) -> list[str]:
     place = [] if storage is None else [f"storage={storage}"]
-    return load_all(configs, [*(overrides or ()), *place])
+    return [*(overrides or ()), *place]
 
 
 def main() -> None:

@@ -44,10 +44,25 @@ def load_all(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list
     return configs
 
 
+def sources(path: Path) -> list[Path]:
+    """The file and all that it `extends`, for a config that `load` takes."""
+    inner = [path.parent / base for base in _bases(_parse(path))]
+    return [path, *(source for base in inner for source in sources(base))]
+
+
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     resolved = path.resolve()
     if resolved in seen:
         raise ConfigError(f"{path}: `extends` goes round in a circle")
+    values = _parse(path)
+    merged: dict[str, Any] = {}
+    for base in _bases(values):
+        merged = _merge(merged, _read(path.parent / base, (*seen, resolved)))
+    values.pop("extends", None)
+    return _merge(merged, values)
+
+
+def _parse(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -56,11 +71,12 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a config is a mapping of sections, got {type(values).__name__}")
-    bases = values.pop("extends", [])
-    merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
-        merged = _merge(merged, _read(path.parent / base, (*seen, resolved)))
-    return _merge(merged, values)
+    return values
+
+
+def _bases(values: dict[str, Any]) -> list[str]:
+    bases = values.get("extends", [])
+    return [bases] if isinstance(bases, str) else bases
 
 
 def _merge(base: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -28,12 +30,9 @@ QUIET = {
 # A local Ray has no nodes that a provider could take away.
 LOCAL = {**QUIET, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
-# What a cluster's workers need to reach the same S3 as the driver. A profile or a file of
-# credentials is of this machine: nodes have their own, or a role.
+# How a cluster's workers reach the same S3 as the driver. No keys: a runtime environment is shown
+# on the dashboard, and nodes have credentials or a role of their own.
 S3 = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
     "AWS_ENDPOINT_URL",
@@ -44,7 +43,19 @@ S3 = (
     "AWS_RESPONSE_CHECKSUM_VALIDATION",
 )
 
+ANSWER_SECONDS = 10.0
+
 QUIET_WORKER = "pipeline.runtime.quiet.quiet_worker"
+
+# Which token a cluster asks for, and where Ray looks for it.
+HOW_TO_ENTER = (
+    "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file with the cluster's token (or "
+    "RAY_AUTH_TOKEN to the token, or put it into ~/.ray/auth_token)"
+)
+
+
+class ClusterError(RuntimeError):
+    """A cluster cannot be used; the message says which one, why, and the cure."""
 
 
 @contextmanager
@@ -55,19 +66,14 @@ def ray_session(cluster: Cluster) -> Iterator[None]:
     and left running.
 
     Raises:
-        ConnectionError: no cluster answers at the address.
+        ClusterError: no cluster answers at the address, or it refuses the token.
     """
     if ray.is_initialized():
         yield
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(
-            address=address,
-            runtime_env=_runtime_env(),
-            log_to_driver=True,
-            logging_level=logging.WARNING,
-        )
+        _join(address)
     else:
         _set_local_environment()
         # That a local Ray guards itself with a token is no news to its only user.
@@ -85,22 +91,73 @@ def ray_session(cluster: Cluster) -> Iterator[None]:
         ray.shutdown()
 
 
-def _project_folder() -> Path:
+def project_modules() -> list[str]:
+    """The folders of the project's packages, for workers that have no checkout of it."""
+    folder = project_folder()
+    return [str(folder / name) for name in ("pipeline", "tasks")]
+
+
+def project_folder() -> Path:
+    """Where the project's packages lie: its checkout, or where it was installed."""
     return Path(pipeline.__file__).resolve().parent.parent
+
+
+def cluster_environment() -> dict[str, str]:
+    """The variables that workers of a cluster get: quiet, and the way to this process's S3."""
+    return {**QUIET, **{name: os.environ[name] for name in S3 if name in os.environ}}
+
+
+def _join(address: str) -> None:
+    _require_answer(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+    try:
+        ray.init(
+            address=address,
+            runtime_env=_runtime_env(),
+            log_to_driver=True,
+            logging_level=logging.WARNING,
+        )
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        said = getattr(error, "message", error)  # without the help that Ray puts behind it
+        raise ClusterError(
+            f"the Ray cluster at {address} does not let this process in ({said}). Where it asks for a "
+            f"token, {HOW_TO_ENTER}; otherwise check cluster.address and RAY_ADDRESS"
+        ) from error
+
+
+def _require_answer(address: str) -> None:
+    """Find out in seconds that nobody is there: Ray itself would try for minutes.
+
+    Raises:
+        ClusterError: nothing answers, or it is no address of a cluster.
+    """
+    if address == "auto" or address.startswith("ray://"):
+        return
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdecimal():
+        raise ClusterError(
+            f"'{address}' is not where one joins a Ray cluster: cluster.address and RAY_ADDRESS take "
+            "host:port (of the head, 6379 by default) or auto; a dashboard's http://… takes jobs "
+            "(python -m pipeline submit)"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address} ({error}): check cluster.address and RAY_ADDRESS, "
+            "that the cluster runs, and that this machine may reach it"
+        ) from error
 
 
 def _set_local_environment() -> None:
     """Local workers inherit this process's environment; what the user has set stands."""
     for name, value in LOCAL.items():
         os.environ.setdefault(name, value)
-    paths = [str(_project_folder()), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
+    paths = [str(project_folder()), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))
 
 
-def _runtime_env() -> dict[str, object]:
+def _runtime_env() -> dict[str, Any]:
     """What a cluster's workers need; a job that brings its own code needs none of it."""
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         return {}
-    packages = [str(_project_folder() / name) for name in ("pipeline", "tasks")]
-    environment = {name: os.environ[name] for name in S3 if name in os.environ}
-    return {"py_modules": packages, "env_vars": {**QUIET, **environment}}
+    return {"py_modules": project_modules(), "env_vars": cluster_environment()}

@@ -1,0 +1,210 @@
+"""`submit`: a run as a job on a Ray cluster, checked here before anything is sent; needs no torch."""
+
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from pipeline.commands import submit_paths
+from pipeline.config import Config, ConfigError
+from pipeline.config_files import load_all
+from pipeline.flow import build
+from pipeline.redaction import redact
+from pipeline.space import readable_bytes
+
+if TYPE_CHECKING:
+    from pipeline.runtime.job import Job, JobEnd
+
+NAMED_VARIANTS = 3
+STOPPED_FOLLOWING = 130  # what a shell reports of a command that ended by Ctrl-C
+
+
+@dataclass(frozen=True)
+class RunCommand:
+    """What `run` is to be given: config files, `key.path=value`, names of stages."""
+
+    paths: Sequence[Path]
+    overrides: Sequence[str]
+    only: Sequence[str]
+
+    def arguments(self, folder: Path) -> tuple[str, ...]:
+        """The command for a job whose current folder is a copy of `folder`."""
+        names = [str(submit_paths.name_in(folder, path)) for path in self.paths]
+        # Whatever cluster a config names for runs from a desk, the job is on its own.
+        settings = [f"--set={one}" for one in (*self.overrides, "cluster.address=auto")]
+        stages = [f"--stage={one}" for one in self.only]
+        return ("python", "-m", "pipeline", "run", *names, *settings, *stages)
+
+
+def submit(command: RunCommand, address: str | None, console: Console, *, follow: bool) -> int:
+    """Send a run to a cluster, and follow it; the exit code.
+
+    Args:
+        command: the run; its configs lie in the current folder.
+        address: the dashboard's, http://host:port; by default Ray's own variables name it.
+        console: gets what is said, and the job's log.
+        follow: until the job's end; otherwise only send it.
+
+    Raises:
+        ConfigError: a mistake found before anything is sent.
+        ClusterError: the cluster cannot be reached, or does not take the job.
+    """
+    configs = load_all(command.paths, command.overrides)
+    job = _prepare(configs, command, _dashboard(address), console)
+    console.print(f"as a plain command:\n{job.command}", markup=False, soft_wrap=True)
+
+    from pipeline.runtime.job import JobServer
+
+    server = JobServer(job.address)
+    server.submit(job)
+    console.print(f"\nsubmitted: {job.submission_id}", style="bold", markup=False)
+    _show_commands(job, console)
+    if not follow:
+        return 0
+    try:
+        end = server.follow(
+            job.submission_id,
+            lambda text: console.out(text, highlight=False, end=""),
+            lambda line: console.print(line, style="bold yellow", markup=False),
+        )
+    except KeyboardInterrupt:
+        console.print("\nThe job goes on.", style="bold")
+        _show_commands(job, console)
+        return STOPPED_FOLLOWING
+    _show_end(end, console)
+    return 0 if end.status == "SUCCEEDED" else 1
+
+
+def _prepare(
+    configs: Sequence[Config], command: RunCommand, address: str, console: Console
+) -> "Job":
+    """The job, once all that can be known of it here is known to be right."""
+    folder, storage = Path.cwd(), configs[0].storage
+    submit_paths.require_shared_storage(storage)
+    names = submit_paths.needed(configs, command.paths, folder)
+    _require_no_secret(command.overrides)
+    notes = _check_graph(configs, command.only)
+
+    from pipeline.runtime.job import Job
+    from pipeline.runtime.package import Package
+
+    package = Package.of(folder, storage, _tracking_server(configs))
+    submit_paths.require_travelling(names, package.holds)
+    notes += [f"all nodes must share {path}" for path in submit_paths.shared(configs)]
+    if _would_lose_metrics(configs):
+        notes.append(
+            "no MLflow server is named, so metrics end with the job's copy of this folder: set "
+            "MLFLOW_TRACKING_URI here or on the nodes, or --set tracking.enabled=false"
+        )
+    size = readable_bytes(package.num_bytes)
+    notes.append(f"{len(package.files)} files of {folder} travel with the job, {size}")
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    arguments = command.arguments(folder)
+    return Job(address, _submission_id(configs), arguments, package.runtime_env)
+
+
+def _dashboard(address: str | None) -> str:
+    """The address of the cluster's dashboard.
+
+    Raises:
+        ConfigError: none is named, or it is no web address.
+    """
+    named = {"--address": address}
+    named |= {name: os.environ.get(name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
+    source, found = next(((name, one) for name, one in named.items() if one), ("", ""))
+    if not found:
+        raise ConfigError(
+            "no cluster is named: give --address http://head:8265, the address of the head node's "
+            "dashboard, or set RAY_API_SERVER_ADDRESS to it"
+        )
+    if not re.fullmatch(r"https?://[^/?#\s]+/?", found):
+        raise ConfigError(
+            f"'{found}' ({source}) is not the address of a dashboard, which takes jobs over HTTP: "
+            "give --address http://head:8265"
+        )
+    if redact(found) != found:
+        raise ConfigError(
+            f"the address {redact(found)} ({source}) holds a user or password: leave them out; a "
+            "cluster lets those in who have its token (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH)"
+        )
+    return found.rstrip("/")
+
+
+def _check_graph(configs: Sequence[Config], only: Sequence[str]) -> list[str]:
+    """Build what would run; what could not be checked here, a line each.
+
+    Raises:
+        ConfigError, CorpusError: it cannot be built.
+    """
+    unseen = submit_paths.only_there(configs)
+    if not unseen:
+        build(configs, only)
+    return [f"{path} is not on this machine: the job will look for it itself" for path in unseen]
+
+
+def _require_no_secret(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        if redact(override) != override:
+            raise ConfigError(
+                f"--set {redact(override)} holds a user, password or key, which the dashboard would "
+                "show with the job's command: leave it out, and give it to the nodes"
+            )
+
+
+def _tracking_server(configs: Sequence[Config]) -> str | None:
+    """`MLFLOW_TRACKING_URI`, where it names a server; a file of this machine is no use there.
+
+    Raises:
+        ConfigError: a config's own tracker holds a password, which would travel.
+    """
+    for config in configs:
+        uri = config.tracking.uri or ""
+        if redact(uri) != uri:
+            raise ConfigError(
+                f"tracking.uri {redact(uri)} holds a user or password, which would travel with the "
+                "job: leave them out, and set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD on the nodes"
+            )
+    named = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return named if named.startswith(("http://", "https://")) else None
+
+
+def _would_lose_metrics(configs: Sequence[Config]) -> bool:
+    """Whether a run's metrics would go to a file in the job's copy of this folder."""
+    if _tracking_server(configs) is not None:
+        return False
+    tracked = [config for config in configs if config.tracking.enabled]
+    return any(config.tracking.uri is None and "://" in config.storage for config in tracked)
+
+
+def _submission_id(configs: Sequence[Config]) -> str:
+    """The variants' names and something new, in characters that an address may hold."""
+    names = [re.sub(r"[^A-Za-z0-9_-]+", "-", config.variant) for config in configs]
+    more = [f"{len(names) - NAMED_VARIANTS}-more"] if len(names) > NAMED_VARIANTS else []
+    return "-".join([*names[:NAMED_VARIANTS], *more, secrets.token_hex(4)])
+
+
+def _show_commands(job: "Job", console: Console) -> None:
+    for what, action in (("follow", "logs --follow"), ("look", "status"), ("stop", "stop")):
+        console.print(f"  {what:6} {job.command_to(action)}", markup=False, soft_wrap=True)
+
+
+def _show_end(end: "JobEnd", console: Console) -> None:
+    """How the job ended; of one whose command failed the log has said why."""
+    if end.status == "SUCCEEDED":
+        console.print("\nThe job has succeeded.", style="bold green")
+        return
+    if end.status == "STOPPED":
+        why = "it was stopped"
+    elif end.exit_code is not None:
+        why = f"its command ended with exit code {end.exit_code}, and the log above says why"
+    else:
+        why = end.message.strip() or "Ray does not say why"
+    console.print(f"\nThe job has not succeeded: {why}", style="bold red", markup=False)
+    console.print("What is whole stays in the storage: the same command goes on with it.")

@@ -1,0 +1,341 @@
+"""`submit` as a user meets it: what travels, what is refused before, how it ends."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import textwrap
+from io import BytesIO
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+import yaml
+from fake_dashboard import LOG, FakeDashboard, fake_dashboard
+from typer.testing import CliRunner
+
+pytest.importorskip("ray")
+
+from pipeline.__main__ import app
+from pipeline.runtime import package
+from pipeline.runtime.job import JobServer
+from pipeline.runtime.session import QUIET, QUIET_WORKER, ClusterError
+
+ROOT = Path(__file__).resolve().parents[3]
+VARIABLES = (
+    *("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "MLFLOW_TRACKING_URI"),
+    *("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+)
+
+
+@pytest.fixture
+def dashboard():
+    with fake_dashboard() as dashboard:
+        yield dashboard
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A folder of a user's own, with a corpus and two variants over a base."""
+    folder = tmp_path / "work"
+    (folder / "configs").mkdir(parents=True)
+    values = {
+        "storage": "s3://bucket/runs",
+        "corpus": {"kind": "synthetic"},
+        "ssl": {"model": "some/model", "revision": "0" * 40},
+    }
+    (folder / "base.yaml").write_text(yaml.safe_dump(values))
+    (folder / "configs" / "dkm.yaml").write_text("extends: ../base.yaml\n")
+    kmeans = "extends: ../base.yaml\nquantizer: {kind: kmeans, layer_weights: fixed}\n"
+    (folder / "configs" / "kmeans.yaml").write_text(kmeans)
+    (folder / "data").mkdir()
+    (folder / "data" / "manifest.jsonl").write_text("")
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")  # so that it is put back, whatever becomes of it
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def submit(dashboard: FakeDashboard, *arguments: str):
+    return CliRunner().invoke(app, ["submit", "--address", dashboard.address, *arguments])
+
+
+def plain_command(output: str) -> list[str]:
+    lines = output.splitlines()
+    return shlex.split(lines[lines.index("as a plain command:") + 1])
+
+
+def test_the_plain_command_sends_what_the_client_sends(project, dashboard):
+    import click.testing  # Ray's command line is no typer application
+    from ray.dashboard.modules.job.cli import submit as ray_job_submit
+
+    arguments = ("configs/dkm.yaml", "./configs/kmeans.yaml", "--set", "purity.silence=include")
+    result = submit(dashboard, *arguments, "--stage", "fit_codebook", "--no-follow")
+    assert result.exit_code == 0, result.output
+    [sent] = dashboard.jobs
+    words = plain_command(result.output)
+    assert words[:3] == ["ray", "job", "submit"]
+    plain = click.testing.CliRunner().invoke(ray_job_submit, ["--no-wait", *words[3:]])
+    assert plain.exit_code == 0, plain.output
+    submission_id = sent.pop("submission_id")
+    assert dashboard.jobs == [sent, sent]
+    assert submission_id.startswith("dkm-kmeans-")
+    assert sent["entrypoint"] == (
+        "python -m pipeline run configs/dkm.yaml configs/kmeans.yaml --set=purity.silence=include "
+        "--set=cluster.address=auto --stage=fit_codebook"
+    )
+
+
+def test_odd_characters_survive_the_shell(project, dashboard):
+    (project / "configs" / "it's.yaml").write_text("extends: ../base.yaml\n")
+    result = submit(dashboard, "configs/it's.yaml", "--set", 'asr={dim: 64, "heads": 4}')
+    assert result.exit_code == 0, result.output
+    words = plain_command(result.output)
+    run = words[words.index("--") + 1 :]
+    assert shlex.join(run) == dashboard.jobs[0]["entrypoint"]
+    assert shlex.split(dashboard.jobs[0]["entrypoint"])[4:6] == [
+        "configs/it's.yaml",
+        '--set=asr={dim: 64, "heads": 4}',
+    ]
+    assert dashboard.jobs[0]["submission_id"].startswith("it-s-")
+
+
+def test_the_folder_and_the_project_travel_without_what_no_job_reads(project, dashboard):
+    for name in ("runs/old.txt", ".git/config", "a.egg-info/x", "tests/x.py", ".env", "notes/n"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("x")
+    (project / ".gitignore").write_text("notes/\n")
+    (project / "runs").mkdir(exist_ok=True)
+    assert submit(dashboard, "configs/dkm.yaml").exit_code == 0
+
+    archives = [set(ZipFile(BytesIO(one)).namelist()) for one in dashboard.packages.values()]
+    [folder] = [names for names in archives if "base.yaml" in names]
+    expected = {".gitignore", "base.yaml", "data/manifest.jsonl"}
+    assert folder == expected | {"configs/dkm.yaml", "configs/kmeans.yaml"}
+    modules = set().union(*archives)
+    assert {"pipeline/__main__.py", "pipeline/data/audio.py", "tasks/train_joint.py"} <= modules
+    assert not {name for name in modules if "__pycache__" in name}
+    environment = dashboard.jobs[0]["runtime_env"]
+    assert environment["working_dir"].startswith("gcs://")
+    assert len(environment["py_modules"]) == 2
+
+
+def test_what_is_counted_is_what_ray_packs(project, monkeypatch):
+    from ray._private.ray_constants import get_runtime_env_default_excludes
+    from ray._private.runtime_env.packaging import create_package
+
+    monkeypatch.chdir(ROOT)
+    excludes = [*get_runtime_env_default_excludes(), *package.EXCLUDES]
+    target = project.parent / "package.zip"
+    create_package(".", target, include_gitignore=True, excludes=excludes)
+    packed = {one.filename: one.file_size for one in ZipFile(target).infolist()}
+    counted = package.sent_files(ROOT, excludes)
+    assert {name: size for name, size in packed.items() if not name.endswith("/")} == counted
+    assert "configs/small_encoder/model.safetensors" in counted
+    assert target.stat().st_size <= sum(counted.values()) + package.ENTRY_BYTES * len(packed)
+
+
+def test_in_a_checkout_the_folder_alone_travels(project, dashboard, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    storage = ("--storage", "s3://bucket/runs", "--set", "tracking.enabled=false")
+    result = submit(dashboard, str(ROOT / "configs/demo/kmeans.yaml"), *storage)
+    assert result.exit_code == 0, result.output
+    assert "py_modules" not in dashboard.jobs[0]["runtime_env"]
+    assert len(dashboard.packages) == 1
+    assert "run configs/demo/kmeans.yaml" in dashboard.jobs[0]["entrypoint"]
+
+
+def test_variables_travel_and_secrets_do_not(project, dashboard, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store:9000")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "my-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "my-secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "my-token")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    result = submit(dashboard, "configs/dkm.yaml")
+    assert result.exit_code == 0, result.output
+    environment = dashboard.jobs[0]["runtime_env"]
+    assert QUIET.items() <= environment["env_vars"].items()
+    assert environment["env_vars"]["AWS_ENDPOINT_URL"] == "http://store:9000"
+    assert environment["env_vars"]["MLFLOW_TRACKING_URI"] == "http://mlflow:5000"
+    assert environment["worker_process_setup_hook"] == QUIET_WORKER
+    assert "no MLflow server" not in result.output
+    for secret in ("my-key", "my-secret", "my-token"):
+        assert secret not in json.dumps(dashboard.jobs)
+        assert secret not in result.output
+
+
+@pytest.fixture
+def pitfalls(project) -> Path:
+    """The project, with paths beside it, ignored ones, and a file too large to travel."""
+    (project.parent / "outside.yaml").write_text((project / "base.yaml").read_text())
+    (project.parent / "far.jsonl").write_text("")
+    (project / "configs" / "escapes.yaml").write_text("extends: ../../outside.yaml\n")
+    (project / "configs" / "ignored.yaml").write_text("extends: ../base.yaml\n")
+    (project / ".rayignore").write_text("configs/ignored.yaml\n")
+    (project / "runs").mkdir()
+    for name in ("manifest.jsonl", "config.json", "model.safetensors"):
+        (project / "runs" / name).write_text("")
+    return project
+
+
+CORPUS = "corpus={kind: manifest, manifest: %s}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("none.yaml",), "there is no such config file"),
+        (("dkm.yaml", "--set", "asr.dimm=1"), "did you mean 'dim'?"),
+        (("dkm.yaml", "--stage", "fit"), "no stage is named fit"),
+        (("dkm.yaml", "--storage", "runs"), "'runs' is a relative path"),
+        (("../../outside.yaml",), "outside.yaml lies outside the current folder"),
+        (("escapes.yaml",), "outside.yaml lies outside the current folder"),
+        (("ignored.yaml",), "ignored.yaml does not travel"),
+        (("dkm.yaml", "--set", CORPUS % "../far.jsonl"), "manifest '../far.jsonl' lies outside"),
+        (("dkm.yaml", "--set", CORPUS % "gone.jsonl"), "there is no manifest at 'gone.jsonl'"),
+        (("dkm.yaml", "--set", CORPUS % "runs/manifest.jsonl"), "jsonl' does not travel"),
+        (("dkm.yaml", "--set", "ssl={model: runs}"), "ssl.model 'runs' does not travel"),
+        (("dkm.yaml", "--set", "tracking.uri=http://me:pw@host"), "holds a user, password"),
+        (("dkm.yaml", "--address", "head:8265"), "'head:8265' (--address) is not the"),
+        (("dkm.yaml", "--address", "http://me:pw@head"), "holds a user or password"),
+    ],
+)
+def test_a_mistake_is_refused_before_anything_is_sent(pitfalls, dashboard, arguments, message):
+    result = submit(dashboard, f"configs/{arguments[0]}", *arguments[1:])
+    assert message in str(result.exception)
+    assert "pw" not in str(result.exception)
+    assert dashboard.requests == []
+
+
+def test_a_password_in_the_environment_does_not_travel(project, dashboard, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:pw@mlflow")
+    error = submit(dashboard, "configs/dkm.yaml").exception
+    assert "MLFLOW_TRACKING_URI holds a user, password" in str(error)
+    assert "pw" not in str(error)
+    assert dashboard.requests == []
+
+
+def test_more_than_a_dashboard_takes_is_refused_by_name(project, dashboard):
+    with (project / "data" / "large.wav").open("wb") as file:
+        file.truncate(package.MAX_PACKAGE_BYTES)
+    error = submit(dashboard, "configs/dkm.yaml").exception
+    assert "Largest: data 105 MB, base.yaml" in str(error)
+    assert dashboard.requests == []
+    (project / ".gitignore").write_text("*.wav\n")
+    assert submit(dashboard, "configs/dkm.yaml").exit_code == 0
+
+
+def test_no_address_is_a_clear_error(project):
+    error = CliRunner().invoke(app, ["submit", "configs/dkm.yaml"]).exception
+    assert "no cluster is named: give --address http://head:8265" in str(error)
+
+
+def test_the_address_comes_from_rays_variables_too(project, dashboard, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    error = CliRunner().invoke(app, ["submit", "configs/dkm.yaml"]).exception
+    assert "'10.0.0.1:6379' (RAY_ADDRESS) is not the address of a dashboard" in str(error)
+
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", f"{dashboard.address}/")
+    result = CliRunner().invoke(app, ["submit", "configs/dkm.yaml"])
+    assert result.exit_code == 0, result.output
+    assert len(dashboard.jobs) == 1
+
+
+def test_an_address_that_is_given_wins_over_rays_variables(project, dashboard, monkeypatch):
+    """Ray itself has it the other way round, in the plain command too."""
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
+    result = submit(dashboard, "configs/dkm.yaml")
+    assert result.exit_code == 0, result.output
+    assert os.environ["RAY_ADDRESS"] == "http://127.0.0.1:1"
+    words = plain_command(result.output)
+    assert words[:2] == ["env", f"RAY_API_SERVER_ADDRESS={dashboard.address}"]
+
+
+def test_absolute_paths_are_said_to_be_shared(project, dashboard, monkeypatch):
+    storage = project / "outputs"
+    (storage / "old").mkdir(parents=True)
+    (storage / "old" / "shard").write_text("x")
+    corpus = "corpus={kind: librispeech, root: /nonexistent/LibriSpeech}"
+    result = submit(dashboard, "configs/dkm.yaml", "--storage", str(storage), "--set", corpus)
+    assert result.exit_code == 0, result.output
+    assert f"all nodes must share {storage}" in result.output
+    assert "/nonexistent/LibriSpeech is not on this machine" in result.output
+    assert "no MLflow server" not in result.output  # its file is in the storage
+    archives = [ZipFile(BytesIO(one)).namelist() for one in dashboard.packages.values()]
+    assert not [name for names in archives for name in names if "outputs" in name]
+
+
+def test_metrics_that_would_be_lost_are_announced(project, dashboard, monkeypatch):
+    assert "no MLflow server is named" in submit(dashboard, "configs/dkm.yaml").output
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////home/me/mlflow.db")
+    assert "no MLflow server is named" in submit(dashboard, "configs/dkm.yaml").output
+    assert "MLFLOW_TRACKING_URI" not in dashboard.jobs[1]["runtime_env"]["env_vars"]
+    tracked = ("--set", "tracking.uri=http://mlflow:5000")
+    assert "no MLflow server" not in submit(dashboard, "configs/dkm.yaml", *tracked).output
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        ({"status": "SUCCEEDED", "driver_exit_code": 0}, 0, "The job has succeeded"),
+        ({"status": "FAILED", "driver_exit_code": 7}, 1, "ended with exit code 7"),
+        ({"status": "STOPPED"}, 1, "it was stopped"),
+        (
+            {"status": "FAILED", "message": "runtime_env setup failed: no [space]"},
+            1,
+            "runtime_env setup failed: no [space]",
+        ),
+    ],
+)
+def test_the_log_is_shown_and_the_end_is_the_jobs(project, dashboard, end, code, said):
+    dashboard.end = end
+    result = submit(dashboard, "configs/dkm.yaml")
+    assert result.exit_code == code, result.output
+    assert "".join(LOG) in result.output
+    assert said in result.output
+
+
+def test_ctrl_c_stops_following_alone(project, dashboard, monkeypatch):
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JobServer, "follow", interrupted)
+    result = submit(dashboard, "configs/dkm.yaml")
+    assert result.exit_code == 130
+    after = result.output.partition("The job goes on")[2]
+    name = dashboard.jobs[0]["submission_id"]
+    for action in ("logs --follow", "status", "stop"):
+        assert f"ray job {action} {name} --address {dashboard.address}" in after
+
+
+def test_a_cluster_that_refuses_is_one_message(project, dashboard):
+    dashboard.refusal = 403, "Forbidden: Invalid authentication token"
+    error = submit(dashboard, "configs/dkm.yaml").exception
+    assert isinstance(error, ClusterError)
+    assert "refuses the token" in str(error)
+    assert dashboard.jobs == []
+
+
+def test_configs_are_sent_and_followed_without_torch(project, dashboard):
+    code = textwrap.dedent("""
+        import sys
+        # A module that is None is one that cannot be found.
+        sys.modules.update(dict.fromkeys(("torch", "torchaudio", "transformers", "mlflow")))
+        from pipeline.__main__ import main
+        main()
+    """)
+    process = subprocess.run(
+        [sys.executable, "-c", code, "submit", "configs/dkm.yaml", "--address", dashboard.address],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.returncode == 0, process.stderr
+    assert "".join(LOG) in process.stdout
+    assert len(dashboard.jobs) == 1
+    assert process.stderr == ""

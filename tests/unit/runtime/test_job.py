@@ -1,0 +1,120 @@
+"""A job is sent and followed through whatever the network does."""
+
+import socket
+
+import pytest
+from fake_dashboard import LOG, fake_dashboard
+
+pytest.importorskip("ray")
+
+from pipeline.runtime import job
+from pipeline.runtime.job import Job, JobServer
+from pipeline.runtime.package import MAX_PACKAGE_BYTES
+from pipeline.runtime.session import ClusterError
+
+
+@pytest.fixture
+def dashboard(monkeypatch):
+    monkeypatch.setattr(job, "RETRY_SECONDS", 0.01)
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")  # not the one that is asked for
+    with fake_dashboard() as dashboard:
+        yield dashboard
+
+
+def follow(dashboard):
+    written: list[str] = []
+    said: list[str] = []
+    end = JobServer(dashboard.address).follow("mine", written.append, said.append)
+    return end, "".join(written), said
+
+
+def test_a_log_that_is_cut_off_is_shown_once_and_whole(dashboard):
+    dashboard.cuts = [2, 2, 0, 4]
+    dashboard.unfinished_details = 3
+    end, log, said = follow(dashboard)
+    assert end.status == "SUCCEEDED"
+    assert log == "".join(LOG)
+    # One line for each place where it was cut.
+    assert len(said) == 2
+    assert all("the connection was lost" in line for line in said)
+
+
+def test_a_job_that_ends_while_the_connection_is_lost_shows_its_log_to_the_end(dashboard):
+    dashboard.cuts = [1]
+    dashboard.end = {"status": "FAILED", "driver_exit_code": 3, "message": "why"}
+    end, log, _ = follow(dashboard)
+    assert (end.status, end.exit_code, end.message) == ("FAILED", 3, "why")
+    assert log == "".join(LOG)
+
+
+def test_a_cluster_that_is_busy_is_asked_again(dashboard):
+    dashboard.failing_details = 3
+    assert follow(dashboard)[0].status == "SUCCEEDED"
+    assert dashboard.requests.count("GET /api/jobs/mine") == 4
+
+
+def test_a_cluster_that_stays_away_is_given_up(dashboard, monkeypatch):
+    monkeypatch.setattr(job, "GIVE_UP_SECONDS", 0.05)
+    dashboard.failing_details = 10_000
+    with pytest.raises(ClusterError, match=r"cannot be used .*the head is busy"):
+        follow(dashboard)
+
+
+def test_a_silent_log_is_no_lost_connection(dashboard, monkeypatch):
+    monkeypatch.setattr(job, "SILENT_SECONDS", 0.02)
+    dashboard.pause_seconds = 0.1
+    _, log, said = follow(dashboard)
+    assert log == "".join(LOG)
+    assert said == []
+    assert dashboard.requests.count("GET /api/version") > 4
+
+
+@pytest.mark.parametrize(
+    ("refusal", "message"),
+    [
+        ((401, "Unauthorized: Missing authentication token"), "asks for its token: set RAY_AUTH_"),
+        ((403, "Forbidden: Invalid authentication token"), "refuses the token, which is another"),
+        ((404, "nothing here"), "cannot be used .*404"),
+        ((200, "<html>a web site</html>"), "is no Ray dashboard"),
+        ((200, "{}"), "is no Ray dashboard"),
+    ],
+)
+def test_what_lets_us_not_in_is_one_message(dashboard, refusal, message):
+    dashboard.refusal = refusal
+    with pytest.raises(ClusterError, match=message):
+        JobServer(dashboard.address)
+
+
+def test_another_ray_is_refused(dashboard):
+    dashboard.ray_version = "2.55.1"
+    with pytest.raises(ClusterError, match=r"runs Ray 2\.55\.1, this machine has .*install ray=="):
+        JobServer(dashboard.address)
+
+
+def test_nobody_at_the_address(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ClusterError, match=f"{address} cannot be used .*check --address"):
+        JobServer(address)
+
+
+def test_an_address_that_swallows_everything_is_given_up(monkeypatch):
+    monkeypatch.setattr(job, "ANSWER_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=r"cannot be used .*timed out"):
+            JobServer(address)
+
+
+def test_a_package_may_be_as_large_as_a_dashboard_takes():
+    from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE
+
+    assert MAX_PACKAGE_BYTES == DASHBOARD_CLIENT_MAX_SIZE
+
+
+def test_a_job_that_the_cluster_does_not_take(dashboard):
+    server = JobServer(dashboard.address)
+    dashboard.refusal = 500, "Traceback (most recent call last):\n…\nValueError: exists already"
+    with pytest.raises(ClusterError, match="cannot be used"):
+        server.submit(Job(dashboard.address, "mine", ("true",), {"env_vars": {}}))
