@@ -1,4 +1,7 @@
-"""Joint training on Ray Train: two real workers train what one does."""
+"""Joint training on Ray Train: two real workers train what one does.
+
+What they compute alike, step by step, is seen in `test_several_workers` without Ray.
+"""
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,15 +15,14 @@ from support import (
 )
 
 from pipeline.artifacts import Artifact
-from pipeline.config import Cluster
 from pipeline.tracking import StageRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
-# Nothing random but the order of batches, which is the same for any number of workers.
+# Nothing random that depends on the number of workers: dropout alone does.
 STILL = {
     "variant": "still",
-    "quantizer": {"kind": "kmeans", "layer_weights": "fixed"},
+    "quantizer": {"kind": "dkm"},
     "asr": {
         "embedding_dim": 16,
         "dim": 16,
@@ -34,6 +36,7 @@ STILL = {
 }
 FULL = {
     "variant": "full",
+    "cluster": {"loader_processes": 1, "sharding": "fsdp"},
     "training": {
         "phases": [{"epochs": 1}, {"epochs": 1, "ssl": "finetuned"}],
         "batch_seconds": 4.0,
@@ -72,7 +75,7 @@ def train(inputs, output, num_workers, **sections):
         "inputs": artifacts,
         "tracker": StageRun.disabled(),
     }
-    cluster = Cluster(training_workers=num_workers)
+    cluster = config.cluster.model_copy(update={"training_workers": num_workers})
     run_workers(_train, settings, cluster, f"{config.variant}-{num_workers}")
     table = pq.read_table(output / "history.parquet")
     return {
@@ -85,11 +88,11 @@ def test_two_workers_have_the_losses_of_one(inputs, tmp_path):
     one = train(inputs, tmp_path / "one", 1, **STILL)
     two = train(inputs, tmp_path / "two", 2, **STILL)
     assert len(one["train"]) > 4
-    assert two["train"] == pytest.approx(one["train"], rel=1e-4)
-    assert two["valid"] == pytest.approx(one["valid"], rel=1e-4)
+    assert two["train"] == pytest.approx(one["train"], abs=1e-5)
+    assert two["valid"] == pytest.approx(one["valid"], abs=1e-5)
 
 
-def test_two_workers_train_the_ssl_model_too(inputs, tmp_path):
+def test_two_workers_train_the_ssl_model_in_parts_on_data_from_processes(inputs, tmp_path):
     losses = train(inputs, tmp_path / "full", 2, **FULL)
     frozen, finetuned = losses["valid"]
     assert finetuned < frozen
