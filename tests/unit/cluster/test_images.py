@@ -5,10 +5,13 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import distribution
 from importlib.resources import files
 
 import pytest
 from cluster_files import CLUSTER, ROOT, constraints, document, project
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 DOCKERFILES = {"ray": CLUSTER / "Dockerfile", "mlflow": CLUSTER / "mlflow" / "Dockerfile"}
 # Keys that tell themselves by how they look, users and passwords in addresses, and values of what is
@@ -67,6 +70,33 @@ def test_the_image_of_ray_holds_what_the_project_asks_for():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert shown.stdout.split("\n")[:-1] == project()["dependencies"]
+
+
+def needed(requirements: list[str]) -> dict[str, str]:
+    """Package -> version of what is installed here for these requirements, and for theirs."""
+    found: dict[str, str] = {}
+    done: set[tuple[str, str]] = set()
+    waiting = [Requirement(one) for one in requirements]
+    while waiting:
+        one = waiting.pop()
+        for extra in ("", *one.extras):
+            if (one.name, extra) in done:
+                continue
+            done.add((one.name, extra))
+            package = distribution(one.name)
+            found[canonicalize_name(one.name)] = package.version
+            further = [Requirement(line) for line in package.requires or ()]
+            waiting += [
+                r for r in further if r.marker is None or r.marker.evaluate({"extra": extra})
+            ]
+    return found
+
+
+def test_every_package_that_the_image_of_ray_draws_in_has_its_version():
+    pinned = {canonicalize_name(name): version for name, version in constraints().items()}
+    found = needed([*project()["dependencies"], "boto3"])
+    del found["setuptools"]  # of the base image
+    assert found == {name: pinned.get(name) for name in found}
 
 
 def test_what_mlflow_needs_has_a_version():
