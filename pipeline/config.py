@@ -51,8 +51,7 @@ class Features(Section):
     suits the device. No utterance's features depend on it.
 
     A shard is what a worker takes, writes or loses at once: at most `shard_utterances` and, but for
-    one utterance that is longer, `shard_seconds` of audio. Five minutes keep all workers busy to the
-    end, and what a worker holds of a *large* model's layers within a few gigabytes.
+    one utterance that is longer, `shard_seconds` of audio; None suits the corpus.
     """
 
     layers: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
@@ -60,7 +59,7 @@ class Features(Section):
     overlap_seconds: Annotated[float, Field(ge=0)] = 3.0
     batch_seconds: Positive | None = None
     shard_utterances: Count = 128
-    shard_seconds: Positive = 300.0
+    shard_seconds: Positive | None = None
     sample_frames_per_second: Positive | None = None
     sample_seed: int = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

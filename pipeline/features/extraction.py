@@ -1,6 +1,5 @@
 """Hidden states of a corpus, shard by shard; what each worker of the extraction pool runs."""
 
-import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -29,6 +28,7 @@ from pipeline.features.windows import Windowing, encode_in_windows
 FOLDER = "shards"
 ROWS_PER_GROUP = 16  # small, since training reads utterances in an order of its own
 DECODING_THREADS = 2
+SHARDS_OF_CORPUS, LEAST_SHARD_SECONDS, MOST_SHARD_SECONDS = 64, 60.0, 300.0
 # Settings that say how utterances are grouped, not what their features are.
 LAYOUT = {"batch_seconds", "shard_utterances", "shard_seconds"}
 
@@ -48,14 +48,20 @@ class FeatureRangeError(ValueError):
 def plan_shards(
     utterances: Sequence[Utterance],
     shard_utterances: int,
-    shard_seconds: float = math.inf,
+    shard_seconds: float | None = None,
     folder: str = FOLDER,
 ) -> list[Shard]:
     """Cut each split, sorted by duration, into shards `<folder>/<split>-00000.parquet`.
 
     Similar lengths lie together, so that batches of a shard need little padding. A shard holds at
     most `shard_utterances` and at most `shard_seconds` of audio, or one utterance that is longer.
+    Without a limit to the seconds it is a 64th of the corpus, so that no worker is left alone with
+    the last one for long, though neither tiny nor more than what a worker can hold of the layers of
+    a *large* model.
     """
+    if shard_seconds is None:
+        share = sum(one.duration for one in utterances) / SHARDS_OF_CORPUS
+        shard_seconds = min(max(share, LEAST_SHARD_SECONDS), MOST_SHARD_SECONDS)
     ordered = sorted(utterances, key=lambda one: (one.split, one.duration, one.utt_id))
     shards = []
     for split, group in groupby(ordered, key=lambda one: one.split):

@@ -53,6 +53,16 @@ def test_shards_hold_every_utterance_once_sorted_by_length_within_a_split():
     assert plan_shards(utterances, 9, folder="tokens")[0].name == "tokens/train-00000.parquet"
 
 
+@pytest.mark.parametrize(("hours", "longest"), [(0.5, 60.0), (4.0, 225.0), (100.0, 300.0)])
+def test_shards_suit_the_corpus_unless_told_otherwise(hours, longest):
+    utterances = [utterance("train", place, 7.5) for place in range(round(hours * 480))]
+    seconds = [
+        sum(one.duration for one in shard.utterances) for shard in plan_shards(utterances, 999)
+    ]
+    assert sum(seconds) == hours * 3600
+    assert {round(one, 6) for one in seconds[:-1]} == {longest}
+
+
 @pytest.fixture(scope="module")
 def ssl_folder(tmp_path_factory):
     return save_tiny_ssl(tmp_path_factory.mktemp("ssl"))
