@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.artifacts import Artifact, artifact
 from pipeline.config import Config, ConfigError, digest
-from pipeline.stage import Estimate, Stage
+from pipeline.stage import Estimate, Resources, Stage
 
 DEFAULT_STAGES = (
     "tasks.prepare_corpus",
@@ -61,14 +61,18 @@ class Node:
         return {name: artifact(storage, name, found) for name, found in self.inputs.items()}
 
     @property
-    def worker_cpus(self) -> float:
-        """CPUs of the workers that the stage starts beside itself."""
-        return self.stage.worker_cpus(self.config)
+    def workers(self) -> int:
+        """How many workers the stage starts beside itself."""
+        return self.stage.workers(self.config)
 
     @property
-    def cpus(self) -> float:
-        """CPUs of the stage and its workers."""
-        return self.stage.cpus + self.worker_cpus
+    def resources(self) -> Resources:
+        """What the stage and its workers hold while they run."""
+        cluster = self.config.cluster
+        return Resources(
+            self.stage.cpus + self.workers * cluster.cpus_per_worker,
+            self.stage.gpus + self.workers * cluster.gpus_per_worker,
+        )
 
     def is_whole(self) -> bool:
         return self.artifact.is_whole()

@@ -28,6 +28,21 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Resources:
+    """CPUs and GPUs, in Ray's sense: fractions are shares of one."""
+
+    cpus: float = 0.0
+    gpus: float = 0.0
+
+    def __add__(self, other: "Resources") -> "Resources":
+        return Resources(self.cpus + other.cpus, self.gpus + other.gpus)
+
+    def fits(self, there: "Resources") -> bool:
+        """Whether so much is `there`."""
+        return self.cpus <= there.cpus and self.gpus <= there.gpus
+
+
+@dataclass(frozen=True)
 class StageContext:
     """What a running stage gets."""
 
@@ -50,8 +65,8 @@ def _always(_config: Config) -> bool:
     return True
 
 
-def _no_workers(_config: Config) -> float:
-    return 0.0
+def _no_workers(_config: Config) -> int:
+    return 0
 
 
 def _no_estimate(_config: Config, _inputs: Mapping[str, Artifact]) -> Estimate:
@@ -63,9 +78,12 @@ class Stage:
     """One node of the graph.
 
     `settings` gives what the output depends on beside the inputs, as JSON values. `run` writes
-    into `context.output` and returns scores; the flow writes them and the manifest. A stage that
-    starts Ray Data jobs or Ray Train workers holds no CPU itself; `worker_cpus` says what those
-    take, so that stages run side by side only where the CPUs suffice.
+    into `context.output` and returns scores; the flow writes them and the manifest.
+
+    A stage that computes by itself holds `cpus` and `gpus`, on any node. One that starts Ray Data
+    jobs, Ray tasks or Ray Train workers holds none, and stays with the driver: `workers` says how
+    many it starts, each with `cluster.cpus_per_worker` and `cluster.gpus_per_worker`. Stages run
+    side by side only where the CPUs and GPUs suffice.
     """
 
     name: str
@@ -76,5 +94,5 @@ class Stage:
     applies: Callable[[Config], bool] = _always
     estimate: Callable[[Config, Mapping[str, Artifact]], Estimate] = _no_estimate
     cpus: float = 0.0
-    worker_cpus: Callable[[Config], float] = _no_workers
+    workers: Callable[[Config], int] = _no_workers
     gpus: float = 0.0

@@ -80,5 +80,5 @@ STAGE = Stage(
     run=_run,
     inputs=lambda _config: ("prepare_corpus",),
     estimate=_estimate,
-    worker_cpus=lambda config: config.cluster.extraction_workers * config.cluster.cpus_per_worker,
+    workers=lambda config: config.cluster.extraction_workers,
 )

@@ -48,5 +48,5 @@ STAGE = Stage(
     run=_run,
     inputs=lambda _config: ("extract_features",),
     applies=lambda config: config.quantizer.kind != "none",
-    worker_cpus=lambda config: config.cluster.codebook_workers * config.cluster.cpus_per_worker,
+    workers=lambda config: config.cluster.codebook_workers,
 )

@@ -62,5 +62,5 @@ STAGE = Stage(
     run=_run,
     inputs=lambda _config: ("prepare_corpus", "train_joint"),
     applies=lambda config: config.quantizer.kind != "none",
-    worker_cpus=lambda config: config.cluster.extraction_workers * config.cluster.cpus_per_worker,
+    workers=lambda config: config.cluster.extraction_workers,
 )

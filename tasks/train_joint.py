@@ -113,5 +113,5 @@ STAGE = Stage(
     settings=_settings,
     run=_run,
     inputs=_inputs,
-    worker_cpus=lambda config: config.cluster.training_workers * config.cluster.cpus_per_worker,
+    workers=lambda config: config.cluster.training_workers,
 )

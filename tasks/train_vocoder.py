@@ -208,5 +208,5 @@ STAGE = Stage(
     run=_run,
     inputs=lambda _config: ("prepare_corpus", "train_joint", "tokenize_corpus"),
     applies=_applies,
-    worker_cpus=lambda config: config.cluster.training_workers * config.cluster.cpus_per_worker,
+    workers=lambda config: config.cluster.training_workers,
 )

@@ -1,6 +1,9 @@
 """`run`: from configs to the table of results, going on from whatever is already whole."""
 
+import os
+import shlex
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,12 +11,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from pipeline import tracking
+from pipeline.artifacts import ArtifactError
 from pipeline.commands import compare, plan
 from pipeline.config import Config, ConfigError
 from pipeline.flow import Graph, build
 from pipeline.redaction import redact
 
 if TYPE_CHECKING:
+    from pipeline.report import Rows
     from pipeline.runtime.graph import Outcome
     from pipeline.tracking import Status
 
@@ -72,7 +77,7 @@ def _execute(graph: Graph, configs: Sequence[Config], console: Console) -> "Outc
         console.print("\nStopped. The same command goes on from what is whole.", style="bold")
         raise
     finally:
-        for variant, scores in compare.scores(graph, configs).items():
+        for variant, scores in _scores_so_far(graph, configs).items():
             runs[variant].log_metrics(scores)
             runs[variant].finish(status)
         _send_rest(configs[0], console)
@@ -89,18 +94,37 @@ def _send_rest(config: Config, console: Console) -> None:
         )
 
 
+def _scores_so_far(graph: Graph, configs: Sequence[Config]) -> "Rows":
+    """Each variant's scores; none where the storage cannot be read, which its readers have told."""
+    try:
+        return compare.scores(graph, configs)
+    except (ArtifactError, OSError):
+        return {config.variant: {} for config in configs}
+
+
 def _show_failures(outcome: "Outcome", console: Console) -> None:
+    """What failed, why, what was not started for it, and the command that goes on."""
     if not outcome.failed:
         return
-    waiting = f", and {len(outcome.skipped)} that need them were not started" * bool(
-        outcome.skipped
-    )
-    console.print(f"\n{len(outcome.failed)} failed{waiting}:", style="bold red")
+    console.print(f"\n{len(outcome.failed)} failed:", style="bold red")
     for failed in outcome.failed:
         console.print(f"  {failed.node.label}: {failed.error}", style="red", markup=False)
         if failed.log:
             console.print(f"    traceback: {failed.log}", markup=False, soft_wrap=True)
-    console.print("What is whole stays: mend the cause and give the same command again.\n")
+    if outcome.skipped:
+        console.print("not started, since they need what failed:", style="bold")
+        for skipped in outcome.skipped:
+            console.print(f"  {skipped.node.label}: {skipped.error}", markup=False, soft_wrap=True)
+    console.print("What is whole stays. Mend the cause, and go on with")
+    console.print(f"  {redact(_same_again())}\n", markup=False, highlight=False, soft_wrap=True)
+
+
+def _same_again() -> str:
+    """This process's command; of a job, the one that submits it."""
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
+    given = [one for one in sys.argv[2:] if one != "--set=cluster.address=auto"]
+    return shlex.join(["python", "-m", "pipeline", "submit", *given])
 
 
 def _show_tracker(config: Config, console: Console) -> None:

@@ -1,27 +1,39 @@
-"""Run what a graph still lacks: one Ray task a node, side by side where the machine allows.
+"""Run what a graph still lacks: one Ray task a node, side by side where the cluster allows.
 
-A node that fails takes only the nodes behind it along.
+A node that fails takes only the nodes behind it along. One whose process is lost, alone or with its
+machine, is run again and goes on from what it left. That begins when Ray knows of the loss; a
+machine that is cut off and not dead may work on for up to a minute until it notices, at worst to
+write the same files once more, each of them whole.
 """
 
 import importlib.metadata
 import platform
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import ray
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, WorkerCrashedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.artifacts import METRICS, ArtifactError
+from pipeline.artifacts import METRICS, Artifact
 from pipeline.errors import is_for_user
 from pipeline.flow import Graph, Node
 from pipeline.redaction import redact
 from pipeline.space import require_space
-from pipeline.stage import StageContext
+from pipeline.stage import Resources, StageContext
 from pipeline.tracking import StageRun, TrackingSpec, start_stage
 
 ERROR_LOG = "error.log"
+# So often, at least, it is seen whether the cluster has grown.
+LOOK_SECONDS = 5.0
+# What Ray says of a process that did not end by itself: such a stage is run again, after so long
+# that Ray has ended the workers it had started.
+LOST = (NodeDiedError, OutOfMemoryError, WorkerCrashedError)
+SETTLING_SECONDS = 3.0
 LIBRARIES = ("numpy", "pyarrow", "ray", "torch", "torchaudio", "transformers")
 
 Key = tuple[str, str]
@@ -34,6 +46,7 @@ class NodeOutcome:
     node: Node
     status: Literal["done", "failed", "skipped"]
     seconds: float = 0.0
+    scores: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
     log: str = ""
 
@@ -73,6 +86,15 @@ def execute(
     return Outcome(tuple(execution.outcomes.values()))
 
 
+@dataclass(frozen=True)
+class _Running:
+    """A node that a Ray task is at work on, since `started` (seconds of a clock that only runs)."""
+
+    node: Node
+    tracker: StageRun
+    started: float
+
+
 class _Execution:
     """The state of one `execute`: each pending node is waiting, running or has an outcome."""
 
@@ -80,66 +102,87 @@ class _Execution:
         self, graph: Graph, runs: Mapping[str, TrackingSpec], say: Callable[[str], None]
     ) -> None:
         self.waiting: dict[Key, Node] = {node.key: node for node in graph.pending()}
-        self.running: dict[ray.ObjectRef, tuple[Node, StageRun, float]] = {}
+        self.running: dict[ray.ObjectRef, _Running] = {}
         self.outcomes: dict[Key, NodeOutcome] = {}
+        self.losses: Counter[Key] = Counter()
         self.runs = runs
         self.say = say
-        self.cpus = float(ray.cluster_resources().get("CPU", 1))
 
     def start_ready(self) -> None:
-        """Start every waiting node whose inputs are whole, as far as the CPUs go."""
-        unfinished = {node.key for node, _, _ in self.running.values()} | self.waiting.keys()
+        """Start every waiting node whose inputs are whole, as far as the CPUs and GPUs go."""
+        unfinished = {one.node.key for one in self.running.values()} | self.waiting.keys()
+        machines = _machines()
         # Stages with workers lead to the others, so they go first.
-        ordered = sorted(self.waiting.values(), key=lambda node: node.worker_cpus == 0)
+        ordered = sorted(self.waiting.values(), key=lambda node: node.workers == 0)
         for node in ordered:
-            if unfinished.isdisjoint(node.inputs.items()) and self._has_room(node):
+            if unfinished.isdisjoint(node.inputs.items()) and self._has_room(node, machines):
                 del self.waiting[node.key]
-                self._start(node)
+                self._start(node, machines)
 
-    def _has_room(self, node: Node) -> bool:
-        """Whether the CPUs suffice for `node` and its workers beside what runs.
+    def _has_room(self, node: Node, machines: Sequence[Resources]) -> bool:
+        """Whether CPUs and GPUs suffice for `node` and its workers beside what runs.
 
         Stages that together want more than there is could each hold half of what both need. One
         that wants more than there is at all runs alone, and Ray says what it waits for.
         """
-        busy = sum(running.cpus for running, _, _ in self.running.values())
-        return not self.running or busy + node.cpus <= self.cpus
+        wanted = sum((one.node.resources for one in self.running.values()), node.resources)
+        return not self.running or wanted.fits(sum(machines, Resources()))
 
-    def _start(self, node: Node) -> None:
+    def _start(self, node: Node, machines: Sequence[Resources]) -> None:
         parent = self.runs.get(node.variants[0], TrackingSpec.disabled())
         tracker = start_stage(parent, node.stage.name, node.digest)
         tracker.log_params(node.description()["settings"])
         task = ray.remote(run_node).options(
-            name=node.label,
-            num_cpus=min(node.stage.cpus, self.cpus),
-            num_gpus=node.stage.gpus,
-            max_retries=0,
+            name=node.label, max_retries=0, **_place(node, machines)
         )
         self.say(f"{node.label} starts")
-        self.running[task.remote(node, tracker)] = (node, tracker, time.monotonic())
+        settling = SETTLING_SECONDS if self.losses[node.key] else 0.0
+        self.running[task.remote(node, tracker, settling)] = _Running(
+            node, tracker, time.monotonic()
+        )
 
     def collect(self) -> None:
-        """Wait for the next node to end; settle it, and what it takes along."""
-        for reference in ray.wait(list(self.running), num_returns=1)[0]:
-            node, tracker, started = self.running.pop(reference)
+        """Wait for the next node to end, but not for long; settle it, and what it takes along."""
+        for reference in ray.wait(list(self.running), num_returns=1, timeout=LOOK_SECONDS)[0]:
+            ended = self.running.pop(reference)
             try:
                 outcome = ray.get(reference)
-            except ray.exceptions.RayError as error:
-                # The process is gone (killed, out of memory), so it could not tell itself.
-                lines = message(error).splitlines()
-                seconds = time.monotonic() - started
-                outcome = NodeOutcome(node, "failed", seconds, f"its process was lost: {lines[0]}")
-            self._settle(outcome, tracker)
+            except LOST as error:
+                self._lose(ended, error)
+            except RayError as error:
+                seconds = time.monotonic() - ended.started
+                self._settle(
+                    NodeOutcome(ended.node, "failed", seconds, error=message(error)), ended
+                )
+            else:
+                self._settle(outcome, ended)
 
-    def _settle(self, outcome: NodeOutcome, tracker: StageRun) -> None:
+    def _lose(self, ended: _Running, error: RayError) -> None:
+        """The process is gone (killed, out of memory, with its machine): let another go on."""
+        node, why = ended.node, message(error).splitlines()[0]
+        self.losses[node.key] += 1
+        most = node.config.cluster.max_failures
+        if self.losses[node.key] <= most:
+            self.say(
+                f"{node.label}: its process was lost ({why}); another goes on, loss "
+                f"{self.losses[node.key]} of at most {most}"
+            )
+            self.waiting[node.key] = node
+            return
+        times = f" {self.losses[node.key]} times, more than cluster.max_failures" * bool(most)
+        seconds = time.monotonic() - ended.started
+        error_of_all = f"its process was lost{times}: {why}"
+        self._settle(NodeOutcome(node, "failed", seconds, error=error_of_all), ended)
+
+    def _settle(self, outcome: NodeOutcome, ended: _Running) -> None:
         node = outcome.node
         self.outcomes[node.key] = outcome
         if outcome.status == "done":
-            tracker.log_metrics(node.artifact.metrics())
-            tracker.finish()
+            ended.tracker.log_metrics(outcome.scores)
+            ended.tracker.finish()
             self.say(f"{node.label} done in {outcome.seconds:.1f} s")
             return
-        tracker.finish("FAILED")
+        ended.tracker.finish("FAILED")
         self.say(f"{node.label} FAILED after {outcome.seconds:.1f} s: {outcome.error}")
         lost = {node.key}
         for reader in list(self.waiting.values()):
@@ -152,38 +195,65 @@ class _Execution:
 
     def stop(self) -> None:
         """Cancel what still runs, after an interrupt."""
-        for reference, (_, tracker, _) in self.running.items():
+        for reference, one in self.running.items():
             ray.cancel(reference, force=True)
-            tracker.finish("KILLED")
+            one.tracker.finish("KILLED")
 
 
-def run_node(node: Node, tracker: StageRun) -> NodeOutcome:
+def _machines() -> list[Resources]:
+    """What each machine of the cluster has, as of now."""
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Resources(one.get("CPU", 0.0), one.get("GPU", 0.0)) for one in found]
+
+
+def _place(node: Node, machines: Sequence[Resources]) -> dict[str, Any]:
+    """Where the stage's own process runs, and what it holds there, as Ray takes it.
+
+    One that only starts workers stays with the driver: what they are given lives in its memory, so
+    that a machine lost elsewhere costs workers, which Ray replaces, and never the stage.
+    """
+    if not node.stage.cpus:
+        home = ray.get_runtime_context().get_node_id()
+        beside = NodeAffinitySchedulingStrategy(home, soft=False)
+        return {"num_cpus": 0, "num_gpus": node.stage.gpus, "scheduling_strategy": beside}
+    largest = max((machine.cpus for machine in machines), default=1.0)
+    return {"num_cpus": min(node.stage.cpus, largest or 1.0), "num_gpus": node.stage.gpus}
+
+
+def run_node(node: Node, tracker: StageRun, settling_seconds: float = 0.0) -> NodeOutcome:
     """Run one stage in this process; its scores and manifest are written when it ends well.
 
     What it reads stands by now, so that its estimate may say more than it did when the run began.
+    After a loss it starts `settling_seconds` later.
     """
+    time.sleep(settling_seconds)
     started = time.monotonic()
     output = node.artifact
-    output.delete(ERROR_LOG)
-    output.sweep()
     try:
+        output.delete(ERROR_LOG)
+        output.sweep()
         require_space(node.config.storage, node.bytes_to_write(), node.estimate())
         context = StageContext(node.config, output, node.input_artifacts, tracker)
-        scores = node.stage.run(context)
-        output.write_json(METRICS, {name: float(value) for name, value in scores.items()})
+        scores = {name: float(value) for name, value in node.stage.run(context).items()}
+        output.write_json(METRICS, scores)
         seconds = time.monotonic() - started
         output.finish({**node.description(), "seconds": seconds, "versions": versions()})
     except Exception as error:  # noqa: BLE001 - whatever a stage raises must not stop the others
-        seconds, log = time.monotonic() - started, f"{output.uri}/{ERROR_LOG}"
-        try:
-            with output.write(ERROR_LOG) as file:
-                file.write(redact(traceback.format_exc()).encode())
-        except (ArtifactError, OSError):  # a full disk, say, which is the error itself
-            log = ""
-        return NodeOutcome(node, "failed", seconds, message(error), log)
+        seconds = time.monotonic() - started
+        return NodeOutcome(node, "failed", seconds, error=message(error), log=_log(output))
     finally:
         tracker.flush()
-    return NodeOutcome(node, "done", seconds)
+    return NodeOutcome(node, "done", seconds, scores)
+
+
+def _log(output: Artifact) -> str:
+    """Write the traceback of the error at hand beside the output; its address."""
+    try:
+        with output.write(ERROR_LOG) as file:
+            file.write(redact(traceback.format_exc()).encode())
+    except Exception:  # noqa: BLE001 - a full disk or a storage out of reach: most often the error itself
+        return ""
+    return f"{output.uri}/{ERROR_LOG}"
 
 
 def message(error: BaseException) -> str:

@@ -12,7 +12,7 @@ import ray
 
 from pipeline import flow
 from pipeline.artifacts import ArtifactError
-from pipeline.config import Config
+from pipeline.config import Cluster, Config
 from pipeline.config_corpus import SyntheticCorpus
 from pipeline.runtime import graph as runner
 from pipeline.stage import Stage, StageContext
@@ -61,12 +61,12 @@ def nothing(config: Config) -> dict[str, str]:
     return {}
 
 
-ALL_CPUS = 10_000.0
+ALL_WORKERS = 10_000
 
 TOYS = (
     Stage("corpus", 1, nothing, write_number, cpus=1),
     Stage(
-        "train", 1, kind, write_number, inputs=lambda _: ("corpus",), worker_cpus=lambda _: ALL_CPUS
+        "train", 1, kind, write_number, inputs=lambda _: ("corpus",), workers=lambda _: ALL_WORKERS
     ),
     Stage("evaluate", 1, nothing, write_number, inputs=lambda _: ("train",), cpus=1),
     Stage("report", 1, nothing, write_number, inputs=lambda _: ("train", "evaluate"), cpus=1),
@@ -85,13 +85,15 @@ def toys_travel():
 def build(monkeypatch):
     """A graph over two variants from toy stages, some replaced by name."""
 
-    def make(storage: Path, **replaced):
+    def make(storage: Path, max_failures: int = 0, **replaced):
         stages = [dataclasses.replace(toy, **replaced.get(toy.name, {})) for toy in TOYS]
         monkeypatch.setattr(flow, "load_stage", {stage.name: stage for stage in stages}.get)
         configs = [
             config(storage, "kmeans", quantizer={"kind": "kmeans", "layer_weights": "fixed"}),
             config(storage, "dkm"),
         ]
+        cluster = Cluster(max_failures=max_failures)
+        configs = [one.model_copy(update={"cluster": cluster}) for one in configs]
         return flow.build(configs, default_stages=[stage.name for stage in stages])
 
     return make
@@ -215,6 +217,32 @@ def test_a_killed_process_is_a_failed_node(build, tmp_path):
     assert {node.node.stage.name for node in outcome.failed} == {"evaluate"}
     assert {node.node.stage.name for node in outcome.skipped} == {"report"}
     assert "process was lost" in outcome.failed[0].error
+
+
+def die_once(context: StageContext) -> dict[str, float]:
+    """Leave half of the work, then die; the next process finds it and goes on."""
+    if not context.output.exists("half.json"):
+        context.output.write_json("half.json", os.getpid())
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert context.output.read_json("half.json") != os.getpid()
+    return write_number(context)
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])  # beside the driver, and anywhere
+def test_a_killed_process_is_followed_by_one_that_goes_on(build, tmp_path, stage):
+    outcome, lines = execute(build(tmp_path, max_failures=1, **{stage: {"run": die_once}}))
+    assert set(statuses(outcome).values()) == {"done"}
+    said = [line for line in lines if "another goes on, loss 1 of at most 1" in line]
+    assert len(said) == 2
+    assert all(line.startswith(f"{stage}[") for line in said)
+    assert trace(tmp_path).count(f"{stage} dkm") == 1
+
+
+def test_a_process_that_is_lost_again_and_again_is_a_failed_node(build, tmp_path):
+    outcome, lines = execute(build(tmp_path, max_failures=1, report={"run": die}))
+    assert {node.node.stage.name for node in outcome.failed} == {"report"}
+    assert "lost 2 times, more than cluster.max_failures" in outcome.failed[0].error
+    assert sum(line.startswith("report") and line.endswith("starts") for line in lines) == 4
 
 
 def test_stages_whose_workers_take_all_cpus_run_in_turn(build, tmp_path):

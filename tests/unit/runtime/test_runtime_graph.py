@@ -11,12 +11,13 @@ from ray.exceptions import RayTaskError
 from ray.train import WorkerGroupError
 
 from pipeline import space
-from pipeline.artifacts import ArtifactError
+from pipeline.artifacts import Artifact, ArtifactError
 from pipeline.config import Config, ConfigError
 from pipeline.config_corpus import SyntheticCorpus
 from pipeline.flow import Graph, Node
+from pipeline.object_store import StorageError
 from pipeline.runtime import graph as runner
-from pipeline.stage import Estimate, Stage
+from pipeline.stage import Estimate, Resources, Stage
 from pipeline.tracking import TrackingSpec
 
 
@@ -47,27 +48,33 @@ def test_the_message_is_the_projects_own_or_the_outermost_one(error, expected):
     assert runner.message(error) == expected
 
 
-def node(name: str, cpus: float, *inputs: Node, workers: float = 0) -> Node:
+def node(name: str, cpus: float, *inputs: Node, workers: int = 0, **cluster) -> Node:
     config = Config(
         variant="v",
         storage="/nowhere",
         corpus=SyntheticCorpus(),
         ssl={"model": "some/model", "revision": "0" * 40},
+        cluster=cluster,
     )
-    stage = Stage(name, 1, lambda _: {}, lambda _: {}, cpus=cpus, worker_cpus=lambda _: workers)
+    stage = Stage(name, 1, lambda _: {}, lambda _: {}, cpus=cpus, workers=lambda _: workers)
     return Node(stage, name, config, ("v",), {}, dict(one.key for one in inputs))
+
+
+def machine(cpus: float, gpus: float = 0, *, alive: bool = True) -> dict:
+    """As Ray lists it; a machine without GPUs has no such entry."""
+    return {"Alive": alive, "Resources": {"CPU": cpus, **({"GPU": gpus} if gpus else {})}}
 
 
 @pytest.fixture
 def execution(monkeypatch):
     """An execution over given nodes on a machine of two CPUs, which only notes what it starts."""
 
-    def make(*nodes: Node, cpus: int = 2):
-        monkeypatch.setattr(runner.ray, "cluster_resources", lambda: {"CPU": cpus})
+    def make(*nodes: Node, machines=None):
+        monkeypatch.setattr(runner.ray, "nodes", lambda: machines or [machine(2)])
         made = runner._Execution(Graph(nodes), {}, [].append)
 
-        def start(one: Node) -> None:
-            made.running[one.key] = (one, None, 0.0)
+        def start(one: Node, _machines) -> None:
+            made.running[one.key] = runner._Running(one, None, 0.0)
 
         made._start = start
         return made
@@ -123,6 +130,19 @@ def test_a_full_disk_is_the_error_even_if_no_log_can_be_written(alone, monkeypat
     assert [path.name for path in Path(one.artifact.path()).iterdir()] == ["half.json"]
 
 
+def test_a_storage_out_of_reach_is_the_error_and_no_more_is_tried_than_that(alone, monkeypatch):
+    def cut_off(self, *_arguments):
+        raise StorageError(f"{self.uri} cannot be reached: check the network")
+
+    one = alone(lambda _: {"score": 1.0})
+    for method in ("delete", "write", "write_json"):
+        monkeypatch.setattr(Artifact, method, cut_off)
+    outcome = run_alone(one)
+    assert outcome.status == "failed"
+    assert outcome.error == f"{one.artifact.uri} cannot be reached: check the network"
+    assert outcome.log == ""
+
+
 def _no_space(*_arguments):
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -145,7 +165,7 @@ def test_what_killed_writers_left_is_swept_away_and_nothing_else(alone):
 
 def running(execution) -> list[str]:
     execution.start_ready()
-    return [one.stage.name for one, _, _ in execution.running.values()]
+    return [one.node.stage.name for one in execution.running.values()]
 
 
 def test_stages_with_workers_go_first_and_side_by_side_where_the_cpus_suffice(execution):
@@ -168,7 +188,7 @@ def test_light_stages_share_the_cpus(execution):
 
 
 def test_on_one_cpu_everything_runs_in_turn(execution):
-    made = execution(node("train", 0, workers=1), node("a", 1), cpus=1)
+    made = execution(node("train", 0, workers=1), node("a", 1), machines=[machine(1)])
     assert running(made) == ["train"]
     del made.running["train", "train"]
     assert running(made) == ["a"]
@@ -177,6 +197,37 @@ def test_on_one_cpu_everything_runs_in_turn(execution):
 def test_a_stage_that_asks_for_more_than_there_is_runs_alone(execution):
     made = execution(node("greedy", 8), node("a", 1))
     assert running(made) == ["greedy"]
+
+
+def test_gpus_are_counted_as_cpus_are(execution):
+    wide = {"cpus_per_worker": 1, "gpus_per_worker": 1}
+    first, second = (node(name, 0, workers=2, **wide) for name in ("first", "second"))
+    small = node("small", 0, workers=1, cpus_per_worker=1, gpus_per_worker=0.5)
+    made = execution(first, second, small, node("a", 1), machines=[machine(64, 2), machine(64, 1)])
+    assert running(made) == ["first", "small", "a"]
+    del made.running["first", "first"]
+    assert running(made) == ["small", "a", "second"]
+
+
+def test_machines_that_come_and_go_are_seen(execution):
+    machines = [machine(1), machine(1, alive=False)]
+    nodes = [node(name, 0, workers=1) for name in "abc"]
+    made = execution(*nodes, machines=machines)
+    assert running(made) == ["a"]
+    machines.append(machine(1))
+    assert running(made) == ["a", "b"]
+    machines.pop()
+    del made.running["a", "a"]
+    assert running(made) == ["b"]
+
+
+def test_a_stage_asks_for_no_more_cpus_than_the_largest_machine_has():
+    greedy = node("greedy", 8)
+    machines = [Resources(1), Resources(4)]
+    assert runner._place(greedy, machines) == {"num_cpus": 4, "num_gpus": 0}
+    assert runner._place(greedy, [Resources(16)])["num_cpus"] == 8
+    # A head that does no work, while the autoscaler has not started any machine yet.
+    assert runner._place(greedy, [Resources(0)])["num_cpus"] == 1
 
 
 def test_a_node_waits_for_its_inputs(execution):

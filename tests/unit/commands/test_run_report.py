@@ -1,0 +1,78 @@
+"""What `run` says at its end of what failed, and of how to go on."""
+
+import sys
+
+import pytest
+
+pytest.importorskip("ray")
+
+from rich.console import Console
+
+from pipeline.artifacts import ArtifactError
+from pipeline.commands import compare, run
+from pipeline.config import Config
+from pipeline.config_corpus import SyntheticCorpus
+from pipeline.flow import Graph, Node
+from pipeline.object_store import StorageError
+from pipeline.runtime.graph import NodeOutcome, Outcome
+from pipeline.stage import Stage
+
+CONFIG = Config(
+    variant="tiny",
+    corpus=SyntheticCorpus(),
+    ssl={"model": "some/model", "revision": "0" * 40},
+)
+
+
+def node(name):
+    stage = Stage(name, 1, lambda _: {}, lambda _: {})
+    return Node(stage, name, CONFIG, ("tiny",), {}, {})
+
+
+FAILED = NodeOutcome(node("train"), "failed", error="lower the rate [1]", log="s3://b/error.log")
+SKIPPED = NodeOutcome(node("evaluate"), "skipped", error="it needs train[tiny], which failed")
+DONE = NodeOutcome(node("extract"), "done")
+
+
+def said(*outcomes):
+    console = Console(width=200)
+    with console.capture() as captured:
+        run._show_failures(Outcome(outcomes), console)
+    return captured.get()
+
+
+def test_a_run_that_ends_well_says_nothing_of_failures():
+    assert said(DONE) == ""
+
+
+def test_what_failed_why_what_waits_for_it_and_the_command_that_goes_on(monkeypatch):
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    monkeypatch.setattr(sys, "argv", ["x", "run", "a.yaml", "--set", "corpus.root=/my data"])
+    lines = [line.strip() for line in said(DONE, FAILED, SKIPPED).splitlines()]
+    assert lines[1:] == [
+        "1 failed:",
+        "train[tiny]: lower the rate [1]",
+        "traceback: s3://b/error.log",
+        "not started, since they need what failed:",
+        "evaluate[tiny]: it needs train[tiny], which failed",
+        "What is whole stays. Mend the cause, and go on with",
+        "python -m pipeline run a.yaml --set 'corpus.root=/my data'",
+        "",
+    ]
+
+
+def test_a_job_is_submitted_again(monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    argv = ["x", "run", "a.yaml", "--set=asr.dim=8", "--set=cluster.address=auto", "--stage=train"]
+    monkeypatch.setattr(sys, "argv", argv)
+    again = "python -m pipeline submit a.yaml --set=asr.dim=8 --stage=train"
+    assert said(FAILED).splitlines()[-2].strip() == again
+
+
+@pytest.mark.parametrize("error", [StorageError("out of reach"), ArtifactError("gone")])
+def test_scores_that_cannot_be_read_do_not_hide_how_the_run_ended(monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(compare, "scores", fail)
+    assert run._scores_so_far(Graph(()), [CONFIG]) == {"tiny": {}}
