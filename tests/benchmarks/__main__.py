@@ -14,7 +14,9 @@ from benchmarks import (
     extraction,
     joint_step,
     shard_format,
+    step_shares,
     table,
+    workers,
 )
 from benchmarks.record import Record, surroundings, write
 
@@ -26,6 +28,8 @@ BENCHMARKS: dict[str, Callable[[str, torch.device], Record]] = {
     "extraction": extraction.run,
     "driver_memory": driver_memory.run,
     "shard_format": shard_format.run,
+    "step_shares": step_shares.run,
+    "workers": workers.run,
 }
 RECORDS = Path(__file__).with_name("records")
 

@@ -26,6 +26,8 @@ EXPECTED = {
     ),
     "assignment": ({"ours", "bare product", "plain", "scikit-learn"}, {"faiss"}),
     "joint_step": ({"with quantizer", "without quantizer"}, set()),
+    "step_shares": ({"2 s", "4 s"}, set()),
+    "workers": ({"one worker", "two workers"}, set()),
 }
 
 
@@ -70,6 +72,14 @@ def test_figures_are_finite_and_positive(records, name):
     for ratio in record["ratios"]:
         figures = [value for name, value in ratio.items() if name not in {"of", "to"}]
         assert all(math.isfinite(figure) and figure > 0 for figure in figures)
+
+
+def test_the_parts_of_a_step_are_its_shares(records):
+    checks = records["step_shares"]["checks"]
+    for batch in ("2 s", "4 s"):
+        parts = [share for name, share in checks.items() if name.endswith(f" at {batch}")]
+        assert len(parts) == 4
+        assert all(0 < share < 1 for share in parts)
 
 
 def test_all_assign_alike(records):
