@@ -70,7 +70,7 @@ def submit(command: RunCommand, address: str | None, console: Console, *, follow
         end = server.follow(
             job.submission_id,
             lambda text: console.out(text, highlight=False, end=""),
-            lambda line: console.print(line, style="bold yellow", markup=False),
+            lambda line: console.print(line, style="bold yellow", markup=False, soft_wrap=True),
         )
     except KeyboardInterrupt:
         console.print("\nThe job goes on.", style="bold")
@@ -191,8 +191,12 @@ def _submission_id(configs: Sequence[Config]) -> str:
 
 
 def _show_commands(job: "Job", console: Console) -> None:
-    for what, action in (("follow", "logs --follow"), ("look", "status"), ("stop", "stop")):
-        console.print(f"  {what:6} {job.command_to(action)}", markup=False, soft_wrap=True)
+    for what, action in (
+        ("follow", ("logs", "--follow")),
+        ("look", ("status",)),
+        ("stop", ("stop",)),
+    ):
+        console.print(f"  {what:6} {job.command_to(*action)}", markup=False, soft_wrap=True)
 
 
 def _show_end(end: "JobEnd", console: Console) -> None:

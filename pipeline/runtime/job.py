@@ -51,18 +51,19 @@ class Job:
     def command(self) -> str:
         """The plain command that sends the same, for a shell."""
         environment = dict(self.runtime_env)
-        folder = environment.pop("working_dir")
-        overruled = any(os.environ.get(name) for name in ADDRESS_VARIABLES)
-        words = [
-            *(["env", f"{ADDRESS_VARIABLES[0]}={self.address}"] if overruled else []),
-            *("ray", "job", "submit", "--address", self.address, "--working-dir", folder),
-            *("--runtime-env-json", json.dumps(environment), "--", *self.arguments),
-        ]
-        return shlex.join(words)
+        folder = ("--working-dir", environment.pop("working_dir"))
+        variables = ("--runtime-env-json", json.dumps(environment))
+        return self._ray_job("submit", *folder, *variables, "--", *self.arguments)
 
-    def command_to(self, action: str) -> str:
+    def command_to(self, *action: str) -> str:
         """The plain command to look at the job again: `logs --follow`, `status` or `stop`."""
-        return f"ray job {action} {self.submission_id} --address {self.address}"
+        return self._ray_job(*action, self.submission_id)
+
+    def _ray_job(self, action: str, *words: str) -> str:
+        set_to = next(filter(None, map(os.environ.get, ADDRESS_VARIABLES)), self.address)
+        overruled = set_to.rstrip("/") != self.address
+        before = ["env", f"{ADDRESS_VARIABLES[0]}={self.address}"] if overruled else []
+        return shlex.join([*before, "ray", "job", action, "--address", self.address, *words])
 
 
 @dataclass(frozen=True)

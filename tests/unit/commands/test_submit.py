@@ -307,8 +307,9 @@ def test_ctrl_c_stops_following_alone(project, dashboard, monkeypatch):
     assert result.exit_code == 130
     after = result.output.partition("The job goes on")[2]
     name = dashboard.jobs[0]["submission_id"]
-    for action in ("logs --follow", "status", "stop"):
-        assert f"ray job {action} {name} --address {dashboard.address}" in after
+    at = f"--address {dashboard.address}"
+    for command in (f"logs {at} --follow", f"status {at}", f"stop {at}"):
+        assert f"ray job {command} {name}\n" in after
 
 
 def test_a_cluster_that_refuses_is_one_message(project, dashboard):

@@ -1,0 +1,152 @@
+"""`submit` against a real Ray with a dashboard and a token."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("ray")
+
+from cluster.local import LocalCluster
+from pipeline.artifacts import Artifact
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TOY = """
+    import os
+    from pathlib import Path
+
+    import ray
+
+    from pipeline.stage import Stage
+
+    @ray.remote
+    def look():
+        import tasks.train_joint  # travels as a package
+        import toy_library  # travels with the folder
+        names = ("RAY_CHDIR_TO_TRIAL_DIR", "AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY")
+        return {
+            "note": Path("notes/note.txt").read_text(),
+            "library": toy_library.VALUE,
+            "variables": {name: os.environ.get(name) for name in names},
+        }
+
+    def run(context):
+        context.output.write_json("seen.json", ray.get(look.remote()))
+        context.say("a worker has looked around")
+        return {}
+
+    STAGE = Stage("toy", 1, lambda config: {}, run, cpus=0)
+"""
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[LocalCluster]:
+    """A cluster of one node."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="ray-") as folder,
+    ):
+        for name in ("AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY"):
+            patch.delenv(name, raising=False)
+        cluster = LocalCluster.start(Path(folder), workers=0, port=0, job_port=0)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    folder = tmp_path / "work"
+    (folder / "notes").mkdir(parents=True)
+    (folder / "notes" / "note.txt").write_text("from the folder")
+    (folder / "toy.py").write_text(textwrap.dedent(TOY))
+    (folder / "toy_library.py").write_text("VALUE = 7\n")
+    values = {
+        "storage": str(tmp_path / "storage"),
+        "corpus": {"kind": "synthetic"},
+        "ssl": {"model": "some/model", "revision": "0" * 40},
+        "tracking": {"enabled": False},
+        "extra_stages": ["toy"],
+    }
+    (folder / "variant.yaml").write_text(yaml.safe_dump(values))
+    return folder
+
+
+def submit(folder: Path, head: LocalCluster, *arguments: str, **variables: str):
+    """`submit` in an environment that names no cluster but this one, and what it has printed."""
+    inherited = {name: one for name, one in os.environ.items() if not name.startswith("RAY_")}
+    given = ("variant.yaml", "--stage", "toy", "--address", head.job_address, *arguments)
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", "submit", *given],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**inherited, "PYTHONPATH": str(ROOT), **variables},
+    )
+
+
+def token(head: LocalCluster) -> dict[str, str]:
+    return {name: head.environment[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")}
+
+
+def test_a_run_finds_its_code_its_files_and_its_variables(head, project):
+    result = submit(
+        project,
+        head,
+        **token(head),
+        AWS_ENDPOINT_URL="http://store:9000",
+        AWS_SECRET_ACCESS_KEY="my-secret",  # noqa: S106
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "a worker has looked around" in result.stdout
+    assert "The job has succeeded" in result.stdout
+    assert result.stderr == ""
+    [output] = (project.parent / "storage" / "toy").iterdir()
+    assert Artifact(str(output)).is_whole()
+    assert json.loads((output / "seen.json").read_text()) == {
+        "note": "from the folder",
+        "library": 7,
+        "variables": {
+            "RAY_CHDIR_TO_TRIAL_DIR": "0",
+            "AWS_ENDPOINT_URL": "http://store:9000",
+            "AWS_SECRET_ACCESS_KEY": None,
+        },
+    }
+
+
+def test_a_job_that_fails_fails_the_command(head, project):
+    """The config that travels asks for a folder that no node has."""
+    missing = ("--set", "corpus={kind: librispeech, root: /nonexistent/LibriSpeech}")
+    more = ("--stage", "prepare_corpus", *missing)
+    result = submit(project, head, *more, **token(head))
+    assert result.returncode == 1
+    assert "'/nonexistent/LibriSpeech' has no folder for" in result.stdout
+    assert "its command ended with exit code 1" in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({}, "asks for its token: set RAY_AUTH_MODE=token"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "another"}, "refuses the token"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/none"}, "no token to send to"),
+    ],
+)
+def test_without_the_token_nothing_is_sent(head, project, variables, message):
+    result = submit(project, head, **variables)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
