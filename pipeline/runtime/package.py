@@ -26,7 +26,9 @@ from pipeline.space import readable_bytes
 
 # As .gitignore has it. A pattern for the folder itself begins with a slash: Ray matches them all
 # within `pipeline` and `tasks` too, where those travel on their own.
+SECRETS = (".aws", ".env*", ".kube", ".netrc", ".ray", ".ssh")
 EXCLUDES = (
+    *SECRETS,
     "/build",
     "/dist",
     "/mlflow.db*",
@@ -35,7 +37,6 @@ EXCLUDES = (
     "/runs",
     "/tests",
     "*.egg-info",
-    ".env",
     ".git",
     ".hypothesis",
     ".mypy_cache",

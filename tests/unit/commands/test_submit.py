@@ -104,7 +104,8 @@ def test_odd_characters_survive_the_shell(project, dashboard):
 
 
 def test_the_folder_and_the_project_travel_without_what_no_job_reads(project, dashboard):
-    for name in ("runs/old.txt", ".git/config", "a.egg-info/x", "tests/x.py", ".env", "notes/n"):
+    unread = ("runs/old.txt", ".git/config", "a.egg-info/x", "tests/x.py", "notes/n")
+    for name in (*unread, ".env", ".env.local", ".ray/auth_token", ".aws/credentials"):
         (project / name).parent.mkdir(exist_ok=True)
         (project / name).write_text("x")
     (project / ".gitignore").write_text("notes/\n")
