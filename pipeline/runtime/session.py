@@ -160,4 +160,8 @@ def _runtime_env() -> dict[str, Any]:
     """What a cluster's workers need; a job that brings its own code needs none of it."""
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         return {}
-    return {"py_modules": project_modules(), "env_vars": cluster_environment()}
+    return {
+        "py_modules": project_modules(),
+        "env_vars": cluster_environment(),
+        "worker_process_setup_hook": QUIET_WORKER,
+    }
