@@ -35,15 +35,15 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     graph = build(configs, only)
     plan.show(graph, storage, console)
     complete = True
-    pending = bool(graph.pending())
-    if pending:
+    if graph.pending():
         plan.check_space(graph, storage)
         tracking.check(configs[0].tracking, storage)
-    tracking.send_waiting(configs[0].tracking, storage)
-    if pending:
+        tracking.send_waiting(configs[0].tracking, storage)
         outcome = _execute(graph, configs, console)
         _show_failures(outcome, console)
         complete = not outcome.failed
+    else:
+        _send_rest(configs[0], console)
     if not only:
         rows = compare.scores(graph, configs)
         compare.show(rows, configs, "table", console)
@@ -91,6 +91,7 @@ def _send_rest(config: Config, console: Console) -> None:
             f"MLflow does not have all of it yet: the rest waits in {redact(rest)}, and the next "
             "`run` sends it, whatever else there is to do.",
             markup=False,
+            soft_wrap=True,
         )
 
 

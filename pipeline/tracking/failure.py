@@ -26,6 +26,8 @@ _LASTING = re.compile(
     r"readonly database|unable to open database|authentication failed|access denied", re.IGNORECASE
 )
 
+_SHOWN_CHARACTERS = 300
+
 
 class TrackingError(RuntimeError):
     """The tracker cannot be used; the message says which one, why, and the cure."""
@@ -60,9 +62,10 @@ def is_outage(error: Exception) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """The error's kind and first line, without secrets."""
-    first = (str(error).strip() or "no message").splitlines()[0]
-    return f"{type(error).__name__}: {redact(first)}"
+    """The error's kind and first line, without secrets and no longer than can be read."""
+    first = redact((str(error).strip() or "no message").splitlines()[0])
+    shown = first if len(first) <= _SHOWN_CHARACTERS else f"{first[:_SHOWN_CHARACTERS]}…"
+    return f"{type(error).__name__}: {shown}"
 
 
 def _code(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,7 @@ def log_tokenizer(client: Any, experiment_id: str, run_id: str, uri: str) -> Non
 
     A run that has its tokenizer is left as it is.
     """
-    import mlflow.pyfunc
     from mlflow.entities import LoggedModelOutput
-    from mlflow.models import Model
 
     outputs = client.get_run(run_id).outputs
     if outputs is not None and outputs.model_outputs:
@@ -28,6 +27,21 @@ def log_tokenizer(client: Any, experiment_id: str, run_id: str, uri: str) -> Non
     logged = client.create_logged_model(
         experiment_id, name="tokenizer", source_run_id=run_id, model_type=_TYPE
     )
+    try:
+        _upload(client, logged.model_id, run_id, uri)
+        client.finalize_logged_model(logged.model_id, _READY)
+        # Last, so that a run that has it has all of it.
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    except Exception:
+        with suppress(Exception):  # the next try makes another
+            client.delete_logged_model(logged.model_id)
+        raise
+
+
+def _upload(client: Any, model_id: str, run_id: str, uri: str) -> None:
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
     # It warns that it cannot tell a signature from a list of arrays.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
     storage, _, name = uri.rpartition("/")
@@ -40,9 +54,6 @@ def log_tokenizer(client: Any, experiment_id: str, run_id: str, uri: str) -> Non
             python_model=str(_CODE),
             artifacts={"tokenizer": str(folder)},
             pip_requirements=["numpy", "safetensors", "torch", "torchaudio", "transformers"],
-            mlflow_model=Model(run_id=run_id, model_id=logged.model_id),
+            mlflow_model=Model(run_id=run_id, model_id=model_id),
         )
-        client.log_model_artifacts(logged.model_id, f"{scratch}/model")
-    client.finalize_logged_model(logged.model_id, _READY)
-    # Last, so that a run that has it has all of it.
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        client.log_model_artifacts(model_id, f"{scratch}/model")

@@ -36,16 +36,14 @@ class Outbox:
         for key, run in runs.items():
             of_run = [event for event in events if event.run == run]
             lines = [{"run": run.to_json()}, *(event.to_json() for event in of_run)]
-            # Names sort as they were written, so that they are sent in this order.
-            name = f"{key}/{of_run[0].time_ms:015d}-{uuid.uuid4().hex[:8]}{_SUFFIX}"
+            name = f"{key}/{of_run[0].time_ms}-{uuid.uuid4().hex[:8]}{_SUFFIX}"
             with self._folder.write(name) as file:
                 for line in lines:
                     file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
-    def files(self, run: RunName | None = None) -> list[str]:
-        """The names of what waits, of one run or of all, oldest first within a run."""
-        names = self._folder.names("" if run is None else run.key)
-        return [name for name in names if name.endswith(_SUFFIX)]
+    def files(self, run_key: str = "") -> list[str]:
+        """The names of what waits, of one run (`RunName.key`) or of all."""
+        return [name for name in self._folder.names(run_key) if name.endswith(_SUFFIX)]
 
     def read(self, name: str) -> list[Event]:
         """The events of one file.

@@ -91,11 +91,15 @@ class Sender:
         self._store(self._take())
 
     def tell_silence(self, error: Exception) -> None:
-        """Say, once until it answers again, that the tracker does not, and what happens now."""
+        """Say, once until it answers again, that the tracker does not, and what happens now.
+
+        Of all processes only the leading one says it aloud.
+        """
         if self._silent:
             return
         self._silent = True
-        _logger.warning(
+        _logger.log(
+            self._loudness(),
             "MLflow at %s does not answer (%s). The run goes on; what it logs waits in memory and "
             "in %s, and is sent when MLflow is back, or by the next `run`",
             self._place,
@@ -146,9 +150,12 @@ class Sender:
             dropped, self._dropped = self._dropped, 0
         if self._silent:
             self._silent = False
-            _logger.warning("MLflow at %s answers again", self._place)
+            _logger.log(self._loudness(), "MLflow at %s answers again", self._place)
         if dropped:
             _logger.warning("MLflow: %d entries were dropped: too many waited for it", dropped)
+
+    def _loudness(self) -> int:
+        return logging.WARNING if self.leads else logging.INFO
 
     def _advance(self) -> None:
         """Send the next batch, or the next file of the outbox."""
@@ -160,8 +167,7 @@ class Sender:
         run = batch[0].run
         if batch[0].is_final_score if self.leads else run not in self._looked_for:
             # The worker's steps come before the score that the leader puts at their end.
-            for name in self._outbox.files(run):
-                self._send_file(name)
+            self._send_files(self._outbox.files(run.key))
             self._looked_for.add(run)
         self._send(batch)
         with self._changed:
@@ -173,32 +179,41 @@ class Sender:
             self._changed.notify_all()
 
     def _sweep(self) -> None:
+        """Send what the outbox has of one run; with nothing there, this is done."""
         waiting = [name for name in self._outbox.files() if name not in self._unreadable]
         if waiting:
-            self._send_file(waiting[0])
+            run_key, _, _ = waiting[0].partition("/")
+            self._send_files([name for name in waiting if name.startswith(f"{run_key}/")])
             return
         with self._changed:
             self._sweeping = False
             self._changed.notify_all()
 
-    def _send_file(self, name: str) -> None:
-        try:
-            events = self._outbox.read(name)
-        except (ArtifactError, FileNotFoundError):
-            return  # another process has just sent it
-        except ValueError as error:
-            self._unreadable.add(name)
-            self._warn(f"{self._outbox.uri}/{name} cannot be read and stays", error)
-            return
+    def _send_files(self, names: list[str]) -> None:
+        """Send all that the outbox has of one run, final scores last, and delete it there."""
+        events = [event for name in names for event in self._read(name)]
         events = [event for event in events if not self._is_outdated(event)]
+        events.sort(key=lambda event: (event.is_final_score, event.time_ms))
         while batch := first_batch(events):
             events = events[len(batch) :]
             if batch[0].kind == "tokenizer" and not self.leads:
                 self._left_to_leader += batch
             else:
                 self._send(batch)
-        with suppress(FileNotFoundError):
-            self._outbox.delete(name)
+        for name in names:
+            if name not in self._unreadable:
+                with suppress(FileNotFoundError):
+                    self._outbox.delete(name)
+
+    def _read(self, name: str) -> list[Event]:
+        try:
+            return self._outbox.read(name)
+        except (ArtifactError, FileNotFoundError):
+            return []  # another process has just sent it
+        except ValueError as error:
+            self._unreadable.add(name)
+            self._warn(f"{self._outbox.uri}/{name} cannot be read and stays", error)
+            return []
 
     def _is_outdated(self, event: Event) -> bool:
         """Whether a status from the outbox is that of an earlier session of a run that goes on."""

@@ -10,7 +10,7 @@ from pipeline.tracking.address import tracking_uri
 from pipeline.tracking.failure import TrackingError, is_outage, one_line
 from pipeline.tracking.outbox import Outbox, outbox_uri
 from pipeline.tracking.sender import Sender, sender
-from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.tracker import Tracker, load
 
 CHECK_SECONDS = 30.0
 _START_SECONDS = 10.0
@@ -31,6 +31,7 @@ def check(tracking: Tracking, storage: str) -> bool:
     if not tracking.enabled:
         return False
     uri = tracking_uri(tracking, storage)
+    load()
     try:
         _within(CHECK_SECONDS, lambda: Tracker(uri).ping(tracking.experiment, creates=True))
     except TrackingError:
@@ -48,13 +49,16 @@ def check(tracking: Tracking, storage: str) -> bool:
 
 
 def send_waiting(tracking: Tracking, storage: str) -> None:
-    """Send what earlier sessions had to leave in the storage; where nothing is, ask no tracker."""
+    """Before work starts, send what earlier sessions had to leave in the storage, for some seconds.
+
+    Where nothing waits no tracker is asked; what takes longer is left to `close`.
+    """
     if _has_waiting(tracking, storage):
         _sender(tracking, storage).flush(_START_SECONDS, sweep=True)
 
 
 def close(tracking: Tracking, storage: str) -> str:
-    """Send all that is left, of this process and in the storage.
+    """Send all that is left, of this process and in the storage; after a minute, leave it there.
 
     Returns where in the storage the rest lies, and nothing where there is no rest.
     """

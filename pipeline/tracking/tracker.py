@@ -251,12 +251,18 @@ class Tracker:
 
 def connect(uri: str) -> Any:
     """MLflow's own client, which keeps connections from one call to the next by itself."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger(_LOUD).setLevel(logging.CRITICAL)
+    load()
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
+
+
+def load() -> None:
+    """Import MLflow, which takes seconds the first time, in the way this project wants it."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger(_LOUD).setLevel(logging.CRITICAL)
+    import mlflow  # noqa: F401
 
 
 def _create_sqlite(uri: str) -> None:

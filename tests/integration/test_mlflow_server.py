@@ -173,9 +173,11 @@ def test_the_server_is_down_at_the_start_and_back_in_the_middle(server, proxy, c
     assert "hunter2" not in caplog.text
 
 
-def test_down_until_the_end_and_the_next_run_sends_it(server, proxy, config, monkeypatch):
+def test_down_until_the_end_and_the_next_run_sends_it(server, proxy, config, monkeypatch, tmp_path):
     proxy.plan = lambda _method, _path: DOWN
     run = start(config)
+    (tmp_path / "config.json").write_text("{}")
+    run.log_tokenizer(tmp_path)
     run.log_params({"batch_seconds": 60})
     log(run, range(40))
     run.log_audio([0.0, 0.5], 16000, "audio/one.wav")
@@ -196,6 +198,7 @@ def test_down_until_the_end_and_the_next_run_sends_it(server, proxy, config, mon
     assert stored.info.status == "FAILED"
     assert stored.data.params == {"batch_seconds": "60"}
     assert stored.data.metrics["test.wer"] == 0.25
+    assert len(stored.outputs.model_outputs) == 1
     assert [file.path for file in client.list_artifacts(run_id, "audio")] == ["audio/one.wav"]
 
 
@@ -219,7 +222,7 @@ def test_a_worker_is_killed_and_another_offers_the_history_again(server, proxy, 
     two.communicate(timeout=60)
     three = worker(10, 30)
     three.communicate(timeout=60)
-    assert Outbox(run.outbox_uri).files(run.run)
+    assert Outbox(run.outbox_uri).files(run.run.key)
     proxy.plan = lambda _method, _path: None
     four = worker(10, 50)
     four.communicate(timeout=60)

@@ -360,11 +360,11 @@ def test_a_logged_tokenizer_loads_without_pickles(
         worker = in_a_new_process(stage)
         worker.log_tokenizer(tmp_path)
         worker.flush(60)
-        assert outbox.Outbox(stage.outbox_uri).files(stage.run)
+        assert outbox.Outbox(stage.outbox_uri).files(stage.run.key)
         leading = in_a_new_process(stage, leads=True)
         leading.log_metrics({"score": 1.0})
         leading.flush(60)
-        assert not outbox.Outbox(stage.outbox_uri).files(stage.run)
+        assert not outbox.Outbox(stage.outbox_uri).files(stage.run.key)
 
     import mlflow
 

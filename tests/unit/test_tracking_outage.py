@@ -99,7 +99,7 @@ def test_events_survive_the_outbox(box):
     box.add(events)
     assert len(box.files()) == 2
     assert sorted(waiting(box), key=lambda event: event.time_ms) == events
-    assert [event for name in box.files(CHILD) for event in box.read(name)] == [events[3]]
+    assert [event for name in box.files(CHILD.key) for event in box.read(name)] == [events[3]]
 
 
 def test_no_two_events_are_of_one_time():
@@ -135,7 +135,7 @@ def test_whoever_logs_waits_for_nobody(process, tracker):
 def test_events_come_in_order_when_the_tracker_is_back(process, tracker, box, caplog):
     answers = iter([away([])] * 5)
     tracker.fault = lambda _events: next(answers, None)
-    sending = process()
+    sending = process(leads=True)
     events = [loss(step) for step in range(10)]
     back = threading.Event()
     send = tracker.send
@@ -205,6 +205,24 @@ def test_a_process_takes_up_what_another_left_before_it_logs_itself(process, tra
     leading.flush(60)
     assert tracker.taken[3:] == [left[3], score]
     assert [event.run for event in waiting(box)] == [CHILD]
+
+
+def test_all_that_waits_of_a_run_is_sent_with_its_scores_last(process, tracker, box):
+    """The leader left a status and scores, beside what the run's worker left."""
+    first, score = status("KILLED"), loss(None)
+    later = [loss(step) for step in range(3)]
+    box.add([first, score])
+    box.add(later)
+    process(leads=True).flush(60, sweep=True)
+    assert tracker.taken == [first, *later, score]
+
+
+def test_only_the_leading_process_speaks_of_an_outage(process, tracker, caplog):
+    tracker.fault = away
+    worker = process()
+    worker.put(loss(0))
+    worker.flush(60)
+    assert caplog.text == ""
 
 
 def test_an_old_status_does_not_replace_a_new_one(process, tracker, box):
