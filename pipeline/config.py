@@ -361,8 +361,8 @@ class Cluster(Section):
     """Where and how wide it runs. Nothing here changes a result, so no digest covers it.
 
     A training step goes over the same utterances with any number of `training_workers`. Each has
-    a copy of the model (`sharding` `ddp`) or, of one that does not fit, a part (`fsdp`, PyTorch's
-    FSDP2); a checkpoint of one goes on as the other. `loader_processes` of each read its data
+    a copy of the joint model (`sharding` `ddp`) or, of one that does not fit, a part (`fsdp`,
+    PyTorch's FSDP2); a checkpoint of one goes on as the other. `loader_processes` of each read its data
     ahead, and share its `cache_gigabytes`; 0 reads in a thread of the worker, and None is a thread
     on a CPU and processes on a GPU. They run on the CPUs of their worker: count them in
     `cpus_per_worker`.
@@ -410,6 +410,12 @@ class Config(Section):
             )
         if self.quantizer.kind == "kmeans":
             self._check_kmeans()
+        if self.cluster.sharding == "fsdp" and self.quantizer.sigma.learned:
+            raise ValueError(
+                "cluster.sharding 'fsdp' gives each worker a part of every learned parameter, and "
+                "a learned sigma is one number: set quantizer.sigma.learned to false, or "
+                "cluster.sharding to 'ddp'"
+            )
         frozen = any(phase.ssl == "frozen" for phase in self.training.phases)
         if self.features.sample_frames_per_second is not None and frozen:
             raise ValueError(

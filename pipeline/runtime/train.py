@@ -90,7 +90,10 @@ def _word_of_missing_room(
     def watch() -> None:
         missing = False
         while not over.is_set():
-            found = room(ray.nodes(), resources)
+            try:
+                found = room(ray.nodes(), resources)
+            except Exception:  # noqa: BLE001 - Ray is gone, which the training will say
+                return
             if missing != (found < num_workers):
                 missing = not missing
                 say(_missing(resources, num_workers, found, name) if missing else _back(name))

@@ -56,7 +56,7 @@ class Loader:
         source: where the frames come from.
         examples: the utterances of each split.
         num_processes: 0 reads in a thread.
-        device: for a GPU, what is read lies in pinned memory.
+        device: for a GPU, what processes read lies in pinned memory.
     """
 
     def __init__(
@@ -67,7 +67,6 @@ class Loader:
         device: torch.device,
     ) -> None:
         self._reading = _Reading(source, examples)
-        self._pinned = device.type == "cuda"
         self._order = _Order()
         self._loader: DataLoader | None = None
         if num_processes:
@@ -79,7 +78,7 @@ class Loader:
                 prefetch_factor=AHEAD_OF_PROCESS,
                 multiprocessing_context="spawn",
                 persistent_workers=True,
-                pin_memory=self._pinned,
+                pin_memory=device.type == "cuda",
             )
 
     def read(self, requests: Sequence[Request]) -> Iterator[list[Micro]]:
@@ -89,7 +88,7 @@ class Loader:
             LoaderLostError: a process was killed, by a system out of memory for one.
         """
         if self._loader is None:
-            yield from ahead(requests, self._read_here)
+            yield from ahead(requests, self._reading.read)
             return
         self._order.requests = requests
         try:
@@ -104,12 +103,6 @@ class Loader:
                 f"a process that reads training data was lost ({error}): if it ran out of memory, "
                 "lower cluster.cache_gigabytes or cluster.loader_processes (0 reads in a thread)"
             ) from error
-
-    def _read_here(self, request: Request) -> list[Micro]:
-        micros = self._reading.read(request)
-        if self._pinned:
-            return [(inputs.pin_memory(), counted) for inputs, counted in micros]
-        return micros
 
 
 class _Reading(Dataset):

@@ -16,29 +16,18 @@ from pipeline.training.joint import JointModel
 from pipeline.training.worker import Worker
 
 
-class ShardingError(ValueError):
-    """A model that cannot be sharded; the message says why, and the cure."""
-
-
 def shard(model: JointModel, worker: Worker) -> None:
     """Cut `model`, alike on all workers, into the parts that `worker` and the others keep.
 
     Each Transformer block of the SSL model and each layer of the ASR model is gathered when it is
-    used, the rest of the SSL model with the SSL model, and the rest at each forward pass.
-
-    Raises:
-        ShardingError: it learns a number, which has no parts.
+    used, the rest of the SSL model with the SSL model, and the rest at each forward pass. Only a
+    frozen number stays what it is; one that learns, which has no parts, the config rules out.
     """
-    scalars = {parameter for parameter in model.parameters() if parameter.ndim == 0}
-    if any(parameter.requires_grad for parameter in scalars):
-        raise ShardingError(
-            "cluster.sharding 'fsdp' cannot divide a learned sigma, which is one number: set "
-            "quantizer.sigma.learned to false, or cluster.sharding to 'ddp'"
-        )
+    numbers = {p for p in model.parameters() if p.ndim == 0 and not p.requires_grad}
     settings: dict[str, Any] = {
         "mesh": init_device_mesh(worker.device.type, (worker.world_size,)),
         "reshard_after_forward": True,
-        "ignored_params": scalars,
+        "ignored_params": numbers,
     }
     for part in _parts(model):
         _fully_shard(part, worker, settings)

@@ -77,6 +77,13 @@ def test_overrides_are_yaml_values_by_dotted_path(minimal):
     assert config.storage == "s3://bucket/x=y"
 
 
+def test_a_learned_number_has_no_parts_for_the_workers(minimal):
+    overrides = ["cluster.sharding=fsdp", "quantizer.sigma.learned=true"]
+    with pytest.raises(ConfigError, match=r"learned sigma is one number: set quantizer\.sigma"):
+        load(minimal, overrides)
+    assert load(minimal, overrides[:1]).cluster.sharding == "fsdp"
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
