@@ -32,9 +32,7 @@ import typer
 STATE = "cluster.json"
 TOKEN = "auth_token"  # noqa: S105 (a file's name)
 ENTRY = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
-START_SECONDS = 120.0
-GRACE_SECONDS = 5.0
-POLL_SECONDS = 0.1
+START_SECONDS, GRACE_SECONDS, POLL_SECONDS = 120.0, 5.0, 0.1
 # Nodes of one machine share its memory: what passes between stages lies in the storage.
 OBJECT_STORE_BYTES = 256 << 20
 # A Unix socket's path has at most 107 bytes, and Ray puts so many behind a node's folder.
@@ -215,15 +213,19 @@ class LocalCluster:
 
     def members(self) -> list[str]:
         """The nodes that the head takes for alive; none while it does not answer."""
-        token = (self.folder / TOKEN).read_text(encoding="utf-8")
-        header = {"Authorization": f"Bearer {token}"}
-        request = Request(f"{self.job_address}/api/v0/nodes?limit=1000", headers=header)  # noqa: S310
         try:
-            with urlopen(request, timeout=10) as answer:  # noqa: S310 (our own)
-                found = json.load(answer)["data"]["result"]["result"]
+            found = self.ask("/api/v0/nodes?limit=1000")["data"]["result"]["result"]
         except (OSError, ValueError, KeyError, TypeError):
             return []
         return [node["node_name"] for node in found if node["state"] == "ALIVE"]
+
+    def ask(self, path: str) -> Any:
+        """What the dashboard answers (JSON) to a request with the token."""
+        token = (self.folder / TOKEN).read_text(encoding="utf-8")
+        header = {"Authorization": f"Bearer {token}"}
+        request = Request(f"{self.job_address}{path}", headers=header)  # noqa: S310 (our own)
+        with urlopen(request, timeout=10) as answer:  # noqa: S310 (our own)
+            return json.load(answer)
 
     def _launch(self, number: int) -> Node:
         """Start a node's processes in a session of their own."""
@@ -369,8 +371,7 @@ def _command(action: str, folder: Path) -> str:
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 Folder = Annotated[
-    Path,
-    typer.Option(default_factory=_default_folder, help="For the state, the token and Ray's files."),
+    Path, typer.Option(default_factory=_default_folder, help="For the state and Ray's files.")
 ]
 
 
@@ -431,8 +432,7 @@ def stop(folder: Folder) -> None:
 
 
 def _show_environment(environment: Mapping[str, str]) -> None:
-    for name, value in environment.items():
-        typer.echo(f"export {name}={shlex.quote(value)}")
+    typer.echo("\n".join(f"export {name}={shlex.quote(one)}" for name, one in environment.items()))
 
 
 @contextmanager

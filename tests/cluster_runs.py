@@ -1,0 +1,254 @@
+"""A small run as a job on a real cluster of two nodes, with S3 and MLflow over HTTP beside it."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+import fsspec
+import pyarrow as pa
+import pytest
+import yaml
+from faulty_s3 import FaultyS3, local_s3, use
+from support import save_tiny_ssl, tone_utterances
+
+from cluster.local import LocalCluster
+from pipeline.artifacts import Artifact
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE_SECONDS = 300
+# Values that must turn up nowhere; only the nodes and this process know them.
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "KEY-OF-THE-NODES-1",
+    "AWS_SECRET_ACCESS_KEY": "secret-of-the-nodes-1",
+    "MLFLOW_TRACKING_USERNAME": "user-of-the-nodes-1",
+    "MLFLOW_TRACKING_PASSWORD": "password-of-the-nodes-1",
+}
+# A node that is gone is known to be after five seconds, and not after fifteen.
+HASTE = {"RAY_health_check_period_ms": "1000", "RAY_health_check_initial_delay_ms": "1000"}
+
+
+class Gate:
+    """Holds requests to the store as planned, so that something can happen in the midst of them.
+
+    Once armed, it lets `passed` PUT requests to names that match through; those that follow are
+    held until it is opened.
+    """
+
+    def __init__(self) -> None:
+        self.reached, self._open = threading.Event(), threading.Event()
+        self._pattern: re.Pattern[str] | None = None
+        self._passed = 0
+        self._lock = threading.Lock()
+
+    def arm(self, pattern: str, passed: int) -> None:
+        with self._lock:
+            self.reached.clear()
+            self._open.clear()
+            self._pattern, self._passed = re.compile(pattern), passed
+
+    def open(self) -> None:
+        with self._lock:
+            self._pattern = None
+            self._open.set()
+
+    def __call__(self, method: str, path: str) -> None:
+        """A plan of `FaultyS3` that slows down and spoils nothing."""
+        with self._lock:
+            if method != "PUT" or self._pattern is None or not self._pattern.search(path):
+                return
+            self._passed -= 1
+            if self._passed >= 0:
+                return
+        self.reached.set()
+        self._open.wait(PATIENCE_SECONDS)
+
+
+@dataclass
+class Surroundings:
+    """A cluster with what a run on it needs: a store behind a gate, a tracker, a folder to send."""
+
+    cluster: LocalCluster
+    gate: Gate
+    tracker: str
+    folder: Path
+
+    def start(self, storage: str, *options: str) -> subprocess.Popen[str]:
+        """`submit` of the small run, which follows the job to its end."""
+        command = [sys.executable, "-m", "pipeline", "submit", "tiny.yaml", "--storage", storage]
+        command += ["--stage", "evaluate_asr", "--stage", "phone_purity", *options]
+        environment = {**os.environ, **self.cluster.environment, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, storage: str, *options: str) -> str:
+        """Run to the end; what was printed."""
+        return finish(self.start(storage, *options))
+
+
+def finish(job: subprocess.Popen[str]) -> str:
+    """Wait for a job that must succeed; what was printed."""
+    try:
+        printed, _ = job.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        job.kill()
+    assert job.returncode == 0, printed
+    return printed
+
+
+@contextmanager
+def surroundings(folder: Path, num_train: int = 16) -> Iterator[Surroundings]:
+    """Two nodes of one CPU, an S3 server and an MLflow server; all of them end with the block."""
+    with (
+        local_s3() as server,
+        pytest.MonkeyPatch.context() as patch,
+        mlflow_server(folder / "mlflow") as tracker,
+        FaultyS3(server, Gate()) as proxy,
+        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as state,
+    ):
+        use(patch, proxy.url)
+        for name, value in {**SECRETS, **HASTE, "MLFLOW_TRACKING_URI": tracker}.items():
+            patch.setenv(name, value)
+        for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
+            patch.delenv(name, raising=False)
+        write_corpus(folder / "corpus", {"train": num_train, "valid": 4, "test": 4})
+        write_project(folder / "project")
+        cluster = LocalCluster.start(Path(state), workers=1, port=0, job_port=0)
+        try:
+            yield Surroundings(cluster, proxy.plan, tracker, folder / "project")
+        finally:
+            nodes = list(cluster.nodes)
+            cluster.stop()
+            assert not [one for node in nodes for one in node.processes()]
+
+
+def write_corpus(folder: Path, numbers: dict[str, int]) -> None:
+    """Tones and their manifest at `s3://bucket/corpus`."""
+    folder.mkdir()
+    lines = [
+        json.dumps(
+            {
+                "utt_id": one.utt_id,
+                "split": one.split,
+                "speaker": one.speaker,
+                "audio": Path(one.audio).name,
+                "text": one.text,
+                "alignment": [asdict(segment) for segment in one.alignment],
+            }
+        )
+        for split, number in numbers.items()
+        for one in tone_utterances(folder, split, number)
+    ]
+    (folder / "manifest.jsonl").write_text("\n".join(lines))
+    fsspec.filesystem("s3").put(f"{folder}/", "bucket/corpus/", recursive=True)
+
+
+def write_project(folder: Path) -> None:
+    """What is sent: a config and an SSL model. All stages that have workers have two."""
+    config = {
+        "variant": "tiny",
+        "corpus": {"kind": "manifest", "manifest": "s3://bucket/corpus/manifest.jsonl"},
+        "ssl": {"model": str(save_tiny_ssl(folder / "ssl").relative_to(folder))},
+        "features": {"shard_utterances": 2},
+        "codebook": {"num_units": 8},
+        "asr": {
+            "embedding_dim": 16,
+            "dim": 16,
+            "heads": 2,
+            "feedforward_dim": 32,
+            "encoder_layers": 1,
+            "conv_kernel": 3,
+        },
+        "training": {
+            "phases": [{"epochs": 2}],
+            "batch_seconds": 2.5,
+            "checkpoint_steps": 2,
+            "log_steps": 1,
+        },
+        "tracking": {"experiment": "cluster"},
+        "cluster": {
+            "extraction_workers": 2,
+            "codebook_workers": 2,
+            "training_workers": 2,
+            "max_failures": 30,
+        },
+    }
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(config))
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """A real server over SQLite; its address."""
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", f"--port={port}"]
+    command += ["--workers=1", f"--backend-store-uri=sqlite:///{folder}/mlflow.db"]
+    command += [f"--artifacts-destination={folder}/artifacts"]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not answers(f"http://127.0.0.1:{port}/health"):
+            assert server.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=5) as answer:  # noqa: S310 (our own)
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def output(storage: str, stage: str) -> Artifact:
+    """The one output of a stage."""
+    [digest] = {name.partition("/")[0] for name in Artifact(f"{storage}/{stage}").names()}
+    return Artifact(f"{storage}/{stage}/{digest}")
+
+
+def tokens(storage: str) -> dict[str, pa.Table]:
+    found = output(storage, "tokenize_corpus")
+    names = [name for name in found.names("tokens") if name.endswith(".parquet")]
+    assert names
+    return {name: found.read_table(name) for name in names}
+
+
+def losses(storage: str) -> dict[int, float]:
+    """The training loss of each step that was logged; none is there twice."""
+    table = output(storage, "train_joint").read_table("history.parquet")
+    rows = zip(table["step"].to_pylist(), table["train.loss"].to_pylist(), strict=True)
+    logged = [(step, loss) for step, loss in rows if loss is not None]
+    assert len(dict(logged)) == len(logged)
+    return dict(logged)
+
+
+def scores(storage: str) -> dict[str, float]:
+    """The scores of the stages behind training."""
+    found = {}
+    for stage in ("evaluate_asr", "phone_purity"):
+        found |= output(storage, stage).metrics()
+    return found

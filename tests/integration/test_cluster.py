@@ -1,0 +1,116 @@
+"""A whole small run as a job on two real nodes: left in peace, and with nodes killed in its midst."""
+
+import json
+import time
+
+import pytest
+from cluster_runs import (
+    PATIENCE_SECONDS,
+    SECRETS,
+    finish,
+    losses,
+    output,
+    scores,
+    surroundings,
+    tokens,
+)
+from mlflow import MlflowClient
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+PEACE, WAR = "s3://bucket/peace", "s3://bucket/war"
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    with surroundings(tmp_path_factory.mktemp("cluster")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def peace(there):
+    """What a run that nothing happened to has printed."""
+    return there.run(PEACE)
+
+
+@pytest.fixture(scope="module")
+def war(there, peace):
+    """What the same run has printed that lost a node in extraction and one in training."""
+    there.gate.arm("/extract_features/.*/shards/", passed=3)
+    job = there.start(WAR, "--set=tracking.experiment=war")
+    try:
+        assert there.gate.reached.wait(PATIENCE_SECONDS)
+        there.cluster.kill_node(1)
+        there.gate.open()
+        there.gate.arm(r"/train_joint/.*/checkpoints/step-", passed=3)
+        # The survivor does the rest of the extraction alone.
+        wait_for(lambda: whole("extract_features"))
+        there.cluster.add_node()
+        assert there.gate.reached.wait(PATIENCE_SECONDS)
+        there.cluster.kill_node(2)
+        there.gate.open()
+        there.cluster.add_node()
+        return finish(job)
+    finally:
+        there.gate.open()
+        job.kill()
+
+
+def whole(stage):
+    try:
+        return output(WAR, stage).is_whole()
+    except ValueError:  # nothing of it yet
+        return False
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_a_whole_run_is_a_job(there, peace):
+    assert "The job has succeeded" in peace
+    assert tokens(PEACE)
+    assert scores(PEACE)["test.wer"] >= 0
+
+
+def test_the_tracker_has_its_runs_and_their_metrics(there, peace):
+    runs, loss_of_step = tracked(there.tracker, "cluster")
+    assert runs["tiny"].data.metrics["test.wer"] == scores(PEACE)["test.wer"]
+    assert loss_of_step == pytest.approx(losses(PEACE))
+    for run in runs.values():
+        assert_no_secret(json.dumps(run.to_dictionary()))
+
+
+def tracked(address, experiment):
+    """An experiment's runs by name, each there once and finished, and the training's losses."""
+    client = MlflowClient(address)
+    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    runs = {run.info.run_name: run for run in found}
+    assert len(runs) == len(found)
+    assert {run.info.status for run in found} == {"FINISHED"}
+    history = client.get_metric_history(runs["train_joint"].info.run_id, "train.loss")
+    loss_of_step = {point.step: point.value for point in history}
+    assert len(loss_of_step) == len(history)  # no step twice
+    return runs, loss_of_step
+
+
+def test_no_secret_leaves_the_nodes(there, peace):
+    assert_no_secret(peace)
+    [job, *_] = there.cluster.ask("/api/jobs/")
+    assert job["runtime_env"]["env_vars"]["AWS_ENDPOINT_URL"]
+    assert_no_secret(json.dumps(job))
+
+
+def assert_no_secret(text):
+    assert [name for name, value in SECRETS.items() if value in text] == []
+
+
+def test_a_run_that_loses_nodes_ends_as_one_that_does_not(there, peace, war):
+    assert tokens(WAR) == tokens(PEACE)
+    assert losses(WAR) == losses(PEACE)
+    assert scores(WAR) == scores(PEACE)
+    assert "FAILED" not in war
+    assert tracked(there.tracker, "war")[1] == pytest.approx(losses(PEACE))
