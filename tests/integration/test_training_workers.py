@@ -3,6 +3,10 @@
 What they compute alike, step by step, is seen in `test_several_workers` without Ray.
 """
 
+import os
+import signal
+from pathlib import Path
+
 import pyarrow.parquet as pq
 import pytest
 from support import (
@@ -63,7 +67,7 @@ def inputs(tmp_path_factory):
     }
 
 
-def train(inputs, output, num_workers, **sections):
+def train(inputs, output, num_workers, function=None, **sections):
     from pipeline.runtime.train import run_workers
     from tasks.train_joint import _train
 
@@ -76,7 +80,7 @@ def train(inputs, output, num_workers, **sections):
         "tracker": StageRun.disabled(),
     }
     cluster = config.cluster.model_copy(update={"training_workers": num_workers})
-    run_workers(_train, settings, cluster, f"{config.variant}-{num_workers}")
+    run_workers(function or _train, settings, cluster, f"{config.variant}-{num_workers}")
     table = pq.read_table(output / "history.parquet")
     return {
         name: [loss for loss in table[f"{name}.loss"].to_pylist() if loss is not None]
@@ -97,3 +101,29 @@ def test_two_workers_train_the_ssl_model_in_parts_on_data_from_processes(inputs,
     frozen, finetuned = losses["valid"]
     assert finetuned < frozen
     assert (tmp_path / "full" / "tokenizer" / "ssl" / "model.safetensors").is_file()
+
+
+@pytest.mark.soak
+def test_a_training_that_loses_a_worker_ends_as_one_that_does_not(inputs, tmp_path):
+    lost = tmp_path / "lost"
+
+    def train_and_lose_one(settings):
+        from pipeline.training.loop import JointTraining
+        from tasks.train_joint import _train
+
+        step = JointTraining._step
+
+        def step_or_end(self, batch, micros):
+            if self.worker.rank == 1 and self.progress.step == 5 and not Path(lost).exists():
+                Path(lost).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            step(self, batch, micros)
+
+        JointTraining._step = step_or_end
+        return _train(settings)
+
+    sections = {**FULL, "cluster": {"loader_processes": 1}}
+    expected = train(inputs, tmp_path / "peace", 2, **sections)
+    found = train(inputs, tmp_path / "war", 2, train_and_lose_one, **sections)
+    assert lost.exists()
+    assert found == expected
