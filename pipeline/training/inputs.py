@@ -4,7 +4,7 @@ Shapes: L layers, B utterances, T frames, D features, S samples.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
@@ -17,6 +17,7 @@ from pipeline.data.audio import read_utterance
 from pipeline.data.utterance import Utterance
 from pipeline.features.columns import frames_of
 from pipeline.schema import layer_column
+from pipeline.training.feature_index import Place
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Cache:
 
 
 class FeatureSource:
-    """Hidden states of `layers` from the Parquet shards of some splits.
+    """Hidden states of `layers` of the utterances in `places`, from their Parquet shards.
 
     Shards are sorted by length and so are batches: the row group that holds one utterance of a
     batch usually holds others of it, so a whole row group is read and kept for a while.
@@ -96,26 +97,14 @@ class FeatureSource:
     def __init__(
         self,
         features: Artifact,
-        splits: Sequence[str],
+        places: Mapping[str, Place],
         layers: Sequence[int],
         cache_bytes: int,
     ) -> None:
         self._features = features
         self._columns = [layer_column(layer) for layer in layers]
         self._cache = Cache(cache_bytes)
-        self._places = self._index(splits)
-
-    def _index(self, splits: Sequence[str]) -> dict[str, tuple[str, int]]:
-        places: dict[str, tuple[str, int]] = {}
-        for name in self._features.names("shards"):
-            if name.removeprefix("shards/").rpartition("-")[0] not in splits:
-                continue
-            with self._features.read(name) as file:
-                shard = pq.ParquetFile(file)
-                for group in range(shard.num_row_groups):
-                    ids = shard.read_row_group(group, columns=["utt_id"])["utt_id"].to_pylist()
-                    places.update(dict.fromkeys(ids, (name, group)))
-        return places
+        self._places = places
 
     def load(self, examples: Sequence[Example]) -> Inputs:
         """Stack and pad the hidden states of `examples`."""
@@ -133,7 +122,7 @@ class FeatureSource:
         found_LTD = self._cache.get(utt_id)
         if found_LTD is not None:
             return found_LTD
-        name, group = self._places[utt_id]
+        name, group = self._places[utt_id].shard, self._places[utt_id].group
         with self._features.read(name) as file:
             table = pq.ParquetFile(file).read_row_group(group, columns=["utt_id", *self._columns])
         layers = [frames_of(table[column]) for column in self._columns]

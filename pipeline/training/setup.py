@@ -18,6 +18,7 @@ from pipeline.quantizer.dkm import DifferentiableKMeans
 from pipeline.quantizer.iterated import IteratedKMeans
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.quantizer.sigma import initial_sigma_squared
+from pipeline.training.feature_index import feature_index
 from pipeline.training.inputs import AudioSource, Example, FeatureSource
 from pipeline.training.joint import JointModel
 from pipeline.training.loop import TrainingData
@@ -130,17 +131,6 @@ def examples(
     return kept, rejects
 
 
-def frame_counts(features: Artifact) -> dict[str, int]:
-    """The number of frames of every extracted utterance."""
-    counts: dict[str, int] = {}
-    for name in features.names("shards"):
-        table = features.read_table(name, columns=["utt_id", "num_frames"])
-        counts.update(
-            zip(table["utt_id"].to_pylist(), table["num_frames"].to_pylist(), strict=True)
-        )
-    return counts
-
-
 def training_data(
     config: Config, corpus: Artifact, features: Artifact, asr: AsrModel, num_readers: int = 1
 ) -> tuple[TrainingData, list[Reject]]:
@@ -151,10 +141,11 @@ def training_data(
     Raises:
         ValueError: a split has no usable utterance.
     """
-    counts = frame_counts(features)
     kept: list[list[Example]] = []
     rejects: list[Reject] = []
     splits = (config.corpus.splits.train, config.corpus.splits.valid)
+    places = feature_index(features, splits)
+    counts = {utt_id: place.num_frames for utt_id, place in places.items()}
     for split in splits:
         usable, unusable = examples(read_split(corpus, split), counts, asr)
         if not usable:
@@ -164,7 +155,7 @@ def training_data(
     phases = {phase.ssl for phase in config.training.phases}
     # Each process that reads ahead has a cache of its own.
     cache_bytes = int(config.cluster.cache_gigabytes * 2**30) // num_readers
-    frozen = FeatureSource(features, splits, config.used_layers, cache_bytes)
+    frozen = FeatureSource(features, places, config.used_layers, cache_bytes)
     finetuned = AudioSource(config.corpus.sample_rate_hz, cache_bytes)
     return TrainingData(
         train=kept[0],

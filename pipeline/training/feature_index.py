@@ -1,0 +1,44 @@
+"""Where each utterance's frames lie among the stored shards, and how many there are."""
+
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from pipeline.artifacts import Artifact
+
+# A thousand hours are twelve thousand shards, and on an object store each read waits for answers.
+READERS = 16
+COLUMNS = ["utt_id", "num_frames"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The shard of an utterance, the row group in it, and the utterance's number of frames."""
+
+    shard: str
+    group: int
+    num_frames: int
+
+
+def feature_index(features: Artifact, splits: Collection[str]) -> dict[str, Place]:
+    """The place of every extracted utterance of `splits` by its utt_id."""
+
+    def read(name: str) -> dict[str, Place]:
+        places: dict[str, Place] = {}
+        with features.read(name) as file:
+            shard = pq.ParquetFile(file)
+            for group in range(shard.num_row_groups):
+                table = shard.read_row_group(group, columns=COLUMNS)
+                for utt_id, count in zip(*(table[one].to_pylist() for one in COLUMNS), strict=True):
+                    places[utt_id] = Place(name, group, count)
+        return places
+
+    names = [
+        name
+        for name in features.names("shards")
+        if name.removeprefix("shards/").rpartition("-")[0] in splits
+    ]
+    with ThreadPoolExecutor(READERS, thread_name_prefix="feature-index") as pool:
+        return {utt_id: place for part in pool.map(read, names) for utt_id, place in part.items()}
