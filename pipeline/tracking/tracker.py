@@ -30,6 +30,7 @@ _PARAM_CHARACTERS = 6000  # and longer ones
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
@@ -223,6 +224,9 @@ class Tracker:
     def _find_experiment(self, name: str, *, creates: bool) -> str:
         if creates:
             _create_sqlite(self.uri)
+        elif (path := sqlite_path(self.uri)) is not None and not path.exists():
+            # On another machine than the driver's; MLflow would make a store of this one's own.
+            raise RunNotFoundError(f"there is no {path} here")
         client = self._client()
         found = client.get_experiment_by_name(name)
         if found is None:
