@@ -12,6 +12,7 @@ from rich.console import Console
 from pipeline.config import Cluster, Config, ConfigError
 from pipeline.config_files import load_all
 from pipeline.errors import is_for_user
+from pipeline.redaction import redact
 
 app = typer.Typer(
     add_completion=False,
@@ -238,7 +239,9 @@ def main() -> None:
     except Exception as error:
         if not is_for_user(error) and not isinstance(error, OSError):
             raise
-        Console(stderr=True).print(str(error), style="bold red", markup=False, soft_wrap=True)
+        Console(stderr=True).print(
+            redact(str(error)), style="bold red", markup=False, soft_wrap=True
+        )
         sys.exit(1)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.artifacts import Artifact
 from pipeline.config import Config
+from pipeline.redaction import redact
 from pipeline.tracking import StageRun
 
 
@@ -58,7 +59,7 @@ class StageContext:
 
 def say(message: str) -> None:
     """One line of progress from a worker, which Ray brings to the driver's screen."""
-    print(message, flush=True)  # noqa: T201
+    print(redact(message), flush=True)  # noqa: T201
 
 
 def _always(_config: Config) -> bool:

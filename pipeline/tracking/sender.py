@@ -93,13 +93,12 @@ class Sender:
     def tell_silence(self, error: Exception) -> None:
         """Say, once until it answers again, that the tracker does not, and what happens now.
 
-        Of all processes only the leading one says it aloud.
+        Of all processes only the leading one does.
         """
-        if self._silent:
+        if self._silent or not self.leads:
             return
         self._silent = True
-        _logger.log(
-            self._loudness(),
+        _logger.warning(
             "MLflow at %s does not answer (%s). The run goes on; what it logs waits in memory and "
             "in %s, and is sent when MLflow is back, or by the next `run`",
             self._place,
@@ -150,12 +149,9 @@ class Sender:
             dropped, self._dropped = self._dropped, 0
         if self._silent:
             self._silent = False
-            _logger.log(self._loudness(), "MLflow at %s answers again", self._place)
+            _logger.warning("MLflow at %s answers again", self._place)
         if dropped:
             _logger.warning("MLflow: %d entries were dropped: too many waited for it", dropped)
-
-    def _loudness(self) -> int:
-        return logging.WARNING if self.leads else logging.INFO
 
     def _advance(self) -> None:
         """Send the next batch, or the next file of the outbox."""

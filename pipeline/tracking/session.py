@@ -14,7 +14,7 @@ from pipeline.tracking.tracker import Tracker, load
 
 CHECK_SECONDS = 30.0
 _START_SECONDS = 10.0
-_END_SECONDS = 60.0
+_END_SECONDS = 120.0
 
 _logger = logging.getLogger("pipeline.tracking")
 
@@ -58,7 +58,7 @@ def send_waiting(tracking: Tracking, storage: str) -> None:
 
 
 def close(tracking: Tracking, storage: str) -> str:
-    """Send all that is left, of this process and in the storage; after a minute, leave it there.
+    """Send all that is left, of this process and in the storage; after two minutes, leave it there.
 
     Returns where in the storage the rest lies, and nothing where there is no rest.
     """

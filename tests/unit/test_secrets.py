@@ -1,13 +1,16 @@
 """What a run writes and shows holds no secret, wherever an error or a setting brings one in."""
 
+import sys
+
 import pytest
 
 from pipeline import tracking
+from pipeline.__main__ import main
 from pipeline.config import Config, Tracking
 from pipeline.config_corpus import ManifestCorpus
 from pipeline.flow import Node
 from pipeline.runtime.graph import run_node
-from pipeline.stage import Stage
+from pipeline.stage import Stage, say
 from pipeline.tracking import StageRun
 from pipeline.tracking.outbox import Outbox
 
@@ -55,4 +58,15 @@ def test_no_secret_is_in_what_waits_for_mlflow(config, caplog):
     waiting = b"".join(box._folder.filesystem.cat(path) for path in files).decode()
     assert "part=3" in waiting
     for text in (waiting, caplog.text, repr(stage)):
+        assert not any(secret in text for secret in SECRETS)
+
+
+def test_no_secret_is_in_what_is_said(config, capsys, monkeypatch):
+    say(TEXT)
+    monkeypatch.setattr(sys, "argv", ["pipeline", "run", f"{TEXT}.yaml"])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr()
+    for text in (said.out, said.err):
+        assert "part=3" in text
         assert not any(secret in text for secret in SECRETS)

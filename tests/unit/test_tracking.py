@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from pipeline import tracking
 from pipeline.config import Config, Tracking
 from pipeline.tracking import RunName, StageRun, TrackingError, TrackingSpec, outbox, sender
+from pipeline.tracking.failure import RunNotFoundError
 from pipeline.tracking.tracker import Tracker, connect
 
 WRITER = """
@@ -207,6 +209,24 @@ def test_a_stage_is_a_child_of_its_variant(variant, stage):
     tags = stored(stage).data.tags
     assert tags["mlflow.parentRunId"] == run_id(variant)
     assert tags["mlflow.runName"] == "train_joint"
+
+
+def test_a_worker_makes_neither_stores_nor_experiments_nor_runs(stage, tmp_path):
+    """On a machine that has no such file, it leaves all to the driver, in the storage."""
+    elsewhere = f"sqlite:///{tmp_path}/mlflow.db"
+    box = outbox.Outbox(str(tmp_path / "outbox"))
+    worker = StageRun(elsewhere, box.uri, stage.run)
+    worker.log_metrics({"loss": 1.0}, 0)
+    worker.flush(60)
+    assert len(box.files(stage.run.key)) == 1
+    assert not (tmp_path / "mlflow.db").exists()
+    fresh = dataclasses.replace(stage.run, experiment="fresh")
+    with pytest.raises(RunNotFoundError, match="no experiment 'fresh'"):
+        Tracker(stage.uri)._record(fresh, creates=False)
+    fresh = dataclasses.replace(stage.run, tags=(("pipeline.stage_digest", "fresh"),))
+    stage.flush(60)
+    with pytest.raises(RunNotFoundError, match="no run 'train_joint'"):
+        Tracker(stage.uri)._record(fresh, creates=False)
 
 
 def test_two_drivers_that_make_a_run_at_once_end_with_one(variant, monkeypatch):

@@ -218,6 +218,7 @@ def test_all_that_waits_of_a_run_is_sent_with_its_scores_last(process, tracker, 
 
 
 def test_only_the_leading_process_speaks_of_an_outage(process, tracker, caplog):
+    caplog.set_level("DEBUG", "pipeline.tracking")
     tracker.fault = away
     worker = process()
     worker.put(loss(0))
