@@ -2,7 +2,7 @@
 
 Everything random in a step is drawn from a seed made of the run's seed and the step: the noise of
 tokens with each utterance's place in the batch, so that any number of workers draws the same, and
-dropout with the rank. The order of batches comes from the seed and the epoch. So a checkpoint needs
+dropout and time masks with the rank. The order of batches comes from the seed and the epoch. So a checkpoint needs
 no random state, and a resumed run repeats the uninterrupted one.
 """
 
