@@ -16,7 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, WorkerCrashedError
+from ray.exceptions import (
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    WorkerCrashedError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.artifacts import METRICS, Artifact
@@ -30,8 +36,9 @@ from pipeline.tracking import StageRun, TrackingSpec, start_stage
 ERROR_LOG = "error.log"
 # So often, at least, it is seen whether the cluster has grown.
 LOOK_SECONDS = 5.0
-# What Ray says of a process that did not end by itself: such a stage is run again, after so long
-# that Ray has ended the workers it had started.
+# What Ray says of a stage's process that did not end by itself; within the stage it may be an actor
+# of Ray's own, such as the one that guards training workers. Such a stage is run again, after so
+# long that Ray has ended the workers it had started.
 LOST = (NodeDiedError, OutOfMemoryError, WorkerCrashedError)
 SETTLING_SECONDS = 3.0
 LIBRARIES = ("numpy", "pyarrow", "ray", "torch", "torchaudio", "transformers")
@@ -41,10 +48,13 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class NodeOutcome:
-    """How one node ended. `error` is one message for the user; `log` holds the traceback."""
+    """How one node ended. `error` is one message for the user; `log` holds the traceback.
+
+    A `lost` one was cut off by a process that is gone, and is done again.
+    """
 
     node: Node
-    status: Literal["done", "failed", "skipped"]
+    status: Literal["done", "failed", "skipped", "lost"]
     seconds: float = 0.0
     scores: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
@@ -148,18 +158,21 @@ class _Execution:
             try:
                 outcome = ray.get(reference)
             except LOST as error:
-                self._lose(ended, error)
+                self._lose(ended, message(error))
             except RayError as error:
                 seconds = time.monotonic() - ended.started
                 self._settle(
                     NodeOutcome(ended.node, "failed", seconds, error=message(error)), ended
                 )
             else:
-                self._settle(outcome, ended)
+                if outcome.status == "lost":
+                    self._lose(ended, outcome.error)
+                else:
+                    self._settle(outcome, ended)
 
-    def _lose(self, ended: _Running, error: RayError) -> None:
-        """The process is gone (killed, out of memory, with its machine): let another go on."""
-        node, why = ended.node, message(error).splitlines()[0]
+    def _lose(self, ended: _Running, error: str) -> None:
+        """A process is gone (killed, out of memory, with its machine): let another go on."""
+        node, why = ended.node, error.splitlines()[0]
         self.losses[node.key] += 1
         most = node.config.cluster.max_failures
         if self.losses[node.key] <= most:
@@ -240,6 +253,8 @@ def run_node(node: Node, tracker: StageRun, settling_seconds: float = 0.0) -> No
         output.finish({**node.description(), "seconds": seconds, "versions": versions()})
     except Exception as error:  # noqa: BLE001 - whatever a stage raises must not stop the others
         seconds = time.monotonic() - started
+        if isinstance(error, RayActorError) and not error.actor_init_failed:
+            return NodeOutcome(node, "lost", seconds, error=message(error))
         return NodeOutcome(node, "failed", seconds, error=message(error), log=_log(output))
     finally:
         tracker.flush()

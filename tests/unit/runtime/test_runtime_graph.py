@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fsspec.implementations.local import LocalFileOpener
-from ray.exceptions import RayTaskError
+from ray.exceptions import ActorDiedError, RayTaskError
 from ray.train import WorkerGroupError
 
 from pipeline import space
@@ -141,6 +141,20 @@ def test_a_storage_out_of_reach_is_the_error_and_no_more_is_tried_than_that(alon
     assert outcome.status == "failed"
     assert outcome.error == f"{one.artifact.uri} cannot be reached: check the network"
     assert outcome.log == ""
+
+
+def test_a_helper_of_rays_that_is_gone_is_a_loss_and_one_that_cannot_start_an_error(alone):
+    def lose(cause):
+        def run(_context):
+            raise ActorDiedError(cause)
+
+        return run_alone(alone(run))
+
+    lost = lose(None)
+    assert (lost.status, lost.log) == ("lost", "")
+    failed = lose(RayTaskError("init", "Traceback ...", ZeroDivisionError(), pid=1, ip="0"))
+    assert failed.status == "failed"
+    assert failed.log
 
 
 def _no_space(*_arguments):
