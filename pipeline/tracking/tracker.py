@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.redaction import redact
 from pipeline.tracking.address import sqlite_path
 from pipeline.tracking.event import Event, RunName
-from pipeline.tracking.failure import RunNotFoundError, TrackingError
+from pipeline.tracking.failure import RunNotFoundError, TrackingError, is_refusal
 from pipeline.tracking.logged_model import log_tokenizer
 
 if TYPE_CHECKING:
@@ -53,13 +53,14 @@ class Tracker:
     """Sends events to MLflow, each once, however often they are offered.
 
     A process that `creates` makes experiments and runs that are missing; any other waits for that
-    one, so that no run is made twice. Errors of MLflow pass through; after one, all that was
-    known of the run is asked for again.
+    one, so that no run is made twice. Errors of MLflow pass through; after one, what the run holds
+    is asked for again.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._experiments: dict[str, str] = {}
+        self._ids: dict[RunName, tuple[str, str]] = {}
         self._records: dict[RunName, _Record] = {}
 
     def ping(self, experiment: str, *, creates: bool) -> None:
@@ -96,8 +97,10 @@ class Tracker:
                     log_tokenizer(
                         client, record.experiment_id, record.run_id, events[-1].content["uri"]
                     )
-        except BaseException:
+        except Exception as error:
             self._records.pop(run, None)
+            if is_refusal(error):  # it may have been deleted
+                self._ids.clear()
             raise
 
     def _send_params(self, record: _Record, events: Sequence[Event]) -> None:
@@ -176,17 +179,21 @@ class Tracker:
 
     def _record(self, run: RunName, *, creates: bool) -> _Record:
         if run not in self._records:
+            experiment_id, run_id = self._ids_of(run, creates=creates)
+            data = self._client().get_run(run_id).data
+            self._records[run] = _Record(experiment_id, run_id, set(data.params), set(data.metrics))
+        return self._records[run]
+
+    def _ids_of(self, run: RunName, *, creates: bool) -> tuple[str, str]:
+        """The ids of the run's experiment and of the run itself."""
+        if run not in self._ids:
             experiment_id = self._experiment_id(run.experiment, creates=creates)
             tags = dict(run.tags)
             if run.parent is not None:
-                tags[PARENT_TAG] = self._record(run.parent, creates=creates).run_id
+                _, tags[PARENT_TAG] = self._ids_of(run.parent, creates=creates)
             run_id = self._take_up(experiment_id, run.name, tags, creates=creates)
-            self._records[run] = self._ask(experiment_id, run_id)
-        return self._records[run]
-
-    def _ask(self, experiment_id: str, run_id: str) -> _Record:
-        data = self._client().get_run(run_id).data
-        return _Record(experiment_id, run_id, set(data.params), set(data.metrics))
+            self._ids[run] = (experiment_id, run_id)
+        return self._ids[run]
 
     def _take_up(
         self, experiment_id: str, name: str, tags: dict[str, str], *, creates: bool
