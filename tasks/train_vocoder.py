@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from pipeline.training.inputs import Cache
     from pipeline.training.worker import Worker
     from pipeline.vocoder.generator import UnitVocoder
     from pipeline.vocoder.segments import SegmentBatches
@@ -69,6 +70,7 @@ def train(
     tracker: StageRun,
 ) -> dict[str, float]:
     """Train on this worker's share; the leading worker saves the vocoder and returns its scores."""
+    from pipeline.training.loading import loader_processes
     from pipeline.training.store import CheckpointStore
     from pipeline.vocoder.training import train_vocoder
 
@@ -86,7 +88,7 @@ def train(
         log=_log(config, tracker) if place.leads else _ignore,
         device=place.device,
         wrap=place.prepare,
-        loader_workers=2 if place.device.type == "cuda" else 0,
+        loader_workers=loader_processes(config.cluster, place.device),
     )
     scores = {}
     if place.leads:
@@ -129,12 +131,14 @@ def _batches(
     place: "Worker",
 ) -> "SegmentBatches":
     from pipeline.data.tables import read_split, read_tokens
+    from pipeline.training.loading import loader_processes
     from pipeline.vocoder.segments import Clip, SegmentBatches
 
     settings = config.vocoder
     utterances = read_split(inputs["prepare_corpus"], split)
     units = read_tokens(inputs["tokenize_corpus"], split)
-    cache_bytes = int(config.cluster.cache_gigabytes * 2**30)
+    num_readers = max(1, loader_processes(config.cluster, place.device))
+    cache_bytes = int(config.cluster.cache_gigabytes * 2**30) // num_readers
     readers = _readers(utterances, vocoder.sample_rate_hz, cache_bytes)
     clips = [
         Clip(units[utterance.utt_id], vocoder.speaker_index(utterance.speaker), read)
@@ -157,24 +161,23 @@ def _batches(
 def _readers(
     utterances: Sequence[Utterance], sample_rate_hz: int, cache_bytes: int
 ) -> "list[Callable[[], np.ndarray]]":
-    """What reads each utterance's samples; recently read ones are kept, in one cache."""
+    """What reads each utterance's samples; recently read ones are kept, in one cache a process."""
     from functools import partial
 
-    from pipeline.data.audio import read_audio
     from pipeline.training.inputs import Cache
 
     cache = Cache(cache_bytes)
+    return [partial(_read, cache, sample_rate_hz, utterance) for utterance in utterances]
 
-    def read(utterance: Utterance) -> "np.ndarray":
-        found = cache.get(utterance.utt_id)
-        if found is None:
-            found = read_audio(
-                utterance.audio, sample_rate_hz, utterance.offset, utterance.duration
-            )
-            cache.put(utterance.utt_id, found)
-        return found
 
-    return [partial(read, utterance) for utterance in utterances]
+def _read(cache: "Cache", sample_rate_hz: int, utterance: Utterance) -> "np.ndarray":
+    from pipeline.data.audio import read_audio
+
+    found = cache.get(utterance.utt_id)
+    if found is None:
+        found = read_audio(utterance.audio, sample_rate_hz, utterance.offset, utterance.duration)
+        cache.put(utterance.utt_id, found)
+    return found
 
 
 def _log(config: Config, tracker: StageRun) -> "Callable[[int, dict[str, float]], None]":

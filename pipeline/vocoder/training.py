@@ -55,7 +55,7 @@ def train_vocoder(
         log: takes the losses at a step, averaged over the last `log_steps` of them.
         device: where to compute.
         wrap: makes a module data-parallel.
-        loader_workers: processes that read segments ahead.
+        loader_workers: processes that read segments ahead; `batches` must be picklable for them.
 
     Raises:
         FloatingPointError: a loss is no finite number any more.
@@ -63,7 +63,12 @@ def train_vocoder(
     trainer = VocoderTrainer(vocoder, settings, torch.device(device), wrap)
     done = trainer.resume(restore())
     loader = DataLoader(
-        batches, batch_size=None, sampler=range(done, settings.steps), num_workers=loader_workers
+        batches,
+        batch_size=None,
+        sampler=range(done, settings.steps),
+        num_workers=loader_workers,
+        # A fork would copy the locks of threads that storage has started.
+        multiprocessing_context="spawn" if loader_workers else None,
     )
     recent: list[Losses] = []
     for step, batch in enumerate(loader, done + 1):

@@ -134,6 +134,22 @@ def test_a_stopped_training_goes_on(context, run_alone, tmp_path):
         assert (folder / "model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.slow
+def test_processes_read_what_the_training_would_read_itself(context, run_alone, tmp_path):
+    other = StageContext(
+        make_config(tmp_path, cluster={"loader_processes": 1}),
+        Artifact(str(tmp_path / "other")),
+        context.inputs,
+        context.tracker,
+    )
+    assert STAGE.run(other) == STAGE.run(context)
+    weights = []
+    for output in (context.output, other.output):
+        with output.read("vocoder/model.safetensors") as file:
+            weights.append(file.read())
+    assert weights[0] == weights[1]
+
+
 def stop_at_four(step, _losses):
     if step == 4:
         raise KeyboardInterrupt
