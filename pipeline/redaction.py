@@ -21,9 +21,11 @@ _FEWEST_CHARACTERS = 6
 
 # Names of what is secret; `tokens` are counted, and a `tokenizer` is none.
 _TELLTALE = (
-    r"[\w.-]*(?:secret|password|passwd|passphrase|credential|signature|(?:api|access|private)[_-]?key"
-    r"|(?<![a-z])token(?![a-z]))[\w.-]*"
+    r"[\w.-]{0,80}(?:secret|password|passwd|passphrase|credential|signature|(?:api|access|private)[_-]?key"
+    r"|(?<![a-z])token(?![a-z]))[\w.-]{0,80}"
 )
+# Names are not endless, so that the search in a long text without spaces is not either.
+_IN_QUERY = r"[^=&;?\s'\"]{0,80}"
 _PATTERNS = (
     # The whole of a header, however many parts its value has.
     (
@@ -41,7 +43,7 @@ _PATTERNS = (
     # Queries of signed addresses.
     (
         re.compile(
-            r"([?&;][^=&\s'\"]*(?:key|token|secret|signature|sig|password|credential)[^=&\s'\"]*=)"
+            rf"([?&;]{_IN_QUERY}(?:key|token|secret|signature|sig|password|credential){_IN_QUERY}=)"
             r"[^&\s'\"<>]+",
             re.IGNORECASE,
         ),
