@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 
 from pipeline.config import Cluster, Config, ConfigError
-from pipeline.config_files import load_all
+from pipeline.config.files import load_all
 from pipeline.errors import is_for_user
 from pipeline.redaction import redact
 

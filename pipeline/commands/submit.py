@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pipeline.commands import submit_paths
 from pipeline.config import Config, ConfigError
-from pipeline.config_files import load_all
+from pipeline.config.files import load_all
 from pipeline.flow import build
 from pipeline.redaction import redact
 from pipeline.space import readable_bytes

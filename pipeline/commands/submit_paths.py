@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config import Config, ConfigError
-from pipeline.config_files import sources
+from pipeline.config.files import sources
 
 
 def require_shared_storage(storage: str) -> None:

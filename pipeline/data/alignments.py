@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import IO, Protocol
 
-from pipeline.config_corpus import AlignmentFormat, RecordedCorpus
+from pipeline.config.corpus import AlignmentFormat, RecordedCorpus
 from pipeline.data.ctm import Ctm
 from pipeline.data.folder import Folder
 from pipeline.data.phn import parse_phn

@@ -14,7 +14,7 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from pipeline.artifacts import Artifact
-from pipeline.config_corpus import Corpus, CorpusLimits, SyntheticCorpus
+from pipeline.config.corpus import Corpus, CorpusLimits, SyntheticCorpus
 from pipeline.data.alignments import Alignments
 from pipeline.data.audio import AudioError, decode, require_resampling, resampled_length
 from pipeline.data.frames import FrameGrid

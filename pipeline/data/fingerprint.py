@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pipeline.config import digest
-from pipeline.config_corpus import (
+from pipeline.config.corpus import (
     Corpus,
     KaldiCorpus,
     LhotseCorpus,

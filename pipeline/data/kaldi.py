@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.config_corpus import KaldiCorpus
+from pipeline.config.corpus import KaldiCorpus
 from pipeline.data.alignments import Alignments
 from pipeline.data.folder import Folder
 from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Utterance

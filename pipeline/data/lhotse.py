@@ -13,7 +13,7 @@ from typing import Any
 import fsspec
 from pydantic import Field, ValidationError
 
-from pipeline.config_corpus import LhotseCorpus
+from pipeline.config.corpus import LhotseCorpus
 from pipeline.data.alignments import Alignments
 from pipeline.data.folder import Folder
 from pipeline.data.rows import Row, Seconds, why_broken

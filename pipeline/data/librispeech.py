@@ -6,7 +6,7 @@ Alignments, where there are any, lie in a folder of the same kind:
 
 from collections.abc import Iterable, Iterator
 
-from pipeline.config_corpus import LibrispeechCorpus
+from pipeline.config.corpus import LibrispeechCorpus
 from pipeline.data.alignments import Alignments
 from pipeline.data.folder import Folder
 from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Utterance

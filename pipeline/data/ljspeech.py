@@ -6,7 +6,7 @@ The last column is the text. There are no splits; see `split_of`.
 import hashlib
 from collections.abc import Iterator
 
-from pipeline.config_corpus import LjspeechCorpus
+from pipeline.config.corpus import LjspeechCorpus
 from pipeline.data.alignments import Alignments
 from pipeline.data.folder import Folder
 from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Utterance

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 import fsspec
 from pydantic import Field, ValidationError, model_validator
 
-from pipeline.config_corpus import ManifestCorpus
+from pipeline.config.corpus import ManifestCorpus
 from pipeline.data.alignments import Alignments
 from pipeline.data.folder import Folder
 from pipeline.data.rows import Row, Seconds, why_broken

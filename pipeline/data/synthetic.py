@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.artifacts import Artifact
-from pipeline.config_corpus import SyntheticCorpus
+from pipeline.config.corpus import SyntheticCorpus
 from pipeline.data.audio import resample, write_audio
 from pipeline.data.espeak import Voice, speak
 from pipeline.data.utterance import Utterance

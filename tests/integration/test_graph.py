@@ -13,7 +13,7 @@ import ray
 from pipeline import flow
 from pipeline.artifacts import ArtifactError
 from pipeline.config import Cluster, Config
-from pipeline.config_corpus import SyntheticCorpus
+from pipeline.config.corpus import SyntheticCorpus
 from pipeline.runtime import graph as runner
 from pipeline.stage import Stage, StageContext
 from pipeline.tracking import RunName, TrackingSpec

@@ -15,9 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 TIERS = (
     {
         "config",
-        "config_corpus",
-        "config_section",
-        "config_files",
         "errors",
         "schema",
         "artifacts",

@@ -17,7 +17,7 @@ from pipeline.__main__ import app
 from pipeline.artifacts import METRICS, StorageFullError
 from pipeline.commands import plan
 from pipeline.config import ConfigError
-from pipeline.config_files import load
+from pipeline.config.files import load
 
 ROOT = Path(__file__).resolve().parents[2]
 

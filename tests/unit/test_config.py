@@ -10,8 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.config import Config, ConfigError, digest
-from pipeline.config_corpus import SyntheticCorpus
-from pipeline.config_files import load, load_all
+from pipeline.config.corpus import SyntheticCorpus
+from pipeline.config.files import load, load_all
 
 HUB = {"model": "some/model", "revision": "0" * 40}
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pipeline.config import Config
-from pipeline.config_files import load, load_all
+from pipeline.config.files import load, load_all
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 VARIANTS = {"kmeans", "dkm_codebook", "dkm_layers", "dkm_full", "continuous"}

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import flow
 from pipeline.config import Config, ConfigError
-from pipeline.config_corpus import SyntheticCorpus
+from pipeline.config.corpus import SyntheticCorpus
 from pipeline.stage import Estimate, Stage
 
 

@@ -7,7 +7,7 @@ import pytest
 from pipeline import tracking
 from pipeline.__main__ import main
 from pipeline.config import Config, Tracking
-from pipeline.config_corpus import ManifestCorpus
+from pipeline.config.corpus import ManifestCorpus
 from pipeline.flow import Node
 from pipeline.runtime.graph import run_node
 from pipeline.stage import Stage, say

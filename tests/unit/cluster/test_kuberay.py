@@ -19,7 +19,7 @@ from ray.scripts.scripts import start
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from pipeline.config_files import load_all
+from pipeline.config.files import load_all
 from pipeline.runtime.package import Package
 from pipeline.runtime.session import S3
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from pipeline.artifacts import ArtifactError
 from pipeline.commands import compare, run
 from pipeline.config import Config
-from pipeline.config_corpus import SyntheticCorpus
+from pipeline.config.corpus import SyntheticCorpus
 from pipeline.flow import Graph, Node
 from pipeline.object_store import StorageError
 from pipeline.runtime.graph import NodeOutcome, Outcome

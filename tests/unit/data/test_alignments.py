@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.config_corpus import ManifestCorpus
+from pipeline.config.corpus import ManifestCorpus
 from pipeline.data.alignments import Alignments, list_alignments
 from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 

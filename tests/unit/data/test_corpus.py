@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from pipeline.artifacts import Artifact
-from pipeline.config_corpus import KaldiCorpus, ManifestCorpus, Splits
+from pipeline.config.corpus import KaldiCorpus, ManifestCorpus, Splits
 from pipeline.data.audio import read_audio, write_audio
 from pipeline.data.corpus import check, estimate, known_seconds, read_corpus, require
 from pipeline.data.frames import FrameGrid

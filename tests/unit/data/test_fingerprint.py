@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from pipeline.config_corpus import (
+from pipeline.config.corpus import (
     KaldiCorpus,
     LhotseCorpus,
     LibrispeechCorpus,

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config_corpus import KaldiCorpus, Splits
+from pipeline.config.corpus import KaldiCorpus, Splits
 from pipeline.data.alignments import Alignments
 from pipeline.data.kaldi import read_kaldi
 from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance

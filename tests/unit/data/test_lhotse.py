@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config_corpus import LhotseCorpus, Splits
+from pipeline.config.corpus import LhotseCorpus, Splits
 from pipeline.data.alignments import Alignments
 from pipeline.data.audio import write_audio
 from pipeline.data.lhotse import read_lhotse

@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pipeline.config_corpus import LibrispeechCorpus, Splits
+from pipeline.config.corpus import LibrispeechCorpus, Splits
 from pipeline.data.alignments import Alignments
 from pipeline.data.audio import read_audio, write_audio
 from pipeline.data.corpus import check

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config_corpus import LjspeechCorpus, Splits
+from pipeline.config.corpus import LjspeechCorpus, Splits
 from pipeline.data.alignments import Alignments
 from pipeline.data.ljspeech import read_ljspeech, split_of
 from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Utterance

@@ -4,7 +4,7 @@ import re
 import fsspec
 import pytest
 
-from pipeline.config_corpus import ManifestCorpus
+from pipeline.config.corpus import ManifestCorpus
 from pipeline.data.alignments import Alignments
 from pipeline.data.manifest import read_manifest
 from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.artifacts import Artifact
-from pipeline.config_corpus import Splits, SyntheticCorpus
+from pipeline.config.corpus import Splits, SyntheticCorpus
 from pipeline.data.audio import probe
 from pipeline.data.corpus import check, require
 from pipeline.data.espeak import speak

@@ -13,7 +13,7 @@ from ray.train import WorkerGroupError
 from pipeline import space
 from pipeline.artifacts import Artifact, ArtifactError
 from pipeline.config import Config, ConfigError
-from pipeline.config_corpus import SyntheticCorpus
+from pipeline.config.corpus import SyntheticCorpus
 from pipeline.flow import Graph, Node
 from pipeline.object_store import StorageError
 from pipeline.runtime import graph as runner

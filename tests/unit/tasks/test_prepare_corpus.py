@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.artifacts import Artifact
 from pipeline.config import Config, Ssl
-from pipeline.config_corpus import ManifestCorpus
+from pipeline.config.corpus import ManifestCorpus
 from pipeline.data.audio import write_audio
 from pipeline.data.utterance import CorpusError, from_table
 from pipeline.stage import StageContext

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config_section import Count, Positive, Section, Share
+from pipeline.config.section import Count, Positive, Section, Share
 
 AlignmentFormat = Literal["textgrid", "ctm", "phn"]
 

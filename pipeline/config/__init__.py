@@ -1,0 +1,40 @@
+"""What can be set, typed and checked, a section a file; read from YAML by `files`.
+
+Imports neither torch nor Ray, so that a config can be checked on any machine.
+"""
+
+from pipeline.config.asr import Asr, AsrEvaluation, TextUnits, TimeMasking
+from pipeline.config.cluster import Cluster, Tracking
+from pipeline.config.digests import digest
+from pipeline.config.errors import ConfigError
+from pipeline.config.evaluation import Purity
+from pipeline.config.features import Features, Ssl
+from pipeline.config.quantizer import Codebook, Iteration, Quantizer, Sigma
+from pipeline.config.training import LearningRates, Phase, Pretraining, Training
+from pipeline.config.variant import Config
+from pipeline.config.vocoder import Resynthesis, Vocoder
+
+__all__ = [
+    "Asr",
+    "AsrEvaluation",
+    "Cluster",
+    "Codebook",
+    "Config",
+    "ConfigError",
+    "Features",
+    "Iteration",
+    "LearningRates",
+    "Phase",
+    "Pretraining",
+    "Purity",
+    "Quantizer",
+    "Resynthesis",
+    "Sigma",
+    "Ssl",
+    "TextUnits",
+    "TimeMasking",
+    "Tracking",
+    "Training",
+    "Vocoder",
+    "digest",
+]

@@ -1,0 +1,79 @@
+"""One variant of the comparison: all sections, and how they agree."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from pipeline.config.asr import Asr, AsrEvaluation
+from pipeline.config.cluster import Cluster, Tracking
+from pipeline.config.corpus import Corpus
+from pipeline.config.evaluation import Purity
+from pipeline.config.features import Features, Ssl
+from pipeline.config.quantizer import Codebook, Quantizer
+from pipeline.config.section import Section
+from pipeline.config.training import Pretraining, Training
+from pipeline.config.vocoder import Resynthesis, Vocoder
+
+
+class Config(Section):
+    """One variant of the comparison, from corpus to scores."""
+
+    variant: str
+    storage: str = "runs"
+    corpus: Corpus
+    ssl: Ssl = Field(default_factory=Ssl)  # built on use: it looks for its folder
+    features: Features = Features()
+    codebook: Codebook = Codebook()
+    quantizer: Quantizer = Quantizer()
+    asr: Asr = Asr()
+    training: Training = Training()
+    asr_evaluation: AsrEvaluation = AsrEvaluation()
+    purity: Purity = Purity()
+    vocoder: Vocoder = Vocoder()
+    resynthesis: Resynthesis = Resynthesis()
+    pretraining: Pretraining = Pretraining()
+    tracking: Tracking = Tracking()
+    cluster: Cluster = Cluster()
+    extra_stages: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.codebook.layer not in self.features.layers:
+            raise ValueError(
+                f"codebook.layer {self.codebook.layer} is not among features.layers "
+                f"{list(self.features.layers)}: add it there, or fit another layer"
+            )
+        if self.quantizer.kind == "kmeans":
+            self._check_kmeans()
+        if self.cluster.sharding == "fsdp" and self.quantizer.sigma.learned:
+            raise ValueError(
+                "cluster.sharding 'fsdp' gives each worker a part of every learned parameter, and "
+                "a learned sigma is one number: set quantizer.sigma.learned to false, or "
+                "cluster.sharding to 'ddp'"
+            )
+        frozen = any(phase.ssl == "frozen" for phase in self.training.phases)
+        if self.features.sample_frames_per_second is not None and frozen:
+            raise ValueError(
+                "features.sample_frames_per_second stores a sample of each utterance, and a "
+                "training phase with ssl 'frozen' reads all its frames: make the phase 'finetuned', "
+                "which reads audio, or store all frames"
+            )
+        return self
+
+    def _check_kmeans(self) -> None:
+        if self.quantizer.layer_weights == "learned":
+            raise ValueError(
+                "quantizer.kind 'kmeans' passes no gradient, so quantizer.layer_weights cannot "
+                "be 'learned': set it to 'fixed', or use kind 'dkm'"
+            )
+        if self.training.finetunes_ssl:
+            raise ValueError(
+                "quantizer.kind 'kmeans' passes no gradient, so a training phase with "
+                "ssl 'finetuned' would train nothing: set it to 'frozen', or use kind 'dkm'"
+            )
+
+    @property
+    def used_layers(self) -> tuple[int, ...]:
+        """The hidden layers that training reads: all stored ones, or the codebook's alone."""
+        learned = self.quantizer.layer_weights == "learned"
+        return self.features.layers if learned else (self.codebook.layer,)
