@@ -43,7 +43,10 @@ def run_shards(
 ) -> list[dict[str, Any]]:
     """Every shard through a pool of `worker_class(**worker_arguments)`.
 
-    Workers load their model once. What the files hold must not depend on who wrote them.
+    Workers load their model once. What the files hold must not depend on who wrote them. A worker
+    that is lost, alone or with its machine, starts again where there is room, at the latest when
+    another has no more to do; what it had under way is done again. What it starts from is held by
+    the calling process, so that should live on the driver's machine.
 
     Returns:
         What the workers said of each shard (JSON values), in the order of `shards`.
