@@ -31,6 +31,7 @@ import typer
 
 STATE = "cluster.json"
 TOKEN = "auth_token"  # noqa: S105 (a file's name)
+MARK = "RAY_LOCAL_NODE"
 ENTRY = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
 START_SECONDS, GRACE_SECONDS, POLL_SECONDS = 120.0, 5.0, 0.1
 # Nodes of one machine share its memory: what passes between stages lies in the storage.
@@ -48,19 +49,21 @@ class LocalClusterError(RuntimeError):
 class Node:
     """One node: the `ray start` with this process id, and all that descends from it.
 
-    `started` (seconds since 1970) tells it from a later process that has its id.
+    `started` (seconds since 1970) tells it from a later process that has its id; `mark` is in the
+    environment of its processes.
     """
 
     number: int
     pid: int
     started: float
+    mark: str
 
     @property
     def name(self) -> str:
         return f"node-{self.number}"
 
     def processes(self) -> list[psutil.Process]:
-        """What lives of the node, also where its `ray start` is gone or a process left its session."""
+        """What lives of the node, though `ray start`, or the shell of a job, may be gone."""
         known = {process.pid: process for process in psutil.process_iter()}
         if self.pid in known and not self._is_ours(known[self.pid]):
             return []
@@ -69,8 +72,9 @@ class Node:
         while True:
             more = [
                 pid
-                for pid, (parent, session) in places.items()
-                if pid not in found and (session in sessions or parent in found)
+                for pid, (parent, session, mark) in places.items()
+                if pid not in found
+                and (session in sessions or parent in found or mark == self.mark)
             ]
             if not more:
                 return [one for one in found.values() if _lives(one)]
@@ -238,6 +242,7 @@ class LocalCluster:
         # A job's `python` is this one, in an environment that nobody activated too.
         path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
         environment |= {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+        environment[MARK] = mark = secrets.token_hex(8)
         self._node_folder(number).mkdir()
         with self._log(number).open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 (our own)
@@ -248,7 +253,7 @@ class LocalCluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return Node(number, process.pid, psutil.Process(process.pid).create_time())
+        return Node(number, process.pid, psutil.Process(process.pid).create_time(), mark)
 
     def _options(self, number: int) -> dict[str, Any]:
         """What `ray start` is told; ports that nobody needs to know are free ones."""
@@ -338,11 +343,11 @@ def _usable_port(wanted: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _place(process: psutil.Process) -> tuple[int, int] | None:
-    """A process's parent and session, None where it has just ended."""
+def _place(process: psutil.Process) -> tuple[int, int, str | None] | None:
+    """A process's parent, session and mark, None where it has just ended or is another user's."""
     try:
-        return process.ppid(), os.getsid(process.pid)
-    except (psutil.Error, ProcessLookupError, PermissionError):
+        return process.ppid(), os.getsid(process.pid), process.environ().get(MARK)
+    except (psutil.Error, OSError):
         return None
 
 
@@ -405,14 +410,6 @@ def status(folder: Folder) -> None:
         )
     typer.echo(f"the head counts {', '.join(cluster.members()) or 'none'}", err=True)
     _show_environment(cluster.environment)
-
-
-@app.command()
-def add_node(folder: Folder) -> None:
-    """Start one node more."""
-    with _explained():
-        node = LocalCluster.read(folder.resolve()).add_node()
-    typer.echo(f"{node.name} has joined", err=True)
 
 
 @app.command()

@@ -36,8 +36,9 @@ def eventually(condition):
 @pytest.fixture
 def family():
     """A leader with three descendants, two of them in another session."""
-    leader = subprocess.Popen([sys.executable, "-c", FAMILY], start_new_session=True)
-    node = Node(1, leader.pid, psutil.Process(leader.pid).create_time())
+    marked = {**os.environ, local.MARK: "mark"}
+    leader = subprocess.Popen([sys.executable, "-c", FAMILY], start_new_session=True, env=marked)
+    node = Node(1, leader.pid, psutil.Process(leader.pid).create_time(), "mark")
     eventually(lambda: len(node.processes()) == 4)
     started = node.processes()
     yield node
@@ -70,9 +71,20 @@ def test_what_outlives_its_leader_is_found_by_its_session(family):
     assert family.processes() == []
 
 
+def test_a_job_whose_shell_is_gone_is_still_of_the_node(family):
+    """It has no parent here and a session of its own, whose leader is gone."""
+    [shell] = [one for one in family.processes() if os.getsid(one.pid) == one.pid != family.pid]
+    [job] = shell.children()
+    shell.kill()
+    eventually(lambda: not psutil.pid_exists(shell.pid) or job.ppid() != shell.pid)
+    assert job in family.processes()
+    family.kill()
+    assert job not in family.processes()
+
+
 def test_a_later_process_of_the_same_id_is_not_touched(bystander):
     started = psutil.Process(bystander.pid).create_time()
-    node = Node(1, bystander.pid, started - 3600)
+    node = Node(1, bystander.pid, started - 3600, "mark")
     assert not node.is_alive()
     node.end()
     assert bystander.poll() is None
@@ -85,7 +97,7 @@ def refused(*arguments: str) -> str:
     return result.stderr
 
 
-@pytest.mark.parametrize("command", [["stop"], ["status"], ["add-node"], ["kill-node", "1"]])
+@pytest.mark.parametrize("command", [["stop"], ["status"], ["kill-node", "1"]])
 def test_without_a_cluster_there_is_nothing_to_do(tmp_path, command):
     message = refused(*command, "--folder", str(tmp_path))
     assert f"no cluster was started from {tmp_path}" in message
