@@ -2,8 +2,9 @@
 
 A node that fails takes only the nodes behind it along. One whose process is lost, alone or with its
 machine, is run again and goes on from what it left. That begins when Ray knows of the loss; a
-machine that is cut off and not dead may work on for up to a minute until it notices, at worst to
-write the same files once more, each of them whole.
+machine that is cut off and not dead may work on for up to a minute until it notices. Whenever two
+processes are at one output, two jobs on one storage for instance, they make the same files, each of
+which appears whole: that costs time and spoils nothing.
 """
 
 import importlib.metadata
@@ -237,12 +238,15 @@ def run_node(node: Node, tracker: StageRun, settling_seconds: float = 0.0) -> No
     """Run one stage in this process; its scores and manifest are written when it ends well.
 
     What it reads stands by now, so that its estimate may say more than it did when the run began.
-    After a loss it starts `settling_seconds` later.
+    After a loss it starts `settling_seconds` later. Nothing is done again that is whole by now: the
+    lost process may have been at its very end, or another job may have made it.
     """
     time.sleep(settling_seconds)
     started = time.monotonic()
     output = node.artifact
     try:
+        if output.is_whole():
+            return NodeOutcome(node, "done", scores=output.metrics())
         output.delete(ERROR_LOG)
         output.sweep()
         require_space(node.config.storage, node.bytes_to_write(), node.estimate())

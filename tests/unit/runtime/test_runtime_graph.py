@@ -143,6 +143,15 @@ def test_a_storage_out_of_reach_is_the_error_and_no_more_is_tried_than_that(alon
     assert outcome.log == ""
 
 
+def test_what_another_process_has_made_meanwhile_is_not_made_again(alone):
+    runs = []
+    one = alone(lambda _: runs.append(1) or {"score": 1.0})
+    assert run_alone(one).scores == {"score": 1.0}
+    again = run_alone(one)
+    assert (again.status, again.scores) == ("done", {"score": 1.0})
+    assert len(runs) == 1
+
+
 def test_a_helper_of_rays_that_is_gone_is_a_loss_and_one_that_cannot_start_an_error(alone):
     def lose(cause):
         def run(_context):
