@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.request import urlopen
@@ -83,19 +83,20 @@ class Surroundings:
     tracker: str
     folder: Path
 
-    def start(self, storage: str, *options: str) -> subprocess.Popen[str]:
-        """`submit` of the small run, which follows the job to its end."""
+    def start(self, storage: str, *options: str, log: Path | None = None) -> subprocess.Popen[str]:
+        """`submit` of the small run, which follows the job to its end; prints to a pipe or `log`."""
         command = [sys.executable, "-m", "pipeline", "submit", "tiny.yaml", "--storage", storage]
         command += ["--stage", "evaluate_asr", "--stage", "phone_purity", *options]
         environment = {**os.environ, **self.cluster.environment, "PYTHONPATH": str(ROOT)}
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with nullcontext(subprocess.PIPE) if log is None else log.open("w") as printed:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=environment,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
 
     def run(self, storage: str, *options: str) -> str:
         """Run to the end; what was printed."""

@@ -1,0 +1,116 @@
+"""SIGKILL at random to a job's driver, its workers and whole nodes: no result changes."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+from cluster_runs import PATIENCE_SECONDS, Surroundings, losses, scores, surroundings, tokens
+
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(5400)]
+
+KILLS = 20
+PEACE = "s3://bucket/peace"
+
+
+def test_twenty_random_kills_change_no_result(tmp_path):
+    chance = random.Random(0)  # noqa: S311 (no secret)
+    with surroundings(tmp_path) as there:
+        there.run(PEACE)
+        expected = results(PEACE)
+        done: list[str] = []
+        while len(done) < KILLS:
+            storage = f"s3://bucket/war-{len(done)}"
+            done += _Ordeal(there, storage, chance).run(KILLS - len(done))
+            assert results(storage) == expected, done
+        print(done)
+        assert set(done) == {"driver", "worker", "node"}
+
+
+def results(storage: str) -> tuple:
+    return tokens(storage), losses(storage), scores(storage)
+
+
+class _Ordeal:
+    """One run that is submitted until it ends well, whatever is killed meanwhile."""
+
+    def __init__(self, there: Surroundings, storage: str, chance: random.Random) -> None:
+        self.there = there
+        self.storage = storage
+        self.chance = chance
+        self.done: list[str] = []
+        self.driver_killed = False
+
+    def run(self, most: int) -> list[str]:
+        """What was killed, at most so many times, until the run was whole."""
+        deadline = time.monotonic() + 10 * PATIENCE_SECONDS
+        job = self._submit()
+        try:
+            while not self._has_ended_well(job):
+                assert time.monotonic() < deadline, self._log()
+                if job.poll() is not None:
+                    job = self._submit()
+                elif len(self.done) < most:
+                    self._kill(self.chance.choice(["driver", "worker", "node"]))
+        finally:
+            job.kill()
+            job.wait()
+        return self.done
+
+    def _submit(self) -> subprocess.Popen:
+        self.driver_killed = False
+        return self.there.start(self.storage, log=self.there.folder.parent / "job.log")
+
+    def _has_ended_well(self, job: subprocess.Popen) -> bool:
+        """Whether it has, after a while; that it ends badly is the driver's kill alone."""
+        try:
+            job.wait(self.chance.uniform(2, 20))
+        except subprocess.TimeoutExpired:
+            return False
+        assert job.returncode == 0 or self.driver_killed, self._log()
+        return job.returncode == 0
+
+    def _log(self) -> str:
+        return f"{self.done}\n{(self.there.folder.parent / 'job.log').read_text()}"
+
+    def _kill(self, what: str) -> None:
+        cluster = self.there.cluster
+        if what == "node":
+            cluster.kill_node(cluster.nodes[-1].number)
+            cluster.add_node()
+        else:
+            found = self._processes(what)
+            if not found:  # the job has not got so far yet, or is between two stages
+                return
+            with_pid = self.chance.choice(sorted(process.pid for process in found))
+            os.kill(with_pid, signal.SIGKILL)
+            self.driver_killed |= what == "driver"
+        self.done.append(what)
+        print(f"{len(self.done)}: {what} of {self.storage}", flush=True)
+
+    def _processes(self, what: str) -> list[psutil.Process]:
+        """The job's drivers, or what is at work for it on all nodes."""
+        found = []
+        for node in self.there.cluster.nodes:
+            for process in node.processes():
+                try:
+                    title = " ".join(process.cmdline())
+                except psutil.Error:
+                    continue
+                if what == "driver" and title.startswith("python -m pipeline run "):
+                    found.append(process)
+                if what == "worker" and _works(title):
+                    found.append(process)
+        return found
+
+
+# A job dies with its supervisor, and a node with its agents: those are kills of another kind.
+LEFT_ALONE = ("ray::IDLE", "ray::JobSupervisor", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+
+
+def _works(title: str) -> bool:
+    """Whether a process of that title does something for a job."""
+    return title.startswith("ray::") and not title.startswith(LEFT_ALONE)
