@@ -26,9 +26,11 @@ from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.features.windows import Windowing, encode_in_windows
 
 FOLDER = "shards"
-ROWS_PER_GROUP = 16  # small, since training reads utterances in an order of its own
+# Small, since training reads utterances in an order of its own, and who reads one layer reads row
+# groups side by side.
+ROWS_PER_GROUP = 8
 DECODING_THREADS = 2
-SHARDS_OF_CORPUS, LEAST_SHARD_SECONDS, MOST_SHARD_SECONDS = 64, 60.0, 300.0
+SHARDS_OF_CORPUS, LEAST_SHARD_SECONDS, MOST_SHARD_SECONDS = 16, 60.0, 300.0
 # Settings that say how utterances are grouped, not what their features are.
 LAYOUT = {"batch_seconds", "shard_utterances", "shard_seconds"}
 
@@ -55,7 +57,7 @@ def plan_shards(
 
     Similar lengths lie together, so that batches of a shard need little padding. A shard holds at
     most `shard_utterances` and at most `shard_seconds` of audio, or one utterance that is longer.
-    Without a limit to the seconds it is a 64th of the corpus, so that no worker is left alone with
+    Without a limit to the seconds it is a 16th of the corpus, so that no worker is left alone with
     the last one for long, though neither tiny nor more than what a worker can hold of the layers of
     a *large* model.
     """

@@ -53,7 +53,7 @@ def test_shards_hold_every_utterance_once_sorted_by_length_within_a_split():
     assert plan_shards(utterances, 9, folder="tokens")[0].name == "tokens/train-00000.parquet"
 
 
-@pytest.mark.parametrize(("hours", "longest"), [(0.5, 60.0), (4.0, 225.0), (100.0, 300.0)])
+@pytest.mark.parametrize(("hours", "longest"), [(0.1, 60.0), (0.8, 180.0), (100.0, 300.0)])
 def test_shards_suit_the_corpus_unless_told_otherwise(hours, longest):
     utterances = [utterance("train", place, 7.5) for place in range(round(hours * 480))]
     seconds = [
