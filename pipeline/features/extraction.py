@@ -28,7 +28,7 @@ from pipeline.features.windows import Windowing, encode_in_windows
 FOLDER = "shards"
 # Small, since training reads utterances in an order of its own, and who reads one layer reads row
 # groups side by side.
-ROWS_PER_GROUP = 8
+ROWS_PER_GROUP = 4
 DECODING_THREADS = 2
 SHARDS_OF_CORPUS, LEAST_SHARD_SECONDS, MOST_SHARD_SECONDS = 16, 60.0, 300.0
 # Settings that say how utterances are grouped, not what their features are.

@@ -27,14 +27,9 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
-# glibc gives each array above 32 MiB back to the system as soon as it goes, and gets it again page by
-# page, zeroed: a model on a CPU spends a tenth to a quarter of its time so. Of several arenas only
-# the first can hold such arrays. Other systems do not know these variables.
-ALLOCATOR = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-}
+# glibc gets each large array from the system page by page, zeroed, and gives it back when it goes. A
+# model on a CPU spends a tenth of its time so with small pages, and half as much with large ones.
+ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 # A local Ray has no nodes that a provider could take away.
 LOCAL = {**QUIET, **ALLOCATOR, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
