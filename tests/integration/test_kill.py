@@ -15,7 +15,8 @@ import pytest
 import yaml
 from support import save_tiny_ssl
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+# Soak: minutes; make test kills the driver in extraction, and nodes in extraction and in training.
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 240
