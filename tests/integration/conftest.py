@@ -1,8 +1,16 @@
 """One Ray for all integration tests of a session."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
+
+# A node's own credentials, since no job brings any: those of the local S3 server.
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 @pytest.fixture(scope="session")
@@ -11,6 +19,10 @@ def local_ray() -> Iterator[None]:
     from pipeline.config import Cluster
     from pipeline.runtime.session import ray_session
 
-    with ray_session(Cluster()):
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in CREDENTIALS.items():
+                patch.setenv(name, value)
+            stack.enter_context(ray_session(Cluster()))
         assert ray.is_initialized()
         yield

@@ -42,7 +42,6 @@ TOY = """
 
     def run(context):
         context.output.write_json("seen.json", ray.get(look.remote()))
-        context.say("a worker has looked around")
         return {}
 
     STAGE = Stage("toy", 1, lambda config: {}, run, cpus=0)
@@ -110,7 +109,7 @@ def test_a_run_finds_its_code_its_files_and_its_variables(head, project):
         AWS_SECRET_ACCESS_KEY="my-secret",  # noqa: S106
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "a worker has looked around" in result.stdout
+    assert "toy[variant] done" in result.stdout
     assert "The job has succeeded" in result.stdout
     assert result.stderr == ""
     [output] = (project.parent / "storage" / "toy").iterdir()

@@ -41,6 +41,8 @@ def test_a_job_that_brings_its_environment_gets_no_other(monkeypatch):
 )
 def test_that_no_cluster_is_there_is_said_at_once(monkeypatch, address, message):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:2")
+    # The integration tests' Ray may still stand in this process.
+    monkeypatch.setattr(session.ray, "is_initialized", lambda: False)
     with (
         pytest.raises(session.ClusterError, match=message),
         session.ray_session(Cluster(address=address)),
