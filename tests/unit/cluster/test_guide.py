@@ -65,13 +65,14 @@ def test_the_local_clusters_commands_parse(command):
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     name, *arguments = command.split()
-    typer.main.get_command(module.app).commands[name].make_context(name, arguments)
+    command_line = typer.main.get_command(module.app).commands[name]
+    assert command_line.make_context(name, arguments).info_name == name
 
 
 @pytest.mark.parametrize("words", starting("ray"), ids=" ".join)
 def test_rays_commands_parse(words):
     name, *arguments = words[: words.index(">")] if ">" in words else words
-    ray_cli.commands[name].make_context(name, arguments)
+    assert ray_cli.commands[name].make_context(name, arguments).info_name == name
 
 
 def test_files_that_are_named_are_there():

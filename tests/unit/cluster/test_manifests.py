@@ -28,9 +28,14 @@ def containers() -> list[Document]:
     return [container for pod in PODS for container in pod["containers"]]
 
 
+def test_there_are_objects_and_pods_to_check():
+    assert {one["kind"] for one in OBJECTS} >= {"ConfigMap", "Deployment", "Service"}
+    assert len(PODS) > 1
+
+
 @pytest.mark.parametrize("one", OBJECTS, ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
 def test_object_is_as_kubernetes_wants_it(one):
-    check(one)
+    check(one)  # raises what is wrong; that it does, test_a_wrong_field_is_found shows
 
 
 @pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod["containers"][0]["name"])
