@@ -1,6 +1,5 @@
 """A small run as a job on a real cluster of two nodes, with S3 and MLflow over HTTP beside it."""
 
-import json
 import os
 import re
 import socket
@@ -11,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -20,7 +19,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from faulty_s3 import FaultyS3, local_s3, use
-from support import save_tiny_ssl, tone_utterances
+from support import SMALL_ASR, save_tiny_ssl, write_tone_manifest
 
 from cluster.local import LocalCluster
 from pipeline.artifacts import Artifact
@@ -141,22 +140,7 @@ def surroundings(folder: Path, num_train: int = 16) -> Iterator[Surroundings]:
 
 def write_corpus(folder: Path, numbers: dict[str, int]) -> None:
     """Tones and their manifest at `s3://bucket/corpus`."""
-    folder.mkdir()
-    lines = [
-        json.dumps(
-            {
-                "utt_id": one.utt_id,
-                "split": one.split,
-                "speaker": one.speaker,
-                "audio": Path(one.audio).name,
-                "text": one.text,
-                "alignment": [asdict(segment) for segment in one.alignment],
-            }
-        )
-        for split, number in numbers.items()
-        for one in tone_utterances(folder, split, number)
-    ]
-    (folder / "manifest.jsonl").write_text("\n".join(lines))
+    write_tone_manifest(folder, numbers)
     fsspec.filesystem("s3").put(f"{folder}/", "bucket/corpus/", recursive=True)
 
 
@@ -168,14 +152,7 @@ def write_project(folder: Path) -> None:
         "ssl": {"model": str(save_tiny_ssl(folder / "ssl").relative_to(folder))},
         "features": {"shard_utterances": 2},
         "codebook": {"num_units": 8},
-        "asr": {
-            "embedding_dim": 16,
-            "dim": 16,
-            "heads": 2,
-            "feedforward_dim": 32,
-            "encoder_layers": 1,
-            "conv_kernel": 3,
-        },
+        "asr": SMALL_ASR,
         "training": {
             "phases": [{"epochs": 2}],
             "batch_seconds": 2.5,

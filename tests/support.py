@@ -1,5 +1,7 @@
 """Small things that several tests make: an SSL model on disk, a corpus, its features."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,14 @@ from pipeline.quantizer.tokenizer import UnitTokenizer
 
 SAMPLE_RATE_HZ = 16000
 LETTERS = "ab"
+SMALL_ASR = {
+    "embedding_dim": 16,
+    "dim": 16,
+    "heads": 2,
+    "feedforward_dim": 32,
+    "encoder_layers": 1,
+    "conv_kernel": 3,
+}
 
 
 def save_tiny_ssl(folder: Path) -> Path:
@@ -70,6 +80,32 @@ def tone_utterances(folder: Path, split: str, number: int) -> list[Utterance]:
             Utterance(path.stem, split, str(path), 0.0, len(text) / 4, "speaker", text, segments)
         )
     return utterances
+
+
+def write_tone_manifest(folder: Path, numbers: dict[str, int]) -> Path:
+    """A new folder of tones, so many of each split, and their manifest, which names them by file.
+
+    Returns:
+        the manifest, a JSON Lines file in `folder`.
+    """
+    folder.mkdir()
+    lines = [
+        json.dumps(
+            {
+                "utt_id": one.utt_id,
+                "split": one.split,
+                "speaker": one.speaker,
+                "audio": Path(one.audio).name,
+                "text": one.text,
+                "alignment": [asdict(segment) for segment in one.alignment],
+            }
+        )
+        for split, number in numbers.items()
+        for one in tone_utterances(folder, split, number)
+    ]
+    path = folder / "manifest.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
 
 
 def write_corpus(output: Artifact, utterances: list[Utterance]) -> Artifact:
@@ -130,14 +166,7 @@ def tiny_config(ssl_folder: Path, **sections) -> Config:
         "ssl": {"model": str(ssl_folder)},
         "codebook": {"num_units": 8, "layer": 2},
         "quantizer": {"tau_start": 1.0},
-        "asr": {
-            "embedding_dim": 16,
-            "dim": 16,
-            "heads": 2,
-            "feedforward_dim": 32,
-            "encoder_layers": 1,
-            "conv_kernel": 3,
-        },
+        "asr": SMALL_ASR,
         "training": {
             "phases": [{"epochs": 2, "warmup_steps": 2}],
             "batch_seconds": 2.5,

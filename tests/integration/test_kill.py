@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from support import save_tiny_ssl
+from support import SMALL_ASR, save_tiny_ssl
 
 # Soak: minutes; make test kills the driver in extraction, and nodes in extraction and in training.
 pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(900)]
@@ -37,14 +37,7 @@ def config_file(tmp_path_factory):
         "features": {"shard_utterances": 4},
         # A sample, so that Lloyd's passes over all frames follow: there is time to kill them.
         "codebook": {"num_units": 16, "sample_frames": 500, "max_passes": 4, "tolerance": 1e-9},
-        "asr": {
-            "embedding_dim": 16,
-            "dim": 16,
-            "heads": 2,
-            "feedforward_dim": 32,
-            "encoder_layers": 1,
-            "conv_kernel": 3,
-        },
+        "asr": SMALL_ASR,
         "training": {
             "phases": [{"epochs": 3}, {"epochs": 3, "ssl": "finetuned"}],
             "batch_seconds": 8.0,

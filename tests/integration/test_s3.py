@@ -4,14 +4,13 @@ import json
 import subprocess
 import sys
 import textwrap
-from dataclasses import asdict
 from pathlib import Path
 
 import fsspec
 import pytest
 import yaml
 from faulty_s3 import FAULTS, FaultyS3, local_s3, seeded, use
-from support import save_tiny_ssl, tone_utterances
+from support import SMALL_ASR, save_tiny_ssl, write_tone_manifest
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
@@ -62,24 +61,7 @@ def server():
 def places(tmp_path_factory, server):
     """The same manifest and audio in a local folder and in the bucket."""
     place = tmp_path_factory.mktemp("place")
-    folder = place / "corpus"
-    folder.mkdir()
-    numbers = {"train": 12, "valid": 4, "test": 4}
-    lines = [
-        json.dumps(
-            {
-                "utt_id": one.utt_id,
-                "split": one.split,
-                "speaker": one.speaker,
-                "audio": Path(one.audio).name,
-                "text": one.text,
-                "alignment": [asdict(segment) for segment in one.alignment],
-            }
-        )
-        for split, number in numbers.items()
-        for one in tone_utterances(folder, split, number)
-    ]
-    (folder / "manifest.jsonl").write_text("\n".join(lines))
+    folder = write_tone_manifest(place / "corpus", {"train": 12, "valid": 4, "test": 4}).parent
     fsspec.filesystem("s3").put(f"{folder}/", "bucket/corpus/", recursive=True)
     return {"local": str(place), "s3": "s3://bucket"}
 
@@ -93,14 +75,7 @@ def config_file(tmp_path_factory):
         "ssl": {"model": str(save_tiny_ssl(folder / "ssl"))},
         "features": {"shard_utterances": 4},
         "codebook": {"num_units": 8},
-        "asr": {
-            "embedding_dim": 16,
-            "dim": 16,
-            "heads": 2,
-            "feedforward_dim": 32,
-            "encoder_layers": 1,
-            "conv_kernel": 3,
-        },
+        "asr": SMALL_ASR,
         "training": {
             "phases": [{"epochs": 1}, {"epochs": 1, "ssl": "finetuned"}],
             "batch_seconds": 2.5,

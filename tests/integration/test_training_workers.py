@@ -27,16 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 STILL = {
     "variant": "still",
     "quantizer": {"kind": "dkm"},
-    "asr": {
-        "embedding_dim": 16,
-        "dim": 16,
-        "heads": 2,
-        "feedforward_dim": 32,
-        "encoder_layers": 1,
-        "conv_kernel": 3,
-        "dropout": 0.0,
-        "time_masking": {"masks": 0},
-    },
+    "asr": {"dropout": 0.0, "time_masking": {"masks": 0}},
 }
 FULL = {
     "variant": "full",

@@ -32,16 +32,7 @@ STILL_SSL = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_
 FULL = {
     "variant": "full",
     "quantizer": {"kind": "dkm"},
-    "asr": {
-        "embedding_dim": 16,
-        "dim": 16,
-        "heads": 2,
-        "feedforward_dim": 32,
-        "encoder_layers": 2,
-        "conv_kernel": 3,
-        "dropout": 0.0,
-        "time_masking": {"masks": 0},
-    },
+    "asr": {"encoder_layers": 2, "dropout": 0.0, "time_masking": {"masks": 0}},
     "training": {
         "phases": [{"epochs": 5}, {"epochs": 5, "ssl": "finetuned"}],
         "batch_seconds": 2.5,

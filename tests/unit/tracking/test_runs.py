@@ -1,0 +1,104 @@
+"""Which MLflow run is whose, whoever comes to it and how often."""
+
+import dataclasses
+
+import pytest
+from stored_runs import run_id, stored
+
+from pipeline import tracking
+from pipeline.tracking import RunName, StageRun, TrackingSpec, outbox
+from pipeline.tracking.failure import RunNotFoundError
+from pipeline.tracking.tracker import Tracker
+
+
+def test_a_variant_has_its_config_as_parameters_without_secrets(variant):
+    params = stored(variant).data.params
+    assert params["codebook.num_units"] == "64"
+    assert params["training.phases.0.epochs"] == "8"
+    assert params["corpus.manifest"] == "s3://***@host/corpus.jsonl"
+
+
+def test_the_same_config_goes_on_in_the_same_run(config, variant, stage):
+    stage.finish()
+    variant.finish("FAILED")
+    first, first_stage = stored(variant), stored(stage)
+    assert first.info.status == "FAILED"
+    wider = config.model_copy(
+        update={"cluster": config.cluster.model_copy(update={"address": "x"})}
+    )
+    again = tracking.start_variant(wider)
+    assert stored(again).info.run_id == first.info.run_id
+    assert stored(again).info.status == "RUNNING"
+    assert tracking.start_stage(again, "train_joint", "0123456789abcdef") == stage
+    assert stored(stage).info.status == "RUNNING"
+    assert stored(stage).info.run_id == first_stage.info.run_id
+
+
+def test_another_config_or_digest_is_another_run(config, variant, stage):
+    codebook = config.codebook.model_copy(update={"seed": 1})
+    other = tracking.start_variant(config.model_copy(update={"codebook": codebook}))
+    runs = [
+        variant,
+        stage,
+        other,
+        tracking.start_stage(variant, "train_joint", "ff"),
+        tracking.start_stage(variant, "phone_purity", "0123456789abcdef"),
+        tracking.start_stage(other, "train_joint", "0123456789abcdef"),
+    ]
+    assert len({run_id(run) for run in runs}) == len(runs)
+
+
+def test_a_quote_in_a_name_finds_its_run_again(config, in_a_new_process):
+    odd = tracking.start_variant(config.model_copy(update={"variant": "o'hara"}))
+    first = run_id(odd)
+    assert run_id(in_a_new_process(odd, leads=True)) == first
+
+
+def test_a_stage_is_a_child_of_its_variant(variant, stage):
+    tags = stored(stage).data.tags
+    assert tags["mlflow.parentRunId"] == run_id(variant)
+    assert tags["mlflow.runName"] == "train_joint"
+
+
+def test_a_worker_makes_neither_stores_nor_experiments_nor_runs(stage, tmp_path):
+    """On a machine that has no such file, it leaves all to the driver, in the storage."""
+    elsewhere = f"sqlite:///{tmp_path}/mlflow.db"
+    box = outbox.Outbox(str(tmp_path / "outbox"))
+    worker = StageRun(elsewhere, box.uri, stage.run)
+    worker.log_metrics({"loss": 1.0}, 0)
+    worker.flush(60)
+    assert len(box.files(stage.run.key)) == 1
+    assert not (tmp_path / "mlflow.db").exists()
+    fresh = dataclasses.replace(stage.run, experiment="fresh")
+    with pytest.raises(RunNotFoundError, match="no experiment 'fresh'"):
+        Tracker(stage.uri)._record(fresh, creates=False)
+    fresh = dataclasses.replace(stage.run, tags=(("pipeline.stage_digest", "fresh"),))
+    stage.flush(60)
+    with pytest.raises(RunNotFoundError, match="no run 'train_joint'"):
+        Tracker(stage.uri)._record(fresh, creates=False)
+
+
+def test_two_drivers_that_make_a_run_at_once_end_with_one(variant, monkeypatch):
+    """The other one's run appears between this one's look and its own creation."""
+    run_id(variant)
+    tags = (("pipeline.stage", "train_joint"), ("pipeline.stage_digest", "raced"))
+    name = RunName(variant.run.experiment, "train_joint", tags, parent=variant.run)
+    made = []
+    search = Tracker._search
+
+    def slow_search(self, experiment_id, tags):
+        found = search(self, experiment_id, tags)
+        if "pipeline.stage" in tags and not made:
+            made.append(self)
+            Tracker(variant.uri)._record(name, creates=True)
+        return found
+
+    monkeypatch.setattr(Tracker, "_search", slow_search)
+    mine = Tracker(variant.uri)._record(name, creates=True)
+    assert search(Tracker(variant.uri), mine.experiment_id, dict(tags)) == [mine.run_id]
+    assert made
+
+
+def test_a_run_shows_no_credentials(stage):
+    shown = repr(TrackingSpec("http://u:hunter2@h", "outbox", stage.run))
+    assert "hunter2" not in shown
