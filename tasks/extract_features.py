@@ -75,7 +75,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="extract_features",
-    version=3,
+    version=4,
     settings=_settings,
     run=_run,
     inputs=lambda _config: ("prepare_corpus",),

@@ -57,7 +57,7 @@ def _scores(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="tokenize_corpus",
-    version=3,
+    version=4,
     settings=_settings,
     run=_run,
     inputs=lambda _config: ("prepare_corpus", "train_joint"),

@@ -109,7 +109,7 @@ def _show(history: "History", output: Artifact, tracker: StageRun) -> None:
 
 STAGE = Stage(
     name="train_joint",
-    version=4,
+    version=5,
     settings=_settings,
     run=_run,
     inputs=_inputs,

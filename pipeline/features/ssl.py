@@ -13,10 +13,11 @@ from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.data.frames import FrameGrid
+from pipeline.features.linear import replace_linears
+from pipeline.features.wavlm_attention import replace_attention
 
 FAMILIES = ("wavlm", "hubert", "wav2vec2")
 UNCUT_LAYERS = "uncut_num_hidden_layers"
-MISMATCHED_MASKS = "Support for mismatched key_padding_mask"
 VARIANCE_FLOOR = 1e-7  # as the feature extractors of these models add it
 
 
@@ -54,6 +55,8 @@ class SslModel(nn.Module):
         super().__init__()
         settings = backbone.config
         _check(settings, feature_extractor)
+        replace_attention(backbone)
+        replace_linears(backbone)
         self.backbone = backbone
         self.feature_extractor = feature_extractor
         self.hidden_size = int(settings.hidden_size)
@@ -103,8 +106,6 @@ class SslModel(nn.Module):
             # A newer transformers has another name for it, an older one this name alone.
             warnings.simplefilter("ignore", FutureWarning)
             self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
-        # What `_encode` keeps quiet comes again in the backward pass, where nobody can.
-        warnings.filterwarnings("ignore", message=MISMATCHED_MASKS)
 
     def forward(
         self,
@@ -133,9 +134,12 @@ class SslModel(nn.Module):
             mask_D = self.backbone.masked_spec_embed.to(frames_BTD.dtype)
             frames_BTD = torch.where(masked_BT[..., None], mask_D, frames_BTD)
         valid_BT = _valid(num_frames_B, frames_BTD.shape[1])
-        outputs = self._encode(frames_BTD, valid_BT)
+        padded = _may_be_padded(valid_BT)
+        outputs = self._encode(frames_BTD, valid_BT if padded else None)
         hidden_LBTD = torch.stack([outputs[layer] for layer in layers])
-        return HiddenStates(hidden_LBTD.masked_fill_(~valid_BT[..., None], 0.0), num_frames_B)
+        if padded:
+            hidden_LBTD.masked_fill_(~valid_BT[..., None], 0.0)
+        return HiddenStates(hidden_LBTD, num_frames_B)
 
     def _front_end(self, waveforms_BS: Tensor, num_samples_B: Tensor) -> tuple[Tensor, Tensor]:
         """The convolutions, with group norm over each row's valid frames only."""
@@ -158,12 +162,10 @@ class SslModel(nn.Module):
             raise AssertionError(f"{hidden_BCT.shape[2]} frames came out, the grid says {expected}")
         return hidden_BCT.transpose(1, 2), lengths_B
 
-    def _encode(self, frames_BTD: Tensor, valid_BT: Tensor) -> list[Tensor]:
+    def _encode(self, frames_BTD: Tensor, valid_BT: Tensor | None) -> list[Tensor]:
         """All layers from 0 on; the encoder zeroes the padding before its positional conv."""
         encoder = self.backbone.encoder
-        with _recorded([encoder.dropout, *encoder.layers]) as outputs, warnings.catch_warnings():
-            # WavLM of transformers hands torch masks of two types, which torch takes, but regrets.
-            warnings.filterwarnings("ignore", message=MISMATCHED_MASKS)
+        with _recorded([encoder.dropout, *encoder.layers]) as outputs:
             encoded = encoder(frames_BTD, attention_mask=valid_BT)
         if not self._is_cut:
             outputs[-1] = encoded.last_hidden_state
@@ -230,6 +232,11 @@ def masked_channel_norm(hidden_BCT: Tensor, lengths_B: Tensor, norm: nn.GroupNor
 
 def _valid(lengths_B: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths_B.device) < lengths_B[:, None]
+
+
+def _may_be_padded(valid_BT: Tensor) -> bool:
+    """To look costs nothing on a CPU; on a GPU it would wait for all that is under way."""
+    return valid_BT.device.type != "cpu" or not bool(valid_BT.all())
 
 
 @contextmanager

@@ -92,8 +92,10 @@ def pnmi(counts: JointCounts) -> float:
     ratio = joint_PU[met] / np.outer(phone_P, unit_U)[met]
     information = float((joint_PU[met] * np.log(ratio)).sum())
     seen_P = phone_P[phone_P > 0]
+    if len(seen_P) == 1:
+        return 0.0
     uncertainty = -float((seen_P * np.log(seen_P)).sum())
-    return information / uncertainty if len(seen_P) > 1 else 0.0
+    return min(1.0, information / uncertainty)  # units that tell all could round to more than all
 
 
 def strip_stress(phone: str) -> str:

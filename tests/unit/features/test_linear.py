@@ -1,0 +1,48 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pipeline.features.linear import InferringLinear, replace_linears
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(7,), (1, 7), (5, 2, 7)])
+def test_inference_is_the_product_in_float64_but_for_rounding(shape, bias):
+    torch.manual_seed(0)
+    plain = nn.Linear(7, 3, bias=bias)
+    inputs = torch.randn(shape).transpose(0, -2) if len(shape) > 2 else torch.randn(shape)
+    with torch.inference_mode():
+        found = InferringLinear(plain)(inputs)
+    expected = copy.deepcopy(plain).double()(inputs.double())
+    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_only_float32_without_gradients_goes_another_way(monkeypatch):
+    asked = []
+    own = functional.linear
+    monkeypatch.setattr(functional, "linear", lambda *given: asked.append(given) or own(*given))
+    layer = InferringLinear(nn.Linear(4, 4))
+    with torch.inference_mode():
+        layer(torch.ones(1, 4))
+    assert not asked
+    layer(torch.ones(1, 4)).sum().backward()
+    assert layer.weight.grad is not None
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.ones(1, 4)).dtype == torch.bfloat16
+    with torch.no_grad():
+        layer.double()(torch.ones(1, 4).double())
+    assert len(asked) == 3
+
+
+def test_layers_keep_their_parameters_and_names():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 2))).eval()
+    before, names = model[1][1].weight, set(model.state_dict())
+    replace_linears(model)
+    assert isinstance(model[0], InferringLinear)
+    assert model[1][1].weight is before
+    assert set(model.state_dict()) == names
+    assert not model[0].training
