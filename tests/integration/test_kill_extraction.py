@@ -93,7 +93,7 @@ def wait_for(condition):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
 def test_kills_change_no_byte(tmp_path, kills):
     for name in ("audio", "pids", "war/shards"):
         (tmp_path / name).mkdir(parents=True)
