@@ -65,7 +65,8 @@ def _run(context: StageContext) -> dict[str, float]:
         "features": config.features,
         "output": context.output,
     }
-    written = run_shards(ShardWriter, arguments, shards, config.cluster, context.say)
+    # Longest utterances first: what does not fit into memory fails at once, and not after days.
+    written = run_shards(ShardWriter, arguments, shards[::-1], config.cluster, context.say)
     return {
         "utterances": float(sum(shard["rows"] for shard in written)),
         "frames": float(sum(shard["frames"] for shard in written)),

@@ -141,7 +141,8 @@ class ShardWriter:
         """Frames (L x T x D, float16) of each utterance."""
         hidden: list[np.ndarray] = [np.empty(0)] * len(utterances)
         seconds = [utterance.duration for utterance in utterances]
-        batches = length_batches(seconds, self._batch_seconds)
+        # Longest first: what a batch gives back is large enough for all that follow.
+        batches = length_batches(seconds, self._batch_seconds)[::-1]
         # Decoding runs ahead of the model; a shard's audio is small enough to hold.
         rate = self._model.grid.sample_rate_hz
         decoded = [
