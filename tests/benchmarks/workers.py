@@ -33,15 +33,22 @@ SPREAD = 0.5
 
 @dataclass(frozen=True)
 class Setting:
-    """So many steps over batches of `batch_seconds`, of utterances of `seconds` in the mean."""
+    """So many steps over batches of `batch_seconds`, of utterances of `seconds` in the mean.
+
+    One worker and two take turns, so that a machine that slows down slows both.
+    """
 
     batch_seconds: float
     seconds: float
     rounds: int
+    turns: int
     tiny: bool
 
 
-SIZES = {"full": Setting(80.0, 4.0, 12, tiny=False), "small": Setting(4.0, 1.0, 3, tiny=True)}
+SIZES = {
+    "full": Setting(80.0, 4.0, 12, turns=3, tiny=False),
+    "small": Setting(4.0, 1.0, 3, turns=1, tiny=True),
+}
 SMALL_WAVLM = {
     "hidden_size": 128,
     "num_hidden_layers": 2,
@@ -59,7 +66,7 @@ def run(size: str, device: torch.device) -> Record:
     except LeftOutError as error:
         left_out = dict.fromkeys(("one worker", "two workers"), str(error))
         return Record("workers", device.type, size, described, {}, left_out, PAIRS)
-    one, two = measured(1, size), measured(2, size)
+    one, two = in_turn(size, setting.turns)
     costs = {
         "one worker": Cost("a step of dkm_full on one thread", 1.0, tuple(one[0]["step"]), None),
         "two workers": Cost(
@@ -70,22 +77,32 @@ def run(size: str, device: torch.device) -> Record:
 
 
 def losses(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> dict[str, float]:
-    """Where two workers' step goes, in shares of it; what is left is the half of one's step."""
-    step = statistics.median(_slowest(two, "step"))
-    alone = [statistics.median(rank["alone"]) for rank in two]
-    mean, slowest = statistics.mean(alone), statistics.median(_slowest(two, "alone"))
-    half = statistics.median(one[0]["alone"]) / 2
+    """Where two workers' time goes, in shares of it; what is left is the half of one's time."""
+    total = sum(_slowest(two, "step"))
+    alone = [sum(rank["alone"]) for rank in two]
+    mean, slowest = statistics.mean(alone), sum(_slowest(two, "alone"))
     return {
-        "throughput of two over one": statistics.median(one[0]["step"]) / step,
-        "gradient exchange": (step - slowest) / step,
-        "imbalance": (slowest - mean) / step,
-        "work that does not halve": (mean - half) / step,
-        "data wait": statistics.median(_slowest(two, "waited")) / step,
+        "throughput of two over one": sum(one[0]["step"]) / total,
+        "gradient exchange": (total - slowest) / total,
+        "imbalance": (slowest - mean) / total,
+        "work that does not halve": (mean - sum(one[0]["alone"]) / 2) / total,
+        "data wait": sum(_slowest(two, "waited")) / total,
     }
 
 
 def _slowest(ranks: list[dict[str, Any]], name: str) -> tuple[float, ...]:
     return tuple(max(seconds) for seconds in zip(*(rank[name] for rank in ranks), strict=True))
+
+
+def in_turn(size: str, turns: int) -> list[list[dict[str, Any]]]:
+    """What each process of one worker found, and of two, over all turns."""
+    found: list[list[dict[str, Any]]] = [[{}], [{}, {}]]
+    for _ in range(turns):
+        for ranks in found:
+            for rank, more in zip(ranks, measured(len(ranks), size), strict=True):
+                for name, seconds in more.items():
+                    rank[name] = rank.get(name, []) + seconds
+    return found
 
 
 def measured(world_size: int, size: str) -> list[dict[str, Any]]:
@@ -136,15 +153,15 @@ def _steps(
     worker: Any,
     waits: list[float],
 ) -> list[float]:
-    """Seconds of each step but a first one; all workers begin each together."""
+    """Seconds of each step, the second time round; all workers begin each together."""
     from pipeline.training.joint import parameter_groups
 
     groups = [{"params": parameters} for parameters in parameter_groups(model).values()]
     optimizer = torch.optim.AdamW(groups, lr=1e-5)
     loader, requests = data
-    batches = loader.read([requests[0], *requests])
+    batches = loader.read([*requests, *requests])
     taken, waited = [], []
-    for _ in range(len(requests) + 1):
+    for _ in range(2 * len(requests)):
         worker.barrier()
         started = time.perf_counter()
         [(inputs, _)] = next(batches)
@@ -155,8 +172,8 @@ def _steps(
         optimizer.step()
         optimizer.zero_grad()
         taken.append(time.perf_counter() - started)
-    waits.extend(waited[1:])
-    return taken[1:]
+    waits.extend(waited[len(requests) :])
+    return taken[len(requests) :]
 
 
 def _model(setting: Setting) -> "JointModel":
