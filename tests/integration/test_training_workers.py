@@ -79,6 +79,7 @@ def train(inputs, output, num_workers, function=None, **sections):
     }
 
 
+@pytest.mark.soak  # tests/unit/training/test_several_workers.py shows the same without Ray
 def test_two_workers_have_the_losses_of_one(inputs, tmp_path):
     one = train(inputs, tmp_path / "one", 1, **STILL)
     two = train(inputs, tmp_path / "two", 2, **STILL)
