@@ -17,8 +17,10 @@ from pipeline.config import Cluster, Features, Ssl
 from pipeline.features.extraction import ShardWriter, plan_shards
 from pipeline.runtime.shards import run_shards
 
+# Soak: test_cluster.py kills a node in an extraction and test_tokenize_job.py a driver, in less time.
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.soak,
     pytest.mark.timeout(600),
     pytest.mark.usefixtures("local_ray"),
 ]
@@ -26,6 +28,7 @@ pytestmark = [
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 180
 WORKERS = 2
+KILLS = 20
 
 
 class Traced(ShardWriter):
@@ -93,8 +96,7 @@ def wait_for(condition):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
-def test_kills_change_no_byte(tmp_path, kills):
+def test_kills_change_no_byte(tmp_path):
     for name in ("audio", "pids", "war/shards"):
         (tmp_path / name).mkdir(parents=True)
     save_tiny_ssl(tmp_path / "ssl")
@@ -104,7 +106,7 @@ def test_kills_change_no_byte(tmp_path, kills):
 
     chance = random.Random(0)  # noqa: S311 (no secret)
     driver = start_driver(tmp_path)
-    for turn in range(kills):
+    for turn in range(KILLS):
         goal = len(list((tmp_path / "war/shards").glob("*.parquet"))) + chance.randrange(4)
         wait_for(
             lambda goal=goal: (
@@ -113,7 +115,7 @@ def test_kills_change_no_byte(tmp_path, kills):
         )
         time.sleep(chance.uniform(0, 0.03))
         assert driver.poll() is None, f"the extraction ended before kill {turn}"
-        if turn == kills // 2:
+        if turn == KILLS // 2:
             driver.kill()
             driver.wait()
             wait_for(lambda: not living(tmp_path))  # Ray ends a dead driver's workers
