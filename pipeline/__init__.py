@@ -3,4 +3,4 @@
 import fsspec
 
 # Whoever opens an s3:// address in a process of ours gets this one; it is imported when first used.
-fsspec.register_implementation("s3", "pipeline.object_store.ObjectStore", clobber=True)
+fsspec.register_implementation("s3", "pipeline.storage.s3.ObjectStore", clobber=True)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.artifacts import Artifact, artifact
 from pipeline.config import Config, ConfigError, digest
 from pipeline.stage import Estimate, Resources, Stage
+from pipeline.storage.artifacts import Artifact, artifact
 
 DEFAULT_STAGES = (
     "tasks.prepare_corpus",

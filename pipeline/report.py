@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.artifacts import Artifact
+from pipeline.storage.artifacts import Artifact
 
 MISSING = "–"  # noqa: RUF001 - an en dash, as tables of results have it
 BASELINE = "kmeans"

@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from pipeline.artifacts import StorageFullError
 from pipeline.stage import Estimate
+from pipeline.storage.artifacts import StorageFullError
 
 
 def free_bytes(storage: str) -> int | None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.redaction import redact
+from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 
 

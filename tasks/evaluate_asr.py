@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline import schema
 from pipeline.config import AsrEvaluation, Config
 from pipeline.data.utterance import Utterance
 from pipeline.stage import Stage, StageContext
+from pipeline.storage import table_schemas as schema
 
 if TYPE_CHECKING:
     from torch import Tensor

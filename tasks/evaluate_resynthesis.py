@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline import schema
 from pipeline.config import AsrEvaluation, Config
 from pipeline.data.utterance import Utterance
 from pipeline.stage import Stage, StageContext
+from pipeline.storage import table_schemas as schema
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.artifacts import Artifact
     from pipeline.asr.model import AsrModel
     from pipeline.metrics.resynthesis import F0Comparison
     from pipeline.quantizer.tokenizer import UnitTokenizer
+    from pipeline.storage.artifacts import Artifact
     from pipeline.vocoder.generator import UnitVocoder
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.features.fingerprint import fingerprint
 from pipeline.stage import Estimate, Stage, StageContext
+from pipeline.storage.artifacts import Artifact
 
 BYTES_PER_VALUE = 2  # float16; noise-like values do not compress
 

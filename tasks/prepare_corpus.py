@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.stage import Estimate, Stage, StageContext
+from pipeline.storage.artifacts import Artifact
 
 
 def settings(config: Config) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.features.fingerprint import fingerprint
 from pipeline.stage import Stage, StageContext, say
+from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 
 if TYPE_CHECKING:

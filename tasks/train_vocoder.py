@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.data.utterance import Utterance
 from pipeline.stage import Stage, StageContext, say
+from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 
 if TYPE_CHECKING:

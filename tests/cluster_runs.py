@@ -22,7 +22,7 @@ from faulty_s3 import FaultyS3, local_s3, use
 from support import SMALL_ASR, save_tiny_ssl, write_tone_manifest
 
 from cluster.local import LocalCluster
-from pipeline.artifacts import Artifact
+from pipeline.storage.artifacts import Artifact
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 300

@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 import fsspec
 import pytest
 
-from pipeline.object_store import ObjectStore
+from pipeline.storage.s3 import ObjectStore
 
 # SlowDown and InternalError as S3 words them; a connection cut while the request is sent, while
 # the answer's body is, or when all is done but the answer has not left.

@@ -11,8 +11,6 @@ import torch
 from safetensors.torch import save
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
-from pipeline import schema
-from pipeline.artifacts import METRICS, Artifact
 from pipeline.config import Config
 from pipeline.data.audio import write_audio
 from pipeline.data.utterance import Segment, Utterance, to_table
@@ -20,6 +18,8 @@ from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.quantizer.tokenizer import UnitTokenizer
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import METRICS, Artifact
 
 SAMPLE_RATE_HZ = 16000
 LETTERS = "ab"

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from pipeline.artifacts import MODEL_CONFIG, Artifact
 from pipeline.config import ConfigError
-from pipeline.data.folder import Folder
+from pipeline.storage.artifacts import MODEL_CONFIG, Artifact
+from pipeline.storage.folders import Folder
 
 Model = TypeVar("Model")
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.artifacts import MANIFEST
 from pipeline.config import Config
 from pipeline.flow import Graph, Node, build
 from pipeline.space import free_bytes, readable_bytes, require_space
 from pipeline.stage import Estimate
+from pipeline.storage.artifacts import MANIFEST
 
 
 def plan(configs: Sequence[Config], only: Sequence[str], console: Console) -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from pipeline import schema
-from pipeline.artifacts import Artifact
 from pipeline.commands.models import load_model
 from pipeline.config import ConfigError
 from pipeline.data.audio import write_audio
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import Artifact
 from pipeline.vocoder.generator import UnitVocoder
 
 

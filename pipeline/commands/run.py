@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from pipeline import tracking
-from pipeline.artifacts import ArtifactError
 from pipeline.commands import compare, plan
 from pipeline.config import Config, ConfigError
 from pipeline.flow import Graph, build
 from pipeline.redaction import redact
+from pipeline.storage.artifacts import ArtifactError
 
 if TYPE_CHECKING:
     from pipeline.report import Rows

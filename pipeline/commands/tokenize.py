@@ -6,13 +6,13 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from pipeline import schema
-from pipeline.artifacts import Artifact
 from pipeline.commands.models import load_model
 from pipeline.commands.waveforms import readable
 from pipeline.config import ConfigError
-from pipeline.data.folder import Folder
 from pipeline.quantizer.tokenizer import UnitTokenizer
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import Artifact
+from pipeline.storage.folders import Folder
 
 
 def tokenize(model: str, audio: Sequence[str], output: str, console: Console) -> bool:

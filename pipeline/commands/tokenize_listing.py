@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from pipeline.artifacts import MANIFEST, RECORDS, Artifact, ArtifactError
 from pipeline.config import ConfigError
 from pipeline.data.audio_files import AudioFile, probe_all
 from pipeline.data.utterance import Reject, Utterance
 from pipeline.features.extraction import Shard, plan_shards
+from pipeline.storage.artifacts import MANIFEST, RECORDS, Artifact, ArtifactError
 
 LISTINGS, SHARDS, REJECTS = "listings", "shards", "rejects.parquet"
 # A listing stands when all of its headers are read: what a kill while reading them costs.

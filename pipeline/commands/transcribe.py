@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from pipeline.artifacts import Artifact
 from pipeline.asr.model import AsrModel
 from pipeline.asr.search import beam_search
 from pipeline.commands.models import load_model
@@ -14,6 +13,7 @@ from pipeline.commands.waveforms import readable, split_at_pauses
 from pipeline.config import AsrEvaluation
 from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.quantizer.tokenizer import UnitTokenizer
+from pipeline.storage.artifacts import Artifact
 
 MAX_SECONDS = 30.0
 

@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline.artifacts import CHECKSUM_THREADS, MANIFEST, RECORDS, Artifact, ArtifactError
 from pipeline.config import Config
 from pipeline.flow import build
+from pipeline.storage.artifacts import CHECKSUM_THREADS, MANIFEST, RECORDS, Artifact, ArtifactError
 
 Files = dict[str, dict[str, Any]]
 

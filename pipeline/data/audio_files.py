@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.audio import AudioError, probe, read_audio
-from pipeline.data.folder import Folder
 from pipeline.data.frames import FrameGrid
 from pipeline.data.utterance import CorpusError, Reject, Utterance
+from pipeline.storage.folders import Folder
 
 # What libsndfile's formats with a header are commonly called. Which one a file is, its content says.
 ENDINGS = frozenset({

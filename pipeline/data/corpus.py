@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Any
 
-from pipeline.artifacts import Artifact
 from pipeline.config.corpus import Corpus, CorpusLimits, SyntheticCorpus
 from pipeline.data.alignments import Alignments
 from pipeline.data.audio import AudioError, decode, require_resampling, resampled_length
@@ -24,6 +23,7 @@ from pipeline.data.librispeech import read_librispeech
 from pipeline.data.ljspeech import read_ljspeech
 from pipeline.data.manifest import read_manifest
 from pipeline.data.utterance import CorpusError, Reject, Utterance
+from pipeline.storage.artifacts import Artifact
 
 Say = Callable[[str], None]
 Entries = Iterator[Utterance | Reject]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from pipeline.config.corpus import KaldiCorpus
 from pipeline.data.alignments import Alignments
-from pipeline.data.folder import Folder
 from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Utterance
+from pipeline.storage.folders import Folder
 
 _REQUIRED = ("wav.scp", "text", "utt2spk")
 _OPTIONAL = ("segments",)

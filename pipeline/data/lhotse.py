@@ -15,10 +15,10 @@ from pydantic import Field, ValidationError
 
 from pipeline.config.corpus import LhotseCorpus
 from pipeline.data.alignments import Alignments
-from pipeline.data.folder import Folder
 from pipeline.data.rows import Row, Seconds, why_broken
 from pipeline.data.track import Track
 from pipeline.data.utterance import CorpusError, Reject, Segment, Utterance
+from pipeline.storage.folders import Folder
 
 # Lhotse rounds times; a supervision may overshoot its cut by less than this.
 _ROUNDING_SECONDS = 0.01

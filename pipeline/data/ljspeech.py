@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from pipeline.config.corpus import LjspeechCorpus
 from pipeline.data.alignments import Alignments
-from pipeline.data.folder import Folder
 from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Utterance
+from pipeline.storage.folders import Folder
 
 _METADATA = "metadata.csv"
 

@@ -8,9 +8,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline.config.corpus import ManifestCorpus
 from pipeline.data.alignments import Alignments
-from pipeline.data.folder import Folder
 from pipeline.data.rows import Row, Seconds, why_broken
 from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
+from pipeline.storage.folders import Folder
 
 
 class _Segment(Row):

@@ -13,10 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.artifacts import Artifact
 from pipeline.config import digest
 from pipeline.data.utterance import Utterance
-from pipeline.schema import num_stored_frames
+from pipeline.storage.artifacts import Artifact
+from pipeline.storage.table_schemas import num_stored_frames
 
 Record = dict[str, Any]
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.artifacts import Artifact
 from pipeline.config.corpus import SyntheticCorpus
 from pipeline.data.audio import resample, write_audio
 from pipeline.data.espeak import Voice, speak
 from pipeline.data.utterance import Utterance
+from pipeline.storage.artifacts import Artifact
 
 VOCABULARY = tuple(
     """

@@ -3,9 +3,9 @@
 import numpy as np
 import pyarrow.compute as pc
 
-from pipeline.artifacts import Artifact, ArtifactError
 from pipeline.data.frames import FrameGrid
 from pipeline.data.utterance import Utterance, from_table
+from pipeline.storage.artifacts import Artifact, ArtifactError
 
 
 def read_split(corpus: Artifact, split: str) -> list[Utterance]:

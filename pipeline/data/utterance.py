@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import schema
+from pipeline.storage import table_schemas as schema
 
 TO_THE_END = math.inf
 

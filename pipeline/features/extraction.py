@@ -12,8 +12,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline import schema
-from pipeline.artifacts import Artifact
 from pipeline.config import Features, Ssl
 from pipeline.data.audio import read_utterance
 from pipeline.data.shard_store import ShardStore
@@ -24,6 +22,8 @@ from pipeline.features.fingerprint import fingerprint
 from pipeline.features.frame_sample import sample_frames
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.features.windows import Windowing, encode_in_windows
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import Artifact
 
 FOLDER = "shards"
 # Small, since training reads utterances in an order of its own, and who reads one layer reads row

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import MANIFEST, Artifact
 from pipeline.features.columns import frames_of
 from pipeline.features.extraction import FOLDER
-from pipeline.schema import FRAME_INDEX, layer_column, num_stored_frames
+from pipeline.storage.artifacts import MANIFEST, Artifact
+from pipeline.storage.table_schemas import FRAME_INDEX, layer_column, num_stored_frames
 
 # A block holds at least this many frames (an utterance is never cut), where there are as many.
 BLOCK_FRAMES = 16_384

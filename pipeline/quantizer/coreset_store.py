@@ -8,8 +8,8 @@ from typing import Any
 
 from safetensors.torch import load, save
 
-from pipeline.artifacts import Artifact, ArtifactError
 from pipeline.quantizer.coreset import Coreset
+from pipeline.storage.artifacts import Artifact, ArtifactError
 
 FOLDER = "coresets"
 # What a coreset is made of beside its frames; a new number makes them all anew.

@@ -10,8 +10,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline import schema
-from pipeline.artifacts import Artifact
 from pipeline.data.audio import AudioError, read_utterance
 from pipeline.data.audio_files import read_whole
 from pipeline.data.shard_store import Record, ShardStore
@@ -19,6 +17,8 @@ from pipeline.data.utterance import Reject, Utterance
 from pipeline.features.fingerprint import hash_files
 from pipeline.quantizer.mixed_features import read_settings
 from pipeline.quantizer.tokenizer import MODEL_TYPE, UnitTokenizer
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import Artifact
 
 FOLDER = "tokens"
 # What a shard and its record say of utterances that have no row: why, by utt_id.

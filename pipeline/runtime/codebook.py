@@ -18,7 +18,6 @@ import ray
 import torch
 from torch import Tensor
 
-from pipeline.artifacts import Artifact
 from pipeline.config import Cluster, Codebook
 from pipeline.features.stored_frames import StoredFrames
 from pipeline.quantizer.assignment import FramesError
@@ -27,6 +26,7 @@ from pipeline.quantizer.coreset_store import CoresetStore
 from pipeline.quantizer.kmeans import Fit, PartialSums, iterate, iterate_batches, partial_sums
 from pipeline.quantizer.seeding import FRAMES_PER_UNIT, initialise
 from pipeline.runtime.crew import Crew
+from pipeline.storage.artifacts import Artifact
 
 CALIBRATION_FRAMES = 2000
 # Tasks of a pass over the shards, and of one over what is held: enough to share out, and few

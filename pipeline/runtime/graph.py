@@ -26,12 +26,12 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.artifacts import METRICS, Artifact
 from pipeline.errors import is_for_user
 from pipeline.flow import Graph, Node
 from pipeline.redaction import redact
 from pipeline.space import require_space
 from pipeline.stage import Resources, StageContext
+from pipeline.storage.artifacts import METRICS, Artifact
 from pipeline.tracking import StageRun, TrackingSpec, start_stage
 
 ERROR_LOG = "error.log"

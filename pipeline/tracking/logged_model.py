@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline.artifacts import Artifact
+from pipeline.storage.artifacts import Artifact
 
 _TYPE = "speech-tokenizer"
 _READY = "READY"

@@ -8,7 +8,7 @@ import json
 import uuid
 from collections.abc import Sequence
 
-from pipeline.artifacts import Artifact, artifact
+from pipeline.storage.artifacts import Artifact, artifact
 from pipeline.tracking.event import Event, RunName
 
 _SUFFIX = ".jsonl"

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 
-from pipeline.artifacts import ArtifactError
 from pipeline.redaction import redact
+from pipeline.storage.artifacts import ArtifactError
 from pipeline.tracking.event import Event, RunName
 from pipeline.tracking.failure import RunNotFoundError, is_refusal, one_line
 from pipeline.tracking.outbox import Outbox

@@ -2,12 +2,12 @@
 
 import pyarrow as pa
 
-from pipeline import schema
-from pipeline.artifacts import Artifact
 from pipeline.data.utterance import Reject
 from pipeline.features.ssl import SslModel
 from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.quantizer.tokenizer import UnitTokenizer
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import Artifact
 from pipeline.training.history import History
 from pipeline.training.joint import JointModel
 

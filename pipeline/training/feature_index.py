@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import Artifact
+from pipeline.storage.artifacts import Artifact
 
 # A thousand hours are twelve thousand shards, and on an object store each read waits for answers.
 READERS = 16

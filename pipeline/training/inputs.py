@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from pipeline.artifacts import Artifact
 from pipeline.data.audio import read_utterance
 from pipeline.data.utterance import Utterance
 from pipeline.features.columns import frames_of
-from pipeline.schema import layer_column
+from pipeline.storage.artifacts import Artifact
+from pipeline.storage.table_schemas import layer_column
 from pipeline.training.feature_index import Place
 
 

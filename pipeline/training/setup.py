@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from safetensors.torch import load as load_tensors
 
-from pipeline.artifacts import Artifact
 from pipeline.asr.model import AsrModel
 from pipeline.asr.text_units import TextUnits, TextUnitsError
 from pipeline.config import Config
@@ -18,6 +17,7 @@ from pipeline.quantizer.dkm import DifferentiableKMeans
 from pipeline.quantizer.iterated import IteratedKMeans
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.quantizer.sigma import initial_sigma_squared
+from pipeline.storage.artifacts import Artifact
 from pipeline.training.feature_index import feature_index
 from pipeline.training.inputs import AudioSource, Example, FeatureSource
 from pipeline.training.joint import JointModel

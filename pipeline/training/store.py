@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from pipeline.artifacts import Artifact
+from pipeline.storage.artifacts import Artifact
 from pipeline.training.checkpoint import VALUES, load_state, save_state
 
 KEPT = 2

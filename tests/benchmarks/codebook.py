@@ -145,10 +145,10 @@ def ours(setting: Setting, frames_ND: np.ndarray, folder: Path) -> dict[str, Cal
 def write_shards(frames_ND: np.ndarray, folder: Path) -> Any:
     import pyarrow as pa
 
-    from pipeline import schema
-    from pipeline.artifacts import Artifact
     from pipeline.features.columns import frames_column
     from pipeline.features.extraction import ROWS_PER_GROUP
+    from pipeline.storage import table_schemas as schema
+    from pipeline.storage.artifacts import Artifact
 
     features = Artifact(str(folder / "features"))
     for number, first in enumerate(range(0, len(frames_ND), SHARD_FRAMES)):
@@ -170,11 +170,11 @@ def write_shards(frames_ND: np.ndarray, folder: Path) -> Any:
 def fit(features: Any, setting: Setting, method: str, workers: int, output: Path) -> Fitted:
     import ray
 
-    from pipeline.artifacts import Artifact
     from pipeline.config import Cluster, Codebook
     from pipeline.features.stored_frames import StoredFrames
     from pipeline.runtime.codebook import fit_codebook
     from pipeline.runtime.session import ray_session
+    from pipeline.storage.artifacts import Artifact
 
     settings = Codebook(
         method=method.rpartition(" ")[2],

@@ -114,10 +114,10 @@ def extract(setting: Setting, folder: Path, model: Path) -> tuple[Any, float]:
     import ray
 
     from benchmarks.codebook import warm_up
-    from pipeline.artifacts import Artifact
     from pipeline.config import Config
     from pipeline.runtime.session import ray_session
     from pipeline.stage import StageContext
+    from pipeline.storage.artifacts import Artifact
     from pipeline.tracking import StageRun
     from tasks import extract_features, prepare_corpus
 
@@ -188,7 +188,7 @@ def reads(features: Any) -> dict[str, float]:
     """
     from pyarrow import dataset
 
-    from pipeline.schema import layer_column
+    from pipeline.storage.table_schemas import layer_column
 
     shards = [n for n in features.names("shards") if n.endswith(".parquet")]
     names = features.read_table(shards[0]).column_names

@@ -16,9 +16,9 @@ import torch
 from benchmarks.joint_step import TINY_WAVLM
 from benchmarks.measure import Cost
 from benchmarks.record import Record
-from pipeline.artifacts import Artifact
 from pipeline.features.columns import frames_column
-from pipeline.schema import layer_column
+from pipeline.storage.artifacts import Artifact
+from pipeline.storage.table_schemas import layer_column
 
 if TYPE_CHECKING:
     from collections.abc import Callable

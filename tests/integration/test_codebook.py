@@ -6,8 +6,6 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from pipeline import schema
-from pipeline.artifacts import Artifact, ArtifactError
 from pipeline.config import Cluster, Codebook
 from pipeline.features.columns import frames_column
 from pipeline.features.stored_frames import StoredFrames
@@ -15,6 +13,8 @@ from pipeline.quantizer.assignment import FramesError
 from pipeline.quantizer.kmeans import partial_sums
 from pipeline.runtime.codebook import fit_codebook
 from pipeline.runtime.graph import message
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import Artifact, ArtifactError
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 

@@ -11,11 +11,11 @@ import pytest
 import ray
 
 from pipeline import flow
-from pipeline.artifacts import ArtifactError
 from pipeline.config import Cluster, Config
 from pipeline.config.corpus import SyntheticCorpus
 from pipeline.runtime import graph as runner
 from pipeline.stage import Stage, StageContext
+from pipeline.storage.artifacts import ArtifactError
 from pipeline.tracking import RunName, TrackingSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]

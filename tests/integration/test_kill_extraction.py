@@ -12,10 +12,10 @@ import pytest
 import ray
 from support import save_tiny_ssl, tone_utterances
 
-from pipeline.artifacts import Artifact
 from pipeline.config import Cluster, Features, Ssl
 from pipeline.features.extraction import ShardWriter, plan_shards
 from pipeline.runtime.shards import run_shards
+from pipeline.storage.artifacts import Artifact
 
 # Soak: test_cluster.py kills a node in an extraction and test_tokenize_job.py a driver, in less time.
 pytestmark = [

@@ -14,8 +14,8 @@ import pytest
 from faulty_s3 import FaultyS3, seeded
 
 from pipeline import tracking
-from pipeline.artifacts import artifact
 from pipeline.config import Config, Tracking
+from pipeline.storage.artifacts import artifact
 from pipeline.tracking import TrackingError, sender
 from pipeline.tracking.outbox import Outbox
 from pipeline.tracking.tracker import Tracker, connect

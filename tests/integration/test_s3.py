@@ -14,8 +14,8 @@ from support import SMALL_ASR, save_tiny_ssl, write_tone_manifest
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from pipeline.artifacts import MANIFEST, Artifact
-from pipeline.object_store import ObjectStore
+from pipeline.storage.artifacts import MANIFEST, Artifact
+from pipeline.storage.s3 import ObjectStore
 
 # Soak: two whole runs take minutes.
 pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(600)]

@@ -15,7 +15,7 @@ import yaml
 pytest.importorskip("ray")
 
 from cluster.local import LocalCluster
-from pipeline.artifacts import Artifact
+from pipeline.storage.artifacts import Artifact
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from support import save_tiny_tokenizer, tone_utterances
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from pipeline.artifacts import MANIFEST, Artifact
 from pipeline.commands import tokenize_listing
+from pipeline.storage.artifacts import MANIFEST, Artifact
 
 pytestmark = [
     pytest.mark.slow,

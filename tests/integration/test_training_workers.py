@@ -18,7 +18,7 @@ from support import (
     write_features,
 )
 
-from pipeline.artifacts import Artifact
+from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]

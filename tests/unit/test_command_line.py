@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from pipeline import flow, space
 from pipeline.__main__ import app
-from pipeline.artifacts import METRICS, StorageFullError
 from pipeline.commands import plan
 from pipeline.config import ConfigError
 from pipeline.config.files import load
+from pipeline.storage.artifacts import METRICS, StorageFullError
 
 ROOT = Path(__file__).resolve().parents[2]
 

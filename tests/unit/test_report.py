@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from pipeline import report
-from pipeline.artifacts import artifact
+from pipeline.storage.artifacts import artifact
 
 ROWS = {
     "dkm_full": {

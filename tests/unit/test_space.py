@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline import space
-from pipeline.artifacts import StorageFullError
 from pipeline.stage import Estimate
+from pipeline.storage.artifacts import StorageFullError
 
 HOURS = Estimate(audio_seconds=360_000.0, num_frames=18_000_000, bytes_written=1000, num_layers=4)
 

@@ -9,9 +9,7 @@ import torch
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 from typer.testing import CliRunner
 
-from pipeline import schema
 from pipeline.__main__ import app
-from pipeline.artifacts import Artifact
 from pipeline.asr.model import AsrModel
 from pipeline.asr.text_units import TextUnits
 from pipeline.config import Asr, ConfigError, Vocoder
@@ -21,6 +19,8 @@ from pipeline.features.ssl import SslModel
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.quantizer.tokenizer import UnitTokenizer
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import Artifact
 from pipeline.vocoder.generator import UnitVocoder
 
 NUM_UNITS, WIDTH = 7, 16

@@ -8,14 +8,14 @@ pytest.importorskip("ray")
 
 from rich.console import Console
 
-from pipeline.artifacts import ArtifactError
 from pipeline.commands import compare, run
 from pipeline.config import Config
 from pipeline.config.corpus import SyntheticCorpus
 from pipeline.flow import Graph, Node
-from pipeline.object_store import StorageError
 from pipeline.runtime.graph import NodeOutcome, Outcome
 from pipeline.stage import Stage
+from pipeline.storage.artifacts import ArtifactError
+from pipeline.storage.s3 import StorageError
 
 CONFIG = Config(
     variant="tiny",

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from pipeline import flow
 from pipeline.__main__ import app
-from pipeline.artifacts import MANIFEST, Artifact
 from pipeline.commands.verify import verify
 from pipeline.features.ssl import SslModel
 from pipeline.quantizer.layer_mix import LayerMix
@@ -20,6 +19,7 @@ from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.quantizer.tokenizer import UnitTokenizer
 from pipeline.runtime import graph as runner
 from pipeline.runtime import shards as shard_runner
+from pipeline.storage.artifacts import MANIFEST, Artifact
 from pipeline.tracking import TrackingSpec
 
 FOLDERS = {"extract_features": "shards", "tokenize_corpus": "tokens"}

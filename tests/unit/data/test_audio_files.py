@@ -12,7 +12,7 @@ from pipeline.data.audio import AudioError
 from pipeline.data.audio_files import ENDINGS, AudioFile, list_audio, probe_all, read_whole
 from pipeline.data.frames import FrameGrid
 from pipeline.data.utterance import CorpusError, Reject, Utterance
-from pipeline.object_store import StorageError
+from pipeline.storage.s3 import StorageError
 
 GRID = FrameGrid(400, 320, 16000)
 

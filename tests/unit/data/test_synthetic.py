@@ -1,6 +1,5 @@
 import pytest
 
-from pipeline.artifacts import Artifact
 from pipeline.config.corpus import Splits, SyntheticCorpus
 from pipeline.data.audio import probe
 from pipeline.data.corpus import check, require
@@ -15,6 +14,7 @@ from pipeline.data.synthetic import (
     synthesize_corpus,
     voices,
 )
+from pipeline.storage.artifacts import Artifact
 
 SMALL = SyntheticCorpus(utterances={"train": 4, "valid": 1, "test": 1})
 LARGE = SyntheticCorpus(utterances={"train": 300, "valid": 60, "test": 60})

@@ -1,7 +1,6 @@
 import pytest
 from pyarrow import ArrowInvalid
 
-from pipeline import schema
 from pipeline.data.utterance import (
     Reject,
     Segment,
@@ -10,6 +9,7 @@ from pipeline.data.utterance import (
     rejects_to_table,
     to_table,
 )
+from pipeline.storage import table_schemas as schema
 
 ALIGNED = Utterance("a", "train", "/a.wav", 0.5, 1.25, "s", "hi", (Segment(0.0, 0.25, "h"),))
 UNALIGNED = Utterance("b", "test", "s3://bucket/b.wav", 0.0, 2.0, "s", "ho", None)

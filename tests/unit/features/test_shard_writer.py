@@ -12,8 +12,6 @@ import torch
 from fsspec.implementations.local import LocalFileOpener
 from support import hidden_states, save_tiny_ssl, tone_utterances
 
-from pipeline import schema
-from pipeline.artifacts import Artifact, StorageFullError
 from pipeline.config import Features, Ssl
 from pipeline.data.utterance import Utterance
 from pipeline.features.columns import frames_column, frames_of
@@ -27,6 +25,8 @@ from pipeline.features.fingerprint import fingerprint
 from pipeline.features.frame_sample import sample_frames
 from pipeline.features.ssl import SslModel
 from pipeline.features.stored_frames import StoredFrames
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import Artifact, StorageFullError
 
 LAYERS = (0, 2)
 NAME = "shards/train-00000.parquet"

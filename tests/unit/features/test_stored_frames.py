@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import schema
-from pipeline.artifacts import Artifact
 from pipeline.features import stored_frames
 from pipeline.features.columns import frames_column
 from pipeline.features.stored_frames import StoredFrames
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import Artifact
 
 DIM = 5
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline.artifacts import Artifact, ArtifactError
 from pipeline.quantizer.coreset import Coreset
 from pipeline.quantizer.coreset_store import CoresetStore
+from pipeline.storage.artifacts import Artifact, ArtifactError
 
 
 def coreset(seed=0, num_rejected=0):

@@ -3,7 +3,6 @@
 import numpy as np
 from support import save_tiny_ssl
 
-from pipeline.artifacts import Artifact
 from pipeline.config import Features, Ssl
 from pipeline.data.audio import read_utterance, write_audio
 from pipeline.data.utterance import Utterance
@@ -13,6 +12,7 @@ from pipeline.features.ssl import SslModel
 from pipeline.features.windows import Windowing
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.quantizer.mixed_features import FeatureMixer
+from pipeline.storage.artifacts import Artifact
 
 
 def noise(seconds, seed):

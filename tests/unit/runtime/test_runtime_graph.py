@@ -11,13 +11,13 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ray.train import WorkerGroupError
 
 from pipeline import space
-from pipeline.artifacts import Artifact, ArtifactError
 from pipeline.config import Config, ConfigError
 from pipeline.config.corpus import SyntheticCorpus
 from pipeline.flow import Graph, Node
-from pipeline.object_store import StorageError
 from pipeline.runtime import graph as runner
 from pipeline.stage import Estimate, Resources, Stage
+from pipeline.storage.artifacts import Artifact, ArtifactError
+from pipeline.storage.s3 import StorageError
 from pipeline.tracking import TrackingSpec
 
 

@@ -3,8 +3,6 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline import schema
-from pipeline.artifacts import Artifact, ArtifactError
 from pipeline.asr.model import AsrModel
 from pipeline.asr.search import beam_search, greedy_ctc
 from pipeline.asr.text_units import TextUnits
@@ -14,6 +12,8 @@ from pipeline.data.audio import write_audio
 from pipeline.data.utterance import Utterance, to_table
 from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.stage import StageContext
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.tracking import StageRun
 from tasks.evaluate_asr import STAGE
 

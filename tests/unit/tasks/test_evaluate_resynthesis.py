@@ -5,8 +5,6 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline import schema
-from pipeline.artifacts import Artifact
 from pipeline.asr.model import AsrModel
 from pipeline.asr.text_units import TextUnits
 from pipeline.config import Asr, Config, Vocoder
@@ -18,6 +16,8 @@ from pipeline.metrics.resynthesis import mel_cepstral_distortion_db
 from pipeline.metrics.wer import cer, score
 from pipeline.quantizer.tokenizer import UnitTokenizer
 from pipeline.stage import StageContext
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 from pipeline.vocoder.generator import UnitVocoder
 from tasks.evaluate_resynthesis import STAGE, Models

@@ -9,12 +9,12 @@ from itertools import chain
 
 import pytest
 
-from pipeline.artifacts import Artifact
 from pipeline.config import Config, Ssl
 from pipeline.data.audio import read_audio, write_audio
 from pipeline.data.textgrid import parse_textgrid
 from pipeline.data.utterance import from_table
 from pipeline.stage import StageContext
+from pipeline.storage.artifacts import Artifact
 from tasks.prepare_corpus import STAGE
 
 RATE = 16000

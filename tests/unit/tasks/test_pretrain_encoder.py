@@ -1,8 +1,8 @@
 from support import tiny_config, tone_utterances, write_corpus
 
-from pipeline.artifacts import Artifact
 from pipeline.features.ssl import SslModel
 from pipeline.stage import StageContext
+from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import TrackingSpec, start_stage
 from tasks.pretrain_encoder import STAGE
 

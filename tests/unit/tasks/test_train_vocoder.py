@@ -2,12 +2,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import schema
-from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.data.audio import write_audio
 from pipeline.data.utterance import Utterance, to_table
 from pipeline.stage import StageContext
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 from pipeline.training.worker import Worker
 from pipeline.vocoder.generator import UnitVocoder

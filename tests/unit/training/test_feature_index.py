@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.artifacts import Artifact
+from pipeline.storage.artifacts import Artifact
 from pipeline.training.feature_index import Place, feature_index
 
 

@@ -14,10 +14,10 @@ from support import (
     write_features,
 )
 
-from pipeline.artifacts import Artifact
 from pipeline.asr.model import AsrModel
 from pipeline.quantizer.iterated import IteratedKMeans
 from pipeline.quantizer.tokenizer import UnitTokenizer
+from pipeline.storage.artifacts import Artifact
 from pipeline.training import setup
 from pipeline.training.export import export
 from pipeline.training.history import History

@@ -15,7 +15,7 @@ from support import (
 )
 from torch import distributed
 
-from pipeline.artifacts import Artifact
+from pipeline.storage.artifacts import Artifact
 from pipeline.training import setup
 from pipeline.training.history import History
 from pipeline.training.loop import JointTraining

@@ -6,7 +6,7 @@ import pytest
 import torch
 from faulty_s3 import local_s3
 
-from pipeline.artifacts import Artifact
+from pipeline.storage.artifacts import Artifact
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import TENSORS, VALUES
 from pipeline.training.store import CheckpointStore

@@ -24,7 +24,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.schema import COMPRESSION
+from pipeline.storage.table_schemas import COMPRESSION
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from faulty_s3 import local_s3
 
-from pipeline.artifacts import MANIFEST, METRICS, RECORDS, Artifact, ArtifactError, artifact
+from pipeline.storage.artifacts import MANIFEST, METRICS, RECORDS, Artifact, ArtifactError, artifact
 
 
 @pytest.fixture(scope="module")

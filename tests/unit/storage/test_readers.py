@@ -7,9 +7,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from pipeline import schema
-from pipeline.artifacts import Artifact
 from pipeline.features.columns import frames_column
+from pipeline.storage import table_schemas as schema
+from pipeline.storage.artifacts import Artifact
 
 LAYERS = (0, 21)
 LENGTHS = (3, 1, 4)

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 from faulty_s3 import FAULTS, FaultyS3, local_s3, seeded, use
 
-from pipeline.artifacts import MANIFEST, Artifact, ArtifactError
 from pipeline.errors import is_for_user
-from pipeline.object_store import ObjectStore, StorageDeniedError, StorageError
+from pipeline.storage.artifacts import MANIFEST, Artifact, ArtifactError
+from pipeline.storage.s3 import ObjectStore, StorageDeniedError, StorageError
 
 ROOT = Path(__file__).resolve().parents[2]
 PART_BYTES = 5 << 20  # the least that S3 takes
@@ -121,8 +121,8 @@ def test_bytes_read_in_pieces_are_those_written(output, through):
 
 WRITER = """
     import os, signal, sys
-    from pipeline.artifacts import Artifact
-    from pipeline.object_store import ObjectStore
+    from pipeline.storage.artifacts import Artifact
+    from pipeline.storage.s3 import ObjectStore
 
     ObjectStore.default_block_size = 5 << 20
     output = Artifact(sys.argv[1])
