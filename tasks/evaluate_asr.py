@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipeline.config import AsrEvaluation, Config
 from pipeline.data.utterance import Utterance
 from pipeline.stage import Stage, StageContext
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,7 +147,7 @@ def _table(utterances: Sequence[Utterance], search: str, texts: Sequence[str]) -
             utterances, texts, score_each(references, texts), strict=True
         )
     ]
-    return pa.Table.from_pylist(rows, schema=schema.HYPOTHESES)
+    return pa.Table.from_pylist(rows, schema=table_schemas.HYPOTHESES)
 
 
 def _row(utterance: Utterance, search: str, text: str, counts: "ErrorCounts") -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipeline.config import AsrEvaluation, Config
 from pipeline.data.utterance import Utterance
 from pipeline.stage import Stage, StageContext
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +117,7 @@ def _run(context: StageContext) -> dict[str, float]:
             f"WER {scores[f'{split}.resynthesis_wer']:.2%} of {len(results)} utterances, from the "
             f"recordings' tokens {scores[f'{split}.resynthesis_wer_of_recordings']:.2%}"
         )
-    table = pa.Table.from_pylist(rows, schema=schema.RESYNTHESIS)
+    table = pa.Table.from_pylist(rows, schema=table_schemas.RESYNTHESIS)
     context.output.write_table("scores.parquet", table)
     return scores
 

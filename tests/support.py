@@ -18,7 +18,7 @@ from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.quantizer.tokenizer import UnitTokenizer
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import METRICS, Artifact
 
 SAMPLE_RATE_HZ = 16000
@@ -122,7 +122,7 @@ def write_features(output: Artifact, ssl_folder: Path, utterances: list[Utteranc
         for utterance in (u for u in utterances if u.split == split):
             hidden_LTD = hidden_states(ssl, utterance, layers)
             columns = {
-                schema.layer_column(layer): list(hidden_LTD[layer].astype(np.float16))
+                table_schemas.layer_column(layer): list(hidden_LTD[layer].astype(np.float16))
                 for layer in layers
             }
             rows.append(
@@ -133,7 +133,7 @@ def write_features(output: Artifact, ssl_folder: Path, utterances: list[Utteranc
                     **{name: [list(frame) for frame in frames] for name, frames in columns.items()},
                 }
             )
-        table = pa.Table.from_pylist(rows, schema=schema.features(layers))
+        table = pa.Table.from_pylist(rows, schema=table_schemas.features(layers))
         output.write_table(f"shards/{split}-00000.parquet", table, row_group_size=4)
     return output
 
@@ -146,7 +146,7 @@ def hidden_states(ssl: SslModel, utterance: Utterance, layers: tuple[int, ...]) 
 
 def write_codebook(output: Artifact, features: Artifact, layer: int, num_units: int) -> Artifact:
     """Evenly picked frames as centroids: good enough to train from."""
-    column = schema.layer_column(layer)
+    column = table_schemas.layer_column(layer)
     rows = features.read_table("shards/train-00000.parquet", columns=[column])[column].to_pylist()
     frames_ND = torch.tensor([frame for row in rows for frame in row], dtype=torch.float32)
     centroids_KD = frames_ND[:: len(frames_ND) // num_units][:num_units].clone()

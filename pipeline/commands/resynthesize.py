@@ -10,7 +10,7 @@ from rich.console import Console
 from pipeline.commands.models import load_model
 from pipeline.config import ConfigError
 from pipeline.data.audio import write_audio
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.vocoder.generator import UnitVocoder
 
@@ -51,7 +51,7 @@ def _utterances(tokens: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
             try:
                 table = pq.read_table(file, columns=["utt_id", "units"])
             except (ValueError, KeyError) as error:
-                names = ", ".join(schema.TOKENS.names)
+                names = ", ".join(table_schemas.TOKENS.names)
                 raise ConfigError(
                     f"{uri} holds no tokens: name a Parquet file with {names} ({error})"
                 ) from error

@@ -10,7 +10,7 @@ from pipeline.commands.models import load_model
 from pipeline.commands.waveforms import readable
 from pipeline.config import ConfigError
 from pipeline.quantizer.tokenizer import UnitTokenizer
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.folders import Folder
 
@@ -40,7 +40,7 @@ def tokenize(model: str, audio: Sequence[str], output: str, console: Console) ->
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if rows:
         folder, _, leaf = output.rpartition("/")
-        table = pa.Table.from_pylist(rows, schema=schema.TOKENS)
+        table = pa.Table.from_pylist(rows, schema=table_schemas.TOKENS)
         Artifact(folder or ("/" if output.startswith("/") else ".")).write_table(leaf, table)
         console.print(f"{len(rows)} of {len(audio)} written to {output}", soft_wrap=True)
     return len(rows) == len(audio)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 
 TO_THE_END = math.inf
 
@@ -59,9 +59,9 @@ class Reject:
 
 
 def to_table(utterances: Iterable[Utterance]) -> pa.Table:
-    """Checked utterances as a table of `schema.CORPUS`."""
+    """Checked utterances as a table of `table_schemas.CORPUS`."""
     rows = [asdict(utterance) for utterance in utterances]
-    return pa.Table.from_pylist(rows, schema=schema.CORPUS)
+    return pa.Table.from_pylist(rows, schema=table_schemas.CORPUS)
 
 
 def from_table(table: pa.Table) -> list[Utterance]:
@@ -70,8 +70,10 @@ def from_table(table: pa.Table) -> list[Utterance]:
 
 
 def rejects_to_table(rejects: Iterable[Reject]) -> pa.Table:
-    """Rejects as a table of `schema.REJECTS`."""
-    return pa.Table.from_pylist([asdict(reject) for reject in rejects], schema=schema.REJECTS)
+    """Rejects as a table of `table_schemas.REJECTS`."""
+    return pa.Table.from_pylist(
+        [asdict(reject) for reject in rejects], schema=table_schemas.REJECTS
+    )
 
 
 def _utterance(row: dict[str, Any]) -> Utterance:

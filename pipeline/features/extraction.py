@@ -22,7 +22,7 @@ from pipeline.features.fingerprint import fingerprint
 from pipeline.features.frame_sample import sample_frames
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.features.windows import Windowing, encode_in_windows
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 
 FOLDER = "shards"
@@ -131,11 +131,13 @@ class ShardWriter:
             _require_finite(frames_LTD, utterance.utt_id, layers)
         if sampled:
             rows = list(zip(columns["utt_id"], columns["num_frames"], strict=True))
-            columns[schema.FRAME_INDEX] = chosen = [self._sample(*row) for row in rows]
+            columns[table_schemas.FRAME_INDEX] = chosen = [self._sample(*row) for row in rows]
             hidden = [one[:, index] for one, index in zip(hidden, chosen, strict=True)]
         for place, layer in enumerate(layers):
-            columns[schema.layer_column(layer)] = frames_column([one[place] for one in hidden])
-        return pa.table(columns, schema=schema.features(layers, sampled=sampled))
+            columns[table_schemas.layer_column(layer)] = frames_column(
+                [one[place] for one in hidden]
+            )
+        return pa.table(columns, schema=table_schemas.features(layers, sampled=sampled))
 
     def _frames(self, utterances: Sequence[Utterance]) -> list[np.ndarray]:
         """Frames (L x T x D, float16) of each utterance."""

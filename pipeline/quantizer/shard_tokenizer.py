@@ -17,7 +17,7 @@ from pipeline.data.utterance import Reject, Utterance
 from pipeline.features.fingerprint import hash_files
 from pipeline.quantizer.mixed_features import read_settings
 from pipeline.quantizer.tokenizer import MODEL_TYPE, UnitTokenizer
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 
 FOLDER = "tokens"
@@ -72,7 +72,7 @@ class ShardTokenizer:
             "units": [list(row) for row in units],
             "num_frames": [len(row) for row in units],
         }
-        table = pa.table(columns, schema=schema.TOKENS)
+        table = pa.table(columns, schema=table_schemas.TOKENS)
         if not rejects:
             return table
         return table.replace_schema_metadata({REJECTS: json.dumps(rejects)})

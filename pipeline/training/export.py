@@ -6,7 +6,7 @@ from pipeline.data.utterance import Reject
 from pipeline.features.ssl import SslModel
 from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.quantizer.tokenizer import UnitTokenizer
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.training.history import History
 from pipeline.training.joint import JointModel
@@ -34,4 +34,4 @@ def export(
     columns = {name: [row.get(name) for row in history.rows] for name in names}
     output.write_table("history.parquet", pa.table(columns))
     rows = [{"utt_id": r.utt_id, "source": r.source, "reason": r.reason} for r in rejects]
-    output.write_table("rejects.parquet", pa.Table.from_pylist(rows, schema=schema.REJECTS))
+    output.write_table("rejects.parquet", pa.Table.from_pylist(rows, schema=table_schemas.REJECTS))

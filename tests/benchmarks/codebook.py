@@ -147,7 +147,7 @@ def write_shards(frames_ND: np.ndarray, folder: Path) -> Any:
 
     from pipeline.features.columns import frames_column
     from pipeline.features.extraction import ROWS_PER_GROUP
-    from pipeline.storage import table_schemas as schema
+    from pipeline.storage import table_schemas
     from pipeline.storage.artifacts import Artifact
 
     features = Artifact(str(folder / "features"))
@@ -160,7 +160,7 @@ def write_shards(frames_ND: np.ndarray, folder: Path) -> Any:
             "num_frames": [len(row) for row in rows],
             "layer_00": frames_column(rows),
         }
-        table = pa.table(columns, schema=schema.features((0,)))
+        table = pa.table(columns, schema=table_schemas.features((0,)))
         name = f"shards/train-{number:05d}.parquet"
         features.write_table(name, table, row_group_size=ROWS_PER_GROUP)
     features.finish({})

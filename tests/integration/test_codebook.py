@@ -13,7 +13,7 @@ from pipeline.quantizer.assignment import FramesError
 from pipeline.quantizer.kmeans import partial_sums
 from pipeline.runtime.codebook import fit_codebook
 from pipeline.runtime.graph import message
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, ArtifactError
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
@@ -62,7 +62,7 @@ def blobs(seed, dim=DIM):
 
 
 def write_shard(output, split, number, rows):
-    table = schema.features((0, 2)).empty_table()
+    table = table_schemas.features((0, 2)).empty_table()
     if rows:
         columns = {
             "utt_id": [f"{split}-{number}-{i}" for i in range(len(rows))],

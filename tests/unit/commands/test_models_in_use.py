@@ -19,7 +19,7 @@ from pipeline.features.ssl import SslModel
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.quantizer.tokenizer import UnitTokenizer
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.vocoder.generator import UnitVocoder
 
@@ -105,7 +105,7 @@ def test_tokenize_writes_the_tokenizers_units(trained, tokenizer, recording, tmp
 
     assert result.exit_code == 0, result.output
     table = pq.read_table(output)
-    assert table.schema.equals(schema.TOKENS)
+    assert table.schema.equals(table_schemas.TOKENS)
     (row,) = table.to_pylist()
     (expected,) = tokenizer.encode([read_audio(str(recording), 16000)])
     assert row["units"] == expected.tolist()
@@ -152,7 +152,7 @@ def test_resynthesize_speaks_what_tokenize_wrote(trained, vocoder, recording, tm
 def test_resynthesize_names_a_users_mistakes(vocoder, tmp_path):
     tokens = tmp_path / "tokens.parquet"
     row = {"utt_id": "../../evil", "split": "", "units": [NUM_UNITS], "num_frames": 1}
-    pq.write_table(pa.Table.from_pylist([row], schema=schema.TOKENS), tokens)
+    pq.write_table(pa.Table.from_pylist([row], schema=table_schemas.TOKENS), tokens)
     other = tmp_path / "other.parquet"
     pq.write_table(pa.table({"a": [1]}), other)
     for arguments, message in (

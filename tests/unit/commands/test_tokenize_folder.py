@@ -18,7 +18,7 @@ from pipeline.data.audio import write_audio
 from pipeline.data.utterance import CorpusError
 from pipeline.runtime import session
 from pipeline.runtime import shards as shard_runner
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import MANIFEST, Artifact, ArtifactError
 
 
@@ -80,7 +80,7 @@ def contents(output):
 
 def rejects(output):
     table = pq.read_table(output / "rejects.parquet")
-    assert table.schema.equals(schema.REJECTS)
+    assert table.schema.equals(table_schemas.REJECTS)
     return {row["source"]: row["reason"] for row in table.to_pylist()}
 
 
@@ -91,7 +91,9 @@ def test_units_are_those_of_the_one_process_command(trained, audio, made, tmp_pa
     said = tokenize(trained, audio, output=output)
     assert made == ["000-00000", "000-00001", "000-00002"]
     assert "8 files, " in said
-    assert all(pq.read_schema(path).equals(schema.TOKENS) for path in (output / "shards").iterdir())
+    assert all(
+        pq.read_schema(path).equals(table_schemas.TOKENS) for path in (output / "shards").iterdir()
+    )
 
     single = tmp_path / "tokens.parquet"
     files = sorted(audio.rglob("*.flac"))

@@ -9,7 +9,7 @@ from pipeline.data.utterance import (
     rejects_to_table,
     to_table,
 )
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 
 ALIGNED = Utterance("a", "train", "/a.wav", 0.5, 1.25, "s", "hi", (Segment(0.0, 0.25, "h"),))
 UNALIGNED = Utterance("b", "test", "s3://bucket/b.wav", 0.0, 2.0, "s", "ho", None)
@@ -18,18 +18,18 @@ SILENT = Utterance("c", "test", "/c.wav", 0.0, 2.0, "s", "ha", ())
 
 def test_a_table_gives_back_what_went_in():
     table = to_table([ALIGNED, UNALIGNED, SILENT])
-    assert table.schema == schema.CORPUS
+    assert table.schema == table_schemas.CORPUS
     assert from_table(table) == [ALIGNED, UNALIGNED, SILENT]
 
 
 def test_no_utterances_make_an_empty_table_of_the_same_schema():
-    assert to_table([]).schema == schema.CORPUS
+    assert to_table([]).schema == table_schemas.CORPUS
     assert from_table(to_table([])) == []
 
 
 def test_rejects_keep_a_missing_id():
     table = rejects_to_table([Reject(None, "m.jsonl:3", "broken line: x")])
-    assert table.schema == schema.REJECTS
+    assert table.schema == table_schemas.REJECTS
     assert table.to_pylist() == [
         {"utt_id": None, "source": "m.jsonl:3", "reason": "broken line: x"}
     ]

@@ -25,7 +25,7 @@ from pipeline.features.fingerprint import fingerprint
 from pipeline.features.frame_sample import sample_frames
 from pipeline.features.ssl import SslModel
 from pipeline.features.stored_frames import StoredFrames
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, StorageFullError
 
 LAYERS = (0, 2)
@@ -82,14 +82,14 @@ def test_shard_holds_the_hidden_states_of_each_utterance_alone(tmp_path, ssl_fol
     output = Artifact(str(tmp_path))
     summary = writer(ssl_folder, output)(NAME, utterances)
     table = output.read_table(NAME)
-    assert table.schema.equals(schema.features(LAYERS))
+    assert table.schema.equals(table_schemas.features(LAYERS))
     assert table["utt_id"].to_pylist() == [u.utt_id for u in utterances]
     model = SslModel.from_pretrained(ssl_folder)
     for row, one in zip(table.to_pylist(), utterances, strict=True):
         expected_LTD = hidden_states(model, one, LAYERS)
         assert row["num_frames"] == expected_LTD.shape[1]
         for layer, expected_TD in zip(LAYERS, expected_LTD, strict=True):
-            stored_TD = np.array(row[schema.layer_column(layer)], dtype=np.float32)
+            stored_TD = np.array(row[table_schemas.layer_column(layer)], dtype=np.float32)
             np.testing.assert_allclose(stored_TD, expected_TD, atol=5e-3)
     size = (tmp_path / NAME).stat().st_size
     frames = sum(table["num_frames"].to_pylist())
@@ -338,5 +338,5 @@ def test_overflow_of_float16_is_one_clear_error(tmp_path, ssl_folder, utterances
 def test_column_round_trip():
     frames = [np.arange(6, dtype=np.float16).reshape(3, 2), np.ones((1, 2), np.float16)]
     column = frames_column(frames)
-    assert column.type == schema.features((0,)).field("layer_00").type
+    assert column.type == table_schemas.features((0,)).field("layer_00").type
     assert [np.array(row).tolist() for row in column.to_pylist()] == [f.tolist() for f in frames]

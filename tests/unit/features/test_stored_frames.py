@@ -11,7 +11,7 @@ import pytest
 from pipeline.features import stored_frames
 from pipeline.features.columns import frames_column
 from pipeline.features.stored_frames import StoredFrames
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 
 DIM = 5
@@ -24,7 +24,7 @@ def rows_of(lengths, dim=DIM, seed=0):
 
 def write_shard(output, name, rows, **options):
     """Layer 2 holds `rows`, layer 0 zeros."""
-    table = schema.features((0, 2)).empty_table()
+    table = table_schemas.features((0, 2)).empty_table()
     if rows:
         columns = {
             "utt_id": [f"{name}-{number}" for number in range(len(rows))],

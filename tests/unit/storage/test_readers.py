@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.features.columns import frames_column
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 
 LAYERS = (0, 21)
@@ -32,11 +32,13 @@ def folder(tmp_path_factory):
         "split": ["train"] * len(LENGTHS),
         "num_frames": LENGTHS,
     }
-    layers = {schema.layer_column(layer): frames_column(hidden(layer)) for layer in LAYERS}
-    features = pa.table({**columns, **layers}, schema=schema.features(LAYERS))
+    layers = {table_schemas.layer_column(layer): frames_column(hidden(layer)) for layer in LAYERS}
+    features = pa.table({**columns, **layers}, schema=table_schemas.features(LAYERS))
     output.write_table("shards/train-00000.parquet", features, row_group_size=2)
     named = {**columns, "units": UNITS}
-    tokens = pa.table([named[name] for name in schema.TOKENS.names], schema=schema.TOKENS)
+    tokens = pa.table(
+        [named[name] for name in table_schemas.TOKENS.names], schema=table_schemas.TOKENS
+    )
     output.write_table("tokens/train-00000.parquet", tokens)
     return output.uri
 

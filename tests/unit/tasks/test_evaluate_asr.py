@@ -12,7 +12,7 @@ from pipeline.data.audio import write_audio
 from pipeline.data.utterance import Utterance, to_table
 from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.stage import StageContext
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.tracking import StageRun
 from tasks.evaluate_asr import STAGE
@@ -92,7 +92,7 @@ def write_tokens(artifact):
             if utt_id.rpartition("-")[0] == split
         ]
         for shard in range(2):  # of several rows and of one
-            table = pa.Table.from_pylist(rows[shard::2], schema=schema.TOKENS)
+            table = pa.Table.from_pylist(rows[shard::2], schema=table_schemas.TOKENS)
             artifact.write_table(f"tokens/{split}-{shard:05d}.parquet", table)
 
 
@@ -100,7 +100,7 @@ def check(context, greedy, beam, references, capsys):
     scores = STAGE.run(context)
     said = capsys.readouterr().out
     table = context.output.read_table("hypotheses.parquet")
-    assert table.schema == schema.HYPOTHESES
+    assert table.schema == table_schemas.HYPOTHESES
     found = {(row["utt_id"], row["search"]): row for row in table.to_pylist()}
     assert len(found) == 2 * len(LENGTHS) == table.num_rows
     for utt_id in LENGTHS:

@@ -16,7 +16,7 @@ from pipeline.metrics.resynthesis import mel_cepstral_distortion_db
 from pipeline.metrics.wer import cer, score
 from pipeline.quantizer.tokenizer import UnitTokenizer
 from pipeline.stage import StageContext
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 from pipeline.vocoder.generator import UnitVocoder
@@ -73,7 +73,7 @@ def context(tmp_path, monkeypatch, units):
         utterances.append(Utterance(utt_id, "test", audio, 0.0, duration, speaker, "ab cd"))
         rows.append({"utt_id": utt_id, "split": "test", "units": row, "num_frames": len(row)})
     inputs["prepare_corpus"].write_table("corpus.parquet", to_table(utterances))
-    table = pa.Table.from_pylist(rows, schema=schema.TOKENS)
+    table = pa.Table.from_pylist(rows, schema=table_schemas.TOKENS)
     inputs["tokenize_corpus"].write_table("tokens/test-00000.parquet", table)
     with inputs["train_vocoder"].write_folder("vocoder") as folder:
         make_vocoder().save_pretrained(folder)
@@ -112,7 +112,7 @@ def test_scores_compare_recordings_and_resynthesis(context, units):
 def test_the_table_has_a_row_for_each_utterance(context, units):
     scores = STAGE.run(context)
     table = context.output.read_table("scores.parquet")
-    assert table.schema.equals(schema.RESYNTHESIS)
+    assert table.schema.equals(table_schemas.RESYNTHESIS)
     rows = table.to_pylist()
     assert [row["utt_id"] for row in rows] == ["test-0", "test-1", "test-2"]
     distortions = [row["mel_cepstral_distortion_db"] for row in rows]

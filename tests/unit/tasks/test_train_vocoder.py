@@ -6,7 +6,7 @@ from pipeline.config import Config
 from pipeline.data.audio import write_audio
 from pipeline.data.utterance import Utterance, to_table
 from pipeline.stage import StageContext
-from pipeline.storage import table_schemas as schema
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 from pipeline.training.worker import Worker
@@ -58,7 +58,7 @@ def tokens(split):
         for utt_id, (of_split, _, n) in UTTERANCES.items()
         if of_split == split
     ]
-    return pa.Table.from_pylist(rows, schema=schema.TOKENS)
+    return pa.Table.from_pylist(rows, schema=table_schemas.TOKENS)
 
 
 @pytest.fixture
