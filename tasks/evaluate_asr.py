@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.audio.utterance import Utterance
 from pipeline.config import AsrEvaluation, Config
-from pipeline.data.utterance import Utterance
 from pipeline.stage import Stage, StageContext
 from pipeline.storage import table_schemas
 
@@ -78,7 +78,7 @@ def _reader(context: StageContext) -> "Reader":
         }
         return lambda utterances: [units[utterance.utt_id] for utterance in utterances]
 
-    from pipeline.data.audio import read_audio
+    from pipeline.audio.decode import read_audio
     from pipeline.quantizer.mixed_features import FeatureMixer
 
     with context.inputs["train_joint"].read_folder("features") as folder:

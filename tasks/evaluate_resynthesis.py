@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.audio.utterance import Utterance
 from pipeline.config import AsrEvaluation, Config
-from pipeline.data.utterance import Utterance
 from pipeline.stage import Stage, StageContext
 from pipeline.storage import table_schemas
 
@@ -149,7 +149,7 @@ def _sample(utterances: list[Utterance], count: int) -> list[Utterance]:
 def _resynthesize(
     models: Models, utterances: "Sequence[Utterance]", units: "Sequence[np.ndarray]"
 ) -> list[Resynthesis]:
-    from pipeline.data.audio import read_audio
+    from pipeline.audio.decode import read_audio
     from pipeline.metrics.resynthesis import compare_f0, mel_cepstral_distortion_db
 
     rate_hz = models.vocoder.sample_rate_hz
@@ -205,7 +205,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _keep_audio(context: StageContext, result: Resynthesis, sample_rate_hz: int) -> None:
-    from pipeline.data.audio import write_audio
+    from pipeline.audio.decode import write_audio
 
     name = f"audio/{result.utterance.utt_id}.wav"
     with context.output.write(name) as file:

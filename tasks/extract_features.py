@@ -21,8 +21,8 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _estimate(config: Config, inputs: Mapping[str, Artifact]) -> Estimate:
     """Hours, frames and bytes, from the corpus where it stands, else as its manifest tells them."""
+    from pipeline.audio.frame_grid import FrameGrid
     from pipeline.data.corpus import known_seconds
-    from pipeline.data.frames import FrameGrid
     from pipeline.features.frame_sample import sample_size
 
     corpus, rate = inputs["prepare_corpus"], config.corpus.sample_rate_hz
@@ -51,7 +51,7 @@ def _hidden_size(config: Config) -> int:
 
 
 def _run(context: StageContext) -> dict[str, float]:
-    from pipeline.data.utterance import from_table
+    from pipeline.audio.utterance import from_table
     from pipeline.features.extraction import ShardWriter, plan_shards
     from pipeline.runtime.shards import run_shards
 

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.utterance import Utterance
 from pipeline.config import Config
-from pipeline.data.frames import FrameGrid
-from pipeline.data.utterance import Utterance
 from pipeline.stage import Stage, StageContext
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ def run(context: StageContext) -> dict[str, float]:
     Raises:
         CorpusError: too much was rejected, or a split is empty; the tables are written before.
     """
+    from pipeline.audio.utterance import rejects_to_table, to_table
     from pipeline.data.corpus import check, read_corpus, require
-    from pipeline.data.utterance import rejects_to_table, to_table
 
     config = context.config.corpus
     entries = read_corpus(config, context.output, context.say)

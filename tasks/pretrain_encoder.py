@@ -7,8 +7,8 @@ No part of the default graph: name `tasks.pretrain_encoder` in `extra_stages`, a
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline.audio.utterance import Utterance
 from pipeline.config import Config, Pretraining
-from pipeline.data.utterance import Utterance
 from pipeline.stage import Stage, StageContext
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 
 def _waveforms(utterances: Sequence[Utterance]) -> "list[np.ndarray]":
-    from pipeline.data.audio import read_audio
+    from pipeline.audio.decode import read_audio
 
     return [read_audio(one.audio, 16000, one.offset, one.duration) for one in utterances]
 

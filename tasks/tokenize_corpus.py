@@ -15,7 +15,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _run(context: StageContext) -> dict[str, float]:
-    from pipeline.data.utterance import from_table
+    from pipeline.audio.utterance import from_table
     from pipeline.features.extraction import plan_shards
     from pipeline.quantizer.shard_tokenizer import FOLDER, ShardTokenizer
     from pipeline.runtime.shards import run_shards

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline.audio.utterance import Utterance
 from pipeline.config import Config
-from pipeline.data.utterance import Utterance
 from pipeline.stage import Stage, StageContext, say
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
@@ -171,7 +171,7 @@ def _readers(
 
 
 def _read(cache: "Cache", sample_rate_hz: int, utterance: Utterance) -> "np.ndarray":
-    from pipeline.data.audio import read_audio
+    from pipeline.audio.decode import read_audio
 
     found = cache.get(utterance.utt_id)
     if found is None:

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
+from pipeline.audio.decode import write_audio
+from pipeline.audio.utterance import Segment, Utterance, to_table
 from pipeline.config import Config
-from pipeline.data.audio import write_audio
-from pipeline.data.utterance import Segment, Utterance, to_table
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.quantizer.mixed_features import FeatureMixer

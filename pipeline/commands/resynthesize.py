@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from pipeline.audio.decode import write_audio
 from pipeline.commands.models import load_model
 from pipeline.config import ConfigError
-from pipeline.data.audio import write_audio
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.vocoder.generator import UnitVocoder

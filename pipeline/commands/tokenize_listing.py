@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from pipeline.audio.audio_files import AudioFile, probe_all
+from pipeline.audio.utterance import Reject, Utterance
 from pipeline.config import ConfigError
-from pipeline.data.audio_files import AudioFile, probe_all
-from pipeline.data.utterance import Reject, Utterance
 from pipeline.features.extraction import Shard, plan_shards
 from pipeline.storage.artifacts import MANIFEST, RECORDS, Artifact, ArtifactError
 

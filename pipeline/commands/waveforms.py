@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from rich.console import Console
 
-from pipeline.data.audio import AudioError
-from pipeline.data.audio_files import read_whole
-from pipeline.data.frames import FrameGrid
+from pipeline.audio.audio_files import read_whole
+from pipeline.audio.decode import AudioError
+from pipeline.audio.frame_grid import FrameGrid
 
 PAUSE_SECONDS = 0.1
 

@@ -3,8 +3,8 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from pipeline.data.frames import FrameGrid
-from pipeline.data.utterance import Segment
+from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.utterance import Segment
 
 
 def frame_labels(alignment: Sequence[Segment], num_frames: int, grid: FrameGrid) -> list[str]:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import IO, Protocol
 
+from pipeline.audio.utterance import AlignmentError, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import AlignmentFormat, RecordedCorpus
 from pipeline.data.ctm import Ctm
 from pipeline.data.phn import parse_phn
 from pipeline.data.textgrid import parse_textgrid
 from pipeline.data.track import Track
-from pipeline.data.utterance import AlignmentError, CorpusError, Reject, Segment, Utterance
 from pipeline.storage.folders import Folder
 
 _FORMATS: dict[str, AlignmentFormat] = {"textgrid": "textgrid", "ctm": "ctm", "phn": "phn"}

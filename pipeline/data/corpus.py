@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Any
 
+from pipeline.audio.decode import AudioError, decode, require_resampling, resampled_length
+from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.utterance import CorpusError, Reject, Utterance
 from pipeline.config.corpus import Corpus, CorpusLimits, SyntheticCorpus
 from pipeline.data.alignments import Alignments
-from pipeline.data.audio import AudioError, decode, require_resampling, resampled_length
-from pipeline.data.frames import FrameGrid
 from pipeline.data.kaldi import read_kaldi
 from pipeline.data.lhotse import read_lhotse
 from pipeline.data.librispeech import read_librispeech
 from pipeline.data.ljspeech import read_ljspeech
 from pipeline.data.manifest import read_manifest
-from pipeline.data.utterance import CorpusError, Reject, Utterance
 from pipeline.storage.artifacts import Artifact
 
 Say = Callable[[str], None]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import IO
 
-from pipeline.data.utterance import AlignmentError, Segment
+from pipeline.audio.utterance import AlignmentError, Segment
 
 # Kaldi marks where in its word a phone stands: beginning, inside, end, single.
 _POSITION = re.compile(r"(?<=.)_[BIES]$")

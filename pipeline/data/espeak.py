@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.utterance import Segment
+from pipeline.audio.utterance import Segment
 
 # Constants of the library's C interface.
 _SYNCHRONOUS = 2

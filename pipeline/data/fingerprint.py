@@ -4,6 +4,7 @@ import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from pipeline.audio.utterance import CorpusError
 from pipeline.config import digest
 from pipeline.config.corpus import (
     Corpus,
@@ -16,7 +17,6 @@ from pipeline.config.corpus import (
 )
 from pipeline.data import kaldi, lhotse, librispeech, ljspeech, manifest
 from pipeline.data.alignments import list_alignments
-from pipeline.data.utterance import CorpusError
 
 
 def fingerprint(config: Corpus) -> str:

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import KaldiCorpus
 from pipeline.data.alignments import Alignments
-from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.storage.folders import Folder
 
 _REQUIRED = ("wav.scp", "text", "utt2spk")

@@ -13,11 +13,11 @@ from typing import Any
 import fsspec
 from pydantic import Field, ValidationError
 
+from pipeline.audio.utterance import CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import LhotseCorpus
 from pipeline.data.alignments import Alignments
 from pipeline.data.rows import Row, Seconds, why_broken
 from pipeline.data.track import Track
-from pipeline.data.utterance import CorpusError, Reject, Segment, Utterance
 from pipeline.storage.folders import Folder
 
 # Lhotse rounds times; a supervision may overshoot its cut by less than this.

@@ -6,9 +6,9 @@ Alignments, where there are any, lie in a folder of the same kind:
 
 from collections.abc import Iterable, Iterator
 
+from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import LibrispeechCorpus
 from pipeline.data.alignments import Alignments
-from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.storage.folders import Folder
 
 

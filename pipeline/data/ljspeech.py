@@ -6,9 +6,9 @@ The last column is the text. There are no splits; see `split_of`.
 import hashlib
 from collections.abc import Iterator
 
+from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import LjspeechCorpus
 from pipeline.data.alignments import Alignments
-from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.storage.folders import Folder
 
 _METADATA = "metadata.csv"

@@ -6,10 +6,10 @@ from typing import Annotated, Self
 import fsspec
 from pydantic import Field, ValidationError, model_validator
 
+from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import ManifestCorpus
 from pipeline.data.alignments import Alignments
 from pipeline.data.rows import Row, Seconds, why_broken
-from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 from pipeline.storage.folders import Folder
 
 

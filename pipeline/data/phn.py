@@ -1,6 +1,6 @@
 """Alignments as TIMIT has them: a .PHN file an utterance, its times in samples."""
 
-from pipeline.data.utterance import AlignmentError, Segment
+from pipeline.audio.utterance import AlignmentError, Segment
 
 _SAMPLE_RATE_HZ = 16000
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.audio.utterance import Utterance
 from pipeline.config import digest
-from pipeline.data.utterance import Utterance
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.table_schemas import num_stored_frames
 

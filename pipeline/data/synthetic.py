@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.audio.decode import resample, write_audio
+from pipeline.audio.utterance import Utterance
 from pipeline.config.corpus import SyntheticCorpus
-from pipeline.data.audio import resample, write_audio
 from pipeline.data.espeak import Voice, speak
-from pipeline.data.utterance import Utterance
 from pipeline.storage.artifacts import Artifact
 
 VOCABULARY = tuple(

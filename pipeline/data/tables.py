@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow.compute as pc
 
-from pipeline.data.frames import FrameGrid
-from pipeline.data.utterance import Utterance, from_table
+from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.utterance import Utterance, from_table
 from pipeline.storage.artifacts import Artifact, ArtifactError
 
 

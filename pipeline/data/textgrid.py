@@ -5,7 +5,7 @@ import re
 from praatio.utilities import textgrid_io
 from praatio.utilities.errors import PraatioException
 
-from pipeline.data.utterance import AlignmentError, Segment
+from pipeline.audio.utterance import AlignmentError, Segment
 
 _STRESS = re.compile(r"(?<=[A-Z])[0-2]$")
 _ROUNDING_SECONDS = 1e-3

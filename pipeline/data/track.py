@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.data.utterance import Segment
+from pipeline.audio.utterance import Segment
 
 # Far below a sample: takes off what is left behind the comma when an offset is subtracted.
 _DIGITS = 6

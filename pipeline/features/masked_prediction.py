@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
+from pipeline.audio.decode import resample
 from pipeline.config import Pretraining
-from pipeline.data.audio import resample
 from pipeline.features.batching import length_batches
 from pipeline.features.ssl import SslModel, pad_waveforms
 

@@ -4,7 +4,7 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
-from pipeline.data.frames import FrameGrid
+from pipeline.audio.frame_grid import FrameGrid
 
 MEL_BANDS = 40
 DELTA_FRAMES = 5

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.data.frames import FrameGrid
+from pipeline.audio.frame_grid import FrameGrid
 from pipeline.features.linear import replace_linears
 from pipeline.features.wavlm_attention import replace_attention
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.audio.frame_grid import FrameGrid
 from pipeline.config import Features
-from pipeline.data.frames import FrameGrid
 from pipeline.features.batching import length_batches
 from pipeline.features.ssl import HiddenStates, SslModel, pad_waveforms
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.data.audio import AudioError, read_utterance
-from pipeline.data.audio_files import read_whole
+from pipeline.audio.audio_files import read_whole
+from pipeline.audio.decode import AudioError, read_utterance
+from pipeline.audio.utterance import Reject, Utterance
 from pipeline.data.shard_store import Record, ShardStore
-from pipeline.data.utterance import Reject, Utterance
 from pipeline.features.fingerprint import hash_files
 from pipeline.quantizer.mixed_features import read_settings
 from pipeline.quantizer.tokenizer import MODEL_TYPE, UnitTokenizer

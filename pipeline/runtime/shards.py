@@ -9,8 +9,8 @@ import pyarrow as pa
 import ray
 import torch
 
+from pipeline.audio.utterance import Utterance, from_table, to_table
 from pipeline.config import Cluster
-from pipeline.data.utterance import Utterance, from_table, to_table
 from pipeline.errors import is_for_user
 from pipeline.features.extraction import Shard
 

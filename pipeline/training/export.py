@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from pipeline.data.utterance import Reject
+from pipeline.audio.utterance import Reject
 from pipeline.features.ssl import SslModel
 from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.quantizer.tokenizer import UnitTokenizer

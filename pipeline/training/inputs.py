@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from pipeline.data.audio import read_utterance
-from pipeline.data.utterance import Utterance
+from pipeline.audio.decode import read_utterance
+from pipeline.audio.utterance import Utterance
 from pipeline.features.columns import frames_of
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.table_schemas import layer_column

@@ -8,9 +8,9 @@ from safetensors.torch import load as load_tensors
 
 from pipeline.asr.model import AsrModel
 from pipeline.asr.text_units import TextUnits, TextUnitsError
+from pipeline.audio.utterance import Reject, Utterance
 from pipeline.config import Config
 from pipeline.data.tables import read_split
-from pipeline.data.utterance import Reject, Utterance
 from pipeline.features.ssl import SslModel
 from pipeline.features.windows import Windowing
 from pipeline.quantizer.dkm import DifferentiableKMeans

@@ -225,7 +225,7 @@ def data_seconds(step: StepSetting) -> float:
     """To decode a batch's FLAC files in one thread."""
     import soundfile
 
-    from pipeline.data.utterance import Utterance
+    from pipeline.audio.utterance import Utterance
     from pipeline.training.inputs import AudioSource, Example
 
     noise = 0.1 * torch.randn(int(step.seconds * SAMPLE_RATE_HZ)).clamp(-3, 3).numpy()

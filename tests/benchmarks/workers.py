@@ -204,7 +204,7 @@ def _data(setting: Setting, folder: Path, worker: Any) -> "tuple[Loader, list[Re
     """FLAC files of noise, which every worker has for itself, and its shares of the batches."""
     import soundfile
 
-    from pipeline.data.utterance import Utterance
+    from pipeline.audio.utterance import Utterance
     from pipeline.training.batches import epoch_batches
     from pipeline.training.inputs import AudioSource, Example
     from pipeline.training.loading import Loader, Request

@@ -14,8 +14,8 @@ from transformers import WavLMConfig, WavLMModel
 from pipeline.__main__ import app
 from pipeline.asr.model import AsrModel
 from pipeline.asr.text_units import FIRST_UNIT
+from pipeline.audio.frame_grid import FrameGrid
 from pipeline.config.files import load, load_all
-from pipeline.data.frames import FrameGrid
 from pipeline.features.extraction import MOST_SHARD_SECONDS
 from pipeline.runtime.shards import SHARDS_IN_FLIGHT
 from pipeline.space import readable_bytes

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from pipeline.__main__ import app
 from pipeline.asr.model import AsrModel
 from pipeline.asr.text_units import TextUnits
+from pipeline.audio.decode import read_audio, write_audio
 from pipeline.config import Asr, ConfigError, Vocoder
 from pipeline.config import TextUnits as TextUnitsSettings
-from pipeline.data.audio import read_audio, write_audio
 from pipeline.features.ssl import SslModel
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.quantizer.mixed_features import FeatureMixer

@@ -117,7 +117,7 @@ def test_the_folder_and_the_project_travel_without_what_no_job_reads(project, da
     expected = {".gitignore", "base.yaml", "data/manifest.jsonl"}
     assert folder == expected | {"configs/dkm.yaml", "configs/kmeans.yaml"}
     modules = set().union(*archives)
-    assert {"pipeline/__main__.py", "pipeline/data/audio.py", "tasks/train_joint.py"} <= modules
+    assert {"pipeline/__main__.py", "pipeline/audio/decode.py", "tasks/train_joint.py"} <= modules
     assert not {name for name in modules if "__pycache__" in name}
     environment = dashboard.jobs[0]["runtime_env"]
     assert environment["working_dir"].startswith("gcs://")

@@ -12,10 +12,10 @@ from support import save_tiny_tokenizer, tone_utterances
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
+from pipeline.audio.decode import write_audio
+from pipeline.audio.utterance import CorpusError
 from pipeline.commands import tokenize_listing
 from pipeline.config import ConfigError
-from pipeline.data.audio import write_audio
-from pipeline.data.utterance import CorpusError
 from pipeline.runtime import session
 from pipeline.runtime import shards as shard_runner
 from pipeline.storage import table_schemas

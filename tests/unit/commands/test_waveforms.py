@@ -5,9 +5,9 @@ import io
 import numpy as np
 from rich.console import Console
 
+from pipeline.audio.decode import write_audio
+from pipeline.audio.frame_grid import FrameGrid
 from pipeline.commands.waveforms import readable, split_at_pauses
-from pipeline.data.audio import write_audio
-from pipeline.data.frames import FrameGrid
 
 GRID = FrameGrid(400, 320, 16000)
 

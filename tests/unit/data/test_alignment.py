@@ -2,9 +2,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.utterance import Segment
 from pipeline.data.alignment import frame_labels
-from pipeline.data.frames import FrameGrid
-from pipeline.data.utterance import Segment
 
 # Centres at 0.5, 1.5, 2.5, … seconds.
 SECONDS = FrameGrid(1, 1, 1)

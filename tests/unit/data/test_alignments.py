@@ -1,8 +1,8 @@
 import pytest
 
+from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import ManifestCorpus
 from pipeline.data.alignments import Alignments, list_alignments
-from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 
 TEXTGRID = (
     'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n4\n<exists>\n2\n'

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from pipeline.audio.decode import read_audio, write_audio
+from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.utterance import CorpusError
 from pipeline.config.corpus import KaldiCorpus, ManifestCorpus, Splits
-from pipeline.data.audio import read_audio, write_audio
 from pipeline.data.corpus import check, estimate, known_seconds, read_corpus, require
-from pipeline.data.frames import FrameGrid
-from pipeline.data.utterance import CorpusError
 from pipeline.storage.artifacts import Artifact
 
 RATE = 16000

@@ -2,8 +2,8 @@ import io
 
 import pytest
 
+from pipeline.audio.utterance import AlignmentError, Segment
 from pipeline.data.ctm import Ctm
-from pipeline.data.utterance import AlignmentError, Segment
 
 
 def ctm(content, **more):

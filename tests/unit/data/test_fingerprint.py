@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from pipeline.audio.utterance import CorpusError
 from pipeline.config.corpus import (
     KaldiCorpus,
     LhotseCorpus,
@@ -11,7 +12,6 @@ from pipeline.config.corpus import (
     SyntheticCorpus,
 )
 from pipeline.data.fingerprint import fingerprint
-from pipeline.data.utterance import CorpusError
 
 
 def test_a_changed_manifest_has_another_fingerprint(tmp_path):

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import KaldiCorpus, Splits
 from pipeline.data.alignments import Alignments
 from pipeline.data.kaldi import read_kaldi
-from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 
 WHOLE = {"wav.scp": "a audio/a.wav\n", "text": "a hello there\n", "utt2spk": "a anna\n"}
 CUT = {

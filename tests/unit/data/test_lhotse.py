@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.audio.decode import write_audio
+from pipeline.audio.utterance import CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import LhotseCorpus, Splits
 from pipeline.data.alignments import Alignments
-from pipeline.data.audio import write_audio
 from pipeline.data.lhotse import read_lhotse
-from pipeline.data.utterance import CorpusError, Reject, Segment, Utterance
 
 SOURCE = {"type": "file", "channels": [0], "source": "audio/rec.flac"}
 RECORDING = {

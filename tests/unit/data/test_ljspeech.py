@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import LjspeechCorpus, Splits
 from pipeline.data.alignments import Alignments
 from pipeline.data.ljspeech import read_ljspeech, split_of
-from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Utterance
 
 
 def corpus(root, metadata, names=(), **values):

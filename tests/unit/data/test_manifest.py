@@ -4,10 +4,10 @@ import re
 import fsspec
 import pytest
 
+from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import ManifestCorpus
 from pipeline.data.alignments import Alignments
 from pipeline.data.manifest import read_manifest
-from pipeline.data.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 
 ROW = {"utt_id": "a", "split": "train", "speaker": "s", "audio": "audio/a.wav", "text": "hi"}
 

@@ -1,8 +1,8 @@
 import pytest
 
+from pipeline.audio.utterance import AlignmentError, Segment
 from pipeline.config import Purity
 from pipeline.data.phn import parse_phn
-from pipeline.data.utterance import AlignmentError, Segment
 
 
 def test_samples_become_seconds_and_the_three_silences_one():

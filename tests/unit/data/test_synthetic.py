@@ -1,7 +1,7 @@
 import pytest
 
+from pipeline.audio.decode import probe
 from pipeline.config.corpus import Splits, SyntheticCorpus
-from pipeline.data.audio import probe
 from pipeline.data.corpus import check, require
 from pipeline.data.espeak import speak
 from pipeline.data.synthetic import (

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from praatio import textgrid
 
+from pipeline.audio.decode import read_audio
+from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.utterance import AlignmentError, Segment
 from pipeline.data.alignment import frame_labels
-from pipeline.data.audio import read_audio
-from pipeline.data.frames import FrameGrid
 from pipeline.data.textgrid import parse_textgrid
-from pipeline.data.utterance import AlignmentError, Segment
 
 LONG = """File type = "ooTextFile"
 Object class = "TextGrid"

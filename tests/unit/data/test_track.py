@@ -3,8 +3,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.audio.utterance import Segment
 from pipeline.data.track import Track
-from pipeline.data.utterance import Segment
 
 # Eighths of a second are exact in binary, so that nothing is left to rounding.
 TIMES = st.integers(0, 80).map(lambda eighths: eighths / 8)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.frames import FrameGrid
+from pipeline.audio.frame_grid import FrameGrid
 from pipeline.features.mfcc import DELTA_WEIGHT, Mfcc
 
 GRID = FrameGrid(400, 320, 16000)

@@ -12,8 +12,8 @@ import torch
 from fsspec.implementations.local import LocalFileOpener
 from support import hidden_states, save_tiny_ssl, tone_utterances
 
+from pipeline.audio.utterance import Utterance
 from pipeline.config import Features, Ssl
-from pipeline.data.utterance import Utterance
 from pipeline.features.columns import frames_column, frames_of
 from pipeline.features.extraction import (
     ROWS_PER_GROUP,

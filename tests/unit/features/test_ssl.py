@@ -12,7 +12,7 @@ from transformers import (
     WavLMModel,
 )
 
-from pipeline.data.frames import FrameGrid
+from pipeline.audio.frame_grid import FrameGrid
 from pipeline.features.ssl import SslModel, masked_channel_norm, normalise, pad_waveforms
 
 FAMILIES = {

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from support import save_tiny_ssl
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
+from pipeline.audio.frame_grid import FrameGrid
 from pipeline.config import Features
-from pipeline.data.frames import FrameGrid
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.features.windows import (
     Windowing,

@@ -3,9 +3,9 @@
 import numpy as np
 from support import save_tiny_ssl
 
+from pipeline.audio.decode import read_utterance, write_audio
+from pipeline.audio.utterance import Utterance
 from pipeline.config import Features, Ssl
-from pipeline.data.audio import read_utterance, write_audio
-from pipeline.data.utterance import Utterance
 from pipeline.features.columns import frames_of
 from pipeline.features.extraction import ShardWriter
 from pipeline.features.ssl import SslModel

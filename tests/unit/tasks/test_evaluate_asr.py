@@ -6,10 +6,10 @@ import torch
 from pipeline.asr.model import AsrModel
 from pipeline.asr.search import beam_search, greedy_ctc
 from pipeline.asr.text_units import TextUnits
+from pipeline.audio.decode import write_audio
+from pipeline.audio.utterance import Utterance, to_table
 from pipeline.config import Asr, Config
 from pipeline.config import TextUnits as TextUnitsSettings
-from pipeline.data.audio import write_audio
-from pipeline.data.utterance import Utterance, to_table
 from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.stage import StageContext
 from pipeline.storage import table_schemas

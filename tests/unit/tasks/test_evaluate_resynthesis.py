@@ -7,10 +7,10 @@ import torch
 
 from pipeline.asr.model import AsrModel
 from pipeline.asr.text_units import TextUnits
+from pipeline.audio.decode import probe, write_audio
+from pipeline.audio.utterance import Utterance, to_table
 from pipeline.config import Asr, Config, Vocoder
 from pipeline.config import TextUnits as TextUnitsSettings
-from pipeline.data.audio import probe, write_audio
-from pipeline.data.utterance import Utterance, to_table
 from pipeline.metrics import resynthesis
 from pipeline.metrics.resynthesis import mel_cepstral_distortion_db
 from pipeline.metrics.wer import cer, score

@@ -3,7 +3,7 @@ import json
 import pytest
 from support import save_tiny_ssl, tiny_config, tone_utterances, write_corpus
 
-from pipeline.data.utterance import from_table
+from pipeline.audio.utterance import from_table
 from pipeline.features.extraction import ShardWriter
 from pipeline.storage.artifacts import Artifact
 from tasks.extract_features import STAGE

@@ -9,10 +9,10 @@ from itertools import chain
 
 import pytest
 
+from pipeline.audio.decode import read_audio, write_audio
+from pipeline.audio.utterance import from_table
 from pipeline.config import Config, Ssl
-from pipeline.data.audio import read_audio, write_audio
 from pipeline.data.textgrid import parse_textgrid
-from pipeline.data.utterance import from_table
 from pipeline.stage import StageContext
 from pipeline.storage.artifacts import Artifact
 from tasks.prepare_corpus import STAGE

@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
+from pipeline.audio.decode import write_audio
+from pipeline.audio.utterance import CorpusError, from_table
 from pipeline.config import Config, Ssl
 from pipeline.config.corpus import ManifestCorpus
-from pipeline.data.audio import write_audio
-from pipeline.data.utterance import CorpusError, from_table
 from pipeline.stage import StageContext
 from pipeline.storage.artifacts import Artifact
 from tasks.prepare_corpus import STAGE

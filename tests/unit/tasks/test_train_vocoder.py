@@ -2,9 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.audio.decode import write_audio
+from pipeline.audio.utterance import Utterance, to_table
 from pipeline.config import Config
-from pipeline.data.audio import write_audio
-from pipeline.data.utterance import Utterance, to_table
 from pipeline.stage import StageContext
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact

@@ -13,8 +13,8 @@ import pytest
 import torch
 from support import SAMPLE_RATE_HZ, tone_utterances
 
+from pipeline.audio.decode import AudioError
 from pipeline.config import Cluster
-from pipeline.data.audio import AudioError
 from pipeline.training.batches import Batch
 from pipeline.training.inputs import AudioSource, Example
 from pipeline.training.loading import Loader, LoaderLostError, Request, ahead, loader_processes

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.frames import FrameGrid
+from pipeline.audio.frame_grid import FrameGrid
 from pipeline.vocoder.generator import AVERAGE_SPEAKER, UnitVocoder, check_upsampling
 
 UNITS = np.array([0, 0, 3, 3, 3, 1, 4, 4], dtype=np.uint16)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.frames import FrameGrid
+from pipeline.audio.frame_grid import FrameGrid
 from pipeline.vocoder.generator import AVERAGE_SPEAKER
 from pipeline.vocoder.segments import Clip, SegmentBatches, aligned
 

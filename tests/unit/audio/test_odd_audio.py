@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.data.audio import AudioError, decode, probe, read_audio, read_utterance
-from pipeline.data.utterance import Utterance
+from pipeline.audio.decode import AudioError, decode, probe, read_audio, read_utterance
+from pipeline.audio.utterance import Utterance
 
 RATE = 16000
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.data.audio import (
+from pipeline.audio.decode import (
     AudioError,
     AudioInfo,
     decode,

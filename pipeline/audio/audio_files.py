@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.audio import AudioError, probe, read_audio
-from pipeline.data.frames import FrameGrid
-from pipeline.data.utterance import CorpusError, Reject, Utterance
+from pipeline.audio.decode import AudioError, probe, read_audio
+from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.utterance import CorpusError, Reject, Utterance
 from pipeline.storage.folders import Folder
 
 # What libsndfile's formats with a header are commonly called. Which one a file is, its content says.

@@ -1,7 +1,7 @@
 import pytest
 from pyarrow import ArrowInvalid
 
-from pipeline.data.utterance import (
+from pipeline.audio.utterance import (
     Reject,
     Segment,
     Utterance,

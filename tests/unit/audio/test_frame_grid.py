@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import frames as reference
 
-from pipeline.data.frames import FrameGrid
+from pipeline.audio.frame_grid import FrameGrid
 
 WAV2VEC_KERNELS = (10, 3, 3, 3, 3, 2, 2)
 WAV2VEC_STRIDES = (5, 2, 2, 2, 2, 2, 2)

@@ -8,10 +8,10 @@ import pytest
 import soundfile
 from faulty_s3 import FaultyS3, local_s3, use
 
-from pipeline.data.audio import AudioError
-from pipeline.data.audio_files import ENDINGS, AudioFile, list_audio, probe_all, read_whole
-from pipeline.data.frames import FrameGrid
-from pipeline.data.utterance import CorpusError, Reject, Utterance
+from pipeline.audio.audio_files import ENDINGS, AudioFile, list_audio, probe_all, read_whole
+from pipeline.audio.decode import AudioError
+from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.utterance import CorpusError, Reject, Utterance
 from pipeline.storage.s3 import StorageError
 
 GRID = FrameGrid(400, 320, 16000)

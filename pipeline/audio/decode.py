@@ -14,9 +14,9 @@ import numpy.typing as npt
 import soundfile
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.data.remote_file import Recorded, open_remote
-from pipeline.data.truncation import mp3_counts_its_frames, what_is_missing
-from pipeline.data.utterance import Utterance
+from pipeline.audio.remote_file import Recorded, open_remote
+from pipeline.audio.truncation import mp3_counts_its_frames, what_is_missing
+from pipeline.audio.utterance import Utterance
 
 # Manifests round durations; an end that overshoots the file by less than this is taken for its end.
 ROUNDING_SECONDS = 0.01

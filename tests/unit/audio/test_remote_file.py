@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.data.audio import AudioError, AudioStorageError, decode
-from pipeline.data.remote_file import BLOCK_BYTES, WHOLE_BYTES
+from pipeline.audio.decode import AudioError, AudioStorageError, decode
+from pipeline.audio.remote_file import BLOCK_BYTES, WHOLE_BYTES
 
 RATE = 48000
 
