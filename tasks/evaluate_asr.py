@@ -42,7 +42,7 @@ def _inputs(config: Config) -> tuple[str, ...]:
 
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.asr.model import AsrModel
-    from pipeline.data.tables import read_split
+    from pipeline.corpus.read_outputs import read_split
 
     with context.inputs["train_joint"].read_folder("asr") as folder:
         model = AsrModel.from_pretrained(folder)
@@ -67,7 +67,7 @@ def _reader(context: StageContext) -> "Reader":
     """What gives the ASR model's inputs for some utterances: units (T) or features (T x D)."""
     import torch
 
-    from pipeline.data.tables import read_tokens
+    from pipeline.corpus.read_outputs import read_tokens
 
     config = context.config
     if config.quantizer.kind != "none":

@@ -123,7 +123,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 
 def _resynthesize_split(context: StageContext, models: Models, split: str) -> list[Resynthesis]:
-    from pipeline.data.tables import read_split, read_tokens
+    from pipeline.corpus.read_outputs import read_split, read_tokens
     from pipeline.training.batches import sorted_batches
 
     utterances = _sample(

@@ -22,7 +22,7 @@ def _settings(config: Config) -> dict[str, Any]:
 def _estimate(config: Config, inputs: Mapping[str, Artifact]) -> Estimate:
     """Hours, frames and bytes, from the corpus where it stands, else as its manifest tells them."""
     from pipeline.audio.frame_grid import FrameGrid
-    from pipeline.data.corpus import known_seconds
+    from pipeline.corpus.check import known_seconds
     from pipeline.features.frame_sample import sample_size
 
     corpus, rate = inputs["prepare_corpus"], config.corpus.sample_rate_hz

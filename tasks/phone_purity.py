@@ -33,7 +33,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 def _count(context: StageContext, split: str) -> "JointCounts | None":
     """Frames of `split` by label and unit; None where nothing is aligned."""
-    from pipeline.data.tables import read_split, read_tokens, tokenizer_grid
+    from pipeline.corpus.read_outputs import read_split, read_tokens, tokenizer_grid
     from pipeline.metrics.purity import JointCounts
 
     trained, purity = context.inputs["train_joint"], context.config.purity
@@ -57,7 +57,7 @@ def _labels(
     utterance: Utterance, num_frames: int, grid: FrameGrid, silence: tuple[str, ...]
 ) -> list[str]:
     """One label a frame, without stress, silence under one name."""
-    from pipeline.data.alignment import frame_labels
+    from pipeline.corpus.alignment.frame_labels import frame_labels
     from pipeline.metrics.purity import strip_stress
 
     labels = frame_labels(utterance.alignment or (), num_frames, grid)

@@ -9,7 +9,7 @@ from pipeline.storage.artifacts import Artifact
 
 
 def settings(config: Config) -> dict[str, Any]:
-    from pipeline.data.fingerprint import fingerprint
+    from pipeline.corpus.fingerprint import fingerprint
 
     return {
         "corpus": config.corpus.model_dump(mode="json"),
@@ -19,7 +19,7 @@ def settings(config: Config) -> dict[str, Any]:
 
 def estimate(config: Config, _inputs: Mapping[str, Artifact]) -> Estimate:
     """Seconds and frames, where the corpus's tables tell them; else once it ran."""
-    from pipeline.data.corpus import estimate as estimate_corpus
+    from pipeline.corpus.check import estimate as estimate_corpus
 
     seconds, num_frames = estimate_corpus(config.corpus)
     return Estimate(audio_seconds=seconds, num_frames=num_frames)
@@ -32,7 +32,7 @@ def run(context: StageContext) -> dict[str, float]:
         CorpusError: too much was rejected, or a split is empty; the tables are written before.
     """
     from pipeline.audio.utterance import rejects_to_table, to_table
-    from pipeline.data.corpus import check, read_corpus, require
+    from pipeline.corpus.check import check, read_corpus, require
 
     config = context.config.corpus
     entries = read_corpus(config, context.output, context.say)

@@ -33,7 +33,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _run(context: StageContext) -> dict[str, float]:
     """Write `encoder/`, a transformers folder; scores are taken on the validation split."""
-    from pipeline.data.tables import read_split
+    from pipeline.corpus.read_outputs import read_split
     from pipeline.features.masked_prediction import Labelled, pretrain, small_wavlm
     from pipeline.features.mfcc import Mfcc
 
@@ -105,7 +105,7 @@ def _pnmi(
     utterances: Sequence[Utterance],
 ) -> dict[str, float]:
     """PNMI of k-means units of each layer with the phones of the held-out utterances."""
-    from pipeline.data.alignment import frame_labels
+    from pipeline.corpus.alignment.frame_labels import frame_labels
     from pipeline.metrics.purity import JointCounts, pnmi
     from pipeline.quantizer.assignment import assign
 

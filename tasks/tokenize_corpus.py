@@ -36,7 +36,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 def _scores(context: StageContext) -> dict[str, float]:
     """How each split uses the codebook."""
-    from pipeline.data.tables import read_tokens, tokenizer_grid
+    from pipeline.corpus.read_outputs import read_tokens, tokenizer_grid
     from pipeline.metrics.units import unit_statistics
 
     trained, rate_hz = context.inputs["train_joint"], context.config.corpus.sample_rate_hz

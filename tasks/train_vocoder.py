@@ -105,7 +105,7 @@ def _build(config: Config, inputs: dict[str, Artifact], place: "Worker") -> "Uni
     """A vocoder for the tokenizer's codebook and frames, with seeded weights."""
     import torch
 
-    from pipeline.data.tables import read_split, tokenizer_grid
+    from pipeline.corpus.read_outputs import read_split, tokenizer_grid
     from pipeline.vocoder.generator import UnitVocoder
 
     tokenizer = inputs["train_joint"]
@@ -130,7 +130,7 @@ def _batches(
     split: str,
     place: "Worker",
 ) -> "SegmentBatches":
-    from pipeline.data.tables import read_split, read_tokens
+    from pipeline.corpus.read_outputs import read_split, read_tokens
     from pipeline.training.loading import loader_processes
     from pipeline.vocoder.segments import Clip, SegmentBatches
 

@@ -12,7 +12,7 @@ from pipeline.audio.utterance import Reject, rejects_to_table
 from pipeline.commands.models import find_model, load_model
 from pipeline.commands.tokenize_listing import REJECTS, SHARDS, Listing
 from pipeline.config import Cluster
-from pipeline.data.shard_store import Record, ShardStore
+from pipeline.corpus.shard_store import Record, ShardStore
 from pipeline.features.extraction import Shard
 from pipeline.quantizer.shard_tokenizer import ShardTokenizer, made_from, rejects_of
 from pipeline.storage.artifacts import CHECKSUM_THREADS, MANIFEST, Artifact, ArtifactError

@@ -63,7 +63,7 @@ class RecordedCorpus(CorpusLimits):
     """A corpus of recordings, whose phones may stand in files of an aligner.
 
     `alignments` is a folder with TextGrid, CTM or TIMIT .PHN files, told by their extension or by
-    `alignment_format`, or one CTM file; pipeline/data/alignments.py says which belongs to which
+    `alignment_format`, or one CTM file; pipeline/corpus/alignment/lookup.py says which belongs to which
     utterance. `alignment_tier` is what is read of several: a TextGrid's tier.
     """
 

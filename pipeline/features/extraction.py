@@ -15,7 +15,7 @@ import torch
 from pipeline.audio.decode import read_utterance
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Features, Ssl
-from pipeline.data.shard_store import ShardStore
+from pipeline.corpus.shard_store import ShardStore
 from pipeline.features.batching import batch_seconds_on, length_batches
 from pipeline.features.columns import frames_column
 from pipeline.features.fingerprint import fingerprint

@@ -13,7 +13,7 @@ import torch
 from pipeline.audio.audio_files import read_whole
 from pipeline.audio.decode import AudioError, read_utterance
 from pipeline.audio.utterance import Reject, Utterance
-from pipeline.data.shard_store import Record, ShardStore
+from pipeline.corpus.shard_store import Record, ShardStore
 from pipeline.features.fingerprint import hash_files
 from pipeline.quantizer.mixed_features import read_settings
 from pipeline.quantizer.tokenizer import MODEL_TYPE, UnitTokenizer

@@ -10,7 +10,7 @@ from pipeline.asr.model import AsrModel
 from pipeline.asr.text_units import TextUnits, TextUnitsError
 from pipeline.audio.utterance import Reject, Utterance
 from pipeline.config import Config
-from pipeline.data.tables import read_split
+from pipeline.corpus.read_outputs import read_split
 from pipeline.features.ssl import SslModel
 from pipeline.features.windows import Windowing
 from pipeline.quantizer.dkm import DifferentiableKMeans

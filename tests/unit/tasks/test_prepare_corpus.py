@@ -81,7 +81,7 @@ def test_estimate_is_the_manifests(context):
 
 def test_planning_imports_nothing_heavy():
     code = (
-        "import sys, tasks.prepare_corpus, pipeline.data.fingerprint, pipeline.data.corpus\n"
+        "import sys, tasks.prepare_corpus, pipeline.corpus.fingerprint, pipeline.corpus.check\n"
         "heavy = {'torch', 'torchaudio', 'ray', 'mlflow', 'transformers'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )

@@ -15,8 +15,8 @@ from pipeline.config.corpus import (
     ManifestCorpus,
     SyntheticCorpus,
 )
-from pipeline.data import kaldi, lhotse, librispeech, ljspeech, manifest
-from pipeline.data.alignments import list_alignments
+from pipeline.corpus.adapters import kaldi, lhotse, librispeech, ljspeech, manifest
+from pipeline.corpus.alignment.lookup import list_alignments
 
 
 def fingerprint(config: Corpus) -> str:

@@ -13,10 +13,10 @@ from typing import IO, Protocol
 
 from pipeline.audio.utterance import AlignmentError, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import AlignmentFormat, RecordedCorpus
-from pipeline.data.ctm import Ctm
-from pipeline.data.phn import parse_phn
-from pipeline.data.textgrid import parse_textgrid
-from pipeline.data.track import Track
+from pipeline.corpus.alignment.ctm import Ctm
+from pipeline.corpus.alignment.phn import parse_phn
+from pipeline.corpus.alignment.recording_alignment import Track
+from pipeline.corpus.alignment.textgrid import parse_textgrid
 from pipeline.storage.folders import Folder
 
 _FORMATS: dict[str, AlignmentFormat] = {"textgrid": "textgrid", "ctm": "ctm", "phn": "phn"}

@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.audio.utterance import AlignmentError, Segment
 from pipeline.config import Purity
-from pipeline.data.phn import parse_phn
+from pipeline.corpus.alignment.phn import parse_phn
 
 
 def test_samples_become_seconds_and_the_three_silences_one():

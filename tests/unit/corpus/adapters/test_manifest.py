@@ -6,8 +6,8 @@ import pytest
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import ManifestCorpus
-from pipeline.data.alignments import Alignments
-from pipeline.data.manifest import read_manifest
+from pipeline.corpus.adapters.manifest import read_manifest
+from pipeline.corpus.alignment.lookup import Alignments
 
 ROW = {"utt_id": "a", "split": "train", "speaker": "s", "audio": "audio/a.wav", "text": "hi"}
 

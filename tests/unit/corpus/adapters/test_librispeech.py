@@ -6,9 +6,9 @@ import pytest
 from pipeline.audio.decode import read_audio, write_audio
 from pipeline.audio.utterance import CorpusError, Reject, Segment
 from pipeline.config.corpus import LibrispeechCorpus, Splits
-from pipeline.data.alignments import Alignments
-from pipeline.data.corpus import check
-from pipeline.data.librispeech import read_librispeech
+from pipeline.corpus.adapters.librispeech import read_librispeech
+from pipeline.corpus.alignment.lookup import Alignments
+from pipeline.corpus.check import check
 
 TEXTGRID = (
     b'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n1\n<exists>\n1\n'

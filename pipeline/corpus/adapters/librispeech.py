@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import LibrispeechCorpus
-from pipeline.data.alignments import Alignments
+from pipeline.corpus.alignment.lookup import Alignments
 from pipeline.storage.folders import Folder
 
 

@@ -8,7 +8,7 @@ from pipeline.audio.decode import read_audio, write_audio
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import CorpusError
 from pipeline.config.corpus import KaldiCorpus, ManifestCorpus, Splits
-from pipeline.data.corpus import check, estimate, known_seconds, read_corpus, require
+from pipeline.corpus.check import check, estimate, known_seconds, read_corpus, require
 from pipeline.storage.artifacts import Artifact
 
 RATE = 16000

@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import Segment
-from pipeline.data.alignment import frame_labels
+from pipeline.corpus.alignment.frame_labels import frame_labels
 
 # Centres at 0.5, 1.5, 2.5, … seconds.
 SECONDS = FrameGrid(1, 1, 1)

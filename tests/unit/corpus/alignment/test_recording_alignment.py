@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.audio.utterance import Segment
-from pipeline.data.track import Track
+from pipeline.corpus.alignment.recording_alignment import Track
 
 # Eighths of a second are exact in binary, so that nothing is left to rounding.
 TIMES = st.integers(0, 80).map(lambda eighths: eighths / 8)

@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import ManifestCorpus
-from pipeline.data.alignments import Alignments, list_alignments
+from pipeline.corpus.alignment.lookup import Alignments, list_alignments
 
 TEXTGRID = (
     'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n4\n<exists>\n2\n'

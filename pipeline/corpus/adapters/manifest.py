@@ -8,8 +8,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import ManifestCorpus
-from pipeline.data.alignments import Alignments
-from pipeline.data.rows import Row, Seconds, why_broken
+from pipeline.corpus.adapters.json_rows import Row, Seconds, why_broken
+from pipeline.corpus.alignment.lookup import Alignments
 from pipeline.storage.folders import Folder
 
 

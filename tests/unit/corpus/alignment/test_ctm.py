@@ -3,7 +3,7 @@ import io
 import pytest
 
 from pipeline.audio.utterance import AlignmentError, Segment
-from pipeline.data.ctm import Ctm
+from pipeline.corpus.alignment.ctm import Ctm
 
 
 def ctm(content, **more):

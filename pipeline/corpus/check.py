@@ -17,12 +17,12 @@ from pipeline.audio.decode import AudioError, decode, require_resampling, resamp
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import CorpusError, Reject, Utterance
 from pipeline.config.corpus import Corpus, CorpusLimits, SyntheticCorpus
-from pipeline.data.alignments import Alignments
-from pipeline.data.kaldi import read_kaldi
-from pipeline.data.lhotse import read_lhotse
-from pipeline.data.librispeech import read_librispeech
-from pipeline.data.ljspeech import read_ljspeech
-from pipeline.data.manifest import read_manifest
+from pipeline.corpus.adapters.kaldi import read_kaldi
+from pipeline.corpus.adapters.lhotse import read_lhotse
+from pipeline.corpus.adapters.librispeech import read_librispeech
+from pipeline.corpus.adapters.ljspeech import read_ljspeech
+from pipeline.corpus.adapters.manifest import read_manifest
+from pipeline.corpus.alignment.lookup import Alignments
 from pipeline.storage.artifacts import Artifact
 
 Say = Callable[[str], None]
@@ -63,7 +63,7 @@ def read_corpus(config: Corpus, output: Artifact, say: Say = _LOGGER.info) -> En
         CorpusError: the corpus is not there, or its alignments are not, or are of another corpus.
     """
     if isinstance(config, SyntheticCorpus):
-        from pipeline.data.synthetic import synthesize_corpus
+        from pipeline.corpus.adapters.synthetic import synthesize_corpus
 
         yield from synthesize_corpus(config, output, say)
         return

@@ -2,9 +2,8 @@ import pytest
 
 from pipeline.audio.decode import probe
 from pipeline.config.corpus import Splits, SyntheticCorpus
-from pipeline.data.corpus import check, require
-from pipeline.data.espeak import speak
-from pipeline.data.synthetic import (
+from pipeline.corpus.adapters.espeak import speak
+from pipeline.corpus.adapters.synthetic import (
     _TEST_VARIANTS,
     _TRAIN_VARIANTS,
     _VALID_VARIANTS,
@@ -14,6 +13,7 @@ from pipeline.data.synthetic import (
     synthesize_corpus,
     voices,
 )
+from pipeline.corpus.check import check, require
 from pipeline.storage.artifacts import Artifact
 
 SMALL = SyntheticCorpus(utterances={"train": 4, "valid": 1, "test": 1})

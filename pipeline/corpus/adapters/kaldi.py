@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import KaldiCorpus
-from pipeline.data.alignments import Alignments
+from pipeline.corpus.alignment.lookup import Alignments
 from pipeline.storage.folders import Folder
 
 _REQUIRED = ("wav.scp", "text", "utt2spk")

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import LjspeechCorpus, Splits
-from pipeline.data.alignments import Alignments
-from pipeline.data.ljspeech import read_ljspeech, split_of
+from pipeline.corpus.adapters.ljspeech import read_ljspeech, split_of
+from pipeline.corpus.alignment.lookup import Alignments
 
 
 def corpus(root, metadata, names=(), **values):

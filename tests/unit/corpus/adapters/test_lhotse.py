@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import LhotseCorpus, Splits
-from pipeline.data.alignments import Alignments
-from pipeline.data.lhotse import read_lhotse
+from pipeline.corpus.adapters.lhotse import read_lhotse
+from pipeline.corpus.alignment.lookup import Alignments
 
 SOURCE = {"type": "file", "channels": [0], "source": "audio/rec.flac"}
 RECORDING = {

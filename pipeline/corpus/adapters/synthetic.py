@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.audio.decode import resample, write_audio
 from pipeline.audio.utterance import Utterance
 from pipeline.config.corpus import SyntheticCorpus
-from pipeline.data.espeak import Voice, speak
+from pipeline.corpus.adapters.espeak import Voice, speak
 from pipeline.storage.artifacts import Artifact
 
 VOCABULARY = tuple(

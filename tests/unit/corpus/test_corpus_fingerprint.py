@@ -11,7 +11,7 @@ from pipeline.config.corpus import (
     ManifestCorpus,
     SyntheticCorpus,
 )
-from pipeline.data.fingerprint import fingerprint
+from pipeline.corpus.fingerprint import fingerprint
 
 
 def test_a_changed_manifest_has_another_fingerprint(tmp_path):

@@ -5,8 +5,8 @@ from praatio import textgrid
 from pipeline.audio.decode import read_audio
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import AlignmentError, Segment
-from pipeline.data.alignment import frame_labels
-from pipeline.data.textgrid import parse_textgrid
+from pipeline.corpus.alignment.frame_labels import frame_labels
+from pipeline.corpus.alignment.textgrid import parse_textgrid
 
 LONG = """File type = "ooTextFile"
 Object class = "TextGrid"

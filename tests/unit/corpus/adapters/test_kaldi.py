@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import KaldiCorpus, Splits
-from pipeline.data.alignments import Alignments
-from pipeline.data.kaldi import read_kaldi
+from pipeline.corpus.adapters.kaldi import read_kaldi
+from pipeline.corpus.alignment.lookup import Alignments
 
 WHOLE = {"wav.scp": "a audio/a.wav\n", "text": "a hello there\n", "utt2spk": "a anna\n"}
 CUT = {

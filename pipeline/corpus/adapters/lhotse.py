@@ -15,9 +15,9 @@ from pydantic import Field, ValidationError
 
 from pipeline.audio.utterance import CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import LhotseCorpus
-from pipeline.data.alignments import Alignments
-from pipeline.data.rows import Row, Seconds, why_broken
-from pipeline.data.track import Track
+from pipeline.corpus.adapters.json_rows import Row, Seconds, why_broken
+from pipeline.corpus.alignment.lookup import Alignments
+from pipeline.corpus.alignment.recording_alignment import Track
 from pipeline.storage.folders import Folder
 
 # Lhotse rounds times; a supervision may overshoot its cut by less than this.
