@@ -81,7 +81,7 @@ def _vary_speed(waveforms: "Sequence[np.ndarray]", settings: Pretraining) -> "li
 def _labels(
     mfcc: Any, waveforms: "Sequence[np.ndarray]", centroids_KD: "Tensor"
 ) -> "list[np.ndarray]":
-    from pipeline.quantizer.assignment import assign
+    from pipeline.clustering.assignment import assign
 
     return [assign(mfcc(_tensor(one)), centroids_KD).numpy() for one in waveforms]
 
@@ -90,7 +90,7 @@ def _fit(frames: "Sequence[Tensor]", num_units: int, seed: int) -> "Tensor":
     """k-means over a seeded sample of the frames."""
     import torch
 
-    from pipeline.quantizer.kmeans import fit_sample
+    from pipeline.clustering.kmeans import fit_sample
 
     frames_ND = torch.cat(list(frames))
     generator = torch.Generator().manual_seed(seed)
@@ -105,9 +105,9 @@ def _pnmi(
     utterances: Sequence[Utterance],
 ) -> dict[str, float]:
     """PNMI of k-means units of each layer with the phones of the held-out utterances."""
+    from pipeline.clustering.assignment import assign
     from pipeline.corpus.alignment.frame_labels import frame_labels
     from pipeline.metrics.purity import JointCounts, pnmi
-    from pipeline.quantizer.assignment import assign
 
     scores: dict[str, float] = {}
     for layer in range(encoder.num_layers + 1):

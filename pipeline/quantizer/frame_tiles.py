@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.quantizer.assignment import Logits
+from pipeline.clustering.assignment import Logits
+from pipeline.clustering.tiles import tile_rows, tiles
 from pipeline.quantizer.noise import Noise, Stretch
-from pipeline.quantizer.tiles import tile_rows, tiles
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from pipeline.quantizer.assignment import require_finite
+from pipeline.clustering.assignment import require_finite
 from pipeline.quantizer.dkm import Assignment, DifferentiableKMeans
 from pipeline.quantizer.settling import soft_update
 

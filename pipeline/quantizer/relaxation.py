@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.quantizer.assignment import Logits
+from pipeline.clustering.assignment import Logits
+from pipeline.clustering.tiles import tiles
 from pipeline.quantizer.frame_tiles import FrameTile, frame_tiles
 from pipeline.quantizer.noise import Noise, gumbel_noise
-from pipeline.quantizer.tiles import tiles
 
 
 @dataclass(frozen=True)

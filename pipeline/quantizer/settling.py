@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.quantizer.assignment import Logits
+from pipeline.clustering.assignment import Logits
 from pipeline.quantizer.frame_tiles import frame_tiles
 
 # How many frames a centroid's old place counts for.

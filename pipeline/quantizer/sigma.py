@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from pipeline.config import Sigma
-from pipeline.quantizer.assignment import (
+from pipeline.clustering.assignment import (
     closeness,
     entropy,
     log_probabilities,
     require_finite,
     require_shapes,
 )
+from pipeline.config import Sigma
 
 # Enough for a mean; bisection visits each frame at every step.
 CALIBRATION_FRAMES = 4096

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from pipeline.clustering.assignment import assign
 from pipeline.features.batching import batch_seconds_on
 from pipeline.features.windows import encode_in_windows
-from pipeline.quantizer.assignment import assign
 from pipeline.quantizer.mixed_features import (
     WEIGHTS,
     FeatureMixer,

@@ -18,13 +18,13 @@ import ray
 import torch
 from torch import Tensor
 
+from pipeline.clustering.assignment import FramesError
+from pipeline.clustering.coreset import Coreset, condense, every_frame, union
+from pipeline.clustering.coreset_store import CoresetStore
+from pipeline.clustering.kmeans import Fit, PartialSums, iterate, iterate_batches, partial_sums
+from pipeline.clustering.seeding import FRAMES_PER_UNIT, initialise
 from pipeline.config import Cluster, Codebook
 from pipeline.features.stored_frames import StoredFrames
-from pipeline.quantizer.assignment import FramesError
-from pipeline.quantizer.coreset import Coreset, condense, every_frame, union
-from pipeline.quantizer.coreset_store import CoresetStore
-from pipeline.quantizer.kmeans import Fit, PartialSums, iterate, iterate_batches, partial_sums
-from pipeline.quantizer.seeding import FRAMES_PER_UNIT, initialise
 from pipeline.runtime.crew import Crew
 from pipeline.storage.artifacts import Artifact
 

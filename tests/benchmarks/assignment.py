@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.measure import Contender, costs, gather, require_cpu, require_memory
 from benchmarks.record import Record
-from pipeline.quantizer.assignment import assign
+from pipeline.clustering.assignment import assign
 
 TILE_ROWS = 4096
 PAIRS = (
@@ -85,7 +85,7 @@ def agreement(contenders: dict[str, Contender]) -> dict[str, float]:
 
 def ours(frames_ND: Tensor, centroids_KD: Tensor) -> Contender:
     return Contender(
-        "pipeline.quantizer.assignment.assign", lambda: (assign(frames_ND, centroids_KD),)
+        "pipeline.clustering.assignment.assign", lambda: (assign(frames_ND, centroids_KD),)
     )
 
 

@@ -123,7 +123,7 @@ def mixture(setting: Setting) -> np.ndarray:
 
 def distortion(frames_ND: np.ndarray, centroids_KD: torch.Tensor) -> float:
     """The mean squared distance of all frames to their nearest centroid."""
-    from pipeline.quantizer.assignment import nearest
+    from pipeline.clustering.assignment import nearest
 
     blocks = np.array_split(frames_ND, max(1, len(frames_ND) // 50_000))
     sums = [float(nearest(torch.from_numpy(b), centroids_KD)[1].double().sum()) for b in blocks]

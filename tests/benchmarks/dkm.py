@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.measure import Contender, costs, gather, require_memory
 from benchmarks.record import Record
-from pipeline.quantizer.assignment import nearest
+from pipeline.clustering.assignment import nearest
 from pipeline.quantizer.dkm import DifferentiableKMeans
 
 TILE_ROWS = 4096

@@ -174,7 +174,7 @@ def _ssl_model(setting: Setting) -> "SslModel":
 @torch.no_grad()
 def _quantizer(setting: Setting, ssl: "SslModel", inputs: "Inputs") -> Any:
     """Centroids spread as the frames of the highest layer are; sigma as the project's default."""
-    from pipeline.quantizer.assignment import nearest
+    from pipeline.clustering.assignment import nearest
     from pipeline.quantizer.dkm import DifferentiableKMeans
 
     hidden = ssl(inputs.waveforms_BS, inputs.lengths_B, (ssl.num_layers,)).hidden_LBTD

@@ -6,11 +6,11 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
+from pipeline.clustering.assignment import FramesError
+from pipeline.clustering.kmeans import partial_sums
 from pipeline.config import Cluster, Codebook
 from pipeline.features.columns import frames_column
 from pipeline.features.stored_frames import StoredFrames
-from pipeline.quantizer.assignment import FramesError
-from pipeline.quantizer.kmeans import partial_sums
 from pipeline.runtime.codebook import fit_codebook
 from pipeline.runtime.graph import message
 from pipeline.storage import table_schemas

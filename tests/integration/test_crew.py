@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ray import cloudpickle
 
+from pipeline.clustering.assignment import FramesError
 from pipeline.config import Cluster
-from pipeline.quantizer.assignment import FramesError
 from pipeline.runtime.crew import Crew
 from pipeline.runtime.graph import message
 

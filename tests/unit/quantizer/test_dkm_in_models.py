@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-from pipeline.quantizer import tiles
+from pipeline.clustering import tiles
 from pipeline.quantizer.dkm import DifferentiableKMeans
 
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from pipeline.quantizer.assignment import nearest
-from pipeline.quantizer.coreset import condense, every_frame
+from pipeline.clustering.assignment import nearest
+from pipeline.clustering.coreset import condense, every_frame
+from pipeline.clustering.kmeans import partial_sums
 from pipeline.quantizer.dkm import DifferentiableKMeans
 from pipeline.quantizer.iterated import IteratedKMeans
-from pipeline.quantizer.kmeans import partial_sums
 from pipeline.quantizer.noise import Noise, gumbel_noise
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

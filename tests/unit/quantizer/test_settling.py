@@ -4,7 +4,7 @@ import pytest
 import torch
 from reference import iterated_kmeans
 
-from pipeline.quantizer import tiles
+from pipeline.clustering import tiles
 from pipeline.quantizer.settling import PRIOR_FRAMES, soft_update
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.quantizer.assignment import FramesError, require_finite
-from pipeline.quantizer.tiles import tile_rows
+from pipeline.clustering.assignment import FramesError, require_finite
+from pipeline.clustering.tiles import tile_rows
 
 # Seeding looks at so many frames for each unit, and at least at SEEDED_FRAMES: it compares them
 # with a few candidates once for each unit, so their number times K decides how long it takes.

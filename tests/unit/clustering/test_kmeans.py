@@ -7,8 +7,8 @@ import torch
 from reference import kmeans as reference
 from sklearn.cluster import KMeans
 
-from pipeline.quantizer.kmeans import fit_sample, iterate, iterate_batches, partial_sums, update
-from pipeline.quantizer.seeding import initialise
+from pipeline.clustering.kmeans import fit_sample, iterate, iterate_batches, partial_sums, update
+from pipeline.clustering.seeding import initialise
 
 
 def normal(*shape, seed=0):

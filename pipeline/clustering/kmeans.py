@@ -13,9 +13,9 @@ from operator import add
 import torch
 from torch import Tensor
 
-from pipeline.quantizer.assignment import nearest
-from pipeline.quantizer.seeding import initialise
-from pipeline.quantizer.tiles import tiles
+from pipeline.clustering.assignment import nearest
+from pipeline.clustering.seeding import initialise
+from pipeline.clustering.tiles import tiles
 
 # Frames that a part offers as new places for empty clusters; more empty ones wait a pass.
 FARTHEST_FRAMES = 16

@@ -2,8 +2,8 @@ import pytest
 import torch
 from reference import soft_assignment
 
-from pipeline.quantizer import tiles
-from pipeline.quantizer.assignment import (
+from pipeline.clustering import tiles
+from pipeline.clustering.assignment import (
     assign,
     closeness,
     entropy,

@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors.torch import load, save
 
-from pipeline.quantizer.coreset import Coreset
+from pipeline.clustering.coreset import Coreset
 from pipeline.storage.artifacts import Artifact, ArtifactError
 
 FOLDER = "coresets"

@@ -6,10 +6,10 @@ import pytest
 import torch
 from reference import coreset as reference
 
-from pipeline.quantizer.assignment import FramesError
-from pipeline.quantizer.coreset import ROUGH_UNITS, Coreset, condense, every_frame, union
-from pipeline.quantizer.kmeans import fit_sample, iterate, partial_sums
-from pipeline.quantizer.seeding import initialise, rough_centroids
+from pipeline.clustering.assignment import FramesError
+from pipeline.clustering.coreset import ROUGH_UNITS, Coreset, condense, every_frame, union
+from pipeline.clustering.kmeans import fit_sample, iterate, partial_sums
+from pipeline.clustering.seeding import initialise, rough_centroids
 
 NUM_FRAMES, DIM, SIZE = 20_000, 8, 2000
 

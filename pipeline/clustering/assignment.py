@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.quantizer.tiles import tile_rows, tiles
+from pipeline.clustering.tiles import tile_rows, tiles
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline.quantizer.coreset import Coreset
-from pipeline.quantizer.coreset_store import CoresetStore
+from pipeline.clustering.coreset import Coreset
+from pipeline.clustering.coreset_store import CoresetStore
 from pipeline.storage.artifacts import Artifact, ArtifactError
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from pipeline.quantizer import seeding
-from pipeline.quantizer.seeding import initialise
+from pipeline.clustering import seeding
+from pipeline.clustering.seeding import initialise
 
 
 def normal(*shape, seed=0):

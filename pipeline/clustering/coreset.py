@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.quantizer.assignment import FramesError, nearest
-from pipeline.quantizer.seeding import rough_centroids
+from pipeline.clustering.assignment import FramesError, nearest
+from pipeline.clustering.seeding import rough_centroids
 
 ROUGH_UNITS = 64
 

@@ -1,1 +1,0 @@
-"""Corpora: from folders of audio and text to one checked table of utterances."""
