@@ -14,7 +14,7 @@ class LoggedTokenizer(PythonModel):
     """Waveforms to units, behind MLflow's generic model interface."""
 
     def load_context(self, context: Any) -> None:
-        from pipeline.quantizer.tokenizer import UnitTokenizer
+        from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
         self.tokenizer = UnitTokenizer.from_pretrained(context.artifacts["tokenizer"])
 

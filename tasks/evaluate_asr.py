@@ -79,7 +79,7 @@ def _reader(context: StageContext) -> "Reader":
         return lambda utterances: [units[utterance.utt_id] for utterance in utterances]
 
     from pipeline.audio.decode import read_audio
-    from pipeline.quantizer.mixed_features import FeatureMixer
+    from pipeline.tokenizer.feature_mixer import FeatureMixer
 
     with context.inputs["train_joint"].read_folder("features") as folder:
         mixer = FeatureMixer.from_pretrained(folder)

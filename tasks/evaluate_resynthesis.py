@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from pipeline.asr.model import AsrModel
     from pipeline.metrics.resynthesis import F0Comparison
-    from pipeline.quantizer.tokenizer import UnitTokenizer
     from pipeline.storage.artifacts import Artifact
+    from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
     from pipeline.vocoder.generator import UnitVocoder
 
 
@@ -46,7 +46,7 @@ class Models:
     @classmethod
     def read(cls, inputs: "Mapping[str, Artifact]", search: AsrEvaluation) -> "Models":
         from pipeline.asr.model import AsrModel
-        from pipeline.quantizer.tokenizer import UnitTokenizer
+        from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
         from pipeline.vocoder.generator import UnitVocoder
 
         with inputs["train_vocoder"].read_folder("vocoder") as folder:

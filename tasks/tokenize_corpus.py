@@ -17,8 +17,8 @@ def _settings(config: Config) -> dict[str, Any]:
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.audio.utterance import from_table
     from pipeline.features.extraction import plan_shards
-    from pipeline.quantizer.shard_tokenizer import FOLDER, ShardTokenizer
     from pipeline.runtime.shards import run_shards
+    from pipeline.tokenizer.shard_tokenizer import FOLDER, ShardTokenizer
 
     config = context.config
     utterances = from_table(context.inputs["prepare_corpus"].read_table("corpus.parquet"))

@@ -16,10 +16,10 @@ from pipeline.audio.utterance import Segment, Utterance, to_table
 from pipeline.config import Config
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.quantizer.layer_mix import LayerMix
-from pipeline.quantizer.mixed_features import FeatureMixer
-from pipeline.quantizer.tokenizer import UnitTokenizer
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import METRICS, Artifact
+from pipeline.tokenizer.feature_mixer import FeatureMixer
+from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
 SAMPLE_RATE_HZ = 16000
 LETTERS = "ab"

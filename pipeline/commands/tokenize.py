@@ -9,10 +9,10 @@ from rich.console import Console
 from pipeline.commands.models import load_model
 from pipeline.commands.waveforms import readable
 from pipeline.config import ConfigError
-from pipeline.quantizer.tokenizer import UnitTokenizer
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.folders import Folder
+from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
 
 def tokenize(model: str, audio: Sequence[str], output: str, console: Console) -> bool:

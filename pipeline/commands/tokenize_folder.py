@@ -14,9 +14,9 @@ from pipeline.commands.tokenize_listing import REJECTS, SHARDS, Listing
 from pipeline.config import Cluster
 from pipeline.corpus.shard_store import Record, ShardStore
 from pipeline.features.extraction import Shard
-from pipeline.quantizer.shard_tokenizer import ShardTokenizer, made_from, rejects_of
 from pipeline.storage.artifacts import CHECKSUM_THREADS, MANIFEST, Artifact, ArtifactError
 from pipeline.storage.folders import Folder
+from pipeline.tokenizer.shard_tokenizer import ShardTokenizer, made_from, rejects_of
 
 NAME = "tokenizer"
 

@@ -11,9 +11,9 @@ from pipeline.asr.search import beam_search
 from pipeline.commands.models import load_model
 from pipeline.commands.waveforms import readable, split_at_pauses
 from pipeline.config import AsrEvaluation
-from pipeline.quantizer.mixed_features import FeatureMixer
-from pipeline.quantizer.tokenizer import UnitTokenizer
 from pipeline.storage.artifacts import Artifact
+from pipeline.tokenizer.feature_mixer import FeatureMixer
+from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
 MAX_SECONDS = 30.0
 

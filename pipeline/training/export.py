@@ -4,10 +4,10 @@ import pyarrow as pa
 
 from pipeline.audio.utterance import Reject
 from pipeline.features.ssl import SslModel
-from pipeline.quantizer.mixed_features import FeatureMixer
-from pipeline.quantizer.tokenizer import UnitTokenizer
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
+from pipeline.tokenizer.feature_mixer import FeatureMixer
+from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.training.history import History
 from pipeline.training.joint import JointModel
 

@@ -17,10 +17,10 @@ from pipeline.config import Asr, ConfigError, Vocoder
 from pipeline.config import TextUnits as TextUnitsSettings
 from pipeline.features.ssl import SslModel
 from pipeline.quantizer.layer_mix import LayerMix
-from pipeline.quantizer.mixed_features import FeatureMixer
-from pipeline.quantizer.tokenizer import UnitTokenizer
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
+from pipeline.tokenizer.feature_mixer import FeatureMixer
+from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.vocoder.generator import UnitVocoder
 
 NUM_UNITS, WIDTH = 7, 16

@@ -15,11 +15,11 @@ from pipeline.__main__ import app
 from pipeline.commands.verify import verify
 from pipeline.features.ssl import SslModel
 from pipeline.quantizer.layer_mix import LayerMix
-from pipeline.quantizer.mixed_features import FeatureMixer
-from pipeline.quantizer.tokenizer import UnitTokenizer
 from pipeline.runtime import graph as runner
 from pipeline.runtime import shards as shard_runner
 from pipeline.storage.artifacts import MANIFEST, Artifact
+from pipeline.tokenizer.feature_mixer import FeatureMixer
+from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.tracking import TrackingSpec
 
 FOLDERS = {"extract_features": "shards", "tokenize_corpus": "tokens"}

@@ -10,10 +10,10 @@ from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import Utterance, to_table
 from pipeline.config import Asr, Config
 from pipeline.config import TextUnits as TextUnitsSettings
-from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.stage import StageContext
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, ArtifactError
+from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tracking import StageRun
 from tasks.evaluate_asr import STAGE
 

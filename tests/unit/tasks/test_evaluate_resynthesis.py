@@ -14,10 +14,10 @@ from pipeline.config import TextUnits as TextUnitsSettings
 from pipeline.metrics import resynthesis
 from pipeline.metrics.resynthesis import mel_cepstral_distortion_db
 from pipeline.metrics.wer import cer, score
-from pipeline.quantizer.tokenizer import UnitTokenizer
 from pipeline.stage import StageContext
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
+from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.tracking import StageRun
 from pipeline.vocoder.generator import UnitVocoder
 from tasks.evaluate_resynthesis import STAGE, Models

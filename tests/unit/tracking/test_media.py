@@ -46,7 +46,7 @@ def test_a_logged_tokenizer_loads_without_pickles(
             return [np.full(len(wave), self.settings["unit"], np.uint16) for wave in waveforms]
 
     stand_in = types.SimpleNamespace(UnitTokenizer=UnitTokenizer)
-    monkeypatch.setitem(sys.modules, "pipeline.quantizer.tokenizer", stand_in)
+    monkeypatch.setitem(sys.modules, "pipeline.tokenizer.unit_tokenizer", stand_in)
     (tmp_path / "config.json").write_text('{"unit": 7}')
     stage.flush(60)
     for _ in range(2):

@@ -16,8 +16,8 @@ from support import (
 
 from pipeline.asr.model import AsrModel
 from pipeline.quantizer.iterated import IteratedKMeans
-from pipeline.quantizer.tokenizer import UnitTokenizer
 from pipeline.storage.artifacts import Artifact
+from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.training import setup
 from pipeline.training.export import export
 from pipeline.training.history import History

@@ -11,7 +11,7 @@ from torch import nn
 from pipeline.clustering.assignment import assign
 from pipeline.features.batching import batch_seconds_on
 from pipeline.features.windows import encode_in_windows
-from pipeline.quantizer.mixed_features import (
+from pipeline.tokenizer.feature_mixer import (
     WEIGHTS,
     FeatureMixer,
     load_mixer,

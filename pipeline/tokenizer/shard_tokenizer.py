@@ -15,10 +15,10 @@ from pipeline.audio.decode import AudioError, read_utterance
 from pipeline.audio.utterance import Reject, Utterance
 from pipeline.corpus.shard_store import Record, ShardStore
 from pipeline.features.fingerprint import hash_files
-from pipeline.quantizer.mixed_features import read_settings
-from pipeline.quantizer.tokenizer import MODEL_TYPE, UnitTokenizer
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
+from pipeline.tokenizer.feature_mixer import read_settings
+from pipeline.tokenizer.unit_tokenizer import MODEL_TYPE, UnitTokenizer
 
 FOLDER = "tokens"
 # What a shard and its record say of utterances that have no row: why, by utt_id.

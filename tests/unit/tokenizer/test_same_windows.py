@@ -11,8 +11,8 @@ from pipeline.features.extraction import ShardWriter
 from pipeline.features.ssl import SslModel
 from pipeline.features.windows import Windowing
 from pipeline.quantizer.layer_mix import LayerMix
-from pipeline.quantizer.mixed_features import FeatureMixer
 from pipeline.storage.artifacts import Artifact
+from pipeline.tokenizer.feature_mixer import FeatureMixer
 
 
 def noise(seconds, seed):
