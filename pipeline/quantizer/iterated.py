@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipeline.clustering.assignment import require_finite
 from pipeline.quantizer.dkm import Assignment, DifferentiableKMeans
-from pipeline.quantizer.settling import soft_update
+from pipeline.quantizer.soft_update import soft_update
 
 
 class IteratedKMeans(DifferentiableKMeans):

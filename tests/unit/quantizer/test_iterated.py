@@ -7,7 +7,7 @@ from reference import iterated_kmeans, soft_assignment
 from pipeline.quantizer import iterated, tiles
 from pipeline.quantizer.dkm import DifferentiableKMeans
 from pipeline.quantizer.iterated import IteratedKMeans
-from pipeline.quantizer.settling import PRIOR_FRAMES, soft_update
+from pipeline.quantizer.soft_update import PRIOR_FRAMES, soft_update
 
 
 def normal(*shape, seed=0):

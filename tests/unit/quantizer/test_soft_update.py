@@ -5,7 +5,7 @@ import torch
 from reference import iterated_kmeans
 
 from pipeline.clustering import tiles
-from pipeline.quantizer.settling import PRIOR_FRAMES, soft_update
+from pipeline.quantizer.soft_update import PRIOR_FRAMES, soft_update
 
 
 def normal(*shape, seed=0):
