@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.audio.utterance import Utterance
 from pipeline.config import AsrEvaluation, Config
-from pipeline.stage import Stage, StageContext
+from pipeline.graph.stage import Stage, StageContext
 from pipeline.storage import table_schemas
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.features.fingerprint import fingerprint
-from pipeline.stage import Estimate, Stage, StageContext
+from pipeline.graph.stage import Estimate, Stage, StageContext
 from pipeline.storage.artifacts import Artifact
 
 BYTES_PER_VALUE = 2  # float16; noise-like values do not compress

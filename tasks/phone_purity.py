@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Config
-from pipeline.stage import Stage, StageContext
+from pipeline.graph.stage import Stage, StageContext
 
 if TYPE_CHECKING:
     from pipeline.metrics.purity import JointCounts

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.stage import Estimate, Stage, StageContext
+from pipeline.graph.stage import Estimate, Stage, StageContext
 from pipeline.storage.artifacts import Artifact
 
 

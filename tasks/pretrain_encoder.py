@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Config, Pretraining
-from pipeline.stage import Stage, StageContext
+from pipeline.graph.stage import Stage, StageContext
 
 if TYPE_CHECKING:
     import numpy as np

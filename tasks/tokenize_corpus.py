@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.stage import Stage, StageContext
+from pipeline.graph.stage import Stage, StageContext
 
 
 def _settings(config: Config) -> dict[str, Any]:

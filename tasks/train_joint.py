@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
 from pipeline.features.fingerprint import fingerprint
-from pipeline.stage import Stage, StageContext, say
+from pipeline.graph.stage import Stage, StageContext, say
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Config
-from pipeline.stage import Stage, StageContext, say
+from pipeline.graph.stage import Stage, StageContext, say
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pipeline import report
 from pipeline.config import Config
-from pipeline.flow import Graph, build
+from pipeline.graph.graph import Graph, build
 
 Format = Literal["table", "markdown", "csv", "json"]
 

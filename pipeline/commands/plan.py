@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import Config
-from pipeline.flow import Graph, Node, build
-from pipeline.space import free_bytes, readable_bytes, require_space
-from pipeline.stage import Estimate
+from pipeline.graph.disk_space import free_bytes, readable_bytes, require_space
+from pipeline.graph.graph import Graph, Node, build
+from pipeline.graph.stage import Estimate
 from pipeline.storage.artifacts import MANIFEST
 
 

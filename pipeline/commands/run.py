@@ -13,7 +13,7 @@ from rich.console import Console
 from pipeline import tracking
 from pipeline.commands import compare, plan
 from pipeline.config import Config, ConfigError
-from pipeline.flow import Graph, build
+from pipeline.graph.graph import Graph, build
 from pipeline.redaction import redact
 from pipeline.storage.artifacts import ArtifactError
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from pipeline.commands import submit_paths
 from pipeline.config import Config, ConfigError
 from pipeline.config.files import load_all
-from pipeline.flow import build
+from pipeline.graph.disk_space import readable_bytes
+from pipeline.graph.graph import build
 from pipeline.redaction import redact
-from pipeline.space import readable_bytes
 
 if TYPE_CHECKING:
     from pipeline.runtime.job import Job, JobEnd

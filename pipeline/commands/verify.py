@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.config import Config
-from pipeline.flow import build
+from pipeline.graph.graph import build
 from pipeline.storage.artifacts import CHECKSUM_THREADS, MANIFEST, RECORDS, Artifact, ArtifactError
 
 Files = dict[str, dict[str, Any]]

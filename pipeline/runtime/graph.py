@@ -27,10 +27,10 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.errors import is_for_user
-from pipeline.flow import Graph, Node
+from pipeline.graph.disk_space import require_space
+from pipeline.graph.graph import Graph, Node
+from pipeline.graph.stage import Resources, StageContext
 from pipeline.redaction import redact
-from pipeline.space import require_space
-from pipeline.stage import Resources, StageContext
 from pipeline.storage.artifacts import METRICS, Artifact
 from pipeline.tracking import StageRun, TrackingSpec, start_stage
 

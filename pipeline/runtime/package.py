@@ -15,6 +15,7 @@ from ray._private import ray_constants
 from ray._private.runtime_env import packaging
 
 from pipeline.config import ConfigError
+from pipeline.graph.disk_space import readable_bytes
 from pipeline.redaction import redact
 from pipeline.runtime.session import (
     QUIET_WORKER,
@@ -22,7 +23,6 @@ from pipeline.runtime.session import (
     project_folder,
     project_modules,
 )
-from pipeline.space import readable_bytes
 
 # As .gitignore has it. A pattern for the folder itself begins with a slash: Ray matches them all
 # within `pipeline` and `tasks` too, where those travel on their own.

@@ -18,7 +18,7 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from pipeline.config import Cluster
-from pipeline.stage import say
+from pipeline.graph.stage import say
 from pipeline.training.worker import Worker
 
 ROOM_CHECK_SECONDS = 10.0

@@ -115,8 +115,8 @@ def extract(setting: Setting, folder: Path, model: Path) -> tuple[Any, float]:
 
     from benchmarks.codebook import warm_up
     from pipeline.config import Config
+    from pipeline.graph.stage import StageContext
     from pipeline.runtime.session import ray_session
-    from pipeline.stage import StageContext
     from pipeline.storage.artifacts import Artifact
     from pipeline.tracking import StageRun
     from tasks import extract_features, prepare_corpus

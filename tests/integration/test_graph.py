@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from pipeline import flow
 from pipeline.config import Cluster, Config
 from pipeline.config.corpus import SyntheticCorpus
+from pipeline.graph import graph as flow
+from pipeline.graph.stage import Stage, StageContext
 from pipeline.runtime import graph as runner
-from pipeline.stage import Stage, StageContext
 from pipeline.storage.artifacts import ArtifactError
 from pipeline.tracking import RunName, TrackingSpec
 

@@ -27,7 +27,7 @@ TOY = """
 
     import ray
 
-    from pipeline.stage import Stage
+    from pipeline.graph.stage import Stage
 
     @ray.remote
     def look():

@@ -166,5 +166,5 @@ def test_models_import_without_ray_and_mlflow():
 
 def test_flow_and_stages_and_plan_import_without_torch_and_ray():
     tasks = [f"tasks.{path.stem}" for path in sources("tasks") if path.stem != "__init__"]
-    names = ["pipeline.flow", "pipeline.commands.plan", "pipeline.__main__", *tasks]
+    names = ["pipeline.graph.graph", "pipeline.commands.plan", "pipeline.__main__", *tasks]
     check_imports(BLOCKED, ",".join(HEAVY), *names)

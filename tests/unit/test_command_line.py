@@ -22,7 +22,7 @@ from pipeline.storage.artifacts import METRICS, StorageFullError
 ROOT = Path(__file__).resolve().parents[2]
 
 TOYS = """
-    from pipeline.stage import Estimate, Stage
+    from pipeline.graph.stage import Estimate, Stage
 
     def run(context):
         raise AssertionError("a plan runs nothing")

@@ -8,9 +8,9 @@ from pipeline import tracking
 from pipeline.__main__ import main
 from pipeline.config import Config, Tracking
 from pipeline.config.corpus import ManifestCorpus
-from pipeline.flow import Node
+from pipeline.graph.graph import Node
+from pipeline.graph.stage import Stage, say
 from pipeline.runtime.graph import run_node
-from pipeline.stage import Stage, say
 from pipeline.tracking import StageRun
 from pipeline.tracking.outbox import Outbox
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from pipeline.commands import compare, run
 from pipeline.config import Config
 from pipeline.config.corpus import SyntheticCorpus
-from pipeline.flow import Graph, Node
+from pipeline.graph.graph import Graph, Node
+from pipeline.graph.stage import Stage
 from pipeline.runtime.graph import NodeOutcome, Outcome
-from pipeline.stage import Stage
 from pipeline.storage.artifacts import ArtifactError
 from pipeline.storage.s3 import StorageError
 

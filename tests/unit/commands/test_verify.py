@@ -10,10 +10,10 @@ from rich.console import Console
 from support import save_tiny_ssl, tiny_config, tone_utterances, write_corpus
 from typer.testing import CliRunner
 
-from pipeline import flow
 from pipeline.__main__ import app
 from pipeline.commands.verify import verify
 from pipeline.features.ssl import SslModel
+from pipeline.graph import graph as flow
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.runtime import graph as runner
 from pipeline.runtime import shards as shard_runner

@@ -10,12 +10,12 @@ from fsspec.implementations.local import LocalFileOpener
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.train import WorkerGroupError
 
-from pipeline import space
 from pipeline.config import Config, ConfigError
 from pipeline.config.corpus import SyntheticCorpus
-from pipeline.flow import Graph, Node
+from pipeline.graph import disk_space as space
+from pipeline.graph.graph import Graph, Node
+from pipeline.graph.stage import Estimate, Resources, Stage
 from pipeline.runtime import graph as runner
-from pipeline.stage import Estimate, Resources, Stage
 from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.storage.s3 import StorageError
 from pipeline.tracking import TrackingSpec

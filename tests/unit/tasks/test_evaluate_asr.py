@@ -10,7 +10,7 @@ from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import Utterance, to_table
 from pipeline.config import Asr, Config
 from pipeline.config import TextUnits as TextUnitsSettings
-from pipeline.stage import StageContext
+from pipeline.graph.stage import StageContext
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.tokenizer.feature_mixer import FeatureMixer

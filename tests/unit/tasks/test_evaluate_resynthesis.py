@@ -11,10 +11,10 @@ from pipeline.audio.decode import probe, write_audio
 from pipeline.audio.utterance import Utterance, to_table
 from pipeline.config import Asr, Config, Vocoder
 from pipeline.config import TextUnits as TextUnitsSettings
+from pipeline.graph.stage import StageContext
 from pipeline.metrics import resynthesis
 from pipeline.metrics.resynthesis import mel_cepstral_distortion_db
 from pipeline.metrics.wer import cer, score
-from pipeline.stage import StageContext
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer

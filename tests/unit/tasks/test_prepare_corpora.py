@@ -13,7 +13,7 @@ from pipeline.audio.decode import read_audio, write_audio
 from pipeline.audio.utterance import from_table
 from pipeline.config import Config, Ssl
 from pipeline.corpus.alignment.textgrid import parse_textgrid
-from pipeline.stage import StageContext
+from pipeline.graph.stage import StageContext
 from pipeline.storage.artifacts import Artifact
 from tasks.prepare_corpus import STAGE
 

@@ -9,7 +9,7 @@ from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import CorpusError, from_table
 from pipeline.config import Config, Ssl
 from pipeline.config.corpus import ManifestCorpus
-from pipeline.stage import StageContext
+from pipeline.graph.stage import StageContext
 from pipeline.storage.artifacts import Artifact
 from tasks.prepare_corpus import STAGE
 

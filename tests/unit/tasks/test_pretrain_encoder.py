@@ -1,7 +1,7 @@
 from support import tiny_config, tone_utterances, write_corpus
 
 from pipeline.features.ssl import SslModel
-from pipeline.stage import StageContext
+from pipeline.graph.stage import StageContext
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import TrackingSpec, start_stage
 from tasks.pretrain_encoder import STAGE

@@ -5,7 +5,7 @@ import pytest
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import Utterance, to_table
 from pipeline.config import Config
-from pipeline.stage import StageContext
+from pipeline.graph.stage import StageContext
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun

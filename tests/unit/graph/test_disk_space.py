@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import space
-from pipeline.stage import Estimate
+from pipeline.graph import disk_space as space
+from pipeline.graph.stage import Estimate
 from pipeline.storage.artifacts import StorageFullError
 
 HOURS = Estimate(audio_seconds=360_000.0, num_frames=18_000_000, bytes_written=1000, num_layers=4)

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from pipeline.stage import Estimate
+from pipeline.graph.stage import Estimate
 from pipeline.storage.artifacts import StorageFullError
 
 

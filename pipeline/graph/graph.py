@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config import Config, ConfigError, digest
-from pipeline.stage import Estimate, Resources, Stage
+from pipeline.graph.stage import Estimate, Resources, Stage
 from pipeline.storage.artifacts import Artifact, artifact
 
 DEFAULT_STAGES = (
@@ -129,7 +129,7 @@ def load_stage(module: str) -> Stage:
     if not isinstance(stage, Stage):
         raise ConfigError(
             f"the stage module '{module}' defines no stage: it needs "
-            "STAGE = pipeline.stage.Stage(...) at its top"
+            "STAGE = pipeline.graph.stage.Stage(...) at its top"
         )
     return stage
 

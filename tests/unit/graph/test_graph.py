@@ -5,10 +5,10 @@ import textwrap
 
 import pytest
 
-from pipeline import flow
 from pipeline.config import Config, ConfigError
 from pipeline.config.corpus import SyntheticCorpus
-from pipeline.stage import Estimate, Stage
+from pipeline.graph import graph as flow
+from pipeline.graph.stage import Estimate, Stage
 
 
 def config(variant: str, storage: str = "runs", **changes) -> Config:
@@ -186,7 +186,7 @@ def importable(tmp_path, monkeypatch):
 
 
 OWN = """
-    from pipeline.stage import Stage
+    from pipeline.graph.stage import Stage
 
     STAGE = Stage("own", 1, lambda config: {}, lambda context: {})
 """
