@@ -53,7 +53,7 @@ def _hidden_size(config: Config) -> int:
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.audio.utterance import from_table
     from pipeline.features.extraction import ShardWriter, plan_shards
-    from pipeline.runtime.shards import run_shards
+    from pipeline.runtime.shard_pool import run_shards
 
     config = context.config
     utterances = from_table(context.inputs["prepare_corpus"].read_table("corpus.parquet"))

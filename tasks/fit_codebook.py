@@ -18,7 +18,7 @@ def _run(context: StageContext) -> dict[str, float]:
     from safetensors.torch import save
 
     from pipeline.features.stored_frames import StoredFrames
-    from pipeline.runtime.codebook import fit_codebook
+    from pipeline.runtime.fit_codebook import fit_codebook
 
     config = context.config
     features, split = context.inputs["extract_features"], config.corpus.splits.train

@@ -17,7 +17,7 @@ def _settings(config: Config) -> dict[str, Any]:
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.audio.utterance import from_table
     from pipeline.features.extraction import plan_shards
-    from pipeline.runtime.shards import run_shards
+    from pipeline.runtime.shard_pool import run_shards
     from pipeline.tokenizer.shard_tokenizer import FOLDER, ShardTokenizer
 
     config = context.config

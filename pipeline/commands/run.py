@@ -19,7 +19,7 @@ from pipeline.storage.artifacts import ArtifactError
 
 if TYPE_CHECKING:
     from pipeline.report import Rows
-    from pipeline.runtime.graph import Outcome
+    from pipeline.runtime.scheduler import Outcome
     from pipeline.tracking import Status
 
 
@@ -55,7 +55,7 @@ def _execute(graph: Graph, configs: Sequence[Config], console: Console) -> "Outc
     # Importing torch in a process that has already run a Ray Data job can crash in its BLAS.
     import torch  # noqa: F401
 
-    from pipeline.runtime.graph import execute
+    from pipeline.runtime.scheduler import execute
     from pipeline.runtime.session import ray_session
 
     started = time.monotonic()

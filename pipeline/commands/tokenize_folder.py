@@ -73,7 +73,7 @@ def _run(
     say: Callable[[str], None],
 ) -> None:
     from pipeline.runtime.session import ray_session
-    from pipeline.runtime.shards import run_shards
+    from pipeline.runtime.shard_pool import run_shards
 
     say("starting Ray")
     try:

@@ -56,7 +56,7 @@ S3 = (
 
 ANSWER_SECONDS = 10.0
 
-QUIET_WORKER = "pipeline.runtime.quiet.quiet_worker"
+QUIET_WORKER = "pipeline.runtime.worker_setup.quiet_worker"
 
 # Which token a cluster asks for, and where Ray looks for it.
 HOW_TO_ENTER = (

@@ -172,7 +172,7 @@ def fit(features: Any, setting: Setting, method: str, workers: int, output: Path
 
     from pipeline.config import Cluster, Codebook
     from pipeline.features.stored_frames import StoredFrames
-    from pipeline.runtime.codebook import fit_codebook
+    from pipeline.runtime.fit_codebook import fit_codebook
     from pipeline.runtime.session import ray_session
     from pipeline.storage.artifacts import Artifact
 

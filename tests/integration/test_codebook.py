@@ -11,8 +11,8 @@ from pipeline.clustering.kmeans import partial_sums
 from pipeline.config import Cluster, Codebook
 from pipeline.features.columns import frames_column
 from pipeline.features.stored_frames import StoredFrames
-from pipeline.runtime.codebook import fit_codebook
-from pipeline.runtime.graph import message
+from pipeline.runtime.fit_codebook import fit_codebook
+from pipeline.runtime.scheduler import message
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, ArtifactError
 

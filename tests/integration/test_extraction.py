@@ -9,7 +9,7 @@ from support import save_tiny_ssl, tone_utterances
 
 from pipeline.config import Cluster, Features, Ssl
 from pipeline.features.extraction import ShardWriter, plan_shards
-from pipeline.runtime.shards import SHARDS_IN_FLIGHT, ShardError, run_shards
+from pipeline.runtime.shard_pool import SHARDS_IN_FLIGHT, ShardError, run_shards
 from pipeline.storage.artifacts import Artifact
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]

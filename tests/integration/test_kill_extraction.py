@@ -14,7 +14,7 @@ from support import save_tiny_ssl, tone_utterances
 
 from pipeline.config import Cluster, Features, Ssl
 from pipeline.features.extraction import ShardWriter, plan_shards
-from pipeline.runtime.shards import run_shards
+from pipeline.runtime.shard_pool import run_shards
 from pipeline.storage.artifacts import Artifact
 
 # Soak: test_cluster.py kills a node in an extraction and test_tokenize_job.py a driver, in less time.

@@ -10,7 +10,7 @@ from pipeline.config import Config, Tracking
 from pipeline.config.corpus import ManifestCorpus
 from pipeline.graph.graph import Node
 from pipeline.graph.stage import Stage, say
-from pipeline.runtime.graph import run_node
+from pipeline.runtime.scheduler import run_node
 from pipeline.tracking import StageRun
 from pipeline.tracking.outbox import Outbox
 

@@ -18,7 +18,7 @@ from pipeline.audio.frame_grid import FrameGrid
 from pipeline.config.files import load, load_all
 from pipeline.features.extraction import MOST_SHARD_SECONDS
 from pipeline.graph.disk_space import readable_bytes
-from pipeline.runtime.shards import SHARDS_IN_FLIGHT
+from pipeline.runtime.shard_pool import SHARDS_IN_FLIGHT
 from pipeline.training.loading import AHEAD_OF_PROCESS, PROCESSES_FOR_GPU
 from pipeline.training.store import KEPT
 

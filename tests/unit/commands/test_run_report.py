@@ -13,7 +13,7 @@ from pipeline.config import Config
 from pipeline.config.corpus import SyntheticCorpus
 from pipeline.graph.graph import Graph, Node
 from pipeline.graph.stage import Stage
-from pipeline.runtime.graph import NodeOutcome, Outcome
+from pipeline.runtime.scheduler import NodeOutcome, Outcome
 from pipeline.storage.artifacts import ArtifactError
 from pipeline.storage.s3 import StorageError
 

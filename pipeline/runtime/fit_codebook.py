@@ -25,7 +25,7 @@ from pipeline.clustering.kmeans import Fit, PartialSums, iterate, iterate_batche
 from pipeline.clustering.seeding import FRAMES_PER_UNIT, initialise
 from pipeline.config import Cluster, Codebook
 from pipeline.features.stored_frames import StoredFrames
-from pipeline.runtime.crew import Crew
+from pipeline.runtime.task_pool import Crew
 from pipeline.storage.artifacts import Artifact
 
 CALIBRATION_FRAMES = 2000

@@ -10,8 +10,8 @@ from ray import cloudpickle
 
 from pipeline.clustering.assignment import FramesError
 from pipeline.config import Cluster
-from pipeline.runtime.crew import Crew
-from pipeline.runtime.graph import message
+from pipeline.runtime.scheduler import message
+from pipeline.runtime.task_pool import Crew
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
