@@ -68,8 +68,7 @@ def _report(context: StageContext, split: str, counts: "JointCounts") -> dict[st
     """Scores, the counts as a table, the heat map."""
     import pyarrow as pa
 
-    from pipeline import plots
-    from pipeline.metrics import purity
+    from pipeline.metrics import plots, purity
 
     scores = {
         f"{split}.phone_purity": purity.phone_purity(counts),

@@ -97,7 +97,7 @@ def _history(config: Config, tracker: StageRun, *, leads: bool) -> "History":
 
 def _show(history: "History", output: Artifact, tracker: StageRun) -> None:
     """Plots and the tokenizer itself, for the tracker's pages."""
-    from pipeline import plots
+    from pipeline.metrics import plots
 
     tracker.log_figure(plots.learning_curves(history.rows), "learning_curves.png")
     tracker.log_figure(plots.layer_weights(history.rows), "layer_weights.png")

@@ -5,9 +5,9 @@ from typing import Literal
 
 from rich.console import Console
 
-from pipeline import report
 from pipeline.config import Config
 from pipeline.graph.graph import Graph, build
+from pipeline.metrics import comparison as report
 
 Format = Literal["table", "markdown", "csv", "json"]
 

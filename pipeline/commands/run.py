@@ -18,7 +18,7 @@ from pipeline.redaction import redact
 from pipeline.storage.artifacts import ArtifactError
 
 if TYPE_CHECKING:
-    from pipeline.report import Rows
+    from pipeline.metrics.comparison import Rows
     from pipeline.runtime.scheduler import Outcome
     from pipeline.tracking import Status
 

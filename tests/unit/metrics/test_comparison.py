@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from pipeline import report
+from pipeline.metrics import comparison as report
 from pipeline.storage.artifacts import artifact
 
 ROWS = {

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline import plots
+from pipeline.metrics import plots
 
 
 def png(figure, tmp_path):
