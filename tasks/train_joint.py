@@ -47,10 +47,10 @@ def _train(settings: dict[str, Any]) -> dict[str, float]:
     """What every training worker does; the leading one writes."""
     from pipeline.runtime.train import worker
     from pipeline.training import setup
+    from pipeline.training.checkpoint_store import CheckpointStore
     from pipeline.training.export import export
     from pipeline.training.loading import loader_processes
     from pipeline.training.loop import JointTraining
-    from pipeline.training.store import CheckpointStore
 
     config = Config.model_validate(settings["config"])
     place = worker(settings)

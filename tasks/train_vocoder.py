@@ -70,8 +70,8 @@ def train(
     tracker: StageRun,
 ) -> dict[str, float]:
     """Train on this worker's share; the leading worker saves the vocoder and returns its scores."""
+    from pipeline.training.checkpoint_store import CheckpointStore
     from pipeline.training.loading import loader_processes
-    from pipeline.training.store import CheckpointStore
     from pipeline.vocoder.training import train_vocoder
 
     splits = config.corpus.splits

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from pipeline.audio.decode import write_audio
-from pipeline.commands.models import load_model
+from pipeline.commands.find_model import load_model
 from pipeline.config import ConfigError
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact

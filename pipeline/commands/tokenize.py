@@ -6,7 +6,7 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from pipeline.commands.models import load_model
+from pipeline.commands.find_model import load_model
 from pipeline.commands.waveforms import readable
 from pipeline.config import ConfigError
 from pipeline.storage import table_schemas

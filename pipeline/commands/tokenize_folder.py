@@ -9,7 +9,7 @@ from rich.console import Console
 
 from pipeline.audio.audio_files import list_audio
 from pipeline.audio.utterance import Reject, rejects_to_table
-from pipeline.commands.models import find_model, load_model
+from pipeline.commands.find_model import find_model, load_model
 from pipeline.commands.tokenize_listing import REJECTS, SHARDS, Listing
 from pipeline.config import Cluster
 from pipeline.corpus.shard_store import Record, ShardStore

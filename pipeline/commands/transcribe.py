@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pipeline.asr.model import AsrModel
 from pipeline.asr.search import beam_search
-from pipeline.commands.models import load_model
+from pipeline.commands.find_model import load_model
 from pipeline.commands.waveforms import readable, split_at_pauses
 from pipeline.config import AsrEvaluation
 from pipeline.storage.artifacts import Artifact

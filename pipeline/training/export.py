@@ -9,7 +9,7 @@ from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.training.history import History
-from pipeline.training.joint import JointModel
+from pipeline.training.joint_model import JointModel
 
 
 def export(

@@ -18,11 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.config import Config, LearningRates, Phase
 from pipeline.training import schedule
 from pipeline.training.batches import Batch, Share, epoch_batches, sorted_batches
+from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.history import History
 from pipeline.training.inputs import Example, Source
-from pipeline.training.joint import JointModel, parameter_groups
+from pipeline.training.joint_model import JointModel, parameter_groups
 from pipeline.training.loading import Loader, Micro, Request, loader_processes
-from pipeline.training.meter import Meter
 from pipeline.training.sharding import (
     exchange_gradients,
     gathered,
@@ -31,7 +31,7 @@ from pipeline.training.sharding import (
     load_weights,
     shard,
 )
-from pipeline.training.store import CheckpointStore
+from pipeline.training.step_costs import Meter
 from pipeline.training.worker import Worker
 
 LOSSES = ("ctc", "attention", "kmeans")

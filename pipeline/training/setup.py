@@ -20,7 +20,7 @@ from pipeline.quantizer.sigma import initial_sigma_squared
 from pipeline.storage.artifacts import Artifact
 from pipeline.training.feature_index import feature_index
 from pipeline.training.inputs import AudioSource, Example, FeatureSource
-from pipeline.training.joint import JointModel
+from pipeline.training.joint_model import JointModel
 from pipeline.training.loop import TrainingData
 
 

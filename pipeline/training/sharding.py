@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from pipeline.training.joint import JointModel
+from pipeline.training.joint_model import JointModel
 from pipeline.training.worker import Worker
 
 

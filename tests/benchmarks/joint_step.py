@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.config import Asr
     from pipeline.features.ssl import SslModel
     from pipeline.training.inputs import Inputs
-    from pipeline.training.joint import JointModel
+    from pipeline.training.joint_model import JointModel
 
 RECIPE = Path(__file__).resolve().parents[2] / "configs" / "librispeech100.yaml"
 SAMPLE_RATE_HZ = 16000
@@ -86,7 +86,7 @@ def run(size: str, device: torch.device) -> Record:
 
 def step(setting: Setting, device: torch.device, *, quantized: bool) -> Contender:
     """Forward, backward and AdamW; what a step keeps until the next is in memory before it."""
-    from pipeline.training.joint import parameter_groups
+    from pipeline.training.joint_model import parameter_groups
 
     torch.manual_seed(0)
     settings = _asr_settings(setting)
@@ -143,7 +143,7 @@ def _model(setting: Setting, settings: "Asr", inputs: "Inputs", *, quantized: bo
     from pipeline.asr.model import AsrModel
     from pipeline.asr.text_units import FIRST_UNIT, Characters
     from pipeline.quantizer.layer_mix import LayerMix
-    from pipeline.training.joint import JointModel
+    from pipeline.training.joint_model import JointModel
 
     ssl = _ssl_model(setting).to(inputs.lengths_B.device)
     layers = tuple(range(ssl.num_layers + 1))

@@ -29,7 +29,7 @@ from benchmarks.record import Record
 if TYPE_CHECKING:
     from pipeline.features.ssl import SslModel
     from pipeline.training.inputs import Inputs
-    from pipeline.training.joint import JointModel
+    from pipeline.training.joint_model import JointModel
 
 PARTS = ("SSL model", "quantizer", "ASR model", "optimizer")
 WAVLM_LARGE = {
@@ -119,7 +119,7 @@ class Step:
     """A step cut where the parts meet: each goes forward and backward by itself."""
 
     def __init__(self, setting: Setting, step: StepSetting, device: torch.device) -> None:
-        from pipeline.training.joint import parameter_groups
+        from pipeline.training.joint_model import parameter_groups
 
         torch.manual_seed(0)
         self.settings = _asr_settings(step)
@@ -196,7 +196,7 @@ def _model(setting: Setting, step: StepSetting, settings: Any, inputs: "Inputs")
     from pipeline.asr.model import AsrModel
     from pipeline.asr.text_units import FIRST_UNIT, Characters
     from pipeline.quantizer.layer_mix import LayerMix
-    from pipeline.training.joint import JointModel
+    from pipeline.training.joint_model import JointModel
 
     device = inputs.lengths_B.device
     ssl = ssl_model(tiny=setting.tiny).to(device)

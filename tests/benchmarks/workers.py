@@ -23,7 +23,7 @@ from benchmarks.measure import Cost, LeftOutError, require_cpu
 from benchmarks.record import Record
 
 if TYPE_CHECKING:
-    from pipeline.training.joint import JointModel
+    from pipeline.training.joint_model import JointModel
     from pipeline.training.loading import Loader, Request
 
 PAIRS = (("one worker", "two workers"),)
@@ -154,7 +154,7 @@ def _steps(
     waits: list[float],
 ) -> list[float]:
     """Seconds of each step, the second time round; all workers begin each together."""
-    from pipeline.training.joint import parameter_groups
+    from pipeline.training.joint_model import parameter_groups
 
     groups = [{"params": parameters} for parameters in parameter_groups(model).values()]
     optimizer = torch.optim.AdamW(groups, lr=1e-5)
@@ -186,7 +186,7 @@ def _model(setting: Setting) -> "JointModel":
     from pipeline.features.ssl import SslModel
     from pipeline.quantizer.dkm import DifferentiableKMeans
     from pipeline.quantizer.layer_mix import LayerMix
-    from pipeline.training.joint import JointModel
+    from pipeline.training.joint_model import JointModel
 
     backbone = WavLMModel(WavLMConfig(**(TINY_WAVLM if setting.tiny else SMALL_WAVLM)))
     ssl = SslModel(backbone, Wav2Vec2FeatureExtractor(do_normalize=False))

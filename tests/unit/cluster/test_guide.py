@@ -19,8 +19,8 @@ from pipeline.config.files import load, load_all
 from pipeline.features.extraction import MOST_SHARD_SECONDS
 from pipeline.graph.disk_space import readable_bytes
 from pipeline.runtime.shard_pool import SHARDS_IN_FLIGHT
+from pipeline.training.checkpoint_store import KEPT
 from pipeline.training.loading import AHEAD_OF_PROCESS, PROCESSES_FOR_GPU
-from pipeline.training.store import KEPT
 
 TEXT = GUIDE.read_text(encoding="utf-8")
 FRAMES_PER_SECOND = FrameGrid(400, 320, 16000).frames_per_second

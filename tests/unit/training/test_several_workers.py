@@ -17,10 +17,10 @@ from torch import distributed
 
 from pipeline.storage.artifacts import Artifact
 from pipeline.training import setup
+from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.history import History
 from pipeline.training.loop import JointTraining
 from pipeline.training.sharding import is_sharded
-from pipeline.training.store import CheckpointStore
 from pipeline.training.worker import Worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -9,7 +9,7 @@ from faulty_s3 import local_s3
 from pipeline.storage.artifacts import Artifact
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import TENSORS, VALUES
-from pipeline.training.store import CheckpointStore
+from pipeline.training.checkpoint_store import CheckpointStore
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -1,6 +1,6 @@
 import torch
 
-from pipeline.training.meter import Meter, peak_bytes
+from pipeline.training.step_costs import Meter, peak_bytes
 from pipeline.training.worker import Worker
 
 
