@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.features.fingerprint import fingerprint
+from pipeline.features.fingerprint import ssl_fingerprint
 from pipeline.graph.stage import Estimate, Stage, StageContext
 from pipeline.storage.artifacts import Artifact
 
@@ -16,7 +16,7 @@ BYTES_PER_VALUE = 2  # float16; noise-like values do not compress
 def _settings(config: Config) -> dict[str, Any]:
     # How audio was cut into batches changes no feature.
     features = config.features.model_dump(mode="json", exclude={"batch_seconds"})
-    return {"ssl": fingerprint(config.ssl), "features": features}
+    return {"ssl": ssl_fingerprint(config.ssl), "features": features}
 
 
 def _estimate(config: Config, inputs: Mapping[str, Artifact]) -> Estimate:

@@ -9,11 +9,11 @@ from pipeline.storage.artifacts import Artifact
 
 
 def settings(config: Config) -> dict[str, Any]:
-    from pipeline.corpus.fingerprint import fingerprint
+    from pipeline.corpus.fingerprint import corpus_fingerprint
 
     return {
         "corpus": config.corpus.model_dump(mode="json"),
-        "fingerprint": fingerprint(config.corpus),
+        "fingerprint": corpus_fingerprint(config.corpus),
     }
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
-from pipeline.features.fingerprint import fingerprint
+from pipeline.features.fingerprint import ssl_fingerprint
 from pipeline.graph.stage import Stage, StageContext, say
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
@@ -22,7 +22,7 @@ def _settings(config: Config) -> dict[str, Any]:
             key: settings["quantizer"][key]
             for key in ("kind", "layer_weights", "initial_layer_mass")
         }
-    return {**settings, "layers": list(config.used_layers), "ssl": fingerprint(config.ssl)}
+    return {**settings, "layers": list(config.used_layers), "ssl": ssl_fingerprint(config.ssl)}
 
 
 def _inputs(config: Config) -> tuple[str, ...]:

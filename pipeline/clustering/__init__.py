@@ -1,0 +1,1 @@
+"""K-means on frames: assignment to the nearest centroid, seeding, Lloyd, mini-batches, coresets."""

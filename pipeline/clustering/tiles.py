@@ -1,8 +1,15 @@
-"""Rows in tiles: what frames x units work holds at once, instead of all of it."""
+"""Frames in tiles: what frames x units work holds at once, instead of all of it.
 
-from collections.abc import Iterator
+Shapes: M frames with padding, N valid ones, R of them in a tile, D dimensions, K units.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
+from pipeline.clustering.logits import Logits
 
 # Elements of a tile's widest matrix. A CPU's tile stays in its last cache; a GPU's is large enough
 # to keep every multiprocessor at work, and small beside the batch.
@@ -19,3 +26,72 @@ def tiles(num_rows: int, widest: int, device: torch.device) -> Iterator[slice]:
     size = tile_rows(widest, device)
     for first in range(0, num_rows, size):
         yield slice(first, min(first + size, num_rows))
+
+
+@dataclass(frozen=True)
+class FrameTile:
+    """Some of the valid frames; its matrices are float32 and may be overwritten.
+
+    Attributes:
+        place: of its frames among the N valid ones.
+        rows_R: int64, their places among the M frames with padding.
+        frames_RD: the frames, moved by the logits' origin.
+        logits_RK: their logits.
+        spare_RK: scratch of unknown content.
+    """
+
+    place: slice
+    rows_R: Tensor
+    frames_RD: Tensor
+    logits_RK: Tensor
+    spare_RK: Tensor
+
+
+def frame_tiles(
+    frames_MD: Tensor,
+    valid_N: Tensor,
+    logits: Logits,
+    widest: int = 0,
+    places: Sequence[slice] | None = None,
+) -> Iterator[FrameTile]:
+    """The frames `valid_N` tile by tile, in buffers that every tile uses again.
+
+    Fresh memory for each tile would take as long as drawing the noise. What stands beside the valid
+    frames is never read.
+
+    Args:
+        frames_MD: of any floating dtype.
+        valid_N: int64, which frames count.
+        logits: of the units.
+        widest: columns of the widest matrix that the caller makes for a tile beside these.
+        places: the caller's own tiles of the valid frames, none above `tile_rows`.
+    """
+    num_units, dim = logits.weight_KD.shape
+    widest = max(num_units, dim, widest)
+    size = min(len(valid_N), tile_rows(widest, frames_MD.device))
+    logits_RK, spare_RK = (logits.weight_KD.new_empty((size, num_units)) for _ in range(2))
+    for place, frames_RD in gathered_tiles(frames_MD, valid_N, widest, places):
+        frames_RD.sub_(logits.origin_D)
+        found, spare = logits_RK[: len(frames_RD)], spare_RK[: len(frames_RD)]
+        logits.write(frames_RD, found)
+        yield FrameTile(place, valid_N[place], frames_RD, found, spare)
+
+
+def gathered_tiles(
+    frames_MD: Tensor, valid_N: Tensor, widest: int, places: Sequence[slice] | None = None
+) -> Iterator[tuple[slice, Tensor]]:
+    """The frames `valid_N` tile by tile: place among them, and frames_RD float32 to overwrite.
+
+    `places` are tiles of the caller's own, none above `tile_rows`.
+    """
+    dim = frames_MD.shape[1]
+    size = min(len(valid_N), tile_rows(widest, frames_MD.device))
+    gathered_RD = frames_MD.new_empty((size, dim))
+    frames_RD = gathered_RD.float()
+    if places is None:
+        places = tiles(len(valid_N), widest, frames_MD.device)
+    for place in places:
+        rows_R = valid_N[place]
+        gathered = gathered_RD[: len(rows_R)]
+        torch.index_select(frames_MD, 0, rows_R, out=gathered)
+        yield place, frames_RD[: len(rows_R)].copy_(gathered)

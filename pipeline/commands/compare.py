@@ -7,11 +7,11 @@ from rich.console import Console
 
 from pipeline.config import Config
 from pipeline.graph.graph import Graph, build
-from pipeline.metrics import comparison as report
+from pipeline.metrics import comparison
 
 Format = Literal["table", "markdown", "csv", "json"]
 
-TEXTS = {"markdown": report.as_markdown, "csv": report.as_csv, "json": report.as_json}
+TEXTS = {"markdown": comparison.as_markdown, "csv": comparison.as_csv, "json": comparison.as_json}
 
 
 def compare(configs: Sequence[Config], output_format: Format, console: Console) -> None:
@@ -20,12 +20,12 @@ def compare(configs: Sequence[Config], output_format: Format, console: Console) 
 
 
 def show(
-    rows: report.Rows, configs: Sequence[Config], output_format: Format, console: Console
+    rows: comparison.Rows, configs: Sequence[Config], output_format: Format, console: Console
 ) -> None:
     """Print the table, or plain text in another format."""
     splits = tuple(dict.fromkeys(name for one in configs for name in one.corpus.splits.test))
     if output_format == "table":
-        console.print(report.comparison_table(rows, splits))
+        console.print(comparison.comparison_table(rows, splits))
     else:
         console.out(TEXTS[output_format](rows, splits), highlight=False, end="")
 
@@ -33,7 +33,7 @@ def show(
 def scores(graph: Graph, configs: Sequence[Config]) -> dict[str, dict[str, float]]:
     """Each variant's scores by name."""
     return {
-        config.variant: report.scores(
+        config.variant: comparison.scores(
             {name: node.artifact for name, node in graph.of_variant(config.variant).items()}
         )
         for config in configs

@@ -19,7 +19,7 @@ from pipeline.corpus.adapters import kaldi, lhotse, librispeech, ljspeech, manif
 from pipeline.corpus.alignment.lookup import list_alignments
 
 
-def fingerprint(config: Corpus) -> str:
+def corpus_fingerprint(config: Corpus) -> str:
     """Hexadecimal hash of the corpus itself: reads no audio, so that planning stays quick.
 
     The bytes of its tables; names and sizes of the files that are found by listing folders; what

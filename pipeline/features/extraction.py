@@ -18,7 +18,7 @@ from pipeline.config import Features, Ssl
 from pipeline.corpus.shard_store import ShardStore
 from pipeline.features.batching import batch_seconds_on, length_batches
 from pipeline.features.columns import frames_column
-from pipeline.features.fingerprint import fingerprint
+from pipeline.features.fingerprint import ssl_fingerprint
 from pipeline.features.frame_sample import sample_frames
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.features.windows import Windowing, encode_in_windows
@@ -100,7 +100,7 @@ class ShardWriter:
         self._features = features
         self._batch_seconds = batch_seconds_on(self._device, features.batch_seconds)
         made_from = {
-            "ssl": fingerprint(ssl),
+            "ssl": ssl_fingerprint(ssl),
             "dtype": "float16",
             **features.model_dump(mode="json", exclude=LAYOUT),
         }

@@ -9,7 +9,7 @@ from pipeline.config import Ssl
 PATTERNS = ("config.json", "preprocessor_config.json", "*.safetensors", "*.bin")
 
 
-def fingerprint(ssl: Ssl) -> str:
+def ssl_fingerprint(ssl: Ssl) -> str:
     """The hub revision, or SHA-256 over a folder's config and weights.
 
     Raises:

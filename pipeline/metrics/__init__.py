@@ -1,1 +1,1 @@
-"""Scores of units and of what is made from them. Needs numpy alone."""
+"""Scores of units and of what is made from them, their comparison and their plots."""

@@ -1,1 +1,1 @@
-"""From hidden states to discrete units: layer mix, k-means, differentiable k-means."""
+"""The trainable quantizer: layer mix and differentiable k-means."""

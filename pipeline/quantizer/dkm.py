@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.clustering.assignment import Logits, not_finite, require_finite, require_shapes
+from pipeline.clustering.assignment import not_finite, require_finite, require_shapes
+from pipeline.clustering.logits import Logits
 from pipeline.quantizer.distortion import distortion
 from pipeline.quantizer.noise import Noise
 from pipeline.quantizer.relaxation import Choice, Relaxation, choose

@@ -7,6 +7,7 @@ the backward pass computes logits, noise and probabilities again, a tile of fram
 Shapes: M frames with padding, N valid ones, D dimensions, K units, E embedding.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.clustering.assignment import Logits
-from pipeline.clustering.tiles import tiles
-from pipeline.quantizer.frame_tiles import FrameTile, frame_tiles
-from pipeline.quantizer.noise import Noise, gumbel_noise
+from pipeline.clustering.logits import Logits
+from pipeline.clustering.tiles import FrameTile, frame_tiles, tile_rows, tiles
+from pipeline.quantizer.noise import Noise, Stretch, gumbel_noise
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,13 @@ class _Choose(torch.autograd.Function):
         top_N, entropy_N = (embedding_KE.new_empty(len(valid_N)) for _ in range(2))
         logits = Logits(weight_KD, bias_K, origin_D)
         noise = None if relaxation is None else relaxation.noise
-        for tile in frame_tiles(frames_MD, valid_N, logits, embedding_dim, noise):
+        for tile, stretches in _noisy_tiles(frames_MD, valid_N, logits, embedding_dim, noise):
             torch.max(tile.logits_RK, dim=1, out=(top_N[tile.place], nearest_N[tile.place]))
             tile.logits_RK.sub_(top_N[tile.place, None])
             entropy_N[tile.place] = _entropy(tile.logits_RK, tile.spare_RK)
             units_N[tile.place] = nearest_N[tile.place]
             if noise is not None:
-                _add_noise(tile)
+                _add_noise(tile, stretches)
                 torch.argmax(tile.logits_RK, dim=1, out=units_N[tile.place])
             if relaxation is None or relaxation.hard:
                 embedded_RE = embedding_KE.index_select(0, units_N[tile.place])
@@ -134,10 +134,11 @@ class _Choose(torch.autograd.Function):
             return grads.of_inputs()
         # Whoever calls backward() under autocast would have some of this in bfloat16.
         with torch.autocast(frames_MD.device.type, enabled=False):
-            for tile in frame_tiles(
+            for tile, stretches in _noisy_tiles(
                 frames_MD, valid_N, logits, embedding_KE.shape[1], relaxation.noise
             ):
                 tile.logits_RK.sub_(top_N[tile.place, None])
+                _add_noise(tile, stretches)
                 upstream_RE = upstream_ME.index_select(0, tile.rows_R)
                 grads.add_relaxed(tile, relaxation, upstream_RE, weight_KD, embedding_KE)
         if relaxation.hard:
@@ -182,8 +183,6 @@ class _Gradients:
 
         Overwrites the tile and `upstream_RE`.
         """
-        if relaxation.noise is not None:
-            _add_noise(tile)
         y_RK = _softmax(tile, relaxation)
         if not relaxation.hard:
             self.embedding_KE.addmm_(y_RK.T, upstream_RE)
@@ -224,8 +223,25 @@ def _entropy(shifted_RK: Tensor, spare_RK: Tensor) -> Tensor:
     return sums_R.log() - weights_RK.mul_(shifted_RK).sum(dim=1) / sums_R
 
 
-def _add_noise(tile: FrameTile) -> None:
-    tile.logits_RK.add_(gumbel_noise(tile.stretches, tile.spare_RK))
+def _noisy_tiles(
+    frames_MD: Tensor, valid_N: Tensor, logits: Logits, embedding_dim: int, noise: Noise | None
+) -> Iterator[tuple[FrameTile, Sequence[Stretch]]]:
+    """Each tile with the stretches of noise that together fill it: no tile cuts through one."""
+    if noise is None:
+        for tile in frame_tiles(frames_MD, valid_N, logits, embedding_dim):
+            yield tile, ()
+        return
+    widest = max(*logits.weight_KD.shape, embedding_dim)
+    groups = list(noise.tiles(tile_rows(widest, frames_MD.device)))
+    places = [slice(group[0].place.start, group[-1].place.stop) for group in groups]
+    yield from zip(
+        frame_tiles(frames_MD, valid_N, logits, embedding_dim, places), groups, strict=True
+    )
+
+
+def _add_noise(tile: FrameTile, stretches: Sequence[Stretch]) -> None:
+    if stretches:
+        tile.logits_RK.add_(gumbel_noise(stretches, tile.spare_RK))
 
 
 def _softmax(tile: FrameTile, relaxation: Relaxation) -> Tensor:

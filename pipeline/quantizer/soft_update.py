@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.clustering.assignment import Logits
-from pipeline.quantizer.frame_tiles import frame_tiles
+from pipeline.clustering.logits import Logits
+from pipeline.clustering.tiles import frame_tiles
 
 # How many frames a centroid's old place counts for.
 PRIOR_FRAMES = 1e-3

@@ -1,4 +1,4 @@
-"""k-means over the feature shards by a crew of Ray tasks, out of core.
+"""k-means over the feature shards by a pool of Ray tasks, out of core.
 
 A start on frames held in memory (a sample, or the union of the shards' coresets), then passes over
 all frames if the method wants them. What the tasks find is merged in the order of the shards, in
@@ -25,7 +25,7 @@ from pipeline.clustering.kmeans import Fit, PartialSums, iterate, iterate_batche
 from pipeline.clustering.seeding import FRAMES_PER_UNIT, initialise
 from pipeline.config import Cluster, Codebook
 from pipeline.features.stored_frames import StoredFrames
-from pipeline.runtime.task_pool import Crew
+from pipeline.runtime.task_pool import TaskPool
 from pipeline.storage.artifacts import Artifact
 
 CALIBRATION_FRAMES = 2000
@@ -69,23 +69,23 @@ def fit_codebook(
     Raises:
         FramesError: there are fewer distinct frames than units.
     """
-    crew = Crew(cluster.codebook_workers, cluster, say)
-    num_frames = sum(crew.map("counting frames", frames.num_frames, frames.shards))
+    pool = TaskPool(cluster.codebook_workers, cluster, say)
+    num_frames = sum(pool.map("counting frames", frames.num_frames, frames.shards))
     if settings.method == "coreset":
-        held = _union_of_coresets(frames, settings, output, crew)
+        held = _union_of_coresets(frames, settings, output, pool)
     else:
         held = _sample(
-            frames, min(1.0, settings.sample_frames / max(num_frames, 1)), settings, crew
+            frames, min(1.0, settings.sample_frames / max(num_frames, 1)), settings, pool
         )
     say(f"k-means of {settings.num_units} units on {len(held.weights_M)} of {num_frames} frames")
-    fit, num_rejected = _fit_held(held, settings, crew), held.num_rejected
+    fit, num_rejected = _fit_held(held, settings, pool), held.num_rejected
     if settings.method != "coreset" and len(held.weights_M) + num_rejected < num_frames:
-        fit = _PASSES[settings.method](fit.centroids_KD, frames, settings, crew)
+        fit = _PASSES[settings.method](fit.centroids_KD, frames, settings, pool)
         num_rejected = fit.sums.num_rejected
     return FittedCodebook(fit, _calibration(held, settings.seed), len(held.weights_M), num_rejected)
 
 
-def _fit_held(held: Coreset, settings: Codebook, crew: Crew) -> Fit:
+def _fit_held(held: Coreset, settings: Codebook, pool: TaskPool) -> Fit:
     """Seed, then Lloyd's passes over frames that the workers share in memory.
 
     Where there are plenty, a quarter of them brings the centroids most of the way.
@@ -104,39 +104,39 @@ def _fit_held(held: Coreset, settings: Codebook, crew: Crew) -> Fit:
         for first in range(HELD_PARTS)
     ]
     if len(held.weights_M) > 4 * FRAMES_PER_UNIT * settings.num_units:
-        measure = partial(_pass, parts[: HELD_PARTS // 4], crew)
+        measure = partial(_pass, parts[: HELD_PARTS // 4], pool)
         tolerance = max(settings.tolerance, ROUGH_TOLERANCE)
         start_KD = iterate(start_KD, measure, settings.max_passes, tolerance).centroids_KD
-    measure = partial(_pass, parts, crew)
+    measure = partial(_pass, parts, pool)
     return iterate(start_KD, measure, settings.max_passes, settings.tolerance)
 
 
-def _lloyd(start_KD: Tensor, frames: StoredFrames, settings: Codebook, crew: Crew) -> Fit:
+def _lloyd(start_KD: Tensor, frames: StoredFrames, settings: Codebook, pool: TaskPool) -> Fit:
     """Passes over all frames, the centroids moving after each."""
     shards = [list(group) for group in _split(frames.shards, SHARD_PARTS)]
     parts = [_ShardBlocks(frames, group) for group in shards]
     number = itertools.count()
 
     def measure(centroids_KD: Tensor) -> PartialSums:
-        sums = _pass(parts, crew, centroids_KD)
+        sums = _pass(parts, pool, centroids_KD)
         said = f"pass {next(number)} over {sums.weight:.0f} frames"
-        crew.say(f"{said}: mean squared distance {sums.mean_squared_distance:.5g}")
+        pool.say(f"{said}: mean squared distance {sums.mean_squared_distance:.5g}")
         return sums
 
     return iterate(start_KD, measure, settings.max_passes, settings.tolerance)
 
 
-def _minibatch(start_KD: Tensor, frames: StoredFrames, settings: Codebook, crew: Crew) -> Fit:
+def _minibatch(start_KD: Tensor, frames: StoredFrames, settings: Codebook, pool: TaskPool) -> Fit:
     """Passes over all frames in an order of their own, the centroids moving within each."""
     number = itertools.count()
 
     def batches() -> Iterable[Callable[[Tensor], PartialSums]]:
         shards, current = list(frames.shards), next(number)
         random.Random(f"{settings.seed}/{current}").shuffle(shards)  # noqa: S311 (no secret)
-        crew.say(f"pass {current} in batches of {settings.batch_shards} shards")
+        pool.say(f"pass {current} in batches of {settings.batch_shards} shards")
         for first in range(0, len(shards), settings.batch_shards):
             batch = shards[first : first + settings.batch_shards]
-            yield partial(_pass, [_ShardBlocks(frames, [shard]) for shard in batch], crew)
+            yield partial(_pass, [_ShardBlocks(frames, [shard]) for shard in batch], pool)
 
     return iterate_batches(start_KD, batches, settings.max_passes, settings.tolerance)
 
@@ -157,9 +157,9 @@ class _ShardBlocks:
                 yield torch.from_numpy(block_ND), None
 
 
-def _pass(parts: Sequence[Any], crew: Crew, centroids_KD: Tensor) -> PartialSums:
+def _pass(parts: Sequence[Any], pool: TaskPool, centroids_KD: Tensor) -> PartialSums:
     """Assign the frames of all parts and sum them up by cluster."""
-    return reduce(add, crew.map("a pass", _measure, parts, centroids_KD))
+    return reduce(add, pool.map("a pass", _measure, parts, centroids_KD))
 
 
 def _measure(blocks: Iterable[tuple[Tensor, Tensor | None]], centroids_KD: Tensor) -> PartialSums:
@@ -174,9 +174,9 @@ def _measure(blocks: Iterable[tuple[Tensor, Tensor | None]], centroids_KD: Tenso
     return replace(sums, **tensors)
 
 
-def _sample(frames: StoredFrames, share: float, settings: Codebook, crew: Crew) -> Coreset:
+def _sample(frames: StoredFrames, share: float, settings: Codebook, pool: TaskPool) -> Coreset:
     """Frames of every shard in proportion to its size, all of them where they are few."""
-    drawn = crew.map("drawing a sample", _draw, frames.shards, frames, share, settings.seed)
+    drawn = pool.map("drawing a sample", _draw, frames.shards, frames, share, settings.seed)
     return _union(drawn, frames)
 
 
@@ -196,23 +196,23 @@ def _draw(shard: str, frames: StoredFrames, share: float, seed: int) -> Coreset 
 
 
 def _union_of_coresets(
-    frames: StoredFrames, settings: Codebook, output: Artifact, crew: Crew
+    frames: StoredFrames, settings: Codebook, output: Artifact, pool: TaskPool
 ) -> Coreset:
     """The coresets of all shards, old ones where there are, condensed to what may be held."""
     store = CoresetStore(output, frames.layer, settings.coreset_frames, settings.seed)
     if settings.refine is not None:
         taken = store.take_over(Artifact(settings.refine))
-        crew.say(f"{taken} coresets of {settings.refine} taken over")
+        pool.say(f"{taken} coresets of {settings.refine} taken over")
     keys = {store.key(checksum): shard for shard, checksum in frames.checksums().items()}
     missing = sorted(keys.keys() - set(store.keys()))
-    for _ in crew.map(
+    for _ in pool.map(
         "coresets", _make_coreset, [(key, keys[key]) for key in missing], frames, store
     ):
         pass
-    crew.say(f"{len(missing)} of {len(keys)} shards read for their coresets")
+    pool.say(f"{len(missing)} of {len(keys)} shards read for their coresets")
     groups = _split(store.keys(), SHARD_PARTS)
     limit = -(-settings.sample_frames // max(len(groups), 1))
-    return _union(crew.map("merging coresets", _merge, groups, store, limit), frames)
+    return _union(pool.map("merging coresets", _merge, groups, store, limit), frames)
 
 
 def _make_coreset(part: tuple[str, str], frames: StoredFrames, store: CoresetStore) -> None:

@@ -18,7 +18,7 @@ from pipeline.config import ConfigError
 from pipeline.graph.disk_space import readable_bytes
 from pipeline.redaction import redact
 from pipeline.runtime.session import (
-    QUIET_WORKER,
+    WORKER_SETUP,
     cluster_environment,
     project_folder,
     project_modules,
@@ -85,7 +85,7 @@ class Package:
             "working_dir": ".",
             "excludes": excludes,
             "env_vars": variables,
-            "worker_process_setup_hook": QUIET_WORKER,
+            "worker_process_setup_hook": WORKER_SETUP,
         }
         defaults = ray_constants.get_runtime_env_default_excludes()
         files = sent_files(folder, [*defaults, *excludes])

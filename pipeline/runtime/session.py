@@ -56,7 +56,7 @@ S3 = (
 
 ANSWER_SECONDS = 10.0
 
-QUIET_WORKER = "pipeline.runtime.worker_setup.quiet_worker"
+WORKER_SETUP = "pipeline.runtime.worker_setup.set_up_worker"
 
 # Which token a cluster asks for, and where Ray looks for it.
 HOW_TO_ENTER = (
@@ -92,7 +92,7 @@ def ray_session(cluster: Cluster) -> Iterator[None]:
         ray.init(
             address="local",
             include_dashboard=False,
-            runtime_env={"worker_process_setup_hook": QUIET_WORKER},
+            runtime_env={"worker_process_setup_hook": WORKER_SETUP},
             log_to_driver=True,
             logging_level=logging.WARNING,
         )
@@ -174,5 +174,5 @@ def _runtime_env() -> dict[str, Any]:
     return {
         "py_modules": project_modules(),
         "env_vars": cluster_environment(),
-        "worker_process_setup_hook": QUIET_WORKER,
+        "worker_process_setup_hook": WORKER_SETUP,
     }

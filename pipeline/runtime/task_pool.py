@@ -1,4 +1,4 @@
-"""A crew of Ray tasks: one function over many parts, results in the order of the parts."""
+"""A pool of Ray tasks: one function over many parts, results in the order of the parts."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 @dataclass(frozen=True)
-class Crew:
+class TaskPool:
     """At most `size` tasks at once, each with a worker's CPUs and GPUs."""
 
     size: int

@@ -8,7 +8,7 @@ import ray
 _CLEANER = "ray.train.v2._internal.execution.controller.placement_group_cleaner"
 
 
-def quiet_worker() -> None:
+def set_up_worker() -> None:
     """Ray calls this in each new worker process, by name.
 
     Ray Train's cleaner asks the dashboard every second whether the controller lives, and warns

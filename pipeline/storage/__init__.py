@@ -1,0 +1,1 @@
+"""Where outputs lie: artifacts with manifests, folders, S3, and the columns of tables."""

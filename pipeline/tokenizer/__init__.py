@@ -1,0 +1,1 @@
+"""From audio to units with a trained model."""

@@ -6,12 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pipeline
 from pipeline.storage.artifacts import Artifact
 
 _TYPE = "speech-tokenizer"
 _READY = "READY"
-_CODE = Path(pipeline.__file__).with_name("logged_tokenizer.py")
+_CODE = Path(__file__).with_name("logged_tokenizer.py")
 
 
 def log_tokenizer(client: Any, experiment_id: str, run_id: str, uri: str) -> None:

@@ -31,7 +31,7 @@ from pipeline.training.sharding import (
     load_weights,
     shard,
 )
-from pipeline.training.step_costs import Meter
+from pipeline.training.step_costs import StepCosts
 from pipeline.training.worker import Worker
 
 LOSSES = ("ctc", "attention", "kmeans")
@@ -86,7 +86,7 @@ class JointTraining:
         self.worker = worker
         self.store = store
         self.history = history
-        self.meter = Meter()
+        self.costs = StepCosts()
         self.progress = Progress()
         self.best: list[tuple[float, int, int]] = []
         self._saved_optimizer: dict[str, Any] | None = None
@@ -158,7 +158,7 @@ class JointTraining:
             seconds = time.perf_counter() - started
             self.progress.seconds += seconds
             audio_seconds = sum(self.data.train[i].utterance.duration for i in batch.indices)
-            self.meter.step(audio_seconds, seconds, waited)
+            self.costs.step(audio_seconds, seconds, waited)
             self._log_and_save()
             started = time.perf_counter()
 
@@ -329,7 +329,7 @@ class JointTraining:
     def _log_and_save(self) -> None:
         training = self.config.training
         if self.progress.step % training.log_steps == 0:
-            costs = self.meter.report(self.worker)
+            costs = self.costs.report(self.worker)
             self.history.steps(self.progress.step, self.progress.epoch, costs)
         # The end of an epoch saves by itself: a step is saved once, so that nothing ever stands in
         # for a checkpoint that is being written over.

@@ -12,7 +12,7 @@ KIBIBYTE = 1024
 RESIDENT_UNIT = 1 if sys.platform == "darwin" else KIBIBYTE
 
 
-class Meter:
+class StepCosts:
     """Sums over the steps since the last report on this worker.
 
     No part of a checkpoint: a resumed process reports its own steps alone.

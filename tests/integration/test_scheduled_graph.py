@@ -12,9 +12,9 @@ import ray
 
 from pipeline.config import Cluster, Config
 from pipeline.config.corpus import SyntheticCorpus
-from pipeline.graph import graph as flow
+from pipeline.graph import graph as stage_graph
 from pipeline.graph.stage import Stage, StageContext
-from pipeline.runtime import graph as runner
+from pipeline.runtime import scheduler
 from pipeline.storage.artifacts import ArtifactError
 from pipeline.tracking import RunName, TrackingSpec
 
@@ -87,28 +87,28 @@ def build(monkeypatch):
 
     def make(storage: Path, max_failures: int = 0, **replaced):
         stages = [dataclasses.replace(toy, **replaced.get(toy.name, {})) for toy in TOYS]
-        monkeypatch.setattr(flow, "load_stage", {stage.name: stage for stage in stages}.get)
+        monkeypatch.setattr(stage_graph, "load_stage", {stage.name: stage for stage in stages}.get)
         configs = [
             config(storage, "kmeans", quantizer={"kind": "kmeans", "layer_weights": "fixed"}),
             config(storage, "dkm"),
         ]
         cluster = Cluster(max_failures=max_failures)
         configs = [one.model_copy(update={"cluster": cluster}) for one in configs]
-        return flow.build(configs, default_stages=[stage.name for stage in stages])
+        return stage_graph.build(configs, default_stages=[stage.name for stage in stages])
 
     return make
 
 
-def execute(graph: flow.Graph) -> tuple[runner.Outcome, list[str]]:
+def execute(graph: stage_graph.Graph) -> tuple[scheduler.Outcome, list[str]]:
     lines: list[str] = []
-    return runner.execute(graph, {}, lines.append), lines
+    return scheduler.execute(graph, {}, lines.append), lines
 
 
 def trace(storage: Path) -> list[str]:
     return sorted((storage / "ran.txt").read_text().splitlines())
 
 
-def statuses(outcome: runner.Outcome) -> dict[str, str]:
+def statuses(outcome: scheduler.Outcome) -> dict[str, str]:
     return {node.node.label: node.status for node in outcome.nodes}
 
 
@@ -265,8 +265,8 @@ def test_scores_reach_the_stages_runs(build, tmp_path, monkeypatch):
     def start(_parent, stage, _digest):
         return Run("", "", RunName("", stage, ()), enabled=False)
 
-    monkeypatch.setattr(runner, "start_stage", start)
-    runner.execute(build(tmp_path), {}, [].append)
+    monkeypatch.setattr(scheduler, "start_stage", start)
+    scheduler.execute(build(tmp_path), {}, [].append)
     assert logged == {
         "corpus": {"value": 1},
         "train": {"value": 2},

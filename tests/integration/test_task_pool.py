@@ -11,7 +11,7 @@ from ray import cloudpickle
 from pipeline.clustering.assignment import FramesError
 from pipeline.config import Cluster
 from pipeline.runtime.scheduler import message
-from pipeline.runtime.task_pool import Crew
+from pipeline.runtime.task_pool import TaskPool
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
@@ -24,8 +24,8 @@ def _importable():
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
-def crew(size, say=print):
-    return Crew(size, Cluster(), say)
+def pool(size, say=print):
+    return TaskPool(size, Cluster(), say)
 
 
 def log(part, folder):
@@ -53,7 +53,7 @@ def refuse(part, folder):
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_results_are_in_order_and_no_more_tasks_than_the_crew_run_at_once(tmp_path, size):
-    found = list(crew(size).map("logging", log, range(5), str(tmp_path)))
+    found = list(pool(size).map("logging", log, range(5), str(tmp_path)))
     assert [part for part, _ in found] == list(range(5))
     spans = [tuple(map(float, file.read_text().split())) for file in tmp_path.iterdir()]
     assert len(spans) == 5
@@ -63,16 +63,16 @@ def test_results_are_in_order_and_no_more_tasks_than_the_crew_run_at_once(tmp_pa
 
 
 def test_without_parts_there_is_nothing_to_do():
-    assert list(crew(2).map("nothing", log, [], "unused")) == []
+    assert list(pool(2).map("nothing", log, [], "unused")) == []
 
 
 def test_what_a_lost_worker_did_is_done_again(tmp_path):
-    assert list(crew(2).map("dying", die_once, range(3), str(tmp_path))) == [0, 1, 2]
+    assert list(pool(2).map("dying", die_once, range(3), str(tmp_path))) == [0, 1, 2]
     assert [file.name for file in tmp_path.iterdir()] == ["1"]
 
 
 def test_an_error_of_the_project_reaches_the_user_as_it_was_raised(tmp_path):
-    results = crew(1).map("refusing", refuse, range(50), str(tmp_path))
+    results = pool(1).map("refusing", refuse, range(50), str(tmp_path))
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(FramesError) as caught:
         next(results)

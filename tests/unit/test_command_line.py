@@ -12,11 +12,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pipeline import flow, space
 from pipeline.__main__ import app
 from pipeline.commands import plan
 from pipeline.config import ConfigError
 from pipeline.config.files import load
+from pipeline.graph import disk_space
+from pipeline.graph import graph as stage_graph
 from pipeline.storage.artifacts import METRICS, StorageFullError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +59,7 @@ def project(tmp_path, monkeypatch) -> Path:
     (tmp_path / "kmeans.yaml").write_text(yaml.safe_dump(values))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(flow.build, "__defaults__", ((), tuple(STAGES)))
+    monkeypatch.setattr(stage_graph.build, "__defaults__", ((), tuple(STAGES)))
     monkeypatch.setenv("COLUMNS", "160")
     yield tmp_path
     for name in STAGES:
@@ -70,7 +71,7 @@ def invoke(*arguments: str):
 
 
 def test_plan_shows_state_hours_frames_and_bytes(project):
-    graph = flow.build([load("kmeans.yaml"), load("dkm.yaml")], (), tuple(STAGES))
+    graph = stage_graph.build([load("kmeans.yaml"), load("dkm.yaml")], (), tuple(STAGES))
     graph.of_variant("dkm")["toy_corpus"].artifact.finish({"seconds": 1.0})
 
     result = invoke("plan", "kmeans.yaml", "dkm.yaml", "--set", "codebook.seed=3000000")
@@ -103,7 +104,7 @@ def test_a_dry_run_prints_the_resolved_configs_and_starts_nothing(project):
 
 
 def test_a_finished_run_is_compared_at_once(project):
-    graph = flow.build([load("kmeans.yaml"), load("dkm.yaml")], (), tuple(STAGES))
+    graph = stage_graph.build([load("kmeans.yaml"), load("dkm.yaml")], (), tuple(STAGES))
     for number, node in enumerate(graph.nodes):
         node.artifact.write_json(METRICS, {"test.wer": number / 8} if node.inputs else {})
         node.artifact.finish({"seconds": 1.0})
@@ -169,9 +170,9 @@ def test_a_model_that_is_not_there_is_a_clear_error(project, name):
 def test_plan_imports_neither_torch_nor_ray(project):
     code = textwrap.dedent("""
         import sys
-        from pipeline import flow, space
+        from pipeline.graph import graph as stage_graph
         from pipeline.__main__ import app
-        flow.build.__defaults__ = ((), ("toy_corpus", "toy_train"))
+        stage_graph.build.__defaults__ = ((), ("toy_corpus", "toy_train"))
         app(["plan", "kmeans.yaml", "dkm.yaml"], standalone_mode=False)
         print("heavy:", {"torch", "ray", "mlflow", "transformers"} & set(sys.modules))
     """)
@@ -181,20 +182,20 @@ def test_plan_imports_neither_torch_nor_ray(project):
 
 
 def test_a_run_that_cannot_fit_is_refused(project, monkeypatch):
-    graph = flow.build([load("kmeans.yaml", ["codebook.seed=2000"])], (), tuple(STAGES))
-    monkeypatch.setattr(space, "free_bytes", lambda _: 1999)
+    graph = stage_graph.build([load("kmeans.yaml", ["codebook.seed=2000"])], (), tuple(STAGES))
+    monkeypatch.setattr(disk_space, "free_bytes", lambda _: 1999)
     with pytest.raises(StorageFullError, match=r"about 2 kB would be .* 2 of the 2 hours"):
         plan.check_space(graph, "runs")
-    monkeypatch.setattr(space, "free_bytes", lambda _: 2000)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda _: 2000)
     plan.check_space(graph, "runs")
 
 
 def test_what_stands_needs_no_more_space(project, monkeypatch):
-    graph = flow.build([load("kmeans.yaml", ["codebook.seed=2000"])], (), tuple(STAGES))
+    graph = stage_graph.build([load("kmeans.yaml", ["codebook.seed=2000"])], (), tuple(STAGES))
     with graph.of_variant("kmeans")["toy_train"].artifact.write("half") as file:
         file.write(b"0" * 1200)
-    monkeypatch.setattr(space, "free_bytes", lambda _: 800)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda _: 800)
     plan.check_space(graph, "runs")
-    monkeypatch.setattr(space, "free_bytes", lambda _: 799)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda _: 799)
     with pytest.raises(StorageFullError, match="about 800 B would be"):
         plan.check_space(graph, "runs")

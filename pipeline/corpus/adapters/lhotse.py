@@ -17,7 +17,7 @@ from pipeline.audio.utterance import CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import LhotseCorpus
 from pipeline.corpus.adapters.json_rows import Row, Seconds, why_broken
 from pipeline.corpus.alignment.lookup import Alignments
-from pipeline.corpus.alignment.recording_alignment import Track
+from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
 from pipeline.storage.folders import Folder
 
 # Lhotse rounds times; a supervision may overshoot its cut by less than this.
@@ -173,7 +173,7 @@ def _alignment(supervision: _Supervision, offset: float, tier: str) -> tuple[Seg
     items = kinds.get(tier, kinds.get(tier.removesuffix("s")))
     if items is None:
         return None
-    spoken = Track.of(
+    spoken = RecordingAlignment.of(
         Segment(start, start + duration, symbol) for symbol, start, duration, *_ in items
     ).cut(offset, supervision.duration)
     if items and not spoken:

@@ -1,0 +1,1 @@
+"""When each phone is spoken, read from the files of an aligner."""

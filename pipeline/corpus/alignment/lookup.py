@@ -15,7 +15,7 @@ from pipeline.audio.utterance import AlignmentError, CorpusError, Reject, Segmen
 from pipeline.config.corpus import AlignmentFormat, RecordedCorpus
 from pipeline.corpus.alignment.ctm import Ctm
 from pipeline.corpus.alignment.phn import parse_phn
-from pipeline.corpus.alignment.recording_alignment import Track
+from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
 from pipeline.corpus.alignment.textgrid import parse_textgrid
 from pipeline.storage.folders import Folder
 
@@ -146,7 +146,7 @@ class _Tracks(Protocol):
     def beside(self, audio: str) -> str | None:
         """The key of a recording by its address."""
 
-    def load(self, key: str) -> Track:
+    def load(self, key: str) -> RecordingAlignment:
         """The track of a key."""
 
 
@@ -190,10 +190,12 @@ class _FileTracks:
         # Whole paths only: TIMIT has an SA1.PHN of each speaker.
         return next((self._by_path[end] for end in _ends(audio) if end in self._by_path), None)
 
-    def _load(self, key: str) -> Track:
+    def _load(self, key: str) -> RecordingAlignment:
         content = self._files.folder.read(key)
         phn = self._files.format == "phn"
-        return Track.of(parse_phn(content) if phn else parse_textgrid(content, self._tier))
+        return RecordingAlignment.of(
+            parse_phn(content) if phn else parse_textgrid(content, self._tier)
+        )
 
 
 class _CtmTracks:
@@ -201,7 +203,9 @@ class _CtmTracks:
 
     def __init__(self, files: AlignmentFiles) -> None:
         self._ctm = Ctm(files.opened())
-        self.load = lru_cache(_TRACKS_AT_HAND)(lambda name: Track.of(self._ctm.segments(name)))
+        self.load = lru_cache(_TRACKS_AT_HAND)(
+            lambda name: RecordingAlignment.of(self._ctm.segments(name))
+        )
 
     @property
     def example(self) -> str:

@@ -11,14 +11,14 @@ _DIGITS = 6
 
 
 @dataclass(frozen=True)
-class Track:
+class RecordingAlignment:
     """Segments by start; `longest` is the duration of the longest, in seconds."""
 
     segments: tuple[Segment, ...]
     longest: float
 
     @classmethod
-    def of(cls, segments: Iterable[Segment]) -> "Track":
+    def of(cls, segments: Iterable[Segment]) -> "RecordingAlignment":
         ordered = tuple(sorted(segments, key=lambda one: one.start))
         return cls(ordered, max((one.end - one.start for one in ordered), default=0.0))
 

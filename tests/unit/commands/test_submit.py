@@ -20,7 +20,7 @@ pytest.importorskip("ray")
 from pipeline.__main__ import app
 from pipeline.runtime import package
 from pipeline.runtime.job import JobServer
-from pipeline.runtime.session import QUIET, QUIET_WORKER, ClusterError
+from pipeline.runtime.session import QUIET, WORKER_SETUP, ClusterError
 
 ROOT = Path(__file__).resolve().parents[3]
 VARIABLES = (
@@ -161,7 +161,7 @@ def test_variables_travel_and_secrets_do_not(project, dashboard, monkeypatch):
     assert QUIET.items() <= environment["env_vars"].items()
     assert environment["env_vars"]["AWS_ENDPOINT_URL"] == "http://store:9000"
     assert environment["env_vars"]["MLFLOW_TRACKING_URI"] == "http://mlflow:5000"
-    assert environment["worker_process_setup_hook"] == QUIET_WORKER
+    assert environment["worker_process_setup_hook"] == WORKER_SETUP
     assert "no MLflow server" not in result.output
     for secret in ("my-key", "my-secret", "my-token"):
         assert secret not in json.dumps(dashboard.jobs)
@@ -266,7 +266,7 @@ def test_absolute_paths_are_said_to_be_shared(project, dashboard, monkeypatch):
     assert "/nonexistent/LibriSpeech is not on this machine" in result.output
     assert "no MLflow server" not in result.output  # its file is in the storage
     archives = [ZipFile(BytesIO(one)).namelist() for one in dashboard.packages.values()]
-    assert not [name for names in archives for name in names if "outputs" in name]
+    assert not [name for names in archives for name in names if name.startswith("outputs")]
 
 
 def test_metrics_that_would_be_lost_are_announced(project, dashboard, monkeypatch):

@@ -16,8 +16,7 @@ from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import CorpusError
 from pipeline.commands import tokenize_listing
 from pipeline.config import ConfigError
-from pipeline.runtime import session
-from pipeline.runtime import shards as shard_runner
+from pipeline.runtime import session, shard_pool
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import MANIFEST, Artifact, ArtifactError
 
@@ -38,7 +37,7 @@ def made(monkeypatch) -> list[str]:
             names.append(Path(shard.name).stem)
             worker(shard.name, list(shard.utterances))
 
-    monkeypatch.setattr(shard_runner, "run_shards", run_shards)
+    monkeypatch.setattr(shard_pool, "run_shards", run_shards)
     monkeypatch.setattr(session, "ray_session", lambda _cluster: nullcontext())
     monkeypatch.setattr(tokenize_listing, "SHARD_UTTERANCES", 3)
     return names
@@ -179,7 +178,7 @@ def test_odd_files_have_reasons_and_cost_no_other(trained, audio, made, tmp_path
 def test_a_killed_job_goes_on(trained, audio, made, tmp_path, monkeypatch):
     peace, war = tmp_path / "peace", tmp_path / "war"
     tokenize(trained, audio, output=peace)
-    run_shards = shard_runner.run_shards
+    run_shards = shard_pool.run_shards
 
     def killed(worker, arguments, shards, *more):
         run_shards(worker, arguments, shards[:1], *more)
@@ -187,7 +186,7 @@ def test_a_killed_job_goes_on(trained, audio, made, tmp_path, monkeypatch):
 
     made.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(shard_runner, "run_shards", killed)
+        patch.setattr(shard_pool, "run_shards", killed)
         assert "Stopped" in invoke("tokenize", trained, audio, "--output", war).output
     assert not (war / MANIFEST).exists()
     tokenize(trained, audio, output=war)

@@ -13,10 +13,9 @@ from typer.testing import CliRunner
 from pipeline.__main__ import app
 from pipeline.commands.verify import verify
 from pipeline.features.ssl import SslModel
-from pipeline.graph import graph as flow
+from pipeline.graph import graph as stage_graph
 from pipeline.quantizer.layer_mix import LayerMix
-from pipeline.runtime import graph as runner
-from pipeline.runtime import shards as shard_runner
+from pipeline.runtime import scheduler, shard_pool
 from pipeline.storage.artifacts import MANIFEST, Artifact
 from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
@@ -60,13 +59,13 @@ class Project:
         trained.finish({"seconds": 1.0})
 
     def node(self, stage):
-        return flow.build([self.config], [stage]).of_variant("tiny")[stage]
+        return stage_graph.build([self.config], [stage]).of_variant("tiny")[stage]
 
     def run(self, stage):
         """As a run would: nothing where the manifest stands."""
         node = self.node(stage)
         if not node.is_whole():
-            outcome = runner.run_node(node, TrackingSpec.disabled())
+            outcome = scheduler.run_node(node, TrackingSpec.disabled())
             assert outcome.status == "done", outcome.error
 
     def verify(self, stage, **options):
@@ -78,7 +77,7 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    monkeypatch.setattr(shard_runner, "run_shards", one_after_the_other)
+    monkeypatch.setattr(shard_pool, "run_shards", one_after_the_other)
     return Project(tmp_path)
 
 

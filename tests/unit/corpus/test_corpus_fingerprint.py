@@ -11,23 +11,23 @@ from pipeline.config.corpus import (
     ManifestCorpus,
     SyntheticCorpus,
 )
-from pipeline.corpus.fingerprint import fingerprint
+from pipeline.corpus.fingerprint import corpus_fingerprint
 
 
 def test_a_changed_manifest_has_another_fingerprint(tmp_path):
     path = tmp_path / "m.jsonl"
     config = ManifestCorpus(manifest=str(path))
     path.write_text('{"utt_id": "a"}\n')
-    before = fingerprint(config)
+    before = corpus_fingerprint(config)
     os.utime(path, (0, 0))
-    assert fingerprint(config) == before
+    assert corpus_fingerprint(config) == before
     path.write_text('{"utt_id": "b"}\n')
-    assert fingerprint(config) != before
+    assert corpus_fingerprint(config) != before
 
 
 def test_a_missing_manifest_is_told_before_any_work(tmp_path):
     with pytest.raises(CorpusError, match="there is no manifest at"):
-        fingerprint(ManifestCorpus(manifest=str(tmp_path / "m.jsonl")))
+        corpus_fingerprint(ManifestCorpus(manifest=str(tmp_path / "m.jsonl")))
 
 
 @pytest.fixture
@@ -41,15 +41,15 @@ def librispeech(tmp_path):
 
 def test_librispeech_changes_with_names_and_sizes_of_its_splits(librispeech):
     config = LibrispeechCorpus(root=str(librispeech), alignments=str(librispeech / "grids"))
-    seen = [fingerprint(config)]
+    seen = [corpus_fingerprint(config)]
     (librispeech / "other/7/8/a.flac").write_bytes(b"1")
-    assert fingerprint(config) == seen[0]
+    assert corpus_fingerprint(config) == seen[0]
     (librispeech / "test/5/6/a.flac").write_bytes(b"123456")
-    seen.append(fingerprint(config))
+    seen.append(corpus_fingerprint(config))
     (librispeech / "test/5/6/b.flac").write_bytes(b"")
-    seen.append(fingerprint(config))
+    seen.append(corpus_fingerprint(config))
     (librispeech / "grids/train/1/2/a.TextGrid").write_bytes(b"1")
-    seen.append(fingerprint(config))
+    seen.append(corpus_fingerprint(config))
     assert len(set(seen)) == 4
 
 
@@ -80,12 +80,12 @@ def lhotse(root):
 @pytest.mark.parametrize("make", [ljspeech, kaldi, lhotse])
 def test_each_file_of_a_corpus_counts(tmp_path, make):
     config, names = make(tmp_path)
-    seen = [fingerprint(config)]
-    assert fingerprint(config) == seen[0]
+    seen = [corpus_fingerprint(config)]
+    assert corpus_fingerprint(config) == seen[0]
     for name in names:
         with (tmp_path / name).open("a") as file:
             file.write("c d\n")
-        seen.append(fingerprint(config))
+        seen.append(corpus_fingerprint(config))
     assert len(set(seen)) == 1 + len(names)
 
 
@@ -96,14 +96,14 @@ def test_a_ctm_counts_by_its_content(tmp_path):
     seen = set()
     for line in ("a 1 0 1 x\n", "a 1 0 1 y\n"):
         ctm.write_text(line)
-        seen.add(fingerprint(config))
+        seen.add(corpus_fingerprint(config))
     assert len(seen) == 2
 
 
 def test_a_missing_root_is_told_before_any_work(tmp_path):
     with pytest.raises(CorpusError, match="it has none"):
-        fingerprint(LibrispeechCorpus(root=str(tmp_path / "nowhere")))
+        corpus_fingerprint(LibrispeechCorpus(root=str(tmp_path / "nowhere")))
 
 
 def test_the_synthetic_corpus_depends_on_the_synthesiser():
-    assert fingerprint(SyntheticCorpus()).startswith("espeakng-loader ")
+    assert corpus_fingerprint(SyntheticCorpus()).startswith("espeakng-loader ")

@@ -21,7 +21,7 @@ from pipeline.features.extraction import (
     ShardWriter,
     plan_shards,
 )
-from pipeline.features.fingerprint import fingerprint
+from pipeline.features.fingerprint import ssl_fingerprint
 from pipeline.features.frame_sample import sample_frames
 from pipeline.features.ssl import SslModel
 from pipeline.features.stored_frames import StoredFrames
@@ -117,7 +117,7 @@ def test_a_shard_and_its_record_say_what_it_is(tmp_path, ssl_folder, utterances)
     expected = {
         "rows": 20,
         "frames": frames,
-        "ssl": fingerprint(Ssl(model=str(ssl_folder))),
+        "ssl": ssl_fingerprint(Ssl(model=str(ssl_folder))),
         "layers": [0, 2],
         "dtype": "float16",
         "precision": "auto",

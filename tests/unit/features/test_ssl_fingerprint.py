@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.config import Ssl
-from pipeline.features.fingerprint import fingerprint
+from pipeline.features.fingerprint import ssl_fingerprint
 
 
 @pytest.fixture
@@ -12,21 +12,21 @@ def folder(tmp_path):
 
 
 def test_hub_model_is_pinned_by_name_and_revision():
-    assert fingerprint(Ssl(model="maker/model", revision="abc123")) == "maker/model@abc123"
+    assert ssl_fingerprint(Ssl(model="maker/model", revision="abc123")) == "maker/model@abc123"
 
 
 def test_folder_is_pinned_by_config_and_weights_but_not_by_its_notes(folder):
     ssl = Ssl(model=str(folder))
-    before = fingerprint(ssl)
+    before = ssl_fingerprint(ssl)
     (folder / "README.md").write_text("how it was made")
-    assert fingerprint(ssl) == before
+    assert ssl_fingerprint(ssl) == before
     (folder / "model.safetensors").write_bytes(b"weightz")
-    retrained = fingerprint(ssl)
+    retrained = ssl_fingerprint(ssl)
     (folder / "config.json").write_text('{"a": 1}')
-    assert len({before, retrained, fingerprint(ssl)}) == 3
+    assert len({before, retrained, ssl_fingerprint(ssl)}) == 3
 
 
 def test_folder_without_weights_is_refused(folder):
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="no transformers checkpoint"):
-        fingerprint(Ssl(model=str(folder)))
+        ssl_fingerprint(Ssl(model=str(folder)))

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.graph import disk_space as space
+from pipeline.graph import disk_space
 from pipeline.graph.stage import Estimate
 from pipeline.storage.artifacts import StorageFullError
 
@@ -17,7 +17,7 @@ def disk(monkeypatch):
 
     def make(free):
         usage = SimpleNamespace(free=free)
-        monkeypatch.setattr(space.shutil, "disk_usage", lambda _folder: usage)
+        monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _folder: usage)
 
     return make
 
@@ -34,39 +34,39 @@ def disk(monkeypatch):
 def test_what_would_fit_is_said(tmp_path, disk, needed, free, fits):
     disk(free)
     with pytest.raises(StorageFullError) as caught:
-        space.require_space(str(tmp_path), needed, HOURS)
+        disk_space.require_space(str(tmp_path), needed, HOURS)
     message = str(caught.value)
-    assert f"about {space.readable_bytes(needed)} would be written to {tmp_path}" in message
+    assert f"about {disk_space.readable_bytes(needed)} would be written to {tmp_path}" in message
     assert f"has {free} B free" in message
     assert f"room for {fits}" in message
 
 
 def test_the_last_byte_decides(tmp_path, disk):
     disk(1000)
-    space.require_space(str(tmp_path), 1000, HOURS)
+    disk_space.require_space(str(tmp_path), 1000, HOURS)
     with pytest.raises(StorageFullError):
-        space.require_space(str(tmp_path), 1001, HOURS)
+        disk_space.require_space(str(tmp_path), 1001, HOURS)
 
 
 def test_an_object_store_has_no_end(disk):
     disk(0)
-    assert space.free_bytes("s3://bucket") is None
-    space.require_space("s3://bucket", 10**15, HOURS)
+    assert disk_space.free_bytes("s3://bucket") is None
+    disk_space.require_space("s3://bucket", 10**15, HOURS)
 
 
 def test_work_without_layers_and_hours_is_refused_without_them(tmp_path, disk):
     disk(0)
     with pytest.raises(StorageFullError, match=r"0 B free\. +Name another place"):
-        space.require_space(str(tmp_path), 5, Estimate(bytes_written=5))
+        disk_space.require_space(str(tmp_path), 5, Estimate(bytes_written=5))
 
 
 def test_free_space_is_that_of_the_folder_to_be(tmp_path, disk):
     disk(17)
-    assert space.free_bytes(str(tmp_path / "not" / "yet")) == 17
+    assert disk_space.free_bytes(str(tmp_path / "not" / "yet")) == 17
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.56e12, "2.56 TB")]
 )
 def test_bytes_are_readable(count, text):
-    assert space.readable_bytes(count) == text
+    assert disk_space.readable_bytes(count) == text

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.config import Config, ConfigError
 from pipeline.config.corpus import SyntheticCorpus
-from pipeline.graph import graph as flow
+from pipeline.graph import graph as stage_graph
 from pipeline.graph.stage import Estimate, Stage
 
 
@@ -45,13 +45,13 @@ KMEANS = {"kind": "kmeans", "layer_weights": "fixed"}
 @pytest.fixture
 def build(monkeypatch):
     def make(configs, stages=CHAIN, **options):
-        monkeypatch.setattr(flow, "load_stage", {one.name: one for one in stages}.get)
-        return flow.build(configs, default_stages=[one.name for one in stages], **options)
+        monkeypatch.setattr(stage_graph, "load_stage", {one.name: one for one in stages}.get)
+        return stage_graph.build(configs, default_stages=[one.name for one in stages], **options)
 
     return make
 
 
-def labels(graph: flow.Graph) -> list[str]:
+def labels(graph: stage_graph.Graph) -> list[str]:
     return [node.label for node in graph.nodes]
 
 
@@ -194,7 +194,7 @@ OWN = """
 
 def test_a_users_own_stage_is_one_more_module(importable):
     module(importable, "own_stage", OWN)
-    graph = flow.build([config("v", extra_stages=("own_stage",))], default_stages=())
+    graph = stage_graph.build([config("v", extra_stages=("own_stage",))], default_stages=())
     assert labels(graph) == ["own[v]"]
 
 
@@ -202,9 +202,9 @@ def test_a_stage_named_twice_is_refused_unless_it_is_the_same_module(importable)
     module(importable, "own_stage", OWN)
     module(importable, "twin_stage", OWN)
     same = config("v", extra_stages=("own_stage",))
-    assert len(flow.build([same], default_stages=("own_stage",)).nodes) == 1
+    assert len(stage_graph.build([same], default_stages=("own_stage",)).nodes) == 1
     with pytest.raises(ConfigError, match="'own_stage' names its stage 'own', as another does"):
-        flow.build([same], default_stages=("twin_stage",))
+        stage_graph.build([same], default_stages=("twin_stage",))
 
 
 @pytest.mark.parametrize(
@@ -219,4 +219,4 @@ def test_a_module_without_a_stage_is_a_clear_error(importable, name, text, messa
     if text is not None:
         module(importable, name, text)
     with pytest.raises(ConfigError, match=message):
-        flow.load_stage(name)
+        stage_graph.load_stage(name)

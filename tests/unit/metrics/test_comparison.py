@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from pipeline.metrics import comparison as report
+from pipeline.metrics import comparison
 from pipeline.storage.artifacts import artifact
 
 ROWS = {
@@ -29,12 +29,12 @@ ROWS = {
 
 def rendered(rows, splits):
     console = Console(file=io.StringIO(), width=200)
-    console.print(report.comparison_table(rows, splits))
+    console.print(comparison.comparison_table(rows, splits))
     return console.file.getvalue()
 
 
 def markdown_cells(rows, splits):
-    lines = report.as_markdown(rows, splits).splitlines()
+    lines = comparison.as_markdown(rows, splits).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line]
     return {(line[0], line[1]): line[2:] for line in cells}
 
@@ -54,7 +54,7 @@ def test_scores_of_all_whole_stages_come_together(tmp_path):
     half = artifact(str(tmp_path), "phone_purity", "00")
     half.write_json("metrics.json", {"test.pnmi": 0.4})
     missing = artifact(str(tmp_path), "train_vocoder", "00")
-    assert report.scores({**outputs, "phone_purity": half, "train_vocoder": missing}) == {
+    assert comparison.scores({**outputs, "phone_purity": half, "train_vocoder": missing}) == {
         "inertia": 3.0,
         "seconds": 1.0,
         "test.wer": 0.5,
@@ -63,7 +63,7 @@ def test_scores_of_all_whole_stages_come_together(tmp_path):
 
 
 def test_wer_reduction_is_relative_to_kmeans_wherever_it_stands():
-    reductions = report.with_reductions(ROWS, ["test"])
+    reductions = comparison.with_reductions(ROWS, ["test"])
     assert reductions["dkm_full"]["test.wer_reduction"] == pytest.approx(0.25)
     assert reductions["kmeans"]["test.wer_reduction"] == 0.0
     assert "test.wer_reduction" not in reductions["continuous"]
@@ -71,28 +71,30 @@ def test_wer_reduction_is_relative_to_kmeans_wherever_it_stands():
 
 def test_wer_reduction_without_kmeans_is_relative_to_the_first_variant():
     rows = {"b": {"test.wer": 0.2}, "a": {"test.wer": 0.3}}
-    assert report.with_reductions(rows, ["test"])["a"]["test.wer_reduction"] == pytest.approx(-0.5)
-    assert "relative to b" in report.as_markdown(rows, ["test"])
+    assert comparison.with_reductions(rows, ["test"])["a"]["test.wer_reduction"] == pytest.approx(
+        -0.5
+    )
+    assert "relative to b" in comparison.as_markdown(rows, ["test"])
 
 
 def test_a_faultless_baseline_has_no_reduction():
     rows = {"kmeans": {"test.wer": 0.0}, "a": {"test.wer": 0.3}}
-    assert report.with_reductions(rows, ["test"]) == rows
+    assert comparison.with_reductions(rows, ["test"]) == rows
 
 
 def test_markdown_shows_each_score_in_its_unit():
     cells = markdown_cells(ROWS, ["test"])
     assert cells["score", "split"] == ["dkm_full", "kmeans", "continuous"]
-    assert cells["WER (%)", "test"] == ["30.0", "40.0", "–"]  # noqa: RUF001 - see report.MISSING
+    assert cells["WER (%)", "test"] == ["30.0", "40.0", "–"]  # noqa: RUF001 - see comparison.MISSING
     assert cells["WER reduction (%)", "test"][:2] == ["25.0", "0.0"]
     assert cells["phone purity", "test"][0] == "0.612"
     assert cells["codebook usage (%)", "test"][1] == "50.0"
     assert cells["mel-cepstral distortion (dB)", "test"][0] == "5.13"
-    assert cells["training (s)", ""] == ["286", "–", "10"]  # noqa: RUF001 - see report.MISSING
+    assert cells["training (s)", ""] == ["286", "–", "10"]  # noqa: RUF001 - see comparison.MISSING
 
 
 def test_a_score_that_is_no_number_shows_as_missing():
-    assert markdown_cells(ROWS, ["test"])["PNMI", "test"] == [report.MISSING] * 3
+    assert markdown_cells(ROWS, ["test"])["PNMI", "test"] == [comparison.MISSING] * 3
 
 
 def test_every_split_has_its_lines():
@@ -117,23 +119,25 @@ def test_the_terminal_table_says_the_same_as_markdown():
 def test_names_are_no_markup():
     rows = {"[red]a|b": {"test.wer": 0.5}}
     assert "[red]a|b" in rendered(rows, ["test"])
-    assert "[red]a&#124;b" in report.as_markdown(rows, ["test"])
+    assert "[red]a&#124;b" in comparison.as_markdown(rows, ["test"])
 
 
 def test_nothing_to_compare_is_an_empty_table():
     assert "WER" in rendered({}, ["test"])
-    assert "relative" not in report.as_markdown({}, ["test"])
+    assert "relative" not in comparison.as_markdown({}, ["test"])
 
 
 def test_json_holds_every_score_unrounded():
-    found = json.loads(report.as_json(ROWS, ["test"]))
+    found = json.loads(comparison.as_json(ROWS, ["test"]))
     assert found["dkm_full"]["test.phone_purity"] == 0.61234
     assert found["dkm_full"]["test.substitutions"] == 12.0
     assert "test.pnmi" not in found["kmeans"]
 
 
 def test_csv_holds_every_score_and_leaves_missing_ones_empty():
-    lines = {line[0]: line[1:] for line in csv.reader(io.StringIO(report.as_csv(ROWS, ["test"])))}
+    lines = {
+        line[0]: line[1:] for line in csv.reader(io.StringIO(comparison.as_csv(ROWS, ["test"])))
+    }
     assert lines["score"] == ["dkm_full", "kmeans", "continuous"]
     assert lines["test.phone_purity"] == ["0.61234", "", ""]
     assert lines["test.wer"] == ["0.3", "0.4", ""]

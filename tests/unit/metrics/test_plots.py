@@ -18,7 +18,7 @@ def lines(axes):
 
 def test_drawing_leaves_pyplot_alone():
     code = (
-        "import sys, io, numpy as np; from pipeline import plots;"
+        "import sys, io, numpy as np; from pipeline.metrics import plots;"
         "plots.codebook_usage(np.arange(4)).savefig(io.BytesIO());"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )

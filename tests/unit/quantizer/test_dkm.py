@@ -4,7 +4,8 @@ import pytest
 import torch
 from reference import soft_assignment
 
-from pipeline.quantizer import relaxation, tiles
+from pipeline.clustering import tiles
+from pipeline.quantizer import relaxation
 from pipeline.quantizer.dkm import DifferentiableKMeans
 from pipeline.quantizer.noise import Noise, gumbel_noise
 

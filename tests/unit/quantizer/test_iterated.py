@@ -4,7 +4,8 @@ import pytest
 import torch
 from reference import iterated_kmeans, soft_assignment
 
-from pipeline.quantizer import iterated, tiles
+from pipeline.clustering import tiles
+from pipeline.quantizer import iterated
 from pipeline.quantizer.dkm import DifferentiableKMeans
 from pipeline.quantizer.iterated import IteratedKMeans
 from pipeline.quantizer.soft_update import PRIOR_FRAMES, soft_update

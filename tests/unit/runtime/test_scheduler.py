@@ -12,10 +12,10 @@ from ray.train import WorkerGroupError
 
 from pipeline.config import Config, ConfigError
 from pipeline.config.corpus import SyntheticCorpus
-from pipeline.graph import disk_space as space
+from pipeline.graph import disk_space
 from pipeline.graph.graph import Graph, Node
 from pipeline.graph.stage import Estimate, Resources, Stage
-from pipeline.runtime import graph as runner
+from pipeline.runtime import scheduler
 from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.storage.s3 import StorageError
 from pipeline.tracking import TrackingSpec
@@ -45,7 +45,7 @@ def chained(error: Exception, cause: Exception) -> Exception:
     ],
 )
 def test_the_message_is_the_projects_own_or_the_outermost_one(error, expected):
-    assert runner.message(error) == expected
+    assert scheduler.message(error) == expected
 
 
 def node(name: str, cpus: float, *inputs: Node, workers: int = 0, **cluster) -> Node:
@@ -70,11 +70,11 @@ def execution(monkeypatch):
     """An execution over given nodes on a machine of two CPUs, which only notes what it starts."""
 
     def make(*nodes: Node, machines=None):
-        monkeypatch.setattr(runner.ray, "nodes", lambda: machines or [machine(2)])
-        made = runner._Execution(Graph(nodes), {}, [].append)
+        monkeypatch.setattr(scheduler.ray, "nodes", lambda: machines or [machine(2)])
+        made = scheduler._Execution(Graph(nodes), {}, [].append)
 
         def start(one: Node, _machines) -> None:
-            made.running[one.key] = runner._Running(one, None, 0.0)
+            made.running[one.key] = scheduler._Running(one, None, 0.0)
 
         made._start = start
         return made
@@ -97,14 +97,14 @@ def alone(tmp_path):
     return make
 
 
-def run_alone(one: Node) -> runner.NodeOutcome:
-    return runner.run_node(one, TrackingSpec.disabled())
+def run_alone(one: Node) -> scheduler.NodeOutcome:
+    return scheduler.run_node(one, TrackingSpec.disabled())
 
 
 def test_a_stage_that_cannot_fit_does_not_start(alone, monkeypatch):
     started = []
     one = alone(lambda _: started.append(1) or {}, Estimate(3600.0, 5, 1000, 2))
-    monkeypatch.setattr(space, "free_bytes", lambda _: 600)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda _: 600)
     outcome = run_alone(one)
     assert outcome.status == "failed"
     assert "room for 1 of the 2 features.layers or 0.6 of the 1 hours" in outcome.error
@@ -112,7 +112,7 @@ def test_a_stage_that_cannot_fit_does_not_start(alone, monkeypatch):
     # What an earlier run left counts.
     with one.artifact.write("shard") as file:
         file.write(b"0" * 400)
-    one.artifact.delete(runner.ERROR_LOG)
+    one.artifact.delete(scheduler.ERROR_LOG)
     assert run_alone(one).status == "done"
 
 
@@ -247,10 +247,10 @@ def test_machines_that_come_and_go_are_seen(execution):
 def test_a_stage_asks_for_no_more_cpus_than_the_largest_machine_has():
     greedy = node("greedy", 8)
     machines = [Resources(1), Resources(4)]
-    assert runner._place(greedy, machines) == {"num_cpus": 4, "num_gpus": 0}
-    assert runner._place(greedy, [Resources(16)])["num_cpus"] == 8
+    assert scheduler._place(greedy, machines) == {"num_cpus": 4, "num_gpus": 0}
+    assert scheduler._place(greedy, [Resources(16)])["num_cpus"] == 8
     # A head that does no work, while the autoscaler has not started any machine yet.
-    assert runner._place(greedy, [Resources(0)])["num_cpus"] == 1
+    assert scheduler._place(greedy, [Resources(0)])["num_cpus"] == 1
 
 
 def test_a_node_waits_for_its_inputs(execution):
@@ -264,14 +264,14 @@ def test_a_node_waits_for_its_inputs(execution):
 
 def test_an_outcome_tells_failed_from_skipped():
     done, failed, skipped = (
-        runner.NodeOutcome(node(name, 1), name) for name in ("done", "failed", "skipped")
+        scheduler.NodeOutcome(node(name, 1), name) for name in ("done", "failed", "skipped")
     )
-    outcome = runner.Outcome((done, failed, skipped))
+    outcome = scheduler.Outcome((done, failed, skipped))
     assert outcome.failed == (failed,)
     assert outcome.skipped == (skipped,)
     assert dataclasses.replace(outcome, nodes=(done,)).failed == ()
 
 
 def test_versions_name_what_is_installed(monkeypatch):
-    monkeypatch.setattr(runner, "LIBRARIES", ("numpy", "no-such-library"))
-    assert set(runner.versions()) == {"python", "numpy"}
+    monkeypatch.setattr(scheduler, "LIBRARIES", ("numpy", "no-such-library"))
+    assert set(scheduler.versions()) == {"python", "numpy"}

@@ -1,6 +1,6 @@
 import torch
 
-from pipeline.training.step_costs import Meter, peak_bytes
+from pipeline.training.step_costs import StepCosts, peak_bytes
 from pipeline.training.worker import Worker
 
 
@@ -12,12 +12,12 @@ class SlowCompany(Worker):
 
 
 def test_a_report_is_of_the_steps_since_the_last_one():
-    meter = Meter()
-    meter.step(audio_seconds=60.0, seconds=2.0, waited=0.5)
-    meter.report(Worker())
+    costs = StepCosts()
+    costs.step(audio_seconds=60.0, seconds=2.0, waited=0.5)
+    costs.report(Worker())
     for audio_seconds in (80.0, 40.0):
-        meter.step(audio_seconds, seconds=3.0, waited=1.0)
-    report = meter.report(Worker())
+        costs.step(audio_seconds, seconds=3.0, waited=1.0)
+    report = costs.report(Worker())
     peak_gib = report.pop("peak_memory_gib")
     assert report == {
         "step_seconds": 3.0,
@@ -28,9 +28,9 @@ def test_a_report_is_of_the_steps_since_the_last_one():
 
 
 def test_the_slowest_worker_sets_the_pace():
-    meter = Meter()
-    meter.step(audio_seconds=60.0, seconds=3.0, waited=0.5)
-    report = meter.report(SlowCompany())
+    costs = StepCosts()
+    costs.step(audio_seconds=60.0, seconds=3.0, waited=0.5)
+    report = costs.report(SlowCompany())
     assert report["step_seconds"] == 6.0
     assert report["data_wait_seconds"] == 1.0
     assert report["audio_seconds_per_second"] == 10.0

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.audio.utterance import Segment
-from pipeline.corpus.alignment.recording_alignment import Track
+from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
 
 # Eighths of a second are exact in binary, so that nothing is left to rounding.
 TIMES = st.integers(0, 80).map(lambda eighths: eighths / 8)
@@ -16,7 +16,9 @@ SEGMENTS = st.lists(
 
 
 def test_a_stretch_counts_from_its_own_start():
-    track = Track.of([Segment(2.0, 3.0, "b"), Segment(0.0, 2.0, "a"), Segment(3.0, 4.0, "c")])
+    track = RecordingAlignment.of(
+        [Segment(2.0, 3.0, "b"), Segment(0.0, 2.0, "a"), Segment(3.0, 4.0, "c")]
+    )
     assert track.cut(1.5, 2.0) == (
         Segment(0.0, 0.5, "a"),
         Segment(0.5, 1.5, "b"),
@@ -27,7 +29,9 @@ def test_a_stretch_counts_from_its_own_start():
 
 
 def test_an_offset_leaves_no_dust_behind_the_comma():
-    assert Track.of([Segment(0.3, 0.4, "a")]).cut(0.1, 1.0) == (Segment(0.2, 0.3, "a"),)
+    assert RecordingAlignment.of([Segment(0.3, 0.4, "a")]).cut(0.1, 1.0) == (
+        Segment(0.2, 0.3, "a"),
+    )
 
 
 @given(SEGMENTS, TIMES, TIMES)
@@ -38,5 +42,8 @@ def test_against_looking_at_every_segment(segments, offset, duration):
         for one in segments
         if one.end > offset and one.start < end
     ]
-    found = [(one.start, one.end, one.label) for one in Track.of(segments).cut(offset, duration)]
+    found = [
+        (one.start, one.end, one.label)
+        for one in RecordingAlignment.of(segments).cut(offset, duration)
+    ]
     assert sorted(found) == sorted(expected)
