@@ -27,7 +27,7 @@ def verify_folder(uri: str, console: Console, *, quick: bool, repair: bool) -> b
         ArtifactError: there is no output.
     """
     output = Artifact(uri.rstrip("/"))
-    if not output.is_whole() and not output.names(RECORDS):
+    if not output.is_complete() and not output.names(RECORDS):
         raise ArtifactError(
             f"{uri} is no output folder: name one that `tokenize` wrote, or a stage and its configs"
         )
@@ -61,7 +61,7 @@ def verify(
 
 def _verify(output: Artifact, label: str, console: Console, *, quick: bool, repair: bool) -> bool:
     damaged = _check(output, label, console, quick=quick)
-    good = output.is_whole() and not damaged
+    good = output.is_complete() and not damaged
     if repair and damaged:
         _take_away(output, damaged)
         line = f"{label}: {len(damaged)} taken away; the command that made them makes them anew"
@@ -71,7 +71,7 @@ def _verify(output: Artifact, label: str, console: Console, *, quick: bool, repa
 
 def _check(output: Artifact, label: str, console: Console, *, quick: bool) -> list[str]:
     """The names of damaged and missing files, each of which gets a line."""
-    if not output.is_whole():
+    if not output.is_complete():
         console.print(f"{label}: not finished, the same command goes on with it", markup=False)
     try:
         files = _expected(output)
@@ -92,7 +92,7 @@ def _check(output: Artifact, label: str, console: Console, *, quick: bool) -> li
 
 def _expected(output: Artifact) -> Files:
     """What the manifest names; in an unfinished stage, what writers left records of."""
-    if output.is_whole():
+    if output.is_complete():
         return dict(output.read_json(MANIFEST)["files"])
     return output.recorded()
 

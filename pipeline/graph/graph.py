@@ -74,8 +74,8 @@ class Node:
             self.stage.gpus + self.workers * cluster.gpus_per_worker,
         )
 
-    def is_whole(self) -> bool:
-        return self.artifact.is_whole()
+    def is_complete(self) -> bool:
+        return self.artifact.is_complete()
 
     def estimate(self) -> Estimate:
         return self.stage.estimate(self.config, self.input_artifacts)
@@ -105,7 +105,7 @@ class Graph:
 
     def pending(self) -> tuple[Node, ...]:
         """The nodes whose output is not whole, each after its inputs."""
-        return tuple(node for node in self.nodes if not node.is_whole())
+        return tuple(node for node in self.nodes if not node.is_complete())
 
     def of_variant(self, variant: str) -> dict[str, Node]:
         """The nodes of one variant by the name of their stage."""

@@ -69,7 +69,7 @@ def scores(outputs: Mapping[str, Artifact]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for stage, output in outputs.items():
-        if output.is_whole():
+        if output.is_complete():
             for name, value in output.metrics().items():
                 found[f"{stage}.{name}" if name in found else name] = value
     return found

@@ -245,7 +245,7 @@ def run_node(node: Node, tracker: StageRun, settling_seconds: float = 0.0) -> No
     started = time.monotonic()
     output = node.artifact
     try:
-        if output.is_whole():
+        if output.is_complete():
             return NodeOutcome(node, "done", scores=output.metrics())
         output.delete(ERROR_LOG)
         output.sweep()

@@ -66,7 +66,7 @@ class Artifact:
         root = str(fsspec.core.url_to_fs(self.uri)[1])
         return f"{root}/{name}" if name else root
 
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the manifest stands, which is written only after every other file."""
         return bool(self.filesystem.exists(self.path(MANIFEST)))
 

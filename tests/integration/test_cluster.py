@@ -58,7 +58,7 @@ def war(there, peace):
 
 def whole(stage):
     try:
-        return output(WAR, stage).is_whole()
+        return output(WAR, stage).is_complete()
     except ValueError:  # nothing of it yet
         return False
 

@@ -113,7 +113,7 @@ def test_a_run_finds_its_code_its_files_and_its_variables(head, project):
     assert "The job has succeeded" in result.stdout
     assert result.stderr == ""
     [output] = (project.parent / "storage" / "toy").iterdir()
-    assert Artifact(str(output)).is_whole()
+    assert Artifact(str(output)).is_complete()
     assert json.loads((output / "seen.json").read_text()) == {
         "note": "from the folder",
         "library": 7,

@@ -104,7 +104,7 @@ def test_a_job_killed_in_the_middle_ends_like_one_left_in_peace(places, tmp_path
     assert len(expected) == 41
 
     kill_in_the_middle("s3://bucket", war)
-    assert not war.is_whole()
+    assert not war.is_complete()
     with start("s3://bucket", war.uri) as driver:
         said, _ = driver.communicate(timeout=PATIENCE_SECONDS)
     assert driver.returncode == 0, said

@@ -269,7 +269,7 @@ def test_mistakes_are_named(trained, audio, made, tmp_path):
     other = save_tiny_tokenizer(tmp_path / "other", seed=1)
     assert "belongs to another tokenizer" in refusal(other, audio, "--output", output)
     assert contents(output) == before
-    assert Artifact(str(output)).is_whole()
+    assert Artifact(str(output)).is_complete()
     (output / "listings" / "000.parquet").write_bytes(b"PAR1")
     said = refusal(trained, audio, "--output", output, kind=ArtifactError)
     assert "listings/000.parquet is damaged" in said

@@ -64,7 +64,7 @@ class Project:
     def run(self, stage):
         """As a run would: nothing where the manifest stands."""
         node = self.node(stage)
-        if not node.is_whole():
+        if not node.is_complete():
             outcome = scheduler.run_node(node, TrackingSpec.disabled())
             assert outcome.status == "done", outcome.error
 
@@ -115,10 +115,10 @@ def test_a_damaged_shard_alone_is_made_anew(project, stage, damage):
     assert re.search(rf"train-00001\.parquet: {said}", output)
     assert "1 damaged or missing" in output
     assert project.verify(stage, quick=True)[0] == (damage == "flipped")
-    assert node.is_whole()
+    assert node.is_complete()
 
     assert not project.verify(stage, repair=True)[0]
-    assert not node.is_whole()
+    assert not node.is_complete()
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert sorted(before) == sorted(set(contents) - {"train-00001.parquet"})
     project.run(stage)

@@ -92,9 +92,9 @@ def test_a_new_folder_replaces_the_old_one_whole(output):
 
 def test_whole_means_the_manifest_stands_and_names_every_file(output):
     output.write_json(METRICS, {"wer": 0.5})
-    assert not output.is_whole()
+    assert not output.is_complete()
     output.finish({"stage": "train_joint"})
-    assert output.is_whole()
+    assert output.is_complete()
 
     manifest = output.read_json(MANIFEST)
     with output.read(METRICS) as file:

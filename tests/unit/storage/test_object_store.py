@@ -185,7 +185,7 @@ def test_an_upload_that_cannot_be_completed_is_aborted(output, through, monkeypa
     assert output.names() == []
 
 
-def test_an_upload_whose_last_answer_was_lost_is_whole(output, through):
+def test_an_upload_whose_last_answer_was_lost_is_complete(output, through):
     proxy = through(on_completion("lost_answer", "no_such_upload"))
     write_large(output)
     assert proxy.faults.total() == 2
@@ -237,7 +237,7 @@ def refused(write, kind=StorageError) -> str:
 
 def test_a_missing_bucket_is_named_and_not_made(server):
     output = Artifact("s3://bukcet/runs")
-    assert "has no bucket 'bukcet': make it" in refused(output.is_whole)
+    assert "has no bucket 'bukcet': make it" in refused(output.is_complete)
     assert "has no bucket 'bukcet'" in refused(lambda: output.write_json("a.json", 1))
     assert not fsspec.filesystem("s3").exists("bukcet")
 
@@ -253,7 +253,7 @@ def test_missing_credentials_are_asked_for(output, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     ObjectStore.clear_instance_cache()
-    message = refused(output.is_whole)
+    message = refused(output.is_complete)
     assert message.startswith("there are no credentials for s3://bucket/")
     assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in message
 
@@ -264,7 +264,7 @@ def test_an_endpoint_that_does_not_answer_is_named(output, monkeypatch):
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         use(monkeypatch, url)
-        message = refused(output.is_whole)
+        message = refused(output.is_complete)
     assert f"cannot be reached at {url}" in message
     assert "check AWS_ENDPOINT_URL" in message
     ObjectStore.clear_instance_cache()
@@ -272,4 +272,4 @@ def test_an_endpoint_that_does_not_answer_is_named(output, monkeypatch):
 
 def test_an_endpoint_that_is_no_address_is_said(output, monkeypatch):
     use(monkeypatch, "localhost-9000")
-    assert "AWS_ENDPOINT_URL (http://host:port)" in refused(output.is_whole)
+    assert "AWS_ENDPOINT_URL (http://host:port)" in refused(output.is_complete)

@@ -59,7 +59,7 @@ def test_tables_stand_even_when_too_much_is_rejected(context):
         STAGE.run(StageContext(config, context.output, {}, None))
     assert context.output.read_table("rejects.parquet").num_rows == 1
     assert context.output.read_table("corpus.parquet").num_rows == 6
-    assert not context.output.is_whole()
+    assert not context.output.is_complete()
 
 
 def test_settings_change_with_the_manifest_and_the_limits(context):
