@@ -14,11 +14,14 @@ MOST_SECONDS = 8 * 3600.0
 
 
 class Splits(Section):
-    """Which split plays which part; every other split of the corpus is left alone."""
+    """Which split plays which part; all other splits of the corpus are ignored."""
 
     train: str = "train"
+    """The split that models are trained on."""
     valid: str = "valid"
+    """The split that the best checkpoints are chosen on."""
     test: tuple[str, ...] = ("test",)
+    """The splits that scores are reported for."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -32,21 +35,26 @@ class Splits(Section):
 
 
 class CorpusLimits(Section):
-    """What an utterance must satisfy, whatever corpus it comes from.
-
-    `punctuation` lists characters that are taken for spaces before the text is held against
-    `alphabet`.
-    """
+    """What an utterance must satisfy, whatever corpus it comes from."""
 
     splits: Splits = Splits()
+    """Which split plays which part."""
     sample_rate_hz: Literal[16000] = 16000
+    """Audio of any other rate is resampled to this one, which the SSL models expect."""
     min_seconds: Positive = 0.1
+    """Shorter utterances are rejected."""
     max_seconds: Annotated[float, Field(gt=0, le=MOST_SECONDS)] = 60.0
+    """Longer utterances are rejected."""
     alphabet: str = "abcdefghijklmnopqrstuvwxyz' "
+    """The characters a text may hold; a text with any other is rejected."""
     lowercase: bool = True
+    """Lowercase the text before it is compared with `alphabet`."""
     punctuation: str = ""
+    """Characters that are replaced by spaces before the text is compared with `alphabet`."""
     max_reject_share: Share = 0.05
+    """The run stops if a larger share of the utterances is rejected."""
     max_utterances: Count | None = None
+    """Use only this many utterances of each split, the first by utt_id; `None` uses all."""
 
     @model_validator(mode="after")
     def _range(self) -> Self:
@@ -60,16 +68,17 @@ class CorpusLimits(Section):
 
 
 class RecordedCorpus(CorpusLimits):
-    """A corpus of recordings, whose phones may stand in files of an aligner.
+    """A corpus of recordings, whose phones may come from the files of an aligner.
 
-    `alignments` is a folder with TextGrid, CTM or TIMIT .PHN files, told by their extension or by
-    `alignment_format`, or one CTM file; pipeline/corpus/alignment/lookup.py says which belongs to which
-    utterance. `alignment_tier` is what is read of several: a TextGrid's tier.
+    pipeline/corpus/alignment/lookup.py says which alignment belongs to which utterance.
     """
 
     alignments: str | None = None
+    """A folder of TextGrid, CTM or TIMIT .PHN files, or one CTM file: labels for phone purity."""
     alignment_format: AlignmentFormat | None = None
+    """The format of `alignments`; `None` goes by the file extension."""
     alignment_tier: str = "phones"
+    """The tier to read from a TextGrid that has several."""
 
 
 class ManifestCorpus(RecordedCorpus):
@@ -77,6 +86,7 @@ class ManifestCorpus(RecordedCorpus):
 
     kind: Literal["manifest"] = "manifest"
     manifest: str
+    """The JSON Lines file; a path or an S3 address."""
 
 
 class LibrispeechCorpus(RecordedCorpus):
@@ -84,20 +94,25 @@ class LibrispeechCorpus(RecordedCorpus):
 
     kind: Literal["librispeech"] = "librispeech"
     root: str
+    """The folder that holds `train-clean-100`, `dev-clean` and so on."""
 
 
 class LjspeechCorpus(RecordedCorpus):
     """LJSpeech's own folder: `root/metadata.csv` and `root/wavs/`.
 
-    It has no splits, so each utterance goes by a hash of `seed` and its id to a split of `shares`
-    or, for the rest, to the training split: whatever else is added or taken away, it stays there.
+    It has no splits. A hash of `seed` and the utterance's id assigns each utterance to a split, so
+    an utterance stays in its split whatever is added or deleted.
     """
 
     kind: Literal["ljspeech"] = "ljspeech"
     root: str
+    """The folder that holds `metadata.csv` and `wavs/`."""
     speaker: str = "LJ"
+    """The speaker's name in the tables."""
     shares: dict[str, Share] = Field(default={"valid": 0.02, "test": 0.04})
+    """The share of all utterances that goes to each split other than training."""
     seed: int = 0
+    """Hashed with the utt_id to choose an utterance's split."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -110,26 +125,26 @@ class LjspeechCorpus(RecordedCorpus):
 
 
 class KaldiCorpus(RecordedCorpus):
-    """Kaldi data folders, one a split: `root/<split>/` with wav.scp, text, utt2spk, segments.
-
-    Relative audio paths count from `audio_root`, where the recipe was run.
-    """
+    """Kaldi data folders, one a split: `root/<split>/` with wav.scp, text, utt2spk, segments."""
 
     kind: Literal["kaldi"] = "kaldi"
     root: str
+    """The folder of data folders, one for each split."""
     audio_root: str = "."
+    """The folder that relative paths in wav.scp start from: where the recipe was run."""
 
 
 class LhotseCorpus(RecordedCorpus):
     """Lhotse CutSets, a JSON Lines file (`.jsonl` or `.jsonl.gz`) for each split.
 
-    Relative audio paths count from `audio_root`, where the recipe was run. Alignments within the
-    cuts are those of the kind `alignment_tier` (for `phones` also `phone`).
+    Alignments within the cuts are those of the kind `alignment_tier` (for `phones` also `phone`).
     """
 
     kind: Literal["lhotse"] = "lhotse"
     cuts: dict[str, str]
+    """The CutSet of each split, `.jsonl` or `.jsonl.gz`."""
     audio_root: str = "."
+    """The folder that relative audio paths start from: where the recipe was run."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -144,9 +159,13 @@ class SyntheticCorpus(CorpusLimits):
 
     kind: Literal["synthetic"] = "synthetic"
     utterances: dict[str, Count] = Field(default={"train": 800, "valid": 60, "test": 100})
+    """How many utterances each split has."""
     min_words: Count = 4
+    """The fewest words in an utterance."""
     max_words: Count = 7
+    """The most words in an utterance."""
     seed: int = 0
+    """Texts and voices are drawn from it."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -18,15 +18,25 @@ class Codebook(Section):
     """
 
     method: Literal["lloyd", "minibatch", "coreset"] = "lloyd"
+    """How k-means goes over the data: `lloyd`, `minibatch` or `coreset`."""
     layer: Annotated[int, Field(ge=0)] = 2
+    """The stored SSL layer to cluster; it must be among `features.layers`."""
     num_units: Annotated[int, Field(ge=1, le=65536)] = 64
+    """The number of clusters K, that is of units."""
     sample_frames: Count = 200_000
+    """How many frames, held in memory, seed the centroids."""
     max_passes: Count = 20
+    """The most passes over all frames."""
     tolerance: Positive = 1e-4
+    """Stop when a pass improves the distortion by less than this share."""
     batch_shards: Count = 8
+    """`minibatch` only: shards between two moves of the centroids."""
     coreset_frames: Count = 4096
+    """`coreset` only: weighted frames that represent each shard."""
     refine: str | None = None
+    """`coreset` only: the output folder of an earlier fit to which this one adds."""
     seed: int = 0
+    """Seeds and samples are drawn from it."""
 
     @model_validator(mode="after")
     def _refinable(self) -> Self:
@@ -47,15 +57,20 @@ class Sigma(Section):
     """
 
     kind: Literal["fixed", "scaled", "perplexity"] = "scaled"
+    """What `value` means."""
     value: Positive = 10.0
+    """sigma^2 itself, its multiple, or a perplexity; `kind` decides."""
     learned: bool = False
+    """Train sigma along with the codebook."""
 
 
 class Iteration(Section):
     """How an iterated DKM settles: until centroids move by at most `tolerance` of their norm."""
 
     max_iterations: Count = 5
+    """The most updates of the centroids on one batch."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-4
+    """Stop when the centroids move by at most this share of their norm."""
 
 
 class Quantizer(Section):
@@ -71,15 +86,25 @@ class Quantizer(Section):
     """
 
     kind: Literal["none", "kmeans", "dkm", "iterated_dkm"] = "dkm"
+    """How hidden states become what the ASR model reads."""
     assignment: Literal["sampled", "argmax", "soft"] = "sampled"
+    """What a DKM passes on in training."""
     layer_weights: Literal["fixed", "learned"] = "learned"
+    """Read the codebook's layer alone, or learn weights over all stored layers."""
     initial_layer_mass: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """The codebook layer's weight at the start, where the weights are learned."""
     sigma: Sigma = Sigma()
+    """How sharp the soft assignment is."""
     iteration: Iteration = Iteration()
+    """`iterated_dkm` only: how centroids adapt to each batch."""
     tau_start: Positive = 2.0
+    """The temperature tau of the Gumbel-softmax at the first step."""
     tau_end: Positive = 0.1
+    """The lowest tau."""
     tau_decay: Annotated[float, Field(gt=0, le=1)] = 0.999995
+    """tau is multiplied by this at every step."""
     kmeans_loss_weight: Annotated[float, Field(ge=0)] = 0.5
+    """The weight of the k-means loss beside the ASR loss."""
 
     @model_validator(mode="after")
     def _temperatures(self) -> Self:

@@ -10,6 +10,6 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A part of the config: unknown keys are refused, values are fixed once read."""
+    """A part of the config: unknown keys are errors, values never change, keys carry docstrings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

@@ -19,22 +19,39 @@ class Config(Section):
     """One variant of the comparison, from corpus to scores."""
 
     variant: str
+    """The name of the variant in tables and in MLflow; the config file's name by default."""
     storage: str = "runs"
+    """Where all outputs go: a folder, or `s3://bucket/prefix`."""
     corpus: Corpus
+    """Where recordings, texts and alignments are; `corpus.kind` names the format."""
     ssl: Ssl = Field(default_factory=Ssl)  # built on use: it looks for its folder
+    """The self-supervised model."""
     features: Features = Features()
+    """Which of its hidden states are stored, and how they are computed."""
     codebook: Codebook = Codebook()
+    """The k-means codebook."""
     quantizer: Quantizer = Quantizer()
+    """From hidden states to units."""
     asr: Asr = Asr()
+    """The ASR model."""
     training: Training = Training()
+    """The joint training."""
     asr_evaluation: AsrEvaluation = AsrEvaluation()
+    """Decoding of the test splits."""
     purity: Purity = Purity()
+    """Phone purity."""
     vocoder: Vocoder = Vocoder()
+    """The unit vocoder."""
     resynthesis: Resynthesis = Resynthesis()
+    """Scores of resynthesised speech."""
     pretraining: Pretraining = Pretraining()
+    """Pretraining of a small SSL model; used by `tasks.pretrain_encoder` alone."""
     tracking: Tracking = Tracking()
+    """MLflow."""
     cluster: Cluster = Cluster()
+    """Where the run takes place, and on how many workers."""
     extra_stages: tuple[str, ...] = ()
+    """Modules of additional stages, such as `my_package.my_stage`."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
