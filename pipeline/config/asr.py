@@ -8,35 +8,52 @@ from pipeline.config.section import Count, Positive, Section, Share
 
 
 class TextUnits(Section):
-    """What the ASR model writes."""
+    """The pieces of text that the ASR model writes."""
 
     kind: Literal["characters", "sentencepiece"] = "characters"
+    """Single characters, or sentencepiece (a unigram model trained on the training texts)."""
     vocabulary_size: Count = 500
+    """`sentencepiece` only: the number of pieces."""
 
 
 class TimeMasking(Section):
-    """Time-only SpecAugment on what the encoder reads, in training."""
+    """SpecAugment in time only, on the encoder's input, in training."""
 
     masks: Annotated[int, Field(ge=0)] = 2
+    """Masked spans in each utterance; 0 masks nothing."""
     max_share: Share = 0.05
+    """The largest share of an utterance's frames that one span masks."""
 
 
 class Asr(Section):
     """Conformer encoder, Transformer decoder, c * CTC + (1 - c) * attention."""
 
     text: TextUnits = TextUnits()
+    """The pieces of text that the model writes."""
     embedding_dim: Count = 128
+    """Width of the embedding of a unit, or of the projected features."""
     dim: Count = 128
+    """Width of encoder and decoder."""
     heads: Count = 4
+    """Attention heads; they divide `dim`."""
     feedforward_dim: Count = 256
+    """Width inside the feed-forward blocks."""
     encoder_layers: Count = 2
+    """Conformer layers."""
     decoder_layers: Count = 1
+    """Transformer decoder layers."""
     conv_kernel: Count = 15
+    """Kernel of the Conformer's convolution, in frames."""
     subsampling: Literal[1, 2, 4] = 2
+    """How many frames become one before the encoder."""
     dropout: Share = 0.1
+    """Dropout in encoder and decoder."""
     ctc_weight: Share = 0.3
+    """The weight c of the CTC loss in training."""
     label_smoothing: Share = 0.1
+    """Label smoothing of the attention loss."""
     time_masking: TimeMasking = TimeMasking()
+    """SpecAugment in time."""
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:
@@ -51,6 +68,10 @@ class AsrEvaluation(Section):
     """Decoding of the test splits."""
 
     beam_size: Count = 8
+    """Hypotheses that the beam search keeps."""
     ctc_weight: Share = 0.4
+    """The weight of the CTC score in the search."""
     max_length_share: Positive = 1.0
+    """The longest text, in pieces for each encoded frame."""
     batch_seconds: Positive = 120.0
+    """Audio that is encoded at once."""

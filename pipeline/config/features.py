@@ -1,4 +1,4 @@
-"""What the SSL model is, and which of its hidden states are stored."""
+"""The SSL model, and which of its hidden states are stored."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -12,7 +12,9 @@ class Ssl(Section):
     """The self-supervised model: a transformers checkpoint by hub name or folder."""
 
     model: str = "configs/small_encoder"
+    """The model's name on the hub, or a folder."""
     revision: str | None = None
+    """The commit of a hub model; required for one, as stored features depend on it."""
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:
@@ -26,33 +28,35 @@ class Ssl(Section):
 
 
 class Features(Section):
-    """Which hidden states are stored. Layer 0 is the input of the first transformer block.
+    """Which hidden states are stored, and how they are computed.
 
-    Utterances above `max_seconds` go through the SSL model in windows that share at least
-    `overlap_seconds`, here and wherever the trained tokenizer is used. By default LibriSpeech's
-    longest utterance of 35 s stays whole, and half an overlap is more than the 1.28 s that the
-    positional convolution of these models reaches.
+    The windows for long utterances also apply wherever the trained tokenizer is used. By default
+    LibriSpeech's longest utterance, 35 s, needs none, and half an overlap is more than the 1.28 s
+    that the positional convolution of these models reaches.
 
-    With `sample_frames_per_second`, only so many frames of each second of an utterance are stored,
-    drawn from `sample_seed` and its utt_id: enough to fit a codebook, too little to train on.
-    `precision` is what the SSL model computes in; `auto` is bfloat16 on a GPU, else float32.
-
-    `batch_seconds` is how much audio, with its padding, goes through the model at once; None is what
-    suits the device. No utterance's features depend on it.
-
-    A shard is what a worker takes, writes or loses at once: at most `shard_utterances` and, but for
-    one utterance that is longer, `shard_seconds` of audio; None suits the corpus.
+    A sample of the frames is enough to fit a codebook, and too little to train on. A shard is what a
+    worker takes, writes or loses at once.
     """
 
     layers: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
+    """The hidden layers to store; 0 is the input of the first transformer block."""
     max_seconds: Annotated[float, Field(ge=1)] = 40.0
+    """Longer utterances go through the model in overlapping windows."""
     overlap_seconds: Annotated[float, Field(ge=0)] = 3.0
+    """How much two windows share at least."""
     batch_seconds: Positive | None = None
+    """Audio, with its padding, that goes through the model at once; `None` suits the device. No
+    utterance's features depend on it."""
     shard_utterances: Count = 128
+    """The most utterances in a shard."""
     shard_seconds: Positive | None = None
+    """The most audio in a shard; `None` chooses it from the size of the corpus."""
     sample_frames_per_second: Positive | None = None
+    """Store only this many frames of each second, drawn at random; `None` stores all."""
     sample_seed: int = 0
+    """The stored frames are drawn from it and the utt_id."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What the model computes in; `auto` is bfloat16 on a GPU and float32 on a CPU."""
 
     @model_validator(mode="after")
     def _layers(self) -> Self:

@@ -1,4 +1,4 @@
-"""The joint training, and that of a small SSL model where no pretrained one can be had."""
+"""The joint training, and that of a small SSL model where no pretrained one is available."""
 
 from typing import Annotated, Literal, Self
 
@@ -11,43 +11,63 @@ class LearningRates(Section):
     """Peak learning rates of the parameter groups."""
 
     asr: Positive = 2e-3
+    """The ASR model's."""
     centroids: Positive = 5e-3
+    """The codebook's."""
     layer_weights: Positive = 1e-2
+    """That of the weights over SSL layers."""
     sigma: Positive = 1e-3
+    """That of sigma, where it is learned."""
     ssl: Positive = 5e-4
+    """The SSL model's, in phases that fine-tune it."""
 
 
 class Phase(Section):
-    """One leg of training, with an optimizer of its own."""
+    """One part of training, with an optimizer of its own."""
 
     epochs: Count
+    """Passes over the training split."""
     ssl: Literal["frozen", "finetuned"] = "frozen"
+    """Read stored features (`frozen`), or read audio and train the SSL model too (`finetuned`)."""
     learning_rates: LearningRates = LearningRates()
+    """Peak learning rates."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps of linear warm-up; half a cosine follows."""
     final_rate_share: Share = 0.1
+    """The last learning rate, as a share of the peak."""
 
 
 class Training(Section):
     """Joint training of quantizer, ASR and (where a phase says so) SSL model.
 
-    `batch_seconds` is the audio of a step, over all workers; `accumulate` divides each worker's
-    share into as many passes. With `gradient_checkpointing` a fine-tuned SSL model computes its
-    blocks again in the backward pass instead of keeping what they hold: a third more work, and far
-    less memory. Neither this, `checkpoint_steps` nor `log_steps` changes a digest.
+    `gradient_checkpointing`, `checkpoint_steps` and `log_steps` change no digest.
     """
 
     phases: tuple[Phase, ...] = (Phase(epochs=8),)
+    """The phases, in order."""
     train_front_end: bool = False
+    """Also train the SSL model's convolutional front end where it is fine-tuned."""
     batch_seconds: Positive = 60.0
+    """Audio of a step, over all workers."""
     accumulate: Count = 1
+    """Passes into which each worker divides its share of a step, to save memory."""
     clip_norm: Positive = 1.0
+    """The gradient's largest norm."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """Weight decay of AdamW."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the models compute in; `auto` is bfloat16 on a GPU and float32 on a CPU."""
     gradient_checkpointing: bool = False
+    """Compute a fine-tuned SSL model's blocks again in the backward pass: a third more work, far
+    less memory."""
     checkpoint_steps: Count = 200
+    """Steps between two checkpoints within an epoch."""
     average_best: Count = 3
+    """How many of the best epochs are averaged at the end."""
     log_steps: Count = 10
+    """Steps between two points of the training curves."""
     seed: int = 0
+    """Weights, batches and noise are drawn from it."""
 
     @model_validator(mode="after")
     def _phases(self) -> Self:
@@ -63,29 +83,49 @@ class Training(Section):
 class Pretraining(Section):
     """HuBERT-style masked prediction of k-means labels of MFCCs, for a small WavLM.
 
-    Needed only where no pretrained model can be had; see tasks/pretrain_encoder.py.
+    Needed only where no pretrained model is available; see tasks/pretrain_encoder.py.
     """
 
     num_labels: Count = 100
+    """Clusters of MFCC frames that serve as labels."""
     dim: Count = 128
+    """Width of the transformer."""
     layers: Count = 2
+    """Transformer layers."""
     heads: Count = 4
+    """Attention heads; they divide `dim`."""
     feedforward_dim: Count = 512
+    """Width inside the feed-forward blocks."""
     conv_channels: Count = 64
+    """Channels of the convolutional front end; its first two layers have half."""
     dropout: Share = 0.05
+    """Dropout in the transformer."""
     mask_start_share: Share = 0.08
+    """The chance that a masked span starts at a frame."""
     mask_frames: Count = 10
+    """Frames in a masked span."""
     heard_weight: Annotated[float, Field(ge=0)] = 1.0
+    """The weight of the loss over frames that are not masked."""
     band_limited_share: Share = 0.5
+    """The share of utterances that are cut to the telephone band."""
     speed_range: Share = 0.15
+    """The largest change of speed, up or down."""
     bfloat16: bool = True
+    """Compute in bfloat16."""
     epochs: Count = 12
+    """Passes over the training split."""
     batch_seconds: Positive = 20.0
+    """Audio of a step."""
     learning_rate: Positive = 3e-3
+    """The peak learning rate."""
     warmup_share: Share = 0.1
+    """The share of all steps that warm up."""
     clip_norm: Positive = 1.0
+    """The gradient's largest norm."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """Weight decay of AdamW."""
     seed: int = 0
+    """Weights, masks and spoiling are drawn from it."""
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:

@@ -11,26 +11,48 @@ class Vocoder(Section):
     """Unit HiFi-GAN on the trained tokenizer's units."""
 
     enabled: bool = True
+    """Train a vocoder and score resynthesised speech."""
     unit_dim: Count = 64
+    """Width of a unit's embedding."""
     speaker_dim: Count = 32
+    """Width of a speaker's embedding."""
     unseen_speaker: str | None = None
+    """The training speaker that speaks for speakers not heard in training; `None` is the average of
+    all."""
     upsample_rates: tuple[Count, ...] = (8, 5, 4, 2)
+    """Upsampling factors of the generator; their product is the SSL model's hop in samples."""
     upsample_kernels: tuple[Count, ...] = (16, 11, 8, 4)
+    """Kernels of the upsampling layers."""
     initial_channels: Count = 128
+    """Channels before the first upsampling; each upsampling halves them."""
     resblock_kernels: tuple[Count, ...] = (3, 7)
+    """Kernels of the residual blocks."""
     resblock_dilations: tuple[tuple[Count, ...], ...] = ((1, 3), (1, 3))
+    """Dilations of the residual blocks, a list for each kernel."""
     discriminator_channels: Count = 2
+    """Width of the discriminators' first layer; the paper has 32."""
     segment_seconds: Positive = 0.64
+    """Length of a training segment."""
     batch_size: Count = 4
+    """Segments of a step, on each worker."""
     speaker_dropout: Share = 0.1
+    """The share of segments that the average speaker speaks, so that it is trained too."""
     steps: Count = 400
+    """Steps of training."""
     adversarial_from_step: Annotated[int, Field(ge=0)] = 300
+    """The first step that trains against the discriminators."""
     learning_rate: Positive = 2e-3
+    """Peak learning rate of vocoder and discriminators."""
     mel_weight: Positive = 45.0
+    """The weight of the mel spectrogram's loss."""
     feature_matching_weight: Positive = 2.0
+    """The weight of the feature matching loss."""
     checkpoint_steps: Count = 100
+    """Steps between two checkpoints."""
     log_steps: Count = 10
+    """Steps between two points of the training curves."""
     seed: int = 0
+    """Weights and segments are drawn from it."""
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:
@@ -45,4 +67,6 @@ class Resynthesis(Section):
     """Scores of resynthesised test speech."""
 
     utterances_per_split: Count = 20
+    """Utterances of each test split that are resynthesised and scored."""
     audio_examples: Count = 3
+    """How many of them are kept as audio files."""
