@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
-import fsspec
 import pyarrow as pa
 import pytest
 import yaml
@@ -23,6 +22,7 @@ from support import SMALL_ASR, save_tiny_ssl, write_tone_manifest
 
 from cluster.local import LocalCluster
 from pipeline.storage.artifacts import Artifact
+from pipeline.storage.s3 import ObjectStore
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 300
@@ -141,7 +141,7 @@ def surroundings(folder: Path, num_train: int = 16) -> Iterator[Surroundings]:
 def write_corpus(folder: Path, numbers: dict[str, int]) -> None:
     """Tones and their manifest at `s3://bucket/corpus`."""
     write_tone_manifest(folder, numbers)
-    fsspec.filesystem("s3").put(f"{folder}/", "bucket/corpus/", recursive=True)
+    ObjectStore().put(f"{folder}/", "bucket/corpus/", recursive=True)
 
 
 def write_project(folder: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Self
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-import fsspec
 import pytest
 
 from pipeline.storage.s3 import ObjectStore
@@ -40,7 +39,7 @@ def local_s3() -> Iterator[str]:
         use(patch, url)
         # What another server of this process has stored is still there.
         urlopen(Request(f"{url}/moto-api/reset", method="POST")).close()  # noqa: S310 (our own)
-        fsspec.filesystem("s3").mkdir("bucket")
+        ObjectStore().mkdir("bucket")
         yield url
     server.stop()
 

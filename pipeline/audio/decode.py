@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import soundfile
@@ -17,6 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pipeline.audio.remote_file import Recorded, open_remote
 from pipeline.audio.truncation import mp3_counts_its_frames, what_is_missing
 from pipeline.audio.utterance import Utterance
+from pipeline.storage.filesystem import filesystem_and_path
 
 # Manifests round durations; an end that overshoots the file by less than this is taken for its end.
 ROUNDING_SECONDS = 0.01
@@ -252,7 +252,7 @@ def _bytes(uri: str) -> Iterator[io.RawIOBase]:
 
 def _stream(uri: str) -> io.RawIOBase:
     try:
-        filesystem, path = fsspec.core.url_to_fs(uri)
+        filesystem, path = filesystem_and_path(uri)
     except (ValueError, ImportError) as error:
         raise AudioError(f"no address that can be read: {error}") from None
     info = filesystem.info(path)

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
 
+from pipeline.storage.filesystem import filesystem_and_path
 from pipeline.storage.table_schemas import COMPRESSION
 
 MANIFEST = "manifest.json"
@@ -58,12 +59,12 @@ class Artifact:
     uri: str
 
     @property
-    def filesystem(self) -> fsspec.AbstractFileSystem:
-        return fsspec.core.url_to_fs(self.uri)[0]
+    def filesystem(self) -> AbstractFileSystem:
+        return filesystem_and_path(self.uri)[0]
 
     def path(self, name: str = "") -> str:
         """The address of `name` on `filesystem` (absolute path, or bucket/key)."""
-        root = str(fsspec.core.url_to_fs(self.uri)[1])
+        root = filesystem_and_path(self.uri)[1]
         return f"{root}/{name}" if name else root
 
     def is_complete(self) -> bool:
@@ -351,7 +352,7 @@ def _room_for(uri: str) -> Iterator[None]:
         ) from error
 
 
-def _is_local(filesystem: fsspec.AbstractFileSystem) -> bool:
+def _is_local(filesystem: AbstractFileSystem) -> bool:
     protocol = filesystem.protocol
     return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import fsspec
+from fsspec import AbstractFileSystem
+
+from pipeline.storage.filesystem import filesystem_and_path
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Folder:
         return cls(folder), name
 
     @property
-    def filesystem(self) -> fsspec.AbstractFileSystem:
-        return fsspec.core.url_to_fs(self.uri)[0]
+    def filesystem(self) -> AbstractFileSystem:
+        return filesystem_and_path(self.uri)[0]
 
     def is_folder(self) -> bool:
         return bool(self.filesystem.isdir(self._path()))
@@ -67,5 +69,5 @@ class Folder:
         return path if "://" in path or path.startswith("/") else f"{self.uri}/{path}"
 
     def _path(self, name: str = "") -> str:
-        path = str(fsspec.core.url_to_fs(self.uri)[1])
+        path = filesystem_and_path(self.uri)[1]
         return f"{path}/{name}" if name else path

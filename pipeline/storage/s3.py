@@ -1,10 +1,10 @@
-"""S3 as every `s3://` address in the project reaches it: it tries again, and it says what is wrong.
+"""S3 as the project reaches it: failed requests are repeated, and errors say what is wrong.
 
-`pipeline/__init__.py` tells fsspec of it. Endpoint, credentials and region come from the variables
-that botocore reads (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …), and so do AWS_RETRY_MODE and
-AWS_MAX_ATTEMPTS.
+botocore reads endpoint, credentials, region and its own retries from the environment
+(AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_RETRY_MODE, AWS_MAX_ATTEMPTS, …).
 """
 
+import asyncio
 import hashlib
 import os
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnectionError
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
-from s3fs.core import S3_RETRYABLE_ERRORS, set_custom_error_handler
+from s3fs.core import S3_RETRYABLE_ERRORS
 
 # What a store says when it is busy, or was cut off, without a status of 500 or above.
 BUSY = {"RequestTimeout", "IncompleteBody", "SlowDown"}
@@ -73,7 +73,7 @@ class ObjectStore(S3FileSystem):
             StorageError: in the store or the way to it; a missing object is a FileNotFoundError.
         """
         try:
-            answer = await super()._call_s3(method, *settings, **request)
+            answer = await self._repeat(method, *settings, **request)
         except Exception as error:
             if _code(error) == "NoSuchUpload" and await self._ended(method, request):
                 return {}
@@ -90,6 +90,17 @@ class ObjectStore(S3FileSystem):
         return answer
 
     call_s3 = sync_wrapper(_call_s3)
+
+    async def _repeat(self, method: str, *settings: Any, **request: Any) -> Any:
+        """s3fs repeats after a cut connection and after SlowDown; this, after other server errors."""
+        for attempt in range(self.retries - 1):
+            try:
+                return await super()._call_s3(method, *settings, **request)
+            except Exception as error:
+                if not _is_transient(error) or _code(error) == "SlowDown":
+                    raise
+                await asyncio.sleep(min(0.1 * 1.7**attempt, 15))
+        return await super()._call_s3(method, *settings, **request)
 
     async def _ended(self, method: str, request: dict[str, Any]) -> bool:
         """Whether an upload is unknown since an earlier try ended it and its answer was lost."""
@@ -213,7 +224,3 @@ def _etag(parts: list[str]) -> str:
     """
     digests = b"".join(bytes.fromhex(part.strip('"')) for part in parts)
     return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
-
-
-# By itself s3fs repeats what was cut and SlowDown, and no other fault of the server's.
-set_custom_error_handler(_is_transient)

@@ -117,9 +117,7 @@ def written(table: pa.Table, options: dict[str, Any]) -> bytes:
 
 
 def written_by_us(table: pa.Table) -> bytes:
-    import fsspec
-
     output = Artifact("memory://shard-format")
     output.write_table("shard.parquet", table)
-    with fsspec.open(f"{output.uri}/shard.parquet", "rb") as file:
-        return bytes(file.read())
+    with output.read("shard.parquet") as file:
+        return file.read()

@@ -6,7 +6,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import fsspec
 import pytest
 import yaml
 from faulty_s3 import FAULTS, FaultyS3, local_s3, seeded, use
@@ -62,7 +61,7 @@ def places(tmp_path_factory, server):
     """The same manifest and audio in a local folder and in the bucket."""
     place = tmp_path_factory.mktemp("place")
     folder = write_tone_manifest(place / "corpus", {"train": 12, "valid": 4, "test": 4}).parent
-    fsspec.filesystem("s3").put(f"{folder}/", "bucket/corpus/", recursive=True)
+    ObjectStore().put(f"{folder}/", "bucket/corpus/", recursive=True)
     return {"local": str(place), "s3": "s3://bucket"}
 
 

@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import fsspec
 import pytest
 import ray
 from faulty_s3 import local_s3
@@ -17,6 +16,7 @@ from typer.testing import CliRunner
 from pipeline.__main__ import app
 from pipeline.commands import tokenize_listing
 from pipeline.storage.artifacts import MANIFEST, Artifact
+from pipeline.storage.s3 import ObjectStore
 
 pytestmark = [
     pytest.mark.slow,
@@ -52,7 +52,7 @@ def places(tmp_path_factory):
     (audio / "text.mp3").write_text("no audio")
     with local_s3():
         for name in ("trained", "audio"):
-            fsspec.filesystem("s3").put(f"{folder / name}/", f"bucket/{name}/", recursive=True)
+            ObjectStore().put(f"{folder / name}/", f"bucket/{name}/", recursive=True)
         yield folder
 
 

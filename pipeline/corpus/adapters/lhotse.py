@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-import fsspec
 from pydantic import Field, ValidationError
 
 from pipeline.audio.utterance import CorpusError, Reject, Segment, Utterance
@@ -18,6 +17,7 @@ from pipeline.config.corpus import LhotseCorpus
 from pipeline.corpus.adapters.json_rows import Row, Seconds, why_broken
 from pipeline.corpus.alignment.lookup import Alignments
 from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
+from pipeline.storage.filesystem import filesystem_and_path
 from pipeline.storage.folders import Folder
 
 # Lhotse rounds times; a supervision may overshoot its cut by less than this.
@@ -71,7 +71,8 @@ def open_cuts(config: LhotseCorpus, split: str) -> bytes:
     """
     uri = config.cuts[split]
     try:
-        with fsspec.open(uri, "rb", compression="infer") as file:
+        filesystem, path = filesystem_and_path(uri)
+        with filesystem.open(path, "rb", compression="infer") as file:
             content: bytes = file.read()
     except (FileNotFoundError, IsADirectoryError):
         raise CorpusError(f"there is no CutSet at '{uri}': check corpus.cuts.{split}") from None

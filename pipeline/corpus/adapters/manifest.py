@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Annotated, Self
 
-import fsspec
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
@@ -56,8 +55,8 @@ def open_manifest(uri: str) -> bytes:
         CorpusError: there is no such manifest.
     """
     try:
-        with fsspec.open(uri, "rb") as file:
-            content: bytes = file.read()
+        folder, name = Folder.around(uri)
+        content = folder.read(name)
     except (FileNotFoundError, IsADirectoryError):
         raise CorpusError(f"there is no manifest at '{uri}': check corpus.manifest") from None
     return content.removeprefix(b"\xef\xbb\xbf")

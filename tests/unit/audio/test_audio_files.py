@@ -2,7 +2,6 @@
 
 import uuid
 
-import fsspec
 import numpy as np
 import pytest
 import soundfile
@@ -12,7 +11,7 @@ from pipeline.audio.audio_files import ENDINGS, AudioFile, list_audio, probe_all
 from pipeline.audio.decode import AudioError
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import CorpusError, Reject, Utterance
-from pipeline.storage.s3 import StorageError
+from pipeline.storage.s3 import ObjectStore, StorageError
 
 GRID = FrameGrid(400, 320, 16000)
 
@@ -61,7 +60,7 @@ def test_a_folder_is_searched_to_its_depth_for_audio_alone(folder, monkeypatch):
 
 def test_so_is_a_bucket(folder, server):
     place = f"bucket/{uuid.uuid4().hex}"
-    fsspec.filesystem("s3").put(f"{folder}/", f"{place}/", recursive=True)
+    ObjectStore().put(f"{folder}/", f"{place}/", recursive=True)
     assert names_of(list_audio([f"s3://{place}/"]), f"s3://{place}") == EXPECTED
     (file,) = list_audio([f"s3://{place}/a/one.flac"])
     assert file.utt_id == "one"

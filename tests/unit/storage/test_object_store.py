@@ -8,7 +8,6 @@ import textwrap
 import uuid
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -59,7 +58,7 @@ def through(server, monkeypatch):
 
 def uploads() -> list[str]:
     """Keys of uploads that are neither complete nor aborted."""
-    found = fsspec.filesystem("s3").call_s3("list_multipart_uploads", Bucket="bucket")
+    found = ObjectStore().call_s3("list_multipart_uploads", Bucket="bucket")
     return [upload["Key"] for upload in found.get("Uploads", [])]
 
 
@@ -239,7 +238,7 @@ def test_a_missing_bucket_is_named_and_not_made(server):
     output = Artifact("s3://bukcet/runs")
     assert "has no bucket 'bukcet': make it" in refused(output.is_complete)
     assert "has no bucket 'bukcet'" in refused(lambda: output.write_json("a.json", 1))
-    assert not fsspec.filesystem("s3").exists("bukcet")
+    assert not ObjectStore().exists("bukcet")
 
 
 def test_denied_access_is_said_with_the_address_and_the_cure(output, through):
