@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.features.linear import replace_linears
+from pipeline.features.positional_convolution import keep_narrow_groups_in_float32
 from pipeline.features.wavlm_attention import replace_attention
 
 FAMILIES = ("wavlm", "hubert", "wav2vec2")
@@ -57,6 +58,7 @@ class SslModel(nn.Module):
         _check(settings, feature_extractor)
         replace_attention(backbone)
         replace_linears(backbone)
+        keep_narrow_groups_in_float32(backbone)
         self.backbone = backbone
         self.feature_extractor = feature_extractor
         self.hidden_size = int(settings.hidden_size)

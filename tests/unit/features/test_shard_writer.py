@@ -313,14 +313,18 @@ def test_seeds_draw_different_samples():
     assert abs(counts - 400).max() < 100  # 5.6 standard deviations
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_a_narrower_precision_comes_close(tmp_path, ssl_folder, utterances, precision):
+# bfloat16 keeps 8 bits of a number and float16 11: 1.1 % and 0.15 % of error behind three layers.
+@pytest.mark.parametrize(("precision", "share"), [("bfloat16", 0.03), ("float16", 0.005)])
+def test_a_narrower_precision_comes_close(tmp_path, ssl_folder, utterances, precision, share):
     wide, narrow = Artifact(str(tmp_path / "wide")), Artifact(str(tmp_path / "narrow"))
     writer(ssl_folder, wide, precision="float32")(NAME, utterances[:4])
     writer(ssl_folder, narrow, precision=precision)(NAME, utterances[:4])
     tables = [output.read_table(NAME, columns=["layer_02"]) for output in (wide, narrow)]
-    expected, found = (np.concatenate(frames_of(one["layer_02"])).astype(float) for one in tables)
-    assert 0 < abs(found - expected).max() < 0.1
+    expected_ND, rounded_ND = (
+        np.concatenate(frames_of(table["layer_02"])).astype(float) for table in tables
+    )
+    error = np.linalg.norm(rounded_ND - expected_ND) / np.linalg.norm(expected_ND)
+    assert 0 < error < share
     assert narrow.read_record(NAME)["computed_in"] == precision
 
 
