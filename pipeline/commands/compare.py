@@ -23,11 +23,16 @@ def show(
     rows: comparison.Rows, configs: Sequence[Config], output_format: Format, console: Console
 ) -> None:
     """Print the table, or plain text in another format."""
-    splits = tuple(dict.fromkeys(name for one in configs for name in one.corpus.splits.test))
+    splits = test_splits(configs)
     if output_format == "table":
         console.print(comparison.comparison_table(rows, splits))
     else:
         console.out(TEXTS[output_format](rows, splits), highlight=False, end="")
+
+
+def test_splits(configs: Sequence[Config]) -> tuple[str, ...]:
+    """The test splits of all variants, each once."""
+    return tuple(dict.fromkeys(name for config in configs for name in config.corpus.splits.test))
 
 
 def scores(graph: Graph, configs: Sequence[Config]) -> dict[str, dict[str, float]]:

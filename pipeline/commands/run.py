@@ -14,8 +14,10 @@ from pipeline import tracking
 from pipeline.commands import compare, plan
 from pipeline.config import Config, ConfigError
 from pipeline.graph.graph import Graph, build
+from pipeline.metrics import comparison
 from pipeline.redaction import redact
 from pipeline.storage.artifacts import ArtifactError
+from pipeline.tracking.description import variant_tags
 
 if TYPE_CHECKING:
     from pipeline.metrics.comparison import Rows
@@ -32,18 +34,20 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     """
     storage = configs[0].storage
     _check_one_cluster(configs)
+    tracking.check_one_tracker(configs)
+    session = tracking.TrackingSession(configs[0].tracking, storage)
     graph = build(configs, only)
     plan.show(graph, storage, console)
     complete = True
     if graph.pending():
         plan.check_space(graph, storage)
-        tracking.check(configs[0].tracking, storage)
-        tracking.send_waiting(configs[0].tracking, storage)
-        outcome = _execute(graph, configs, console)
+        session.check()
+        session.send_waiting()
+        outcome = _execute(graph, configs, session, console)
         _show_failures(outcome, console)
         complete = not outcome.failed
     else:
-        _send_rest(configs[0], console)
+        _send_rest(session, console)
     if not only:
         rows = compare.scores(graph, configs)
         compare.show(rows, configs, "table", console)
@@ -51,7 +55,9 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     return complete
 
 
-def _execute(graph: Graph, configs: Sequence[Config], console: Console) -> "Outcome":
+def _execute(
+    graph: Graph, configs: Sequence[Config], session: tracking.TrackingSession, console: Console
+) -> "Outcome":
     # Importing torch in a process that has already run a Ray Data job can crash in its BLAS.
     import torch  # noqa: F401
 
@@ -65,7 +71,10 @@ def _execute(graph: Graph, configs: Sequence[Config], console: Console) -> "Outc
         console.print(f"{minutes:3d}:{seconds:02d}  {line}", style="bold", markup=False)
 
     say("starting Ray")
-    runs = {config.variant: tracking.start_variant(config) for config in configs}
+    runs = {
+        config.variant: session.start_variant(config, tags=variant_tags(config))
+        for config in configs
+    }
     status: Status = "KILLED"
     try:
         with ray_session(configs[0].cluster):
@@ -80,12 +89,12 @@ def _execute(graph: Graph, configs: Sequence[Config], console: Console) -> "Outc
         for variant, scores in _scores_so_far(graph, configs).items():
             runs[variant].log_metrics(scores)
             runs[variant].finish(status)
-        _send_rest(configs[0], console)
+        _send_rest(session, console)
     return outcome
 
 
-def _send_rest(config: Config, console: Console) -> None:
-    rest = tracking.close(config.tracking, config.storage)
+def _send_rest(session: tracking.TrackingSession, console: Console) -> None:
+    rest = session.close()
     if rest:
         console.print(
             f"MLflow does not have all of it yet: the rest waits in {redact(rest)}, and the next "
@@ -96,9 +105,14 @@ def _send_rest(config: Config, console: Console) -> None:
 
 
 def _scores_so_far(graph: Graph, configs: Sequence[Config]) -> "Rows":
-    """Each variant's scores; none where the storage cannot be read, which its readers have told."""
+    """Each variant's headline scores; none where the storage cannot be read, as already reported."""
     try:
-        return compare.scores(graph, configs)
+        scores = compare.scores(graph, configs)
+        rows = comparison.with_reductions(scores, compare.test_splits(configs))
+        return {
+            config.variant: comparison.headline(rows[config.variant], config.corpus.splits.test)
+            for config in configs
+        }
     except (ArtifactError, OSError):
         return {config.variant: {} for config in configs}
 

@@ -32,6 +32,13 @@ class Score:
     scale: float = 1.0
     decimals: int = 3
 
+    @property
+    def metric(self) -> str:
+        """The title in the characters that MLflow accepts in a metric's name."""
+        title, _, unit = self.title.removesuffix(")").partition(" (")
+        spelled = unit.replace("%", "percent").replace("/", " per ")
+        return f"{title} in {spelled}" if unit else title
+
     def show(self, value: float | None) -> str:
         return MISSING if value is None else f"{self.scale * value:.{self.decimals}f}"
 
@@ -92,6 +99,20 @@ def with_reductions(rows: Rows, splits: Sequence[str]) -> dict[str, dict[str, fl
             if base and wer is not None:
                 row[f"{split}.{REDUCTION}"] = (base - wer) / base
     return known
+
+
+def headline(row: Mapping[str, float], splits: Sequence[str]) -> dict[str, float]:
+    """The table's scores of one variant as MLflow metrics, `test/WER in percent`, as shown there."""
+    shown = {
+        f"{split}/{score.metric}": score.scale * row[f"{split}.{score.name}"]
+        for group in GROUPS
+        for score in group
+        for split in splits
+        if f"{split}.{score.name}" in row
+    }
+    if TRAINING_SECONDS.name in row:
+        shown[TRAINING_SECONDS.metric] = row[TRAINING_SECONDS.name]
+    return shown
 
 
 def comparison_table(rows: Rows, splits: Sequence[str]) -> Table:

@@ -12,19 +12,17 @@ MLflow is imported where it is talked to (`tracker`): planning a run needs none 
 from pipeline.tracking.address import tracking_uri
 from pipeline.tracking.event import RunName, Status
 from pipeline.tracking.failure import TrackingError
-from pipeline.tracking.run import StageRun, TrackingSpec, start_stage, start_variant
-from pipeline.tracking.session import check, close, send_waiting
+from pipeline.tracking.run import StageRun, TrackingSpec, start_stage
+from pipeline.tracking.session import TrackingSession, check_one_tracker
 
 __all__ = [
     "RunName",
     "StageRun",
     "Status",
     "TrackingError",
+    "TrackingSession",
     "TrackingSpec",
-    "check",
-    "close",
-    "send_waiting",
+    "check_one_tracker",
     "start_stage",
-    "start_variant",
     "tracking_uri",
 ]

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pipeline.config import digest
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-Kind = Literal["params", "metrics", "status", "artifact", "tokenizer"]
+Kind = Literal["params", "tags", "metrics", "status", "artifact", "tokenizer"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ _now_ms = _Clock()
 class Event:
     """One thing to log to one run.
 
-    `content` holds JSON values: of `params` their names and texts; of `metrics` the `step` (None for
+    `content` holds JSON values: of `params` and `tags` their names and texts; of `metrics` the `step` (None for
     a final score) and the `values`; of `status` the `status`; of an `artifact` its `path` in the
     run, whose bytes are `data`; of a `tokenizer` the `uri` of its folder. `time_ms` is when it
     happened, which tells MLflow the order, and a value sent twice from another value.

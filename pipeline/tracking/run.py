@@ -7,25 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from pipeline.config import Config, digest
 from pipeline.redaction import flatten, redact
-from pipeline.tracking.address import tracking_uri
 from pipeline.tracking.event import Event, Kind, RunName, Status
 from pipeline.tracking.failure import one_line
 from pipeline.tracking.media import figure_bytes, wav_bytes
-from pipeline.tracking.outbox import outbox_uri
-from pipeline.tracking.sender import Sender, sender
+from pipeline.tracking.sender import Sender
 
 if TYPE_CHECKING:
     import numpy as np
 
-VARIANT_TAG = "pipeline.variant"
-CONFIG_DIGEST_TAG = "pipeline.config_digest"
 STAGE_TAG = "pipeline.stage"
 STAGE_DIGEST_TAG = "pipeline.stage_digest"
 
-# Sections that change no result: they may differ between two runs of one variant.
-_UNTRACKED_SECTIONS = ("storage", "tracking", "cluster")
 _FLUSH_SECONDS = 10.0
 
 _logger = logging.getLogger("pipeline.tracking")
@@ -62,6 +55,11 @@ class TrackingSpec:
     outbox_uri: str
     run: RunName
     enabled: bool = True
+    # This process's; a process that a run is pickled to starts one of its own.
+    sender: Sender | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "sender": None}
 
     @classmethod
     def disabled(cls) -> Self:
@@ -75,6 +73,12 @@ class TrackingSpec:
         MLflow's parameters cannot change, so that a resumed run keeps those it started with.
         """
         self._put("params", flatten(params))
+
+    @_never_stops_the_run
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set MLflow tags, without secrets; a later value replaces an earlier one."""
+        if tags:
+            self._put("tags", {key: redact(value) for key, value in tags.items()})
 
     @_never_stops_the_run
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -133,44 +137,18 @@ class TrackingSpec:
         """
         self._sender().flush(seconds)
 
-    def lead(self) -> None:
-        """Let this process be the one that makes runs and sends what others had to leave."""
-        self._sender().leads = True
-
     def _put(self, kind: Kind, content: dict[str, Any], data: bytes = b"") -> None:
         self._sender().put(Event(self.run, kind, content, data))
 
     def _sender(self) -> Sender:
-        return sender(self.uri, self.outbox_uri)
+        sender = self.sender or Sender(self.uri, self.outbox_uri)
+        object.__setattr__(self, "sender", sender)
+        return sender
 
 
 @dataclass(frozen=True)
 class StageRun(TrackingSpec):
     """The run of one stage, a child of its variant's run."""
-
-
-def start_variant(config: Config, settings: Mapping[str, Any] | None = None) -> TrackingSpec:
-    """The parent run of a variant: the one it had with these settings, or a new one.
-
-    `settings` are what is logged as parameters and what tells two runs of one variant apart; by
-    default the config without storage, tracking and cluster, which change no result. The process
-    that calls this is the one that makes runs.
-    """
-    if not config.tracking.enabled:
-        return TrackingSpec.disabled()
-    if settings is None:
-        settings = config.model_dump(mode="json", exclude=set(_UNTRACKED_SECTIONS))
-    name = redact(config.variant)
-    tags = ((VARIANT_TAG, name), (CONFIG_DIGEST_TAG, digest(dict(settings))))
-    run = TrackingSpec(
-        tracking_uri(config.tracking, config.storage),
-        outbox_uri(config.storage),
-        RunName(config.tracking.experiment, name, tags),
-    )
-    run.lead()
-    run.start()
-    run.log_params(settings)
-    return run
 
 
 def start_stage(parent: TrackingSpec, stage: str, stage_digest: str) -> StageRun:
@@ -179,6 +157,6 @@ def start_stage(parent: TrackingSpec, stage: str, stage_digest: str) -> StageRun
         return StageRun.disabled()
     tags = ((STAGE_TAG, stage), (STAGE_DIGEST_TAG, stage_digest))
     name = RunName(parent.run.experiment, stage, tags, parent=parent.run)
-    run = StageRun(parent.uri, parent.outbox_uri, name)
+    run = StageRun(parent.uri, parent.outbox_uri, name, sender=parent.sender)
     run.start()
     return run

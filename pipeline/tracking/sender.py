@@ -1,7 +1,6 @@
 """The queue between those who log and MLflow: one thread of a process sends what waits, in order."""
 
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -37,9 +36,9 @@ class Sender:
     steps of a run come from one process at a time.
     """
 
-    def __init__(self, uri: str, outbox_uri: str) -> None:
-        self.leads = False
-        self._place = redact(uri)
+    def __init__(self, uri: str, outbox_uri: str, *, leads: bool = False) -> None:
+        self.leads = leads
+        self._address = redact(uri)
         self._tracker = Tracker(uri)
         self._outbox = Outbox(outbox_uri)
         self._changed = threading.Condition()
@@ -90,7 +89,7 @@ class Sender:
             self._sweeping = False
         self._store(self._take())
 
-    def tell_silence(self, error: Exception) -> None:
+    def report_outage(self, error: Exception) -> None:
         """Say, once until it answers again, that the tracker does not, and what happens now.
 
         Of all processes only the leading one does.
@@ -101,7 +100,7 @@ class Sender:
         _logger.warning(
             "MLflow at %s does not answer (%s). The run goes on; what it logs waits in memory and "
             "in %s, and is sent when MLflow is back, or by the next `run`",
-            self._place,
+            self._address,
             one_line(error),
             redact(self._outbox.uri),
         )
@@ -119,10 +118,11 @@ class Sender:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._busy = False
+                self._busy = bool(self._events or self._sweeping)
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._events or self._sweeping)
-                self._busy = True
+                if not self._busy:
+                    self._thread = None
+                    return
             try:
                 self._advance()
             except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
@@ -132,7 +132,7 @@ class Sender:
 
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, RunNotFoundError):
-            self.tell_silence(error)
+            self.report_outage(error)
         with self._changed:
             self._failures += 1
             doubled = _FIRST_WAIT_SECONDS * 2 ** min(self._failures - 1, 20)
@@ -149,7 +149,7 @@ class Sender:
             dropped, self._dropped = self._dropped, 0
         if self._silent:
             self._silent = False
-            _logger.warning("MLflow at %s answers again", self._place)
+            _logger.warning("MLflow at %s answers again", self._address)
         if dropped:
             _logger.warning("MLflow: %d entries were dropped: too many waited for it", dropped)
 
@@ -275,7 +275,7 @@ def first_batch(events: Iterable[Event]) -> list[Event]:
     for event in events:
         values += len(event.content.get("values", ())) if event.kind == "metrics" else 0
         if batch and (
-            event.kind not in {"metrics", "params"}
+            event.kind not in {"metrics", "params", "tags"}
             or (event.run, event.kind) != (batch[0].run, batch[0].kind)
             or event.is_final_score != batch[0].is_final_score
             or values > METRICS_PER_BATCH
@@ -283,11 +283,3 @@ def first_batch(events: Iterable[Event]) -> list[Event]:
             break
         batch.append(event)
     return batch
-
-
-_senders: dict[tuple[int, str, str], Sender] = {}
-
-
-def sender(uri: str, outbox_uri: str) -> Sender:
-    """This process's sender to a tracker; a fork of the process gets one of its own."""
-    return _senders.setdefault((os.getpid(), uri, outbox_uri), Sender(uri, outbox_uri))

@@ -1,85 +1,136 @@
-"""What the driver does with the tracker before the first stage and after the last."""
+"""What the driver does with MLflow: check it before the first stage, name the runs, send the rest."""
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from pipeline.config import Tracking
+from pipeline.config import Config, Tracking, digest
 from pipeline.redaction import redact
 from pipeline.tracking.address import tracking_uri
+from pipeline.tracking.event import RunName
 from pipeline.tracking.failure import TrackingError, is_outage, one_line
 from pipeline.tracking.outbox import Outbox, outbox_uri
-from pipeline.tracking.sender import Sender, sender
+from pipeline.tracking.run import TrackingSpec
+from pipeline.tracking.sender import Sender
 from pipeline.tracking.tracker import Tracker, load
 
 CHECK_SECONDS = 30.0
 _START_SECONDS = 10.0
 _END_SECONDS = 120.0
 
+VARIANT_TAG = "pipeline.variant"
+CONFIG_DIGEST_TAG = "pipeline.config_digest"
+# Sections that change no result: they may differ between two runs of one variant.
+_UNTRACKED_SECTIONS = ("storage", "tracking", "cluster")
+
 _logger = logging.getLogger("pipeline.tracking")
 
 
-def check(tracking: Tracking, storage: str) -> bool:
-    """Reach the tracker and make the experiment there, before any work starts.
+class TrackingSession:
+    """The driver's connection to MLflow, for all variants of one storage.
 
-    Returns whether it answered; where it did not, one line says so, and the run may go on. Where
-    the line lies between the two is told by `failure.is_outage`.
+    Its sender leads: it alone creates experiments and runs, and sends what workers left in the
+    storage. With tracking disabled every method does nothing.
+    """
+
+    def __init__(self, tracking: Tracking, storage: str) -> None:
+        self._tracking = tracking
+        self._uri = tracking_uri(tracking, storage)
+        self._outbox_uri = outbox_uri(storage)
+        self._sender = Sender(self._uri, self._outbox_uri, leads=True)
+
+    def check(self) -> bool:
+        """Reach MLflow and create the experiment, before any work starts.
+
+        Returns whether it answered. If it did not, one line says so, and the run may go on;
+        `failure.is_outage` decides which errors count as an outage.
+
+        Raises:
+            TrackingError: MLflow can never be used with these settings.
+        """
+        if not self._tracking.enabled:
+            return False
+        load()
+        tracker = Tracker(self._uri)
+        try:
+            _within(CHECK_SECONDS, lambda: tracker.ping(self._tracking.experiment, creates=True))
+        except TrackingError:
+            raise
+        except Exception as error:
+            if is_outage(error):
+                self._sender.report_outage(error)
+                return False
+            raise TrackingError(
+                f"the MLflow tracker at {redact(self._uri)} cannot be used: {one_line(error)}. "
+                "Check MLFLOW_TRACKING_URI or tracking.uri, or turn tracking off with "
+                "--set tracking.enabled=false"
+            ) from error
+        return True
+
+    def send_waiting(self) -> None:
+        """Before work starts, spend some seconds on sending what earlier sessions left.
+
+        Where nothing waits, MLflow is not contacted; what takes longer is left to `close`.
+        """
+        if self._has_waiting():
+            self._sender.flush(_START_SECONDS, sweep=True)
+
+    def start_variant(
+        self,
+        config: Config,
+        settings: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> TrackingSpec:
+        """The parent run of a variant: the one it had with these settings, or a new one.
+
+        `settings` are logged as parameters and tell two runs of one variant apart; by default the
+        config without storage, tracking and cluster, which change no result. `tags` are set on the
+        run and tell nothing apart.
+        """
+        if not self._tracking.enabled or not config.tracking.enabled:
+            return TrackingSpec.disabled()
+        if settings is None:
+            settings = config.model_dump(mode="json", exclude=set(_UNTRACKED_SECTIONS))
+        name = redact(config.variant)
+        identity = ((VARIANT_TAG, name), (CONFIG_DIGEST_TAG, digest(dict(settings))))
+        run_name = RunName(config.tracking.experiment, name, identity)
+        run = TrackingSpec(self._uri, self._outbox_uri, run_name, sender=self._sender)
+        run.start()
+        run.log_params(settings)
+        run.set_tags(tags or {})
+        return run
+
+    def close(self) -> str:
+        """Send everything left, of this process and in the storage, for up to two minutes.
+
+        Returns where in the storage the rest lies, or an empty string if nothing is left.
+        """
+        if not self._tracking.enabled:
+            return ""
+        self._sender.flush(_END_SECONDS, sweep=True)
+        return self._outbox_uri if self._has_waiting() else ""
+
+    def _has_waiting(self) -> bool:
+        try:
+            return self._tracking.enabled and bool(Outbox(self._outbox_uri).files())
+        except OSError as error:
+            _logger.warning("MLflow: the outbox cannot be read: %s", one_line(error))
+            return False
+
+
+def check_one_tracker(configs: Sequence[Config]) -> None:
+    """Refuse configs that name different trackers, since one session serves all of them.
 
     Raises:
-        TrackingError: it can never be used as it is given.
+        TrackingError: says which addresses were named.
     """
-    if not tracking.enabled:
-        return False
-    uri = tracking_uri(tracking, storage)
-    load()
-    try:
-        _within(CHECK_SECONDS, lambda: Tracker(uri).ping(tracking.experiment, creates=True))
-    except TrackingError:
-        raise
-    except Exception as error:
-        if is_outage(error):
-            _sender(tracking, storage).tell_silence(error)
-            return False
+    uris = {tracking_uri(each.tracking, each.storage) for each in configs if each.tracking.enabled}
+    if len(uris) > 1:
+        named = ", ".join(sorted(redact(uri) for uri in uris))
         raise TrackingError(
-            f"the MLflow tracker at {redact(uri)} cannot be used: {one_line(error)}. Check "
-            "MLFLOW_TRACKING_URI or tracking.uri, or switch it off with "
-            "--set tracking.enabled=false"
-        ) from error
-    return True
-
-
-def send_waiting(tracking: Tracking, storage: str) -> None:
-    """Before work starts, send what earlier sessions had to leave in the storage, for some seconds.
-
-    Where nothing waits no tracker is asked; what takes longer is left to `close`.
-    """
-    if _has_waiting(tracking, storage):
-        _sender(tracking, storage).flush(_START_SECONDS, sweep=True)
-
-
-def close(tracking: Tracking, storage: str) -> str:
-    """Send all that is left, of this process and in the storage; after two minutes, leave it there.
-
-    Returns where in the storage the rest lies, and nothing where there is no rest.
-    """
-    if not tracking.enabled:
-        return ""
-    _sender(tracking, storage).flush(_END_SECONDS, sweep=True)
-    return outbox_uri(storage) if _has_waiting(tracking, storage) else ""
-
-
-def _has_waiting(tracking: Tracking, storage: str) -> bool:
-    try:
-        return tracking.enabled and bool(Outbox(outbox_uri(storage)).files())
-    except OSError as error:
-        _logger.warning("MLflow: the outbox cannot be read: %s", one_line(error))
-        return False
-
-
-def _sender(tracking: Tracking, storage: str) -> Sender:
-    leading = sender(tracking_uri(tracking, storage), outbox_uri(storage))
-    leading.leads = True
-    return leading
+            f"the configs name different MLflow trackers ({named}): one run needs one tracking.uri"
+        )
 
 
 def _within(seconds: float, function: Callable[[], None]) -> None:

@@ -24,6 +24,7 @@ NAME_TAG = "mlflow.runName"
 METRICS_PER_BATCH = 1000  # MLflow refuses more in one call, of both
 _PARAMS_PER_BATCH = 100
 _PARAM_CHARACTERS = 6000  # and longer ones
+_TAG_CHARACTERS = 8000
 
 # Its own defaults: usage statistics, progress bars, and minutes of waiting for a dead server. It
 # must not repeat requests by itself: whether one that got no answer was heard is for us to see.
@@ -85,6 +86,8 @@ class Tracker:
             match events[0].kind:
                 case "params":
                     self._send_params(record, events)
+                case "tags":
+                    self._send_tags(record, events)
                 case "metrics":
                     self._send_metrics(record, events)
                 case "status":
@@ -115,6 +118,13 @@ class Tracker:
         for batch in _batches(new, _PARAMS_PER_BATCH):
             self._client().log_batch(record.run_id, params=batch)
             record.params.update(param.key for param in batch)
+
+    def _send_tags(self, record: _Record, events: Sequence[Event]) -> None:
+        from mlflow.entities import RunTag
+
+        tags = {key: text for event in events for key, text in event.content.items()}
+        entries = [RunTag(key, text[:_TAG_CHARACTERS]) for key, text in tags.items()]
+        self._client().log_batch(record.run_id, tags=entries)
 
     def _send_metrics(self, record: _Record, events: Sequence[Event]) -> None:
         """A value whose step is there is skipped: a resumed run offers its history again."""

@@ -13,10 +13,9 @@ from urllib.request import urlopen
 import pytest
 from faulty_s3 import FaultyS3, seeded
 
-from pipeline import tracking
 from pipeline.config import Config, Tracking
 from pipeline.storage.artifacts import artifact
-from pipeline.tracking import TrackingError, sender
+from pipeline.tracking import TrackingError, TrackingSession, sender, start_stage
 from pipeline.tracking.outbox import Outbox
 from pipeline.tracking.tracker import Tracker, connect
 
@@ -74,7 +73,6 @@ def server(tmp_path_factory):
 def proxy(server, monkeypatch):
     monkeypatch.setattr(sender, "_FIRST_WAIT_SECONDS", 0.05)
     monkeypatch.setattr(sender, "LONGEST_WAIT_SECONDS", 0.2)
-    monkeypatch.setattr(sender, "_senders", {})
     with FaultyS3(server, lambda _method, _path: None) as proxy:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url.replace("//", "//user:hunter2@"))
         yield proxy
@@ -91,8 +89,13 @@ def config(tmp_path, request):
     )
 
 
-def start(config):
-    return tracking.start_stage(tracking.start_variant(config), "train_joint", "0123456789abcdef")
+@pytest.fixture
+def session(proxy, config):
+    return TrackingSession(config.tracking, config.storage)
+
+
+def start(session, config):
+    return start_stage(session.start_variant(config), "train_joint", "0123456789abcdef")
 
 
 def found(server, run):
@@ -119,17 +122,17 @@ def outbox_text(config):
     return b"".join(folder.filesystem.cat(folder.path(name)) for name in folder.names()).decode()
 
 
-def test_one_request_of_four_fails_and_each_step_is_there_once(server, proxy, config):
-    assert tracking.check(config.tracking, config.storage)
+def test_one_request_of_four_fails_and_each_step_is_there_once(server, proxy, session, config):
+    assert session.check()
     proxy.plan = seeded(0.25, seed=3)
-    run = start(config)
+    run = start(session, config)
     for step in range(0, 60, 3):
         log(run, range(max(0, step - 5), step + 3))  # as training that resumes now and then
         if step % 15 == 0:
             run.flush(0.2)
     run.finish()
     for _ in range(20):
-        if not tracking.close(config.tracking, config.storage):
+        if not session.close():
             break
     assert proxy.faults.total() > 2
     assert losses(server, run) == expected(60)
@@ -140,8 +143,8 @@ def test_one_request_of_four_fails_and_each_step_is_there_once(server, proxy, co
     assert len(client.search_runs([experiment.experiment_id])) == 2
 
 
-def test_training_does_not_wait_for_a_tracker_that_hangs(server, proxy, config):
-    assert tracking.check(config.tracking, config.storage)
+def test_training_does_not_wait_for_a_tracker_that_hangs(server, proxy, session, config):
+    assert session.check()
     gate, asked = threading.Event(), threading.Event()
 
     def hang(_method, _path):
@@ -149,7 +152,7 @@ def test_training_does_not_wait_for_a_tracker_that_hangs(server, proxy, config):
         gate.wait()
 
     proxy.plan = hang
-    run = start(config)
+    run = start(session, config)
     log(run, range(200))
     assert asked.wait(30)
     assert not gate.is_set()  # every call has returned, and no request has been answered
@@ -158,10 +161,12 @@ def test_training_does_not_wait_for_a_tracker_that_hangs(server, proxy, config):
     assert losses(server, run) == expected(200)
 
 
-def test_the_server_is_down_at_the_start_and_back_in_the_middle(server, proxy, config, caplog):
+def test_the_server_is_down_at_the_start_and_back_in_the_middle(
+    server, proxy, session, config, caplog
+):
     proxy.plan = lambda _method, _path: DOWN
-    assert not tracking.check(config.tracking, config.storage)
-    run = start(config)
+    assert not session.check()
+    run = start(session, config)
     log(run, range(30))
     proxy.plan = lambda _method, _path: None
     log(run, range(30, 50))
@@ -173,9 +178,9 @@ def test_the_server_is_down_at_the_start_and_back_in_the_middle(server, proxy, c
     assert "hunter2" not in caplog.text
 
 
-def test_down_until_the_end_and_the_next_run_sends_it(server, proxy, config, monkeypatch, tmp_path):
+def test_down_until_the_end_and_the_next_run_sends_it(server, proxy, session, config, tmp_path):
     proxy.plan = lambda _method, _path: DOWN
-    run = start(config)
+    run = start(session, config)
     (tmp_path / "config.json").write_text("{}")
     run.log_tokenizer(tmp_path)
     run.log_params({"batch_seconds": 60})
@@ -183,14 +188,14 @@ def test_down_until_the_end_and_the_next_run_sends_it(server, proxy, config, mon
     run.log_audio([0.0, 0.5], 16000, "audio/one.wav")
     run.log_metrics({"test.wer": 0.25})
     run.finish("FAILED")
-    assert tracking.close(config.tracking, config.storage).endswith("runs/tracking/outbox")
+    assert session.close().endswith("runs/tracking/outbox")
     assert "hunter2" not in outbox_text(config)
 
     proxy.plan = lambda _method, _path: None
     for _ in range(2):
-        monkeypatch.setattr(sender, "_senders", {})
-        tracking.send_waiting(config.tracking, config.storage)
-        tracking.close(config.tracking, config.storage)
+        again = TrackingSession(config.tracking, config.storage)
+        again.send_waiting()
+        again.close()
         assert Outbox(run.outbox_uri).files() == []
         assert losses(server, run) == expected(40)
     client, run_id = found(server, run)
@@ -202,9 +207,9 @@ def test_down_until_the_end_and_the_next_run_sends_it(server, proxy, config, mon
     assert [file.path for file in client.list_artifacts(run_id, "audio")] == ["audio/one.wav"]
 
 
-def test_a_worker_is_killed_and_another_offers_the_history_again(server, proxy, config):
+def test_a_worker_is_killed_and_another_offers_the_history_again(server, proxy, session, config):
     """The first ends while MLflow is down; what it had in memory is lost and offered again."""
-    run = start(config)
+    run = start(session, config)
     run.flush(60)
 
     def worker(first, last):
@@ -231,8 +236,8 @@ def test_a_worker_is_killed_and_another_offers_the_history_again(server, proxy, 
 
 
 @pytest.mark.parametrize("fault", ["denied", "no_such_upload"])
-def test_what_would_be_refused_for_ever_stops_the_run_at_its_start(proxy, config, fault):
+def test_what_would_be_refused_for_ever_stops_the_run_at_its_start(proxy, session, fault):
     proxy.plan = lambda _method, _path: fault
     with pytest.raises(TrackingError, match="cannot be used") as caught:
-        tracking.check(config.tracking, config.storage)
+        session.check()
     assert "hunter2" not in str(caught.value)

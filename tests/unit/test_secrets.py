@@ -47,11 +47,12 @@ def test_no_secret_is_in_a_failed_stages_log(config, tmp_path):
 
 
 def test_no_secret_is_in_what_waits_for_mlflow(config, caplog):
-    assert not tracking.check(config.tracking, config.storage)
-    variant = tracking.start_variant(config)
+    session = tracking.TrackingSession(config.tracking, config.storage)
+    assert not session.check()
+    variant = session.start_variant(config)
     stage = tracking.start_stage(variant, "train_joint", "00")
     stage.log_params({"note": TEXT, "api_key": "hunter2"})
-    rest = tracking.close(config.tracking, config.storage)
+    rest = session.close()
     box = Outbox(rest)
     files = [box._folder.path(name) for name in box.files()]
     assert len(files) == 2

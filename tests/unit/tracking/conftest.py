@@ -1,12 +1,14 @@
 """One store for all tests of tracking, and runs in it."""
 
+import dataclasses
 import pickle
 
 import pytest
 
 from pipeline import tracking
 from pipeline.config import Config, Tracking
-from pipeline.tracking import sender
+from pipeline.tracking import TrackingSession
+from pipeline.tracking.sender import Sender
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +20,7 @@ def _no_server(monkeypatch):
 def storage(tmp_path_factory):
     """One store for all tests: making its tables takes seconds."""
     folder = tmp_path_factory.mktemp("storage")
-    assert tracking.check(Tracking(), str(folder))
+    assert TrackingSession(Tracking(), str(folder)).check()
     return folder
 
 
@@ -33,8 +35,13 @@ def config(storage, request):
 
 
 @pytest.fixture
-def variant(config):
-    return tracking.start_variant(config)
+def session(config):
+    return TrackingSession(config.tracking, config.storage)
+
+
+@pytest.fixture
+def variant(session, config):
+    return session.start_variant(config)
 
 
 @pytest.fixture
@@ -43,14 +50,12 @@ def stage(variant):
 
 
 @pytest.fixture
-def in_a_new_process(monkeypatch):
-    """What the function says of a run is said by a process that has just come to it."""
+def in_a_new_process():
+    """The run as a process has it that was just given it."""
 
     def pretend(run, *, leads=False):
-        monkeypatch.setattr(sender, "_senders", {})
         arrived = pickle.loads(pickle.dumps(run))  # noqa: S301 - what Ray does
-        if leads:
-            arrived.lead()
-        return arrived
+        leader = Sender(run.uri, run.outbox_uri, leads=True)
+        return dataclasses.replace(arrived, sender=leader) if leads else arrived
 
     return pretend

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import tracking
 from pipeline.config import Tracking
-from pipeline.tracking import StageRun, TrackingError
+from pipeline.tracking import StageRun, TrackingError, TrackingSession, check_one_tracker
 from pipeline.tracking.tracker import connect
 
 
@@ -34,12 +34,12 @@ def test_the_default_tracker_is_sqlite_in_a_local_storage(tmp_path, monkeypatch)
 @pytest.mark.parametrize("uri", ["sqlite:////dev/null/x.db", "nowhere://x", "http://[::1"])
 def test_a_tracker_that_can_never_work_is_one_clear_error(uri, tmp_path):
     with pytest.raises(TrackingError, match=r"cannot be used.*Check MLFLOW_TRACKING_URI"):
-        tracking.check(Tracking(uri=uri), str(tmp_path))
+        TrackingSession(Tracking(uri=uri), str(tmp_path)).check()
 
 
 def test_a_tracker_that_does_not_answer_is_one_warning_line(tmp_path, caplog):
     away = Tracking(uri="http://user:hunter2@127.0.0.1:9")
-    assert not tracking.check(away, str(tmp_path))
+    assert not TrackingSession(away, str(tmp_path)).check()
     (line,) = [record.getMessage() for record in caplog.records if "MLflow" in record.getMessage()]
     assert "***@127.0.0.1:9 does not answer" in line
     assert "hunter2" not in line
@@ -49,24 +49,25 @@ def test_a_tracker_that_does_not_answer_is_one_warning_line(tmp_path, caplog):
 
 def test_the_error_shows_no_password(tmp_path):
     with pytest.raises(TrackingError) as caught:
-        tracking.check(Tracking(uri="nowhere://user:hunter2@x"), str(tmp_path))
+        TrackingSession(Tracking(uri="nowhere://user:hunter2@x"), str(tmp_path)).check()
     assert "hunter2" not in str(caught.value)
 
 
 def test_a_deleted_experiment_is_one_clear_error(storage):
     deleted = Tracking(experiment="deleted")
-    tracking.check(deleted, str(storage))
+    TrackingSession(deleted, str(storage)).check()
     store = connect(tracking.tracking_uri(deleted, str(storage)))
     store.delete_experiment(store.get_experiment_by_name("deleted").experiment_id)
     with pytest.raises(TrackingError, match="restore"):
-        tracking.check(deleted, str(storage))
+        TrackingSession(deleted, str(storage)).check()
 
 
 def test_a_disabled_tracker_needs_nothing_and_keeps_nothing(tmp_path, config):
     off = Tracking(enabled=False, uri="nowhere://x")
-    assert not tracking.check(off, str(tmp_path))
-    tracking.send_waiting(off, str(tmp_path))
-    variant = tracking.start_variant(config.model_copy(update={"tracking": off}))
+    session = TrackingSession(off, str(tmp_path))
+    assert not session.check()
+    session.send_waiting()
+    variant = session.start_variant(config.model_copy(update={"tracking": off}))
     stage = tracking.start_stage(variant, "train_joint", "00")
     assert not variant.enabled
     assert isinstance(stage, StageRun)
@@ -76,5 +77,14 @@ def test_a_disabled_tracker_needs_nothing_and_keeps_nothing(tmp_path, config):
     stage.log_tokenizer("missing")
     stage.finish()
     stage.flush()
-    assert tracking.close(off, str(tmp_path)) == ""
+    assert session.close() == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_configs_that_name_two_trackers_are_one_clear_error(config):
+    other = config.model_copy(update={"tracking": Tracking(uri="http://user:hunter2@there")})
+    off = config.model_copy(update={"tracking": Tracking(uri="http://x", enabled=False)})
+    check_one_tracker([config, off])
+    with pytest.raises(TrackingError, match="different MLflow trackers") as caught:
+        check_one_tracker([config, other])
+    assert "hunter2" not in str(caught.value)

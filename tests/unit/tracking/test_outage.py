@@ -59,9 +59,8 @@ def process(tracker, tmp_path):
     """Make a process's sender, all of them before one tracker and one outbox."""
 
     def make(*, leads=False):
-        made = Sender("http://user:hunter2@tracker", str(tmp_path / "outbox"))
+        made = Sender("http://user:hunter2@tracker", str(tmp_path / "outbox"), leads=leads)
         made._tracker = tracker
-        made.leads = leads
         return made
 
     return make

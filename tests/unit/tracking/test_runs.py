@@ -1,12 +1,17 @@
 """Which MLflow run is whose, whoever comes to it and how often."""
 
 import dataclasses
+import re
+import subprocess
+from pathlib import Path
 
 import pytest
 from stored_runs import run_id, stored
 
+import pipeline
 from pipeline import tracking
 from pipeline.tracking import RunName, StageRun, TrackingSpec, outbox
+from pipeline.tracking.description import git_commit, variant_tags
 from pipeline.tracking.failure import RunNotFoundError
 from pipeline.tracking.tracker import Tracker
 
@@ -18,7 +23,7 @@ def test_a_variant_has_its_config_as_parameters_without_secrets(variant):
     assert params["corpus.manifest"] == "s3://***@host/corpus.jsonl"
 
 
-def test_the_same_config_goes_on_in_the_same_run(config, variant, stage):
+def test_the_same_config_goes_on_in_the_same_run(session, config, variant, stage):
     stage.finish()
     variant.finish("FAILED")
     first, first_stage = stored(variant), stored(stage)
@@ -26,7 +31,7 @@ def test_the_same_config_goes_on_in_the_same_run(config, variant, stage):
     wider = config.model_copy(
         update={"cluster": config.cluster.model_copy(update={"address": "x"})}
     )
-    again = tracking.start_variant(wider)
+    again = session.start_variant(wider)
     assert stored(again).info.run_id == first.info.run_id
     assert stored(again).info.status == "RUNNING"
     assert tracking.start_stage(again, "train_joint", "0123456789abcdef") == stage
@@ -34,9 +39,9 @@ def test_the_same_config_goes_on_in_the_same_run(config, variant, stage):
     assert stored(stage).info.run_id == first_stage.info.run_id
 
 
-def test_another_config_or_digest_is_another_run(config, variant, stage):
+def test_another_config_or_digest_is_another_run(session, config, variant, stage):
     codebook = config.codebook.model_copy(update={"seed": 1})
-    other = tracking.start_variant(config.model_copy(update={"codebook": codebook}))
+    other = session.start_variant(config.model_copy(update={"codebook": codebook}))
     runs = [
         variant,
         stage,
@@ -48,8 +53,8 @@ def test_another_config_or_digest_is_another_run(config, variant, stage):
     assert len({run_id(run) for run in runs}) == len(runs)
 
 
-def test_a_quote_in_a_name_finds_its_run_again(config, in_a_new_process):
-    odd = tracking.start_variant(config.model_copy(update={"variant": "o'hara"}))
+def test_a_quote_in_a_name_finds_its_run_again(session, config, in_a_new_process):
+    odd = session.start_variant(config.model_copy(update={"variant": "o'hara"}))
     first = run_id(odd)
     assert run_id(in_a_new_process(odd, leads=True)) == first
 
@@ -102,3 +107,20 @@ def test_two_drivers_that_make_a_run_at_once_end_with_one(variant, monkeypatch):
 def test_a_run_shows_no_credentials(stage):
     shown = repr(TrackingSpec("http://u:hunter2@h", "outbox", stage.run))
     assert "hunter2" not in shown
+
+
+def test_a_variant_says_what_it_is_and_from_which_commit(session, config):
+    run = session.start_variant(config, tags=variant_tags(config))
+    tags = stored(run).data.tags
+    assert f"**{config.variant}** on the manifest corpus" in tags["mlflow.note.content"]
+    commit = git_commit(Path(pipeline.__file__).parent)
+    assert re.fullmatch(r"[0-9a-f]{40}( with local changes)?", commit)
+    assert tags["mlflow.source.git.commit"] == commit
+    assert session.start_variant(config, tags={"mlflow.note.content": "new"}) == run
+    assert stored(run).data.tags["mlflow.note.content"] == "new"
+
+
+def test_code_outside_a_checkout_has_no_commit(tmp_path):
+    assert git_commit(tmp_path) == ""
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)  # noqa: S607
+    assert git_commit(tmp_path) == ""

@@ -1,0 +1,56 @@
+"""What MLflow shows of a variant's run at its top: what was run, and from which commit."""
+
+import subprocess
+from pathlib import Path
+
+from pipeline.config import Config
+
+NOTE_TAG = "mlflow.note.content"
+COMMIT_TAG = "mlflow.source.git.commit"
+
+
+def variant_tags(config: Config) -> dict[str, str]:
+    """The description and, if this code lies in a git checkout, its commit, as MLflow tags."""
+    commit = git_commit(Path(__file__).parent)
+    return {NOTE_TAG: describe(config, commit), **({COMMIT_TAG: commit} if commit else {})}
+
+
+def describe(config: Config, commit: str = "") -> str:
+    """One variant in a few lines of Markdown."""
+    quantizer = config.quantizer
+    phases = ", then ".join(
+        f"{phase.epochs} epochs with the SSL model {phase.ssl}" for phase in config.training.phases
+    )
+    units = "" if quantizer.kind == "none" else f", {config.codebook.num_units} units"
+    lines = [
+        f"**{config.variant}** on the {config.corpus.kind} corpus, SSL model `{config.ssl.model}`.",
+        "",
+        f"- quantizer: {quantizer.kind}{units}, layer weights {quantizer.layer_weights}",
+        f"- training: {phases}; seed {config.training.seed}",
+        f"- storage: `{config.storage}`",
+    ]
+    if commit:
+        lines.append(f"- commit: `{commit}`")
+    lines += ["", "The child runs hold each stage's parameters, curves, figures and audio."]
+    return "\n".join(lines)
+
+
+def git_commit(folder: Path) -> str:
+    """The commit of the checkout that tracks `folder`, marked if files differ; empty without one."""
+    # An installed copy may lie, untracked, within a checkout of something else.
+    if not _git(folder, "ls-files", "."):
+        return ""
+    commit = _git(folder, "rev-parse", "HEAD")
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit} with local changes" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        finished = subprocess.run(  # noqa: S603 - fixed arguments
+            command, capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return finished.stdout.strip() if finished.returncode == 0 else ""
