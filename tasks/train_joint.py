@@ -102,7 +102,9 @@ def _show(history: "History", output: Artifact, tracker: StageRun) -> None:
     tracker.log_figure(plots.learning_curves(history.rows), "learning_curves.png")
     tracker.log_figure(plots.layer_weights(history.rows), "layer_weights.png")
     if history.counts_K is not None:
-        tracker.log_figure(plots.codebook_usage(history.counts_K), "codebook_usage.png")
+        tracker.log_figure(
+            plots.codebook_usage(history.counts_K.cpu().numpy()), "codebook_usage.png"
+        )
         tracker.log_tokenizer(f"{output.uri}/tokenizer")
     tracker.flush()
 

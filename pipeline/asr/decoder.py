@@ -60,7 +60,8 @@ class Decoder(nn.Module):
             tgt_is_causal=True,
             memory_key_padding_mask=padding_BT,
         )
-        return self.output(hidden_BSD)
+        logits_BSV: Tensor = self.output(hidden_BSD)
+        return logits_BSV
 
     def begin(self) -> DecoderState:
         """The state of one hypothesis before its first token."""
@@ -88,14 +89,15 @@ class Decoder(nn.Module):
             read_1ND = _attend(layer.multihead_attn, query_1ND, memory_1TD)
             x_N1D = x_N1D + read_1ND.transpose(0, 1)
             x_N1D = x_N1D + layer.linear2(layer.activation(layer.linear1(layer.norm3(x_N1D))))
-        logits_NV = self.output(self.stack.norm(x_N1D[:, 0]))
+        logits_NV = self.output(self.stack.norm(x_N1D[:, 0]))  # type: ignore[misc] # never None
         return logits_NV.float().log_softmax(-1), DecoderState(tuple(pasts))
 
     def _embed(self, tokens_NS: Tensor, first: int) -> Tensor:
-        embedded_NSD = self.embedding(tokens_NS)
+        embedded_NSD: Tensor = self.embedding(tokens_NS)
         _, num_steps, dim = embedded_NSD.shape
         return embedded_NSD + sinusoids(num_steps, dim, tokens_NS.device, first)
 
 
 def _attend(attention: nn.MultiheadAttention, query: Tensor, memory: Tensor) -> Tensor:
-    return attention(query, memory, memory, need_weights=False)[0]
+    attended: Tensor = attention(query, memory, memory, need_weights=False)[0]
+    return attended

@@ -72,7 +72,7 @@ def _blank(frames_BTD: Tensor, lengths_B: Tensor) -> Tensor:
     return frames_BTD.masked_fill(padding_BT[..., None], 0.0)
 
 
-class _Layer(ConformerLayer):
+class _Layer(ConformerLayer):  # type: ignore[misc] # torchaudio ships no types
     """torchaudio's layer, blind to the frames behind an utterance's end (Gulati et al., 2020)."""
 
     def __init__(self, settings: Asr) -> None:
@@ -93,19 +93,22 @@ class _Layer(ConformerLayer):
         x_TBD = x_TBD + self._attend(self.self_attn_layer_norm(x_TBD), padding_BT)
         x_TBD = x_TBD + self._convolve(x_TBD, padding_BT)
         x_TBD = x_TBD + 0.5 * self.ffn2(x_TBD)
-        return self.final_layer_norm(x_TBD)
+        normed_TBD: Tensor = self.final_layer_norm(x_TBD)
+        return normed_TBD
 
     def _attend(self, x_TBD: Tensor, padding_BT: Tensor) -> Tensor:
         attended_TBD, _ = self.self_attn(
             x_TBD, x_TBD, x_TBD, key_padding_mask=padding_BT, need_weights=False
         )
-        return self.self_attn_dropout(attended_TBD)
+        dropped_TBD: Tensor = self.self_attn_dropout(attended_TBD)
+        return dropped_TBD
 
     def _convolve(self, x_TBD: Tensor, padding_BT: Tensor) -> Tensor:
         steps = self.conv_module.sequential
         x_BDT = self.conv_module.layer_norm(x_TBD).permute(1, 2, 0)
         gated_BDT = steps[:2](x_BDT).masked_fill(padding_BT[:, None], 0.0)
-        return steps[2:](gated_BDT).permute(2, 0, 1)
+        convolved_BDT: Tensor = steps[2:](gated_BDT)
+        return convolved_BDT.permute(2, 0, 1)
 
 
 class _FrameNorm(nn.LayerNorm):

@@ -67,18 +67,22 @@ class AsrModel(nn.Module):
     def embed(self, inputs: Tensor) -> Tensor:
         """Units B x T (integers) or features B x T x D to embedded frames B x T x E."""
         if self.num_units is not None:
-            return self.unit_embedding(inputs)
-        return self.projection(self.input_norm(inputs))
+            embedded_BTE: Tensor = self.unit_embedding(inputs)
+        else:
+            embedded_BTE = self.projection(self.input_norm(inputs))
+        return embedded_BTE
 
     def encode(self, embedded_BTE: Tensor, num_frames_B: Tensor) -> tuple[Tensor, Tensor]:
         """Encoded frames B x T' x D and their numbers B; masks time in training."""
         masked_BTE = self.time_masking(embedded_BTE, num_frames_B)
-        return self.encoder(masked_BTE, num_frames_B)
+        encoded_BTD, num_frames_B = self.encoder(masked_BTE, num_frames_B)
+        return encoded_BTD, num_frames_B
 
     def ctc_log_probs(self, encoded_BTD: Tensor) -> Tensor:
         """Log-probabilities B x T' x V in float32, also under autocast."""
         with torch.autocast(encoded_BTD.device.type, enabled=False):
-            return self.ctc_head(encoded_BTD.float()).log_softmax(-1)
+            logits_BTV: Tensor = self.ctc_head(encoded_BTD.float())
+            return logits_BTV.log_softmax(-1)
 
     def fits(self, num_frames: int, target: Sequence[int]) -> bool:
         """Whether CTC can align `target` with an utterance of `num_frames` frames.

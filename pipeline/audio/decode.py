@@ -120,7 +120,7 @@ def read_audio(
     """
     samples, native_rate_hz = decode(uri, offset, duration)
     require_resampling(native_rate_hz, sample_rate_hz)
-    mono = samples.mean(axis=1, dtype=np.float32)
+    mono: npt.NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)
     if native_rate_hz == sample_rate_hz:
         return mono
     return resample(mono, native_rate_hz, sample_rate_hz)

@@ -88,9 +88,8 @@ def gathered_tiles(
     size = min(len(valid_N), tile_rows(widest, frames_MD.device))
     gathered_RD = frames_MD.new_empty((size, dim))
     frames_RD = gathered_RD.float()
-    if places is None:
-        places = tiles(len(valid_N), widest, frames_MD.device)
-    for place in places:
+    own = tiles(len(valid_N), widest, frames_MD.device)
+    for place in own if places is None else places:
         rows_R = valid_N[place]
         gathered = gathered_RD[: len(rows_R)]
         torch.index_select(frames_MD, 0, rows_R, out=gathered)

@@ -189,7 +189,8 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
     """What the model computes in; `auto` is bfloat16 on a GPU and float32 elsewhere."""
     if precision == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return getattr(torch, precision)
+    dtype: torch.dtype = getattr(torch, precision)
+    return dtype
 
 
 def _require_finite(frames_LTD: np.ndarray, utt_id: str, layers: tuple[int, ...]) -> None:

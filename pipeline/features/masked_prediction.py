@@ -78,7 +78,8 @@ class MaskedPredictor(nn.Module):
         """Scores of the labels of every frame (B x T x K)."""
         last = (self.encoder.num_layers,)
         hidden = self.encoder(waveforms_BS, num_samples_B, last, masked_BT)
-        return self.classifier(hidden.hidden_LBTD[0])
+        logits_BTK: Tensor = self.classifier(hidden.hidden_LBTD[0])
+        return logits_BTK
 
 
 def pretrain(
@@ -184,7 +185,8 @@ def spoil(
     noisy_BS = waveforms_BS + noise_BS * (power_B1 * 10 ** (torch.from_numpy(level_db) / 10)).sqrt()
     spectrum_BF = torch.fft.rfft(noisy_BS, size) * gains_BF
     spectrum_BF = spectrum_BF.masked_fill(limited_B[:, None] & beyond_F, 0)
-    return torch.fft.irfft(spectrum_BF, size)[:, :num_samples]
+    restored_BS: Tensor = torch.fft.irfft(spectrum_BF, size)
+    return restored_BS[:, :num_samples]
 
 
 def _loss(

@@ -225,7 +225,8 @@ def masked_channel_norm(hidden_BCT: Tensor, lengths_B: Tensor, norm: nn.GroupNor
     """`norm` over each row's valid frames alone; the padding becomes zero."""
     size, lengths = hidden_BCT.shape[2], lengths_B.tolist()
     if min(lengths) == size:
-        return norm(hidden_BCT)
+        normed_BCT: Tensor = norm(hidden_BCT)
+        return normed_BCT
     normed_BCT = torch.zeros_like(hidden_BCT)
     for row, length in enumerate(lengths):
         normed_BCT[row : row + 1, :, :length] = norm(hidden_BCT[row : row + 1, :, :length])

@@ -18,7 +18,8 @@ def replace_attention(module: nn.Module) -> None:
     """Let every WavLM attention inside `module` compute the same by `attend`."""
     for attention in module.modules():
         if isinstance(attention, WavLMAttention):
-            attention.torch_multi_head_self_attention = MethodType(attend, attention)
+            method = MethodType(attend, attention)
+            attention.torch_multi_head_self_attention = method  # type: ignore[method-assign]
 
 
 def attend(

@@ -73,7 +73,7 @@ def join(
     plan: Sequence[Window],
     parts: Sequence[Frames],
     grid: FrameGrid,
-    concatenate: Callable[[Sequence[Frames], int], Frames],
+    concatenate: Callable[[list[Frames], int], Frames],
 ) -> Frames:
     """The utterance's frames (… x T x D) from those of its windows, in the plan's order.
 
@@ -131,7 +131,8 @@ def hidden_states_in_windows(
     """What `ssl` gives for a padded batch, long rows in windows; gradients pass through."""
     plans = [windowing.plan(num_samples, ssl.grid) for num_samples in num_samples_B.tolist()]
     if all(len(plan) == 1 for plan in plans):
-        return ssl(waveforms_BS, num_samples_B, layers)
+        hidden: HiddenStates = ssl(waveforms_BS, num_samples_B, layers)
+        return hidden
     rows = [
         row_S[window.samples]
         for row_S, plan in zip(waveforms_BS, plans, strict=True)

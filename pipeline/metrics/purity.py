@@ -112,4 +112,5 @@ def _joint(counts: JointCounts) -> NDArray[np.float64]:
             "no frames were counted: purity needs utterances with an alignment, and labels that "
             "are not all silence"
         )
-    return counts_PU / counts_PU.sum()
+    joint_PU: NDArray[np.float64] = counts_PU / counts_PU.sum()
+    return joint_PU

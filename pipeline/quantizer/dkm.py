@@ -91,7 +91,7 @@ class DifferentiableKMeans(nn.Module):
     def sigma_squared(self) -> Tensor:
         return (2 * self.log_sigma).exp()
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(
         self,
         frames_BTD: Tensor,

@@ -42,4 +42,5 @@ class LayerMix(nn.Module):
         if len(self.logits_L) == 1:
             return hidden_LBTD[0]
         with torch.autocast(hidden_LBTD.device.type, enabled=False):
-            return torch.tensordot(self.weights_L, hidden_LBTD.float(), dims=1)
+            mixed_BTD: Tensor = torch.tensordot(self.weights_L, hidden_LBTD.float(), dims=1)
+            return mixed_BTD

@@ -77,7 +77,8 @@ def choose(
         frames_MD, weight_KD, bias_K = frames_MD.detach(), weight_KD.detach(), bias_K.detach()
     parts = (logits.origin_D, weight_KD, bias_K, embedding_KE)
     with torch.autocast(frames_MD.device.type, enabled=False):
-        return Choice(*_Choose.apply(frames_MD, valid_N, *parts, relaxation))
+        chosen = _Choose.apply(frames_MD, valid_N, *parts, relaxation)  # type: ignore[no-untyped-call]
+        return Choice(*chosen)
 
 
 class _Choose(torch.autograd.Function):

@@ -46,11 +46,12 @@ def soft_update(
     with torch.autocast(frames_MD.device.type, enabled=False):
         logits = Logits.of(centroids_KD, sigma_squared)
         parts = (logits.origin_D, logits.weight_KD, logits.bias_K)
-        sums_KD, mass_K = _SoftSums.apply(frames_MD, valid_N, *parts)
+        sums_KD, mass_K = _SoftSums.apply(frames_MD, valid_N, *parts)  # type: ignore[no-untyped-call]
         centroids_KD = centroids_KD.float()
         # sum_n A_nk (s_n - mu_k): zero, and not merely small, where there is no mass.
         pull_KD = sums_KD - mass_K[:, None] * (centroids_KD - logits.origin_D)
-        return centroids_KD + pull_KD / (mass_K[:, None] + PRIOR_FRAMES)
+        moved_KD: Tensor = centroids_KD + pull_KD / (mass_K[:, None] + PRIOR_FRAMES)
+        return moved_KD
 
 
 class _SoftSums(torch.autograd.Function):

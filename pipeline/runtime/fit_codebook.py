@@ -159,7 +159,8 @@ class _ShardBlocks:
 
 def _pass(parts: Sequence[Any], pool: TaskPool, centroids_KD: Tensor) -> PartialSums:
     """Assign the frames of all parts and sum them up by cluster."""
-    return reduce(add, pool.map("a pass", _measure, parts, centroids_KD))
+    sums: Iterator[PartialSums] = pool.map("a pass", _measure, parts, centroids_KD)
+    return reduce(add, sums)
 
 
 def _measure(blocks: Iterable[tuple[Tensor, Tensor | None]], centroids_KD: Tensor) -> PartialSums:
@@ -170,7 +171,9 @@ def _measure(blocks: Iterable[tuple[Tensor, Tensor | None]], centroids_KD: Tenso
     for frames_ND, weights_N in blocks:
         weights = None if weights_N is None else weights_N.to(device)
         sums = sums + partial_sums(frames_ND.to(device), centroids_KD, weights)
-    tensors = {name: value.cpu() for name, value in vars(sums).items() if torch.is_tensor(value)}
+    tensors: dict[str, Any] = {
+        name: value.cpu() for name, value in vars(sums).items() if torch.is_tensor(value)
+    }
     return replace(sums, **tensors)
 
 

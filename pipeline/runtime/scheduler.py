@@ -113,7 +113,7 @@ class _Execution:
         self, graph: Graph, runs: Mapping[str, TrackingSpec], say: Callable[[str], None]
     ) -> None:
         self.waiting: dict[Key, Node] = {node.key: node for node in graph.pending()}
-        self.running: dict[ray.ObjectRef, _Running] = {}
+        self.running: dict[ray.ObjectRef[NodeOutcome], _Running] = {}
         self.outcomes: dict[Key, NodeOutcome] = {}
         self.losses: Counter[Key] = Counter()
         self.runs = runs
@@ -234,7 +234,7 @@ def _place(node: Node, machines: Sequence[Resources]) -> dict[str, Any]:
     return {"num_cpus": min(node.stage.cpus, largest or 1.0), "num_gpus": node.stage.gpus}
 
 
-def run_node(node: Node, tracker: StageRun, settling_seconds: float = 0.0) -> NodeOutcome:
+def run_node(node: Node, tracker: StageRun, settling_seconds: float) -> NodeOutcome:
     """Run one stage in this process; its scores and manifest are written when it ends well.
 
     What it reads stands by now, so that its estimate may say more than it did when the run began.

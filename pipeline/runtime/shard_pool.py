@@ -61,7 +61,7 @@ def run_shards(
     # Else a worker that is lost while it loads its model takes the whole stage along.
     context.max_consecutive_actor_init_deaths = cluster.max_failures
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        _ShardActor,
+        _ShardActor,  # type: ignore[arg-type] # map() takes classes too
         fn_constructor_args=constructor,
         compute=ray.data.ActorPoolStrategy(
             size=min(cluster.extraction_workers, len(shards)),

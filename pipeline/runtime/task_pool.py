@@ -43,8 +43,8 @@ class TaskPool:
         threads = max(1, int(self.cluster.cpus_per_worker))
         held = [ray.put(value) for value in shared]
         started = spoken = time.monotonic()
-        references: list[ray.ObjectRef] = []
-        running: list[ray.ObjectRef] = []
+        references: list[Any] = []  # ray.ObjectRef[Any], or None once its result is out
+        running: list[ray.ObjectRef[Any]] = []
         try:
             for place in range(len(parts)):
                 while place >= len(references) or references[place] in running:

@@ -43,7 +43,7 @@ class StorageDeniedError(StorageError, PermissionError):
     """The credentials are not allowed to do this."""
 
 
-class ObjectStore(S3FileSystem):
+class ObjectStore(S3FileSystem):  # type: ignore[misc] # s3fs ships no types
     """s3fs with one policy for what can go wrong.
 
     A request is repeated by botocore (3 times, unless AWS_MAX_ATTEMPTS says otherwise), and then

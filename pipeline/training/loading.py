@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -68,7 +68,7 @@ class Loader:
     ) -> None:
         self._reading = _Reading(source, examples)
         self._order = _Order()
-        self._loader: DataLoader | None = None
+        self._loader: DataLoader[Any] | None = None
         if num_processes:
             self._loader = DataLoader(
                 self._reading,
@@ -105,7 +105,7 @@ class Loader:
             ) from error
 
 
-class _Reading(Dataset):
+class _Reading(Dataset[list[Micro] | Exception]):
     """What a loader process runs: from a request to its micro-batches."""
 
     def __init__(self, source: Source, examples: Mapping[str, Sequence[Example]]) -> None:

@@ -295,7 +295,9 @@ class JointTraining:
         return {"ctc": units, "attention": units, "kmeans": max(1.0, frames)}
 
     def _objective(self, sums: dict[str, torch.Tensor], norms: dict[str, float]) -> torch.Tensor:
-        return self._weighted({name: sums[name] / norms[name] for name in LOSSES if name in sums})
+        losses = {name: sums[name] / norms[name] for name in LOSSES if name in sums}
+        objective: torch.Tensor = self._weighted(losses)
+        return objective
 
     def _weighted(self, losses: dict[str, Any]) -> Any:
         weight = self.config.asr.ctc_weight

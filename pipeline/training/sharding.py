@@ -69,7 +69,7 @@ def gathered(value: Any, *, kept: bool = True) -> Any:
     A worker that does not want the outcome says so by `kept`, and gets empty tensors for these.
     """
     if isinstance(value, DTensor):
-        whole = value.detach().full_tensor()
+        whole = value.full_tensor().detach()
         return whole.cpu() if kept else whole.new_empty(0)
     if isinstance(value, dict):
         return {key: gathered(item, kept=kept) for key, item in value.items()}

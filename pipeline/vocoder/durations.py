@@ -32,7 +32,8 @@ class DurationPredictor(nn.Module):
         x_BDN = self.embedding(runs_BN).transpose(1, 2)
         for convolution in self.convolutions:
             x_BDN = leaky_relu(convolution(x_BDN * inside_B1N))
-        return self.head(x_BDN.transpose(1, 2)).squeeze(-1)
+        log_lengths_BN: Tensor = self.head(x_BDN.transpose(1, 2)).squeeze(-1)
+        return log_lengths_BN
 
     def loss(self, units_BT: Tensor) -> Tensor:
         """Mean squared error of log(d + 1) over the whole runs of segments, a scalar.
@@ -46,7 +47,7 @@ class DurationPredictor(nn.Module):
         num_runs_B = torch.tensor([len(runs) for runs, _ in pairs], device=units_BT.device)
         steps_N = torch.arange(runs_BN.shape[1], device=units_BT.device)
         whole_BN = (steps_N > 0) & (steps_N < num_runs_B[:, None] - 1)
-        error_BN = self(runs_BN, num_runs_B) - torch.log(lengths_BN + 1.0)
+        error_BN: Tensor = self(runs_BN, num_runs_B) - torch.log(lengths_BN + 1.0)
         return (error_BN.square() * whole_BN).sum() / whole_BN.sum().clamp(min=1)
 
     @torch.inference_mode()
@@ -60,4 +61,5 @@ class DurationPredictor(nn.Module):
 
 def deduplicate(units_T: Tensor) -> Tensor:
     """Each run of equal units as one unit."""
-    return torch.unique_consecutive(units_T)
+    units_N: Tensor = torch.unique_consecutive(units_T)
+    return units_N

@@ -105,7 +105,8 @@ class UnitVocoder(nn.Module):
         )
         unit_BTU = self.unit_embedding(units_BT)
         speaker_BTS = speaker_BS[:, None].expand(-1, units_BT.shape[1], -1)
-        return self.hifigan(torch.cat([unit_BTU, speaker_BTS], dim=-1))
+        waveform_BS: Tensor = self.hifigan(torch.cat([unit_BTU, speaker_BTS], dim=-1))
+        return waveform_BS
 
     @torch.inference_mode()
     def resynthesize(

@@ -98,9 +98,9 @@ class SegmentBatches(Dataset[Segments]):
         )
 
     def _clip(self, position: int) -> Clip:
-        epoch, place = divmod(position, len(self.clips))
+        epoch, rank = divmod(position, len(self.clips))
         order = np.random.default_rng((self._seed, epoch)).permutation(len(self.clips))
-        return self.clips[order[place]]
+        return self.clips[int(order[rank])]
 
     def _cut(self, clip: Clip, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
         first = int(random.integers(len(clip.units_T) - self._segment_frames + 1))

@@ -65,7 +65,7 @@ class Project:
         """As a run would: nothing where the manifest stands."""
         node = self.node(stage)
         if not node.is_complete():
-            outcome = scheduler.run_node(node, TrackingSpec.disabled())
+            outcome = scheduler.run_node(node, TrackingSpec.disabled(), 0.0)
             assert outcome.status == "done", outcome.error
 
     def verify(self, stage, **options):

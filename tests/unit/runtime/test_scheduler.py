@@ -98,7 +98,7 @@ def alone(tmp_path):
 
 
 def run_alone(one: Node) -> scheduler.NodeOutcome:
-    return scheduler.run_node(one, TrackingSpec.disabled())
+    return scheduler.run_node(one, TrackingSpec.disabled(), 0.0)
 
 
 def test_a_stage_that_cannot_fit_does_not_start(alone, monkeypatch):
