@@ -36,7 +36,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _inputs(config: Config) -> tuple[str, ...]:
-    units = () if config.quantizer.kind == "none" else ("tokenize_corpus",)
+    units = ("tokenize_corpus",) if config.quantizer.has_units else ()
     return ("prepare_corpus", "train_joint", *units)
 
 
@@ -70,7 +70,7 @@ def _reader(context: StageContext) -> "Reader":
     from pipeline.corpus.read_outputs import read_tokens
 
     config = context.config
-    if config.quantizer.kind != "none":
+    if config.quantizer.has_units:
         units = {
             utt_id: torch.from_numpy(values.astype("int64"))
             for split in config.corpus.splits.test

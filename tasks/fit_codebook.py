@@ -47,6 +47,6 @@ STAGE = Stage(
     settings=_settings,
     run=_run,
     inputs=lambda _config: ("extract_features",),
-    applies=lambda config: config.quantizer.kind != "none",
+    applies=lambda config: config.quantizer.has_units,
     workers=lambda config: config.cluster.codebook_workers,
 )

@@ -92,6 +92,6 @@ STAGE = Stage(
     settings=_settings,
     run=_run,
     inputs=lambda _config: ("prepare_corpus", "train_joint", "tokenize_corpus"),
-    applies=lambda config: config.quantizer.kind != "none",
+    applies=lambda config: config.quantizer.has_units,
     cpus=1,
 )

@@ -61,6 +61,6 @@ STAGE = Stage(
     settings=_settings,
     run=_run,
     inputs=lambda _config: ("prepare_corpus", "train_joint"),
-    applies=lambda config: config.quantizer.kind != "none",
+    applies=lambda config: config.quantizer.has_units,
     workers=lambda config: config.cluster.extraction_workers,
 )

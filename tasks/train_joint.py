@@ -14,19 +14,16 @@ if TYPE_CHECKING:
 
 def _settings(config: Config) -> dict[str, Any]:
     unrelated = {"training": {"gradient_checkpointing", "checkpoint_steps", "log_steps"}}
-    settings = config.model_dump(
-        mode="json", include={"quantizer", "asr", "training"}, exclude=unrelated
-    )
-    if config.quantizer.kind == "none":
-        settings["quantizer"] = {
-            key: settings["quantizer"][key]
-            for key in ("kind", "layer_weights", "initial_layer_mass")
-        }
-    return {**settings, "layers": list(config.used_layers), "ssl": ssl_fingerprint(config.ssl)}
+    return {
+        "quantizer": config.quantizer.settings(),
+        **config.model_dump(mode="json", include={"asr", "training"}, exclude=unrelated),
+        "layers": list(config.used_layers),
+        "ssl": ssl_fingerprint(config.ssl),
+    }
 
 
 def _inputs(config: Config) -> tuple[str, ...]:
-    codebook = () if config.quantizer.kind == "none" else ("fit_codebook",)
+    codebook = ("fit_codebook",) if config.quantizer.has_units else ()
     return ("prepare_corpus", "extract_features", *codebook)
 
 
@@ -45,6 +42,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 def _train(settings: dict[str, Any]) -> dict[str, float]:
     """What every training worker does; the leading one writes."""
+    from pipeline.clustering.codebook import Codebook
     from pipeline.runtime.train import worker
     from pipeline.training import setup
     from pipeline.training.checkpoint_store import CheckpointStore
@@ -55,7 +53,7 @@ def _train(settings: dict[str, Any]) -> dict[str, float]:
     config = Config.model_validate(settings["config"])
     place = worker(settings)
     output, inputs = settings["output"], settings["inputs"]
-    codebook = setup.Codebook.read(inputs["fit_codebook"]) if "fit_codebook" in inputs else None
+    codebook = Codebook.read(inputs["fit_codebook"]) if "fit_codebook" in inputs else None
     units = setup.text_units(config, inputs["prepare_corpus"])
     model = setup.build_model(config, units, setup.load_ssl(config), codebook)
     data, rejects = setup.training_data(

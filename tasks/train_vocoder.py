@@ -31,7 +31,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _applies(config: Config) -> bool:
-    return config.vocoder.enabled and config.quantizer.kind != "none"
+    return config.vocoder.enabled and config.quantizer.has_units
 
 
 def _run(context: StageContext) -> dict[str, float]:

@@ -1,10 +1,18 @@
 """The codebook that k-means fits, and the quantizer that it initialises."""
 
-from typing import Annotated, Literal, Self
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.config.declaration import load_declaration
+from pipeline.config.errors import ConfigError
 from pipeline.config.section import Count, Positive, Section
+
+KINDS = "pipeline.quantizer.kinds"
 
 
 class Codebook(Section):
@@ -74,19 +82,20 @@ class Iteration(Section):
 
 
 class Quantizer(Section):
-    """From hidden states to what the ASR model sees.
+    """From hidden states to what the ASR model reads.
 
     `kind` is `none` (continuous features), `kmeans` (the codebook as it was fitted), `dkm` (it
-    learns) or `iterated_dkm`: it learns too, and in training settles on each batch, as `iteration`
-    says, before units are chosen.
+    learns), `iterated_dkm` (it learns too, and in training centroids settle on each batch, as
+    `iteration` says, before units are chosen), or the dotted name of a module of your own that
+    declares QUANTIZER; docs/new_quantizer.md has an example.
 
     `assignment` is what a DKM embeds in training: the row of a unit `sampled` with Gumbel noise, or
     of the nearest (`argmax`), both with the gradient of the relaxation, or the relaxation's own
     mean of rows (`soft`). Evaluation always takes the nearest.
     """
 
-    kind: Literal["none", "kmeans", "dkm", "iterated_dkm"] = "dkm"
-    """How hidden states become what the ASR model reads."""
+    kind: str = "dkm"
+    """How hidden states become what the ASR model reads; a dotted name is a module of your own."""
     assignment: Literal["sampled", "argmax", "soft"] = "sampled"
     """What a DKM passes on in training."""
     layer_weights: Literal["fixed", "learned"] = "learned"
@@ -111,3 +120,63 @@ class Quantizer(Section):
         if self.tau_end > self.tau_start:
             raise ValueError("tau_end must not exceed tau_start: tau only falls")
         return self
+
+    @property
+    def has_units(self) -> bool:
+        """Whether it turns frames into units, so that there is a codebook and a tokenizer."""
+        return load_quantizer(self.kind).build is not None
+
+    @property
+    def passes_gradient(self) -> bool:
+        """Whether the ASR loss reaches what comes before the quantizer."""
+        return load_quantizer(self.kind).passes_gradient
+
+    def build(self, codebook: Any) -> Any:
+        """The module that starts from a fitted codebook, a `pipeline.clustering.codebook.Codebook`."""
+        return load_quantizer(self.kind).build(self, codebook)
+
+    def settings(self) -> dict[str, Any]:
+        """What the training depends on: without units that is the mix of layers alone."""
+        mix = {"kind", "layer_weights", "initial_layer_mass"}
+        return self.model_dump(mode="json", include=None if self.has_units else mix)
+
+
+@dataclass(frozen=True)
+class QuantizerKind:
+    """What the module that `quantizer.kind` names declares as QUANTIZER.
+
+    Attributes:
+        build: from the config's section and a fitted codebook to a
+            `pipeline.quantizer.unit_quantizer.UnitQuantizer`; None where there are no units.
+        section: the config's section, `Quantizer` or a class that adds keys to it.
+        passes_gradient: whether the ASR loss reaches what comes before the quantizer.
+    """
+
+    build: Callable[[Any, Any], Any] | None
+    section: type[Quantizer] = Quantizer
+    passes_gradient: bool = True
+
+
+def load_quantizer(kind: str) -> QuantizerKind:
+    """What a kind declares; a name without a dot is one of the project's own.
+
+    Raises:
+        ConfigError: there is no such module, or it declares no quantizer.
+    """
+    if "." in kind:
+        return load_declaration(kind, "QUANTIZER", QuantizerKind, "quantizer")
+    names = [
+        module.name for module in pkgutil.iter_modules(importlib.import_module(KINDS).__path__)
+    ]
+    if kind not in names:
+        raise ConfigError(
+            f"there is no quantizer.kind '{kind}': choose one of {names}, or name a module of your "
+            "own with a dot, such as 'my_package.my_quantizer'"
+        )
+    return load_declaration(f"{KINDS}.{kind}", "QUANTIZER", QuantizerKind, "quantizer")
+
+
+def in_own_section(values: Any) -> Any:
+    """The values of `quantizer`, read as the section that their kind declares."""
+    kind = values.get("kind") if isinstance(values, dict) else None
+    return load_quantizer(kind).section.model_validate(values) if isinstance(kind, str) else values

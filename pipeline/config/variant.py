@@ -1,15 +1,15 @@
 """One variant of the comparison: all sections, and how they agree."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from pipeline.config.asr import Asr, AsrEvaluation
 from pipeline.config.cluster import Cluster, Tracking
 from pipeline.config.corpus import Corpus
 from pipeline.config.evaluation import Purity
 from pipeline.config.features import Features, Ssl
-from pipeline.config.quantizer import Codebook, Quantizer
+from pipeline.config.quantizer import Codebook, Quantizer, in_own_section
 from pipeline.config.section import Section
 from pipeline.config.training import Pretraining, Training
 from pipeline.config.vocoder import Resynthesis, Vocoder
@@ -30,7 +30,7 @@ class Config(Section):
     """Which of its hidden states are stored, and how they are computed."""
     codebook: Codebook = Codebook()
     """The k-means codebook."""
-    quantizer: Quantizer = Quantizer()
+    quantizer: Annotated[SerializeAsAny[Quantizer], BeforeValidator(in_own_section)] = Quantizer()
     """From hidden states to units."""
     asr: Asr = Asr()
     """The ASR model."""
@@ -60,8 +60,8 @@ class Config(Section):
                 f"codebook.layer {self.codebook.layer} is not among features.layers "
                 f"{list(self.features.layers)}: add it there, or fit another layer"
             )
-        if self.quantizer.kind == "kmeans":
-            self._check_kmeans()
+        if not self.quantizer.passes_gradient:
+            self._check_before_quantizer()
         if self.cluster.sharding == "fsdp" and self.quantizer.sigma.learned:
             raise ValueError(
                 "cluster.sharding 'fsdp' gives each worker a part of every learned parameter, and "
@@ -77,15 +77,17 @@ class Config(Section):
             )
         return self
 
-    def _check_kmeans(self) -> None:
+    def _check_before_quantizer(self) -> None:
+        """Nothing may learn that no gradient reaches."""
+        kind = self.quantizer.kind
         if self.quantizer.layer_weights == "learned":
             raise ValueError(
-                "quantizer.kind 'kmeans' passes no gradient, so quantizer.layer_weights cannot "
+                f"quantizer.kind '{kind}' passes no gradient, so quantizer.layer_weights cannot "
                 "be 'learned': set it to 'fixed', or use kind 'dkm'"
             )
         if self.training.finetunes_ssl:
             raise ValueError(
-                "quantizer.kind 'kmeans' passes no gradient, so a training phase with "
+                f"quantizer.kind '{kind}' passes no gradient, so a training phase with "
                 "ssl 'finetuned' would train nothing: set it to 'frozen', or use kind 'dkm'"
             )
 

@@ -4,12 +4,12 @@ A node is one stage under one digest; variants whose settings and inputs agree s
 known by module name and imported when a graph is built, so this file needs neither torch nor Ray.
 """
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config import Config, ConfigError, digest
+from pipeline.config.declaration import load_declaration
 from pipeline.graph.stage import Estimate, Resources, Stage
 from pipeline.storage.artifacts import Artifact, artifact
 
@@ -118,20 +118,7 @@ def load_stage(module: str) -> Stage:
     Raises:
         ConfigError: the module cannot be imported, or defines no stage.
     """
-    try:
-        found = importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"the stage module '{module}' cannot be imported ({error}): name one that Python "
-            "finds from this folder, such as 'my_package.my_stage'"
-        ) from error
-    stage = getattr(found, "STAGE", None)
-    if not isinstance(stage, Stage):
-        raise ConfigError(
-            f"the stage module '{module}' defines no stage: it needs "
-            "STAGE = pipeline.graph.stage.Stage(...) at its top"
-        )
-    return stage
+    return load_declaration(module, "STAGE", Stage, "stage")
 
 
 def build(

@@ -6,17 +6,20 @@ token-based ASR", Interspeech 2025; Gumbel-softmax: Jang, Gu, Poole, ICLR 2017.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.clustering.assignment import not_finite, require_finite, require_shapes
+from pipeline.clustering.codebook import Codebook
 from pipeline.clustering.logits import Logits
+from pipeline.config import Sigma
 from pipeline.quantizer.distortion import distortion
 from pipeline.quantizer.noise import Noise
 from pipeline.quantizer.relaxation import Choice, Relaxation, choose
+from pipeline.quantizer.sigma import initial_sigma_squared
+from pipeline.quantizer.unit_quantizer import Quantized, UnitQuantizer
 
 # What a training step embeds. "sampled": the row of a unit drawn from p, with the gradient of the
 # Gumbel-softmax; "argmax": the nearest centroid's row, with the gradient of softmax(log p / tau);
@@ -25,26 +28,7 @@ from pipeline.quantizer.relaxation import Choice, Relaxation, choose
 Assignment = Literal["sampled", "argmax", "soft", "nearest"]
 
 
-@dataclass(frozen=True)
-class Quantized:
-    """What the ASR model reads, and how the quantizer did.
-
-    Attributes:
-        embedded_BTE: the embedding row of each frame's unit; zero on padded frames.
-        units_BT: the unit of each frame, int64; 0 on padded frames.
-        losses: sums over the valid frames; divide by `stats["num_frames"]`.
-        stats: detached; `num_frames` (valid ones), `entropy` (mean of p's, in nats), `agreement`
-            (share of frames whose unit is the nearest centroid), `counts_K` (frames of each
-            unit). The means are 0 where there is no valid frame.
-    """
-
-    embedded_BTE: Tensor
-    units_BT: Tensor
-    losses: dict[str, Tensor]
-    stats: dict[str, Tensor]
-
-
-class DifferentiableKMeans(nn.Module):
+class DifferentiableKMeans(UnitQuantizer):
     """p(j | s) = softmax_j(-sigma^2 ||s - mu_j||^2), sampled in training, argmin in evaluation.
 
     Ordinary k-means is the case `assignment="nearest"` with centroids that take no gradient. Which
@@ -87,9 +71,28 @@ class DifferentiableKMeans(nn.Module):
         self.register_buffer("mean_squared_distance", torch.tensor(mean_squared_distance))
         self.assignment = assignment
 
+    @classmethod
+    def of(cls, codebook: Codebook, sigma: Sigma, **settings: Any) -> Self:
+        """Start from a fitted codebook, with sigma^2 as the config asks for it."""
+        return cls(
+            codebook.centroids_KD,
+            initial_sigma_squared(
+                sigma,
+                codebook.calibration_ND,
+                codebook.centroids_KD,
+                codebook.mean_squared_distance,
+            ),
+            sigma.learned,
+            codebook.mean_squared_distance,
+            **settings,
+        )
+
     @property
     def sigma_squared(self) -> Tensor:
         return (2 * self.log_sigma).exp()
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"centroids": [self.centroids_KD], "sigma": [self.log_sigma]}
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(

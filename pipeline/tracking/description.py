@@ -21,7 +21,7 @@ def describe(config: Config, commit: str = "") -> str:
     phases = ", then ".join(
         f"{phase.epochs} epochs with the SSL model {phase.ssl}" for phase in config.training.phases
     )
-    units = "" if quantizer.kind == "none" else f", {config.codebook.num_units} units"
+    units = f", {config.codebook.num_units} units" if quantizer.has_units else ""
     lines = [
         f"**{config.variant}** on the {config.corpus.kind} corpus, SSL model `{config.ssl.model}`.",
         "",

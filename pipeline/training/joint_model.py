@@ -9,8 +9,8 @@ from torch import nn
 from pipeline.asr.model import AsrModel
 from pipeline.features.ssl import SslModel
 from pipeline.features.windows import Windowing, hidden_states_in_windows
-from pipeline.quantizer.dkm import DifferentiableKMeans
 from pipeline.quantizer.layer_mix import LayerMix
+from pipeline.quantizer.unit_quantizer import UnitQuantizer
 from pipeline.training.inputs import Inputs
 
 
@@ -25,7 +25,7 @@ class JointModel(nn.Module):
         ssl: SslModel | None,
         layers: tuple[int, ...],
         mix: LayerMix,
-        quantizer: DifferentiableKMeans | None,
+        quantizer: UnitQuantizer | None,
         asr: AsrModel,
         *,
         windowing: Windowing = Windowing(),  # noqa: B008 - it is frozen
@@ -75,16 +75,12 @@ class JointModel(nn.Module):
 
 def parameter_groups(model: JointModel) -> dict[str, list[nn.Parameter]]:
     """Trainable parameters by the name of their learning rate."""
-    groups: dict[str, list[nn.Parameter]] = {
+    groups = {
         "asr": list(model.asr.parameters()),
         "layer_weights": list(model.mix.parameters()),
-        "centroids": [],
-        "sigma": [],
+        **(model.quantizer.parameter_groups() if model.quantizer is not None else {}),
         "ssl": list(model.ssl.parameters()) if model.ssl is not None else [],
     }
-    if model.quantizer is not None:
-        for name, parameter in model.quantizer.named_parameters():
-            groups["sigma" if "sigma" in name else "centroids"].append(parameter)
     trainable = {
         name: [parameter for parameter in parameters if parameter.requires_grad]
         for name, parameters in groups.items()

@@ -1,46 +1,21 @@
 """From a config and the outputs of earlier stages to a joint model and its data."""
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
-from safetensors.torch import load as load_tensors
 
 from pipeline.asr.model import AsrModel
 from pipeline.asr.text_units import TextUnits, TextUnitsError
 from pipeline.audio.utterance import Reject, Utterance
+from pipeline.clustering.codebook import Codebook
 from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split
 from pipeline.features.ssl import SslModel
 from pipeline.features.windows import Windowing
-from pipeline.quantizer.dkm import DifferentiableKMeans
-from pipeline.quantizer.iterated import IteratedKMeans
 from pipeline.quantizer.layer_mix import LayerMix
-from pipeline.quantizer.sigma import initial_sigma_squared
 from pipeline.storage.artifacts import Artifact
 from pipeline.training.feature_index import feature_index
 from pipeline.training.inputs import AudioSource, Example, FeatureSource
 from pipeline.training.joint_model import JointModel
 from pipeline.training.loop import TrainingData
-
-
-@dataclass(frozen=True)
-class Codebook:
-    """What the codebook stage left."""
-
-    centroids_KD: torch.Tensor
-    calibration_ND: torch.Tensor
-    mean_squared_distance: float
-
-    @classmethod
-    def read(cls, output: Artifact) -> "Codebook":
-        with output.read("codebook.safetensors") as file:
-            tensors = load_tensors(file.read())
-        return cls(
-            tensors["centroids"],
-            tensors["calibration_frames"].float(),
-            output.metrics()["mean_squared_distance"],
-        )
 
 
 def load_ssl(config: Config) -> SslModel:
@@ -75,33 +50,10 @@ def build_model(
         ssl if config.training.finetunes_ssl else None,
         layers,
         mix,
-        None if codebook is None else _quantizer(config, codebook),
+        None if codebook is None else config.quantizer.build(codebook),
         asr,
         windowing=Windowing.of(config.features),
     )
-
-
-def _quantizer(config: Config, codebook: Codebook) -> DifferentiableKMeans:
-    settings = config.quantizer
-    learned = settings.kind in {"dkm", "iterated_dkm"}
-    kind, own = DifferentiableKMeans, dict[str, Any]()
-    if settings.kind == "iterated_dkm":
-        kind, own = IteratedKMeans, settings.iteration.model_dump()
-    quantizer = kind(
-        codebook.centroids_KD,
-        initial_sigma_squared(
-            settings.sigma,
-            codebook.calibration_ND,
-            codebook.centroids_KD,
-            codebook.mean_squared_distance,
-        ),
-        sigma_learned=learned and settings.sigma.learned,
-        mean_squared_distance=codebook.mean_squared_distance,
-        assignment=settings.assignment if learned else "nearest",
-        **own,
-    )
-    quantizer.centroids_KD.requires_grad_(learned)
-    return quantizer
 
 
 def text_units(config: Config, corpus: Artifact) -> TextUnits:

@@ -15,7 +15,7 @@ from support import (
 )
 
 from pipeline.asr.model import AsrModel
-from pipeline.quantizer.iterated import IteratedKMeans
+from pipeline.clustering.codebook import Codebook
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.training import setup
@@ -79,7 +79,7 @@ def inputs(tmp_path_factory):
 
 def make_training(inputs, output, history=None, **sections):
     config = tiny_config(inputs["ssl"], **sections)
-    codebook = None if config.quantizer.kind == "none" else setup.Codebook.read(inputs["codebook"])
+    codebook = Codebook.read(inputs["codebook"]) if config.quantizer.has_units else None
     units = setup.text_units(config, inputs["corpus"])
     model = setup.build_model(config, units, setup.load_ssl(config), codebook)
     data, _ = setup.training_data(config, inputs["corpus"], inputs["features"], model.asr)
@@ -108,16 +108,6 @@ def test_variant_trains_what_it_says_and_nothing_else(inputs, tmp_path, variant)
     )
     assert scores["steps"] > 0
     assert np.isfinite(scores["valid.loss"])
-
-
-def test_the_iterated_quantizer_is_built_as_the_config_says(inputs, tmp_path):
-    settings = {"kind": "iterated_dkm", "iteration": {"max_iterations": 3, "tolerance": 0.01}}
-    training = make_training(inputs, Artifact(str(tmp_path)), quantizer=settings)
-    quantizer = training.model.quantizer
-    assert isinstance(quantizer, IteratedKMeans)
-    assert (quantizer.max_iterations, quantizer.tolerance) == (3, 0.01)
-    assert quantizer.assignment == "sampled"
-    assert quantizer.centroids_KD.requires_grad
 
 
 def interrupt(training, stop_at):

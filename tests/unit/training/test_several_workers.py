@@ -15,6 +15,7 @@ from support import (
 )
 from torch import distributed
 
+from pipeline.clustering.codebook import Codebook
 from pipeline.storage.artifacts import Artifact
 from pipeline.training import setup
 from pipeline.training.checkpoint_store import CheckpointStore
@@ -53,7 +54,7 @@ def make_training(root, output, worker=Worker(), sharding="ddp", **training):  #
     config = tiny_config(root / "ssl", **sections, cluster={"sharding": sharding})
     corpus, features = Artifact(str(root / "corpus")), Artifact(str(root / "features"))
     units = setup.text_units(config, corpus)
-    codebook = setup.Codebook.read(Artifact(str(root / "codebook")))
+    codebook = Codebook.read(Artifact(str(root / "codebook")))
     model = setup.build_model(config, units, setup.load_ssl(config), codebook)
     data, _ = setup.training_data(config, corpus, features, model.asr)
     store = CheckpointStore(Artifact(str(output)))

@@ -1,0 +1,1 @@
+"""The quantizers that `quantizer.kind` names, one a file; importing them imports no torch."""
