@@ -19,6 +19,7 @@ test: $(STAMP)
 	@echo "== lint"
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports --no-logo
 	@echo "== types"
 	.venv/bin/mypy
 	@echo "== tests (the last part starts Ray and trains: minutes)"
@@ -44,4 +45,5 @@ $(BENCH_STAMP): $(STAMP)
 	@touch $@
 
 clean:
-	rm -rf .venv runs/demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv runs/demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.grimp_cache .import_linter_cache
