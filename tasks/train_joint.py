@@ -54,8 +54,8 @@ def _train(settings: dict[str, Any]) -> dict[str, float]:
     place = worker(settings)
     output, inputs = settings["output"], settings["inputs"]
     codebook = Codebook.read(inputs["fit_codebook"]) if "fit_codebook" in inputs else None
-    units = setup.text_units(config, inputs["prepare_corpus"])
-    model = setup.build_model(config, units, setup.load_ssl(config), codebook)
+    pieces = setup.text_pieces(config, inputs["prepare_corpus"])
+    model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
     data, rejects = setup.training_data(
         config,
         inputs["prepare_corpus"],
@@ -71,7 +71,7 @@ def _train(settings: dict[str, Any]) -> dict[str, float]:
     if place.leads:
         # A model of its own: the trained one may be in parts, on all workers.
         ssl = setup.load_ssl(config)
-        trained = setup.build_model(config, units, ssl, codebook)
+        trained = setup.build_model(config, pieces, ssl, codebook)
         trained.load_state_dict(weights)
         export(trained, ssl, history, rejects, output)
         _show(history, output, settings["tracker"])

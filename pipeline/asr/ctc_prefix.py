@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.asr.text_units import BLANK
+from pipeline.asr.text_pieces import BLANK
 
 # Stands for log 0: finite, so that no difference of two of them is undefined.
 NEVER = -1e30
@@ -19,16 +19,16 @@ NEVER = -1e30
 class CtcState:
     """N prefixes: how likely the first t frames (0 … T, so T + 1 columns) spell each of them.
 
-    `unit_NT`: log-probability of the alignments whose last frame shows the prefix's last unit;
-    `blank_NT`: of those whose last frame shows the blank; `last_N`: the last unit, -1 for none.
+    `piece_NT`: log-probability of the alignments whose last frame shows the prefix's last piece;
+    `blank_NT`: of those whose last frame shows the blank; `last_N`: the last piece, -1 for none.
     """
 
-    unit_NT: Tensor
+    piece_NT: Tensor
     blank_NT: Tensor
     last_N: Tensor
 
     def take(self, rows_N: Tensor) -> "CtcState":
-        return CtcState(self.unit_NT[rows_N], self.blank_NT[rows_N], self.last_N[rows_N])
+        return CtcState(self.piece_NT[rows_N], self.blank_NT[rows_N], self.last_N[rows_N])
 
 
 class CtcPrefix:
@@ -38,7 +38,7 @@ class CtcPrefix:
         log_probs_TV = log_probs_TV.double()
         self._probs_TV = log_probs_TV.exp()
         self._log_probs_VT = log_probs_TV.T.contiguous()
-        # Column t: log-probability that the first t frames all show the unit.
+        # Column t: log-probability that the first t frames all show the piece.
         self._held_VT = torch.nn.functional.pad(self._log_probs_VT.cumsum(-1), (1, 0))
 
     def begin(self) -> CtcState:
@@ -48,21 +48,21 @@ class CtcPrefix:
         return CtcState(torch.full_like(blank_1T, NEVER), blank_1T, nothing)
 
     def complete(self, state: CtcState) -> Tensor:
-        """Log p(the prefix and nothing behind it), N."""
-        return torch.logaddexp(state.unit_NT[:, -1], state.blank_NT[:, -1])
+        """Log p(the prefix and nothing after it), N."""
+        return torch.logaddexp(state.piece_NT[:, -1], state.blank_NT[:, -1])
 
     def score_extensions(self, state: CtcState) -> Tensor:
-        """Log p(any text that begins with the prefix and one more unit), N x V.
+        """Log p(any text that begins with the prefix and one more piece), N x V.
 
         The blank's column has no meaning.
         """
-        any_NT = torch.logaddexp(state.unit_NT, state.blank_NT)[:, :-1]
+        any_NT = torch.logaddexp(state.piece_NT, state.blank_NT)[:, :-1]
         scores_NV = self._first_shown(any_NT)
-        # A unit that follows itself needs a blank in between.
+        # A piece that follows itself needs a blank in between.
         repeated = state.last_N >= 0
-        units_R = state.last_N[repeated]
-        rises_RT = state.blank_NT[repeated, :-1] + self._log_probs_VT[units_R]
-        scores_NV[repeated, units_R] = rises_RT.logsumexp(-1)
+        pieces_R = state.last_N[repeated]
+        rises_RT = state.blank_NT[repeated, :-1] + self._log_probs_VT[pieces_R]
+        scores_NV[repeated, pieces_R] = rises_RT.logsumexp(-1)
         return scores_NV.clamp(min=NEVER)
 
     def _first_shown(self, before_NT: Tensor) -> Tensor:
@@ -70,19 +70,19 @@ class CtcPrefix:
         peak_N1 = before_NT.amax(-1, keepdim=True)
         return ((before_NT - peak_N1).exp() @ self._probs_TV).log() + peak_N1
 
-    def extend(self, state: CtcState, units_N: Tensor) -> CtcState:
-        """Each prefix with one more unit.
+    def extend(self, state: CtcState, pieces_N: Tensor) -> CtcState:
+        """Each prefix with one more piece.
 
-        With before_t the probability of the old prefix up to frame t - 1, unit_t =
-        (unit_(t-1) + before_t) p_t(unit), which is a sum over the frame s where the unit first
+        With before_t the probability of the old prefix up to frame t - 1, piece_t =
+        (piece_(t-1) + before_t) p_t(piece), which is a sum over the frame s where the piece first
         shows: before_s times the probability that it is held from s to t. Likewise for blanks.
         """
-        follows_itself_N1 = (units_N == state.last_N)[:, None]
-        any_NT = torch.logaddexp(state.unit_NT, state.blank_NT)
+        follows_itself_N1 = (pieces_N == state.last_N)[:, None]
+        any_NT = torch.logaddexp(state.piece_NT, state.blank_NT)
         before_NT = torch.where(follows_itself_N1, state.blank_NT, any_NT)
-        unit_NT = _hold(before_NT, self._held_VT[units_N])
-        blank_NT = _hold(unit_NT, self._held_VT[BLANK][None])
-        return CtcState(unit_NT, blank_NT, units_N)
+        piece_NT = _hold(before_NT, self._held_VT[pieces_N])
+        blank_NT = _hold(piece_NT, self._held_VT[BLANK][None])
+        return CtcState(piece_NT, blank_NT, pieces_N)
 
 
 def _hold(before_NT: Tensor, held_NT: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The attention decoder: which text unit comes next, given the encoded frames."""
+"""The attention decoder: which piece of text comes next, given the encoded frames."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from pipeline.config import Asr
 
 @dataclass(frozen=True)
 class DecoderState:
-    """What the decoder remembers of N hypotheses of one utterance.
+    """What the decoder keeps of N hypotheses of one utterance.
 
     `past_NSD` holds, for each layer, the normalised inputs of the S steps so far.
     """
@@ -48,7 +48,7 @@ class Decoder(nn.Module):
     def forward(self, tokens_BS: Tensor, encoded_BTD: Tensor, padding_BT: Tensor) -> Tensor:
         """Logits B x S x V of the token after each of `tokens_BS`.
 
-        `padding_BT` is true where `encoded_BTD` lies behind the utterance's end.
+        `padding_BT` is true where `encoded_BTD` lies after the utterance's end.
         """
         num_steps = tokens_BS.shape[1]
         hidden_BSD = self.stack(
@@ -74,7 +74,7 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, DecoderState]:
         """Log-probabilities N x V of what follows each hypothesis' newest token (evaluation only).
 
-        Equals the last column of `forward` over whole hypotheses. All hypotheses belong to one
+        Equals the last column of `forward` over complete hypotheses. All hypotheses belong to one
         utterance, so that its frames are read once, by N queries at a time.
         """
         x_N1D = self._embed(tokens_N[:, None], state.past_NSD[0].shape[1])

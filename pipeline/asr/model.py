@@ -1,24 +1,26 @@
-"""The ASR model: embedded frames in, CTC and attention losses or encoded frames out."""
+"""The ASR model: units or features in; CTC and attention losses, or text, out."""
 
 import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.asr.decoder import Decoder
 from pipeline.asr.encoder import Encoder, halved, padding_mask
-from pipeline.asr.text_units import BLANK, SENTENCE_EDGE, TextUnits
+from pipeline.asr.search import beam_search, greedy_search
+from pipeline.asr.text_pieces import BLANK, SENTENCE_EDGE, TextPieces
 from pipeline.asr.time_masking import TimeMasking
-from pipeline.config import Asr
+from pipeline.config import Asr, AsrEvaluation
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
-# Marks the places of a padded target that no loss counts.
+# Marks the positions of a padded target that no loss counts.
 IGNORED = -100
 
 
@@ -26,17 +28,17 @@ class AsrModel(nn.Module):
     """Joint CTC and attention ASR (Watanabe et al., 2017) over discrete units or features.
 
     Exactly one of `num_units` (it reads units, through a table of its own) and `input_dim` (it
-    reads continuous features) is given.
+    reads continuous features) is given. Random weights come from torch's global generator.
     """
 
     def __init__(
-        self, settings: Asr, num_units: int | None, input_dim: int | None, text_units: TextUnits
+        self, settings: Asr, num_units: int | None, input_dim: int | None, text_pieces: TextPieces
     ) -> None:
         super().__init__()
         self.settings = settings
         self.num_units = num_units
         self.input_dim = input_dim
-        self.text_units = text_units
+        self.text_pieces = text_pieces
         width = settings.embedding_dim
         if num_units is not None and input_dim is None:
             self.unit_embedding = nn.Embedding(num_units, width)
@@ -50,15 +52,8 @@ class AsrModel(nn.Module):
             settings.time_masking.masks, settings.time_masking.max_share
         )
         self.encoder = Encoder(settings)
-        self.ctc_head = nn.Linear(settings.dim, len(text_units))
-        self.decoder = Decoder(settings, len(text_units))
-
-    @classmethod
-    def from_config(
-        cls, settings: Asr, num_units: int | None, input_dim: int | None, text_units: TextUnits
-    ) -> "AsrModel":
-        """A new model with random weights, from torch's global generator."""
-        return cls(settings, num_units, input_dim, text_units)
+        self.ctc_head = nn.Linear(settings.dim, len(text_pieces))
+        self.decoder = Decoder(settings, len(text_pieces))
 
     @property
     def device(self) -> torch.device:
@@ -87,8 +82,8 @@ class AsrModel(nn.Module):
     def fits(self, num_frames: int, target: Sequence[int]) -> bool:
         """Whether CTC can align `target` with an utterance of `num_frames` frames.
 
-        It needs one encoded frame a unit and one more between equal neighbours. Training leaves
-        out what does not fit, as its CTC loss would be infinite.
+        It needs one encoded frame for each piece and one more between equal neighbours. Training
+        leaves out utterances that do not fit, because their CTC loss would be infinite.
         """
         for _ in self.encoder.halve:
             num_frames = halved(num_frames)
@@ -102,7 +97,7 @@ class AsrModel(nn.Module):
 
         `ctc`: -log p(target) summed over utterances, zero for one that does not fit.
         `attention`: label-smoothed cross entropy summed over tokens, each sentence's end
-        included. `targets` are unit ids without sentence edges.
+        included. `targets` are ids of pieces, without sentence edges.
         """
         encoded_BTD, lengths_B = self.encode(embedded_BTE, num_frames_B)
         return {
@@ -139,8 +134,40 @@ class AsrModel(nn.Module):
             reduction="sum",
         )
 
+    @torch.no_grad()
+    def transcribe(self, inputs: Sequence[np.ndarray], search: AsrEvaluation | None) -> list[str]:
+        """The text of each utterance, given as units (T) or features (T x D).
+
+        `search` has the settings of the joint beam search; `None` takes the likeliest CTC piece of
+        each frame.
+
+        Raises:
+            ValueError: the model is in training mode, or an utterance has no frames.
+        """
+        if self.training:
+            raise ValueError("a transcript needs a model in evaluation mode: call model.eval()")
+        if not all(map(len, inputs)):
+            raise ValueError("an utterance without frames has no transcript: leave it out")
+        kind = np.float32 if self.num_units is None else np.int64
+        rows = [torch.from_numpy(np.asarray(frames, kind)).to(self.device) for frames in inputs]
+        num_frames_B = torch.tensor([len(row) for row in rows])
+        embedded_BTE = self.embed(nn.utils.rnn.pad_sequence(rows, batch_first=True))
+        encoded_BTD, lengths_B = self.encode(embedded_BTE, num_frames_B)
+        return [
+            self._search(encoded_TD[:length], search)
+            for encoded_TD, length in zip(encoded_BTD, lengths_B.tolist(), strict=True)
+        ]
+
+    def _search(self, encoded_TD: Tensor, search: AsrEvaluation | None) -> str:
+        log_probs_TV = self.ctc_log_probs(encoded_TD)
+        if search is None:
+            pieces = greedy_search(log_probs_TV)
+        else:
+            pieces = beam_search(log_probs_TV, encoded_TD, self.decoder, search)
+        return " ".join(self.text_pieces.decode(pieces).split())
+
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json, model.safetensors and the text units into `folder`."""
+        """Write config.json, model.safetensors and the pieces of text into `folder`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         description = {
@@ -151,18 +178,18 @@ class AsrModel(nn.Module):
         (folder / CONFIG).write_text(json.dumps(description, indent=2), encoding="utf-8")
         weights = {name: value.contiguous() for name, value in self.state_dict().items()}
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-        self.text_units.save(folder)
+        self.text_pieces.save(folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "AsrModel":
-        """The model that `save_pretrained` left, in evaluation mode on the CPU."""
+        """The model that `save_pretrained` wrote, in evaluation mode on the CPU."""
         folder = Path(folder)
         description = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         model = cls(
             Asr.model_validate(description["asr"]),
             description["num_units"],
             description["input_dim"],
-            TextUnits.load(folder),
+            TextPieces.load(folder),
         )
         model.load_state_dict(load_file(folder / WEIGHTS))
         return model.eval()

@@ -3,7 +3,7 @@
 Imports neither torch nor Ray, so that a config can be checked on any machine.
 """
 
-from pipeline.config.asr import Asr, AsrEvaluation, TextUnits, TimeMasking
+from pipeline.config.asr import Asr, AsrEvaluation, TextPieces, TimeMasking
 from pipeline.config.cluster import Cluster, Tracking
 from pipeline.config.digests import digest
 from pipeline.config.errors import ConfigError
@@ -31,7 +31,7 @@ __all__ = [
     "Resynthesis",
     "Sigma",
     "Ssl",
-    "TextUnits",
+    "TextPieces",
     "TimeMasking",
     "Tracking",
     "Training",

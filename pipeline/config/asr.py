@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from pipeline.config.section import Count, Positive, Section, Share
 
 
-class TextUnits(Section):
+class TextPieces(Section):
     """The pieces of text that the ASR model writes."""
 
     kind: Literal["characters", "sentencepiece"] = "characters"
@@ -28,7 +28,7 @@ class TimeMasking(Section):
 class Asr(Section):
     """Conformer encoder, Transformer decoder, c * CTC + (1 - c) * attention."""
 
-    text: TextUnits = TextUnits()
+    text: TextPieces = TextPieces()
     """The pieces of text that the model writes."""
     embedding_dim: Count = 128
     """Width of the embedding of a unit, or of the projected features."""
@@ -65,7 +65,7 @@ class Asr(Section):
 
 
 class AsrEvaluation(Section):
-    """Decoding of the test splits."""
+    """The joint beam search, and how the test splits are decoded."""
 
     beam_size: Count = 8
     """Hypotheses that the beam search keeps."""

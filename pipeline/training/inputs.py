@@ -22,7 +22,7 @@ from pipeline.training.feature_index import Place
 
 @dataclass(frozen=True)
 class Example:
-    """An utterance with the text units it is to become."""
+    """An utterance with the pieces of text it is to become."""
 
     utterance: Utterance
     target: tuple[int, ...]

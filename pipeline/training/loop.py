@@ -223,7 +223,7 @@ class JointTraining:
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], torch.Tensor | None]:
-        """Losses per text unit with hard tokens and without dropout, and the units' counts."""
+        """Losses per piece of text with hard tokens and without dropout, and the units' counts."""
         self.model.eval()
         norms = self._normalisers(Batch(tuple(range(len(self.data.valid)))), self.data.valid)
         losses = torch.zeros(len(LOSSES), dtype=torch.float64, device=self.worker.device)
@@ -285,7 +285,7 @@ class JointTraining:
         )
 
     def _normalisers(self, batch: Batch, examples: list[Example] | None = None) -> dict[str, float]:
-        """What each summed loss is divided by: text units (with the end), or nominal frames.
+        """What each summed loss is divided by: pieces of text (with the end), or nominal frames.
 
         They depend on the whole batch alone, so every worker knows them without asking.
         """

@@ -3,7 +3,7 @@
 import torch
 
 from pipeline.asr.model import AsrModel
-from pipeline.asr.text_units import TextUnits, TextUnitsError
+from pipeline.asr.text_pieces import TextPieceError, TextPieces
 from pipeline.audio.utterance import Reject, Utterance
 from pipeline.clustering.codebook import Codebook
 from pipeline.config import Config
@@ -26,7 +26,7 @@ def load_ssl(config: Config) -> SslModel:
 
 
 def build_model(
-    config: Config, units: TextUnits, ssl: SslModel, codebook: Codebook | None
+    config: Config, pieces: TextPieces, ssl: SslModel, codebook: Codebook | None
 ) -> JointModel:
     """A new joint model; random weights come from `config.training.seed` alone.
 
@@ -40,11 +40,11 @@ def build_model(
         initial_mass=config.quantizer.initial_layer_mass,
         learned=config.quantizer.layer_weights == "learned",
     )
-    asr = AsrModel.from_config(
+    asr = AsrModel(
         config.asr,
         None if codebook is None else len(codebook.centroids_KD),
         ssl.hidden_size if codebook is None else None,
-        units,
+        pieces,
     )
     return JointModel(
         ssl if config.training.finetunes_ssl else None,
@@ -56,10 +56,10 @@ def build_model(
     )
 
 
-def text_units(config: Config, corpus: Artifact) -> TextUnits:
-    """The ASR model's text units, made from the training transcripts."""
+def text_pieces(config: Config, corpus: Artifact) -> TextPieces:
+    """The ASR model's pieces of text, made from the training transcripts."""
     texts = [utterance.text for utterance in read_split(corpus, config.corpus.splits.train)]
-    return TextUnits.train(config.asr.text, texts)
+    return TextPieces.train(config.asr.text, texts)
 
 
 def examples(
@@ -70,15 +70,15 @@ def examples(
     rejects: list[Reject] = []
     for utterance in utterances:
         try:
-            target = asr.text_units.encode(utterance.text)
-        except TextUnitsError as error:
+            target = asr.text_pieces.encode(utterance.text)
+        except TextPieceError as error:
             rejects.append(Reject(utterance.utt_id, utterance.audio, str(error)))
             continue
         frames = num_frames[utterance.utt_id]
         if asr.fits(frames, target):
             kept.append(Example(utterance, tuple(target)))
         else:
-            reason = f"{len(target)} text units do not fit {frames} frames after subsampling"
+            reason = f"{len(target)} pieces of text do not fit {frames} frames after subsampling"
             rejects.append(Reject(utterance.utt_id, utterance.audio, reason))
     return kept, rejects
 

@@ -123,13 +123,13 @@ def _asr_settings(setting: Setting) -> "Asr":
 
 def _inputs(setting: Setting, settings: "Asr", device: torch.device) -> "Inputs":
     """Noise and random text: what they say changes no cost."""
-    from pipeline.asr.text_units import FIRST_UNIT
+    from pipeline.asr.text_pieces import FIRST_PIECE
     from pipeline.training.inputs import Inputs
 
     num_samples = int(setting.seconds * SAMPLE_RATE_HZ)
     num_targets = max(1, int(setting.seconds * PIECES_PER_SECOND))
     targets = torch.randint(
-        FIRST_UNIT, settings.text.vocabulary_size, (setting.utterances, num_targets)
+        FIRST_PIECE, settings.text.vocabulary_size, (setting.utterances, num_targets)
     )
     return Inputs(
         lengths_B=torch.full((setting.utterances,), num_samples),
@@ -141,7 +141,7 @@ def _inputs(setting: Setting, settings: "Asr", device: torch.device) -> "Inputs"
 def _model(setting: Setting, settings: "Asr", inputs: "Inputs", *, quantized: bool) -> "JointModel":
     """As the project builds it, with random weights, a mix of all layers and a frozen front end."""
     from pipeline.asr.model import AsrModel
-    from pipeline.asr.text_units import FIRST_UNIT, Characters
+    from pipeline.asr.text_pieces import FIRST_PIECE, Characters
     from pipeline.quantizer.layer_mix import LayerMix
     from pipeline.training.joint_model import JointModel
 
@@ -149,12 +149,12 @@ def _model(setting: Setting, settings: "Asr", inputs: "Inputs", *, quantized: bo
     layers = tuple(range(ssl.num_layers + 1))
     mix = LayerMix(len(layers), initial=len(layers) - 1, initial_mass=0.8, learned=True)
     # As many units as the recipe's pieces, without training a SentencePiece model for them.
-    text_units = Characters("".join(map(chr, range(settings.text.vocabulary_size - FIRST_UNIT))))
-    asr = AsrModel.from_config(
+    text_pieces = Characters("".join(map(chr, range(settings.text.vocabulary_size - FIRST_PIECE))))
+    asr = AsrModel(
         settings,
         setting.num_units if quantized else None,
         None if quantized else ssl.hidden_size,
-        text_units,
+        text_pieces,
     )
     quantizer = _quantizer(setting, ssl, inputs) if quantized else None
     return JointModel(ssl, layers, mix, quantizer, asr).to(inputs.lengths_B.device).train()

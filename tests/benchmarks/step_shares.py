@@ -194,7 +194,7 @@ class Step:
 def _model(setting: Setting, step: StepSetting, settings: Any, inputs: "Inputs") -> "JointModel":
     """`dkm_full` with random weights and a frozen front end."""
     from pipeline.asr.model import AsrModel
-    from pipeline.asr.text_units import FIRST_UNIT, Characters
+    from pipeline.asr.text_pieces import FIRST_PIECE, Characters
     from pipeline.quantizer.layer_mix import LayerMix
     from pipeline.training.joint_model import JointModel
 
@@ -204,8 +204,8 @@ def _model(setting: Setting, step: StepSetting, settings: Any, inputs: "Inputs")
         ssl.checkpoint_gradients()
     layers = tuple(range(ssl.num_layers + 1))
     mix = LayerMix(len(layers), initial=len(layers) - 1, initial_mass=0.8, learned=True)
-    text_units = Characters("".join(map(chr, range(settings.text.vocabulary_size - FIRST_UNIT))))
-    asr = AsrModel.from_config(settings, setting.num_units, None, text_units)
+    text_pieces = Characters("".join(map(chr, range(settings.text.vocabulary_size - FIRST_PIECE))))
+    asr = AsrModel(settings, setting.num_units, None, text_pieces)
     model = JointModel(ssl, layers, mix, _quantizer(step, ssl, inputs), asr)
     return model.to(device).train()
 

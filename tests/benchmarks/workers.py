@@ -181,7 +181,7 @@ def _model(setting: Setting) -> "JointModel":
 
     from benchmarks.joint_step import TINY_WAVLM
     from pipeline.asr.model import AsrModel
-    from pipeline.asr.text_units import Characters
+    from pipeline.asr.text_pieces import Characters
     from pipeline.config import Asr
     from pipeline.features.ssl import SslModel
     from pipeline.quantizer.dkm import DifferentiableKMeans
@@ -193,7 +193,7 @@ def _model(setting: Setting) -> "JointModel":
     ssl.freeze_front_end()
     mix = LayerMix(ssl.num_layers + 1, ssl.num_layers, 0.8, learned=True)
     tiny = _asr_settings(StepSetting(1, 1.0, 8, 1, tiny=True))
-    asr = AsrModel.from_config(tiny if setting.tiny else Asr(), 64, None, Characters("abcdefgh "))
+    asr = AsrModel(tiny if setting.tiny else Asr(), 64, None, Characters("abcdefgh "))
     quantizer = DifferentiableKMeans(
         torch.randn(64, ssl.hidden_size), 0.1, sigma_learned=False, mean_squared_distance=1.0
     )

@@ -7,9 +7,9 @@ from reference.ctc import negative_log_likelihood
 
 from pipeline import config
 from pipeline.asr.model import AsrModel
-from pipeline.asr.text_units import TextUnits, TextUnitsError
+from pipeline.asr.text_pieces import TextPieceError, TextPieces
 
-UNITS = TextUnits.train(config.TextUnits(), ["abc de"])
+UNITS = TextPieces.train(config.TextPieces(), ["abc de"])
 LENGTHS = torch.tensor([24, 15])
 TARGETS = [UNITS.encode("abba ce"), UNITS.encode("dad")]
 
@@ -26,7 +26,7 @@ def make_model(*, num_units=10, input_dim=None, **changes):
             **changes,
         }
     )
-    return AsrModel.from_config(settings, num_units, input_dim, UNITS).eval()
+    return AsrModel(settings, num_units, input_dim, UNITS).eval()
 
 
 def some_units():
@@ -146,7 +146,7 @@ def test_a_saved_model_computes_the_same(num_units, input_dim, tmp_path):
         assert torch.equal(wanted, found)
     assert not loaded.training
     assert loaded.settings == model.settings
-    assert loaded.text_units.encode("bad") == UNITS.encode("bad")
+    assert loaded.text_pieces.encode("bad") == UNITS.encode("bad")
     names = sorted(path.name for path in (tmp_path / "asr").iterdir())
     assert names == ["config.json", "model.safetensors", "text_units.json"]
 
@@ -158,8 +158,8 @@ def test_units_or_features_but_not_both(num_units, input_dim):
 
 
 def test_text_outside_the_alphabet_is_refused():
-    with pytest.raises(TextUnitsError, match="'z'"):
-        make_model().text_units.encode("zebra")
+    with pytest.raises(TextPieceError, match="'z'"):
+        make_model().text_pieces.encode("zebra")
 
 
 def test_the_unit_table_starts_at_unit_length():

@@ -13,7 +13,7 @@ from transformers import WavLMConfig, WavLMModel
 
 from pipeline.__main__ import app
 from pipeline.asr.model import AsrModel
-from pipeline.asr.text_units import FIRST_UNIT
+from pipeline.asr.text_pieces import FIRST_PIECE
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.config.files import load, load_all
 from pipeline.features.extraction import MOST_SHARD_SECONDS
@@ -154,10 +154,10 @@ def parameters() -> dict[str, int]:
         feat_extract_norm="layer",
         do_stable_layer_norm=True,
     )
-    units = range(FIRST_UNIT + config.asr.text.vocabulary_size)  # it only counts them
+    units = range(FIRST_PIECE + config.asr.text.vocabulary_size)  # it only counts them
     with torch.device("meta"):
         ssl = WavLMModel(large)
-        asr = AsrModel.from_config(config.asr, config.codebook.num_units, None, units)
+        asr = AsrModel(config.asr, config.codebook.num_units, None, units)
     return {
         "ssl": sum(one.numel() for one in ssl.parameters()),
         "front_end": sum(one.numel() for one in ssl.feature_extractor.parameters()),

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.asr.model import AsrModel
-from pipeline.asr.text_units import TextUnits
+from pipeline.asr.text_pieces import TextPieces
 from pipeline.audio.decode import read_audio, write_audio
 from pipeline.config import Asr, ConfigError, Vocoder
-from pipeline.config import TextUnits as TextUnitsSettings
+from pipeline.config import TextPieces as TextPiecesSettings
 from pipeline.features.ssl import SslModel
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.storage import table_schemas
@@ -57,8 +57,8 @@ def tokenizer(mixer) -> UnitTokenizer:
 def save_asr(folder, *, num_units=None, input_dim=None) -> None:
     torch.manual_seed(0)
     settings = Asr(embedding_dim=16, dim=16, heads=2, feedforward_dim=24, conv_kernel=5)
-    units = TextUnits.train(TextUnitsSettings(), ["ab cd"])
-    AsrModel.from_config(settings, num_units, input_dim, units).save_pretrained(folder / "asr")
+    units = TextPieces.train(TextPiecesSettings(), ["ab cd"])
+    AsrModel(settings, num_units, input_dim, units).save_pretrained(folder / "asr")
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,11 @@ import pytest
 import torch
 
 from pipeline.asr.model import AsrModel
-from pipeline.asr.search import beam_search, greedy_ctc
-from pipeline.asr.text_units import TextUnits
+from pipeline.asr.text_pieces import TextPieces
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import Utterance, to_table
-from pipeline.config import Asr, Config
-from pipeline.config import TextUnits as TextUnitsSettings
+from pipeline.config import Asr, AsrEvaluation, Config
+from pipeline.config import TextPieces as TextPiecesSettings
 from pipeline.graph.stage import StageContext
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, ArtifactError
@@ -44,8 +43,8 @@ def make_config(kind, tmp_path):
 def make_model(num_units, input_dim):
     torch.manual_seed(0)
     settings = Asr(embedding_dim=16, dim=16, heads=2, feedforward_dim=24, conv_kernel=5)
-    units = TextUnits.train(TextUnitsSettings(), ["ab cd"])
-    model = AsrModel.from_config(settings, num_units, input_dim, units)
+    pieces = TextPieces.train(TextPiecesSettings(), ["ab cd"])
+    model = AsrModel(settings, num_units, input_dim, pieces)
     with torch.no_grad():
         # Opinions on frames and none on endings make a random model's texts long and different.
         model.ctc_head.weight.mul_(10.0)
@@ -54,14 +53,10 @@ def make_model(num_units, input_dim):
     return model.eval()
 
 
-@torch.no_grad()
 def heard(model, inputs):
-    """What both searches make of one utterance alone."""
-    embedded, length = model.embed(inputs[None]), torch.tensor([len(inputs)])
-    settings = {"beam_size": 3, "ctc_weight": 0.4, "max_length_share": 1.0}
-    return greedy_ctc(model, embedded, length)[0], beam_search(model, embedded, length, **settings)[
-        0
-    ]
+    """What greedy and beam search make of one utterance alone."""
+    searches = (None, AsrEvaluation(beam_size=3))
+    return tuple(model.transcribe([inputs], search)[0] for search in searches)
 
 
 def make_context(tmp_path, kind, model, references):
@@ -122,7 +117,7 @@ def check(context, greedy, beam, references, capsys):
 
 def test_units_come_from_the_stored_tokens(tmp_path, capsys):
     model = make_model(10, None)
-    results = {u: heard(model, torch.from_numpy(x.astype(np.int64))) for u, x in UNITS.items()}
+    results = {utt_id: heard(model, units) for utt_id, units in UNITS.items()}
     greedy = {utt_id: texts[0] for utt_id, texts in results.items()}
     beam = {utt_id: texts[1] for utt_id, texts in results.items()}
     assert len(set(beam.values())) > 2
@@ -133,11 +128,13 @@ def test_units_come_from_the_stored_tokens(tmp_path, capsys):
 
 
 def test_features_come_from_audio(tmp_path, capsys, monkeypatch):
-    features = {n: torch.randn(n, 6, generator=torch.manual_seed(n)) for n in LENGTHS.values()}
+    features = {
+        n: torch.randn(n, 6, generator=torch.manual_seed(n)).numpy() for n in LENGTHS.values()
+    }
 
     class Mixer:
         def encode(self, waveforms):
-            return [features[len(waveform) // 320].numpy() for waveform in waveforms]
+            return [features[len(waveform) // 320] for waveform in waveforms]
 
     monkeypatch.setattr(FeatureMixer, "from_pretrained", lambda _folder: Mixer())
     model = make_model(None, 6)

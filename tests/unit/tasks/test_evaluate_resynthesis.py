@@ -6,21 +6,21 @@ import pytest
 import torch
 
 from pipeline.asr.model import AsrModel
-from pipeline.asr.text_units import TextUnits
+from pipeline.asr.text_pieces import TextPieces
 from pipeline.audio.decode import probe, write_audio
 from pipeline.audio.utterance import Utterance, to_table
 from pipeline.config import Asr, Config, Vocoder
-from pipeline.config import TextUnits as TextUnitsSettings
+from pipeline.config import TextPieces as TextPiecesSettings
 from pipeline.graph.stage import StageContext
-from pipeline.metrics import resynthesis
-from pipeline.metrics.resynthesis import mel_cepstral_distortion_db
+from pipeline.metrics.resynthesis import F0Comparison, mel_cepstral_distortion_db
 from pipeline.metrics.wer import cer, score
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.tracking import StageRun
+from pipeline.vocoder import evaluation
 from pipeline.vocoder.generator import UnitVocoder
-from tasks.evaluate_resynthesis import STAGE, Models
+from tasks.evaluate_resynthesis import STAGE
 
 NUM_UNITS = 5
 SPEAKERS = ("ann", "bob", "cem", "cem")
@@ -37,8 +37,8 @@ def make_vocoder():
 def make_asr():
     torch.manual_seed(0)
     settings = Asr(embedding_dim=16, dim=16, heads=2, feedforward_dim=24, conv_kernel=5)
-    units = TextUnits.train(TextUnitsSettings(), ["ab cd"])
-    model = AsrModel.from_config(settings, NUM_UNITS, None, units)
+    pieces = TextPieces.train(TextPiecesSettings(), ["ab cd"])
+    model = AsrModel(settings, NUM_UNITS, None, pieces)
     with torch.no_grad():
         model.ctc_head.weight.mul_(10.0)
         model.ctc_head.bias[0] = -5.0
@@ -95,12 +95,12 @@ def context(tmp_path, monkeypatch, units):
 
 def test_scores_compare_recordings_and_resynthesis(context, units):
     scores = STAGE.run(context)
-    models = Models.read(context.inputs, context.config.asr_evaluation)
+    asr, search = make_asr(), context.config.asr_evaluation
     # Three of four, evenly spread over the corpus.
     chosen = ["test-0", "test-1", "test-2"]
     references = ["ab cd"] * 3
-    of_recordings = [models.recognise([units[utt_id]])[0] for utt_id in chosen]
-    of_made = [models.recognise([np.full(len(units[utt_id]), 3)])[0] for utt_id in chosen]
+    of_recordings = [asr.transcribe([units[utt_id]], search)[0] for utt_id in chosen]
+    of_made = [asr.transcribe([np.full(len(units[utt_id]), 3)], search)[0] for utt_id in chosen]
     assert of_recordings != of_made
     assert scores["test.resynthesis_wer"] == score(references, of_made).wer
     assert scores["test.resynthesis_cer"] == cer(references, of_made)
@@ -130,8 +130,8 @@ def test_the_table_has_a_row_for_each_utterance(context, units):
 def test_utterances_without_common_voicing_have_no_f0_error(
     context, monkeypatch, cents, stored, mean
 ):
-    comparisons = iter([resynthesis.F0Comparison(error, 0.5) for error in cents])
-    monkeypatch.setattr(resynthesis, "compare_f0", lambda *_: next(comparisons))
+    comparisons = iter([F0Comparison(error, 0.5) for error in cents])
+    monkeypatch.setattr(evaluation, "compare_f0", lambda *_: next(comparisons))
     scores = STAGE.run(context)
     rows = context.output.read_table("scores.parquet").to_pylist()
     assert [row["f0_error_cents"] for row in rows] == stored

@@ -80,8 +80,8 @@ def inputs(tmp_path_factory):
 def make_training(inputs, output, history=None, **sections):
     config = tiny_config(inputs["ssl"], **sections)
     codebook = Codebook.read(inputs["codebook"]) if config.quantizer.has_units else None
-    units = setup.text_units(config, inputs["corpus"])
-    model = setup.build_model(config, units, setup.load_ssl(config), codebook)
+    pieces = setup.text_pieces(config, inputs["corpus"])
+    model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
     data, _ = setup.training_data(config, inputs["corpus"], inputs["features"], model.asr)
     store = CheckpointStore(output)
     history = history or History(2)

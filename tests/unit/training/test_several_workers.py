@@ -53,9 +53,9 @@ def make_training(root, output, worker=Worker(), sharding="ddp", **training):  #
     sections = {**FULL, "training": {**FULL["training"], **training}}
     config = tiny_config(root / "ssl", **sections, cluster={"sharding": sharding})
     corpus, features = Artifact(str(root / "corpus")), Artifact(str(root / "features"))
-    units = setup.text_units(config, corpus)
+    pieces = setup.text_pieces(config, corpus)
     codebook = Codebook.read(Artifact(str(root / "codebook")))
-    model = setup.build_model(config, units, setup.load_ssl(config), codebook)
+    model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
     data, _ = setup.training_data(config, corpus, features, model.asr)
     store = CheckpointStore(Artifact(str(output)))
     return JointTraining(config, model, data, worker, store=store, history=History(10))

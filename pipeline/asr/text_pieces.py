@@ -1,6 +1,6 @@
 """What the ASR model writes: characters or SentencePiece pieces, as integers.
 
-Id 0 is the CTC blank, id 1 begins and ends every sentence for the decoder; units follow.
+Id 0 is the CTC blank, id 1 begins and ends every sentence for the decoder; pieces follow.
 """
 
 import io
@@ -14,45 +14,46 @@ from pipeline import config
 
 BLANK = 0
 SENTENCE_EDGE = 1
-FIRST_UNIT = 2
+FIRST_PIECE = 2
 
+# Stored models have these names.
 DESCRIPTION = "text_units.json"
-PIECES = "text_units.model"
+MODEL = "text_units.model"
 
 
-class TextUnitsError(ValueError):
-    """A text or an id that the units do not cover, or units that cannot be made."""
+class TextPieceError(ValueError):
+    """A text or an id that the pieces do not cover, or pieces that cannot be made."""
 
 
-class TextUnits(ABC):
-    """The units of one trained ASR model; `len` counts them with the two special ids."""
+class TextPieces(ABC):
+    """The pieces of one trained ASR model; `len` counts them with the two special ids."""
 
     @staticmethod
-    def train(settings: config.TextUnits, texts: Sequence[str]) -> "TextUnits":
-        """Units of the training transcripts; the same texts give the same units.
+    def train(settings: config.TextPieces, texts: Sequence[str]) -> "TextPieces":
+        """The pieces of the training transcripts; the same texts give the same pieces.
 
         Raises:
-            TextUnitsError: there is no text, or too little for the asked vocabulary.
+            TextPieceError: there is no text, or too little for the requested vocabulary.
         """
         if not any(text.strip() for text in texts):
-            raise TextUnitsError(
-                "the training split has no text, so there is nothing to make text units of"
+            raise TextPieceError(
+                "the training split has no text to make pieces from: check corpus.splits.train"
             )
         if settings.kind == "characters":
             return Characters("".join(sorted(set("".join(texts)))))
         return SentencePieces.fit(texts, settings.vocabulary_size)
 
     @staticmethod
-    def load(folder: str | Path) -> "TextUnits":
-        """The units that `save` left in `folder`."""
+    def load(folder: str | Path) -> "TextPieces":
+        """The pieces that `save` wrote into `folder`."""
         description = json.loads((Path(folder) / DESCRIPTION).read_text(encoding="utf-8"))
         if description["kind"] == "characters":
             return Characters(description["characters"])
-        return SentencePieces((Path(folder) / PIECES).read_bytes())
+        return SentencePieces((Path(folder) / MODEL).read_bytes())
 
     @abstractmethod
     def save(self, folder: str | Path) -> None:
-        """Write the units into `folder`, which exists."""
+        """Write the pieces into `folder`, which exists."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -62,49 +63,49 @@ class TextUnits(ABC):
         """Ids of `text`, without sentence edges.
 
         Raises:
-            TextUnitsError: a character that the training transcripts never showed.
+            TextPieceError: a character that is in no training transcript.
         """
 
     @abstractmethod
     def _join(self, ids: list[int]) -> str: ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of unit ids.
+        """The text of piece ids.
 
         Raises:
-            TextUnitsError: an id that stands for no unit, such as the blank.
+            TextPieceError: an id that stands for no piece, such as the blank.
         """
-        for unit in ids:
-            if not FIRST_UNIT <= unit < len(self):
-                raise TextUnitsError(
-                    f"id {unit} stands for no text unit: units go from {FIRST_UNIT} to "
-                    f"{len(self) - 1}; take blanks and sentence edges out before decoding"
+        for piece in ids:
+            if not FIRST_PIECE <= piece < len(self):
+                raise TextPieceError(
+                    f"id {piece} stands for no piece of text: pieces go from {FIRST_PIECE} to "
+                    f"{len(self) - 1}; remove blanks and sentence edges before decoding"
                 )
         return self._join(list(ids))
 
 
-class Characters(TextUnits):
-    """One unit a character; `characters` gives their order."""
+class Characters(TextPieces):
+    """One piece for each character; `characters` gives their order."""
 
     def __init__(self, characters: str) -> None:
         self.characters = characters
-        self._ids = {character: i for i, character in enumerate(characters, FIRST_UNIT)}
+        self._ids = {character: i for i, character in enumerate(characters, FIRST_PIECE)}
 
     def __len__(self) -> int:
-        return FIRST_UNIT + len(self.characters)
+        return FIRST_PIECE + len(self.characters)
 
     def encode(self, text: str) -> list[int]:
-        _refuse_unknown(text, {character for character in text if character not in self._ids})
+        _reject_unknown(text, {character for character in text if character not in self._ids})
         return [self._ids[character] for character in text]
 
     def _join(self, ids: list[int]) -> str:
-        return "".join(self.characters[unit - FIRST_UNIT] for unit in ids)
+        return "".join(self.characters[piece - FIRST_PIECE] for piece in ids)
 
     def save(self, folder: str | Path) -> None:
         _describe(folder, {"kind": "characters", "characters": self.characters})
 
 
-class SentencePieces(TextUnits):
+class SentencePieces(TextPieces):
     """The pieces of a unigram SentencePiece model (Kudo, 2018), given as its serialised form.
 
     Piece 0 is SentencePiece's own "unknown", which is never written: piece p has the id p + 1.
@@ -134,32 +135,32 @@ class SentencePieces(TextUnits):
                 bos_id=-1,
                 eos_id=-1,
                 pad_id=-1,
-                num_threads=1,  # partial sums of several threads would add up in any order
+                num_threads=1,  # several threads add their partial sums in any order
                 minloglevel=2,
             )
         except RuntimeError as error:
-            raise TextUnitsError(
-                f"SentencePiece cannot make {vocabulary_size} pieces of {len(texts)} training "
+            raise TextPieceError(
+                f"SentencePiece cannot make {vocabulary_size} pieces from {len(texts)} training "
                 f"transcripts: set asr.text.vocabulary_size to what it allows ({error})"
             ) from None
         return cls(model.getvalue())
 
     def __len__(self) -> int:
-        return int(self._processor.get_piece_size()) + FIRST_UNIT - 1
+        return int(self._processor.get_piece_size()) + FIRST_PIECE - 1
 
     def encode(self, text: str) -> list[int]:
         pieces = self._processor.encode(text)
         unknown = self._processor.unk_id()
         if unknown in pieces:
-            known = {self._processor.id_to_piece(i) for i in range(len(self) - FIRST_UNIT + 1)}
-            _refuse_unknown(text, {c for c in text if not c.isspace() and c not in known})
-        return [piece + FIRST_UNIT - 1 for piece in pieces]
+            known = {self._processor.id_to_piece(i) for i in range(len(self) - FIRST_PIECE + 1)}
+            _reject_unknown(text, {c for c in text if not c.isspace() and c not in known})
+        return [piece + FIRST_PIECE - 1 for piece in pieces]
 
     def _join(self, ids: list[int]) -> str:
-        return str(self._processor.decode([unit - FIRST_UNIT + 1 for unit in ids]))
+        return str(self._processor.decode([piece - FIRST_PIECE + 1 for piece in ids]))
 
     def save(self, folder: str | Path) -> None:
-        (Path(folder) / PIECES).write_bytes(self.model)
+        (Path(folder) / MODEL).write_bytes(self.model)
         _describe(folder, {"kind": "sentencepiece"})
 
 
@@ -168,9 +169,9 @@ def _describe(folder: str | Path, description: dict[str, Any]) -> None:
     (Path(folder) / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
-def _refuse_unknown(text: str, unknown: set[str]) -> None:
+def _reject_unknown(text: str, unknown: set[str]) -> None:
     if unknown:
-        raise TextUnitsError(
-            f"{text!r} holds {sorted(unknown)}, which no training transcript showed, so no text "
-            "unit covers it: normalise the text, or leave the utterance out"
+        raise TextPieceError(
+            f"{text!r} holds {sorted(unknown)}, which is in no training transcript, so no "
+            "piece covers it: normalise the text, or leave the utterance out"
         )

@@ -1,0 +1,89 @@
+"""How an ASR model does on the utterances of a split, by greedy CTC and by beam search."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.asr.model import AsrModel
+from pipeline.audio.utterance import Utterance
+from pipeline.config import AsrEvaluation
+from pipeline.features.batching import length_batches
+from pipeline.metrics.wer import cer, score, score_each
+from pipeline.storage import table_schemas
+
+# What the model reads of some utterances: units (T) or features (T x D).
+Reader = Callable[[Sequence[Utterance]], Sequence[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """The hypotheses of each search ("greedy" and "beam"), in the order of `utterances`."""
+
+    utterances: Sequence[Utterance]
+    by_search: dict[str, list[str]]
+
+    @property
+    def references(self) -> list[str]:
+        return [utterance.text for utterance in self.utterances]
+
+    def scores(self) -> dict[str, float]:
+        """Error rates, those of the beam search but for `wer_greedy`; counts are in words."""
+        hypotheses = self.by_search["beam"]
+        counts = score(self.references, hypotheses)
+        return {
+            "wer": counts.wer,
+            "wer_greedy": score(self.references, self.by_search["greedy"]).wer,
+            "cer": cer(self.references, hypotheses),
+            "substitutions": float(counts.substitutions),
+            "insertions": float(counts.insertions),
+            "deletions": float(counts.deletions),
+        }
+
+    def table(self) -> pa.Table:
+        """One row for each utterance and search, with its errors."""
+        rows = [row for search in self.by_search for row in self._rows(search)]
+        return pa.Table.from_pylist(rows, schema=table_schemas.HYPOTHESES)
+
+    def _rows(self, search: str) -> list[dict[str, Any]]:
+        hypotheses = self.by_search[search]
+        counts = score_each(self.references, hypotheses)
+        return [
+            {
+                "utt_id": utterance.utt_id,
+                "split": utterance.split,
+                "search": search,
+                "reference": utterance.text,
+                "hypothesis": hypothesis,
+                "substitutions": errors.substitutions,
+                "insertions": errors.insertions,
+                "deletions": errors.deletions,
+            }
+            for utterance, hypothesis, errors in zip(
+                self.utterances, hypotheses, counts, strict=True
+            )
+        ]
+
+
+def transcribe_all(
+    model: AsrModel,
+    read: Reader,
+    utterances: Sequence[Utterance],
+    settings: AsrEvaluation,
+    report: Callable[[int], None],
+) -> Transcripts:
+    """Transcribe `utterances` in batches; `report` gets the number of utterances done so far."""
+    searches = {"greedy": None, "beam": settings}
+    texts = {search: [""] * len(utterances) for search in searches}
+    seconds = [utterance.duration for utterance in utterances]
+    num_done = 0
+    for batch in length_batches(seconds, settings.batch_seconds):
+        inputs = read([utterances[index] for index in batch])
+        for name, search in searches.items():
+            for index, text in zip(batch, model.transcribe(inputs, search), strict=True):
+                texts[name][index] = text
+        num_done += len(batch)
+        report(num_done)
+    return Transcripts(utterances, texts)

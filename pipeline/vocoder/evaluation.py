@@ -1,0 +1,138 @@
+"""How much of speech survives its units: resynthesised, heard again, compared with recordings."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.audio.decode import read_utterance
+from pipeline.audio.utterance import Utterance
+from pipeline.features.batching import length_batches
+from pipeline.metrics.resynthesis import F0Comparison, compare_f0, mel_cepstral_distortion_db
+from pipeline.metrics.wer import cer, score
+from pipeline.storage import table_schemas
+from pipeline.vocoder.generator import UnitVocoder
+
+Units = np.ndarray
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What hears resynthesised speech: a tokenizer (speech to units) and an ASR (units to text)."""
+
+    tokenize: Callable[[Sequence[np.ndarray]], list[Units]]
+    transcribe: Callable[[Sequence[Units]], list[str]]
+
+
+@dataclass(frozen=True)
+class Resynthesis:
+    """One utterance, spoken again from its units, and what is left of it."""
+
+    utterance: Utterance
+    samples: np.ndarray
+    text_of_recording: str
+    text: str
+    units_kept: float
+    mel_cepstral_distortion_db: float
+    f0: F0Comparison
+
+    @property
+    def row(self) -> dict[str, Any]:
+        cents = self.f0.error_cents
+        return {
+            "utt_id": self.utterance.utt_id,
+            "split": self.utterance.split,
+            "reference": self.utterance.text,
+            "hypothesis": self.text,
+            "mel_cepstral_distortion_db": self.mel_cepstral_distortion_db,
+            "f0_error_cents": None if math.isnan(cents) else cents,
+        }
+
+
+def evenly_spread(utterances: Sequence[Utterance], count: int) -> list[Utterance]:
+    """At most `count` utterances from all over a corpus, which is often sorted by speaker."""
+    count = min(count, len(utterances))
+    return [utterances[index * len(utterances) // count] for index in range(count)]
+
+
+def resynthesize_all(
+    vocoder: UnitVocoder,
+    listener: Listener,
+    utterances: Sequence[Utterance],
+    units: Mapping[str, Units],
+    batch_seconds: float,
+) -> list[Resynthesis]:
+    """Speak and hear every utterance, `batch_seconds` of audio at a time, in the order given."""
+    results: dict[int, Resynthesis] = {}
+    seconds = [utterance.duration for utterance in utterances]
+    for batch in length_batches(seconds, batch_seconds):
+        spoken = [utterances[index] for index in batch]
+        units_of_batch = [units[utterance.utt_id] for utterance in spoken]
+        results |= zip(batch, _resynthesize(vocoder, listener, spoken, units_of_batch), strict=True)
+    return [results[index] for index in range(len(utterances))]
+
+
+def _resynthesize(
+    vocoder: UnitVocoder,
+    listener: Listener,
+    utterances: Sequence[Utterance],
+    units: Sequence[Units],
+) -> list[Resynthesis]:
+    rate_hz = vocoder.sample_rate_hz
+    made = [
+        vocoder.resynthesize(row, utterance.speaker)
+        for utterance, row in zip(utterances, units, strict=True)
+    ]
+    units_of_made = listener.tokenize(made)
+    texts_of_recordings = listener.transcribe(units)
+    texts = listener.transcribe(units_of_made)
+    results = []
+    for index, (utterance, samples) in enumerate(zip(utterances, made, strict=True)):
+        recording = read_utterance(utterance, rate_hz)
+        results.append(
+            Resynthesis(
+                utterance,
+                samples,
+                texts_of_recordings[index],
+                texts[index],
+                float((units[index] == units_of_made[index]).mean()),
+                mel_cepstral_distortion_db(recording, samples, rate_hz),
+                compare_f0(recording, samples, rate_hz),
+            )
+        )
+    return results
+
+
+def table(results: Sequence[Resynthesis]) -> pa.Table:
+    return pa.Table.from_pylist(
+        [result.row for result in results], schema=table_schemas.RESYNTHESIS
+    )
+
+
+def scores(results: Sequence[Resynthesis]) -> dict[str, float]:
+    """Error rates over all utterances, beside those from the recordings' units; means of the rest.
+
+    `f0_error_cents` is left out where no utterance has one.
+    """
+    references = [result.utterance.text for result in results]
+    texts = [result.text for result in results]
+    texts_of_recordings = [result.text_of_recording for result in results]
+    means = {
+        "resynthesis_wer": score(references, texts).wer,
+        "resynthesis_cer": cer(references, texts),
+        "resynthesis_wer_of_recordings": score(references, texts_of_recordings).wer,
+        "resynthesis_cer_of_recordings": cer(references, texts_of_recordings),
+        "units_kept": _mean([result.units_kept for result in results]),
+        "mcd_db": _mean([result.mel_cepstral_distortion_db for result in results]),
+        "voicing_disagreement": _mean([result.f0.voicing_disagreement for result in results]),
+    }
+    cents = [result.f0.error_cents for result in results]
+    known = [value for value in cents if not math.isnan(value)]
+    return {**means, "f0_error_cents": _mean(known)} if known else means
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
