@@ -1,0 +1,131 @@
+"""The documents: links lead somewhere, commands and options exist, the reference is current."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from pipeline.__main__ import app
+from pipeline.config import Config
+from pipeline.metrics.comparison import MISSING
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "examples/*.md", "cluster/*.md", "configs/*/*.md")
+    for path in ROOT.glob(pattern)
+)
+COMMANDS = typer.main.get_command(app).commands
+MAX_README_LINES = 130
+
+in_each_document = pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+
+
+def shell_lines(document: Path) -> Iterator[str]:
+    """The commands of a document's `sh` blocks, one logical line each, comments removed."""
+    text = document.read_text(encoding="utf-8")
+    for block in re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            if command := line.partition(" #")[0].strip():
+                yield command
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives a document's headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@in_each_document
+def test_links_lead_to_files_and_headings(document):
+    text = document.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    for link in links:
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        assert target.exists(), f"{link} leads nowhere"
+        assert not anchor or anchor in anchors(target), f"{link}: no such heading"
+
+
+@in_each_document
+def test_commands_and_their_options_exist(document):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in shell_lines(document):
+        words = line.split()
+        if words[0] == "make":
+            names = {word for word in words[1:] if "=" not in word}
+            assert names <= targets, f"{line}: no such target"
+        elif ours := re.match(r"(?:\.venv/bin/)?(?:python -m pipeline|dkm) (\S+)(.*)", line):
+            options = {name for known in COMMANDS[ours[1]].params for name in known.opts}
+            used = set(re.findall(r"(?<=\s)--[a-z-]+", ours[2]))
+            assert used <= options | {"--help"}, f"{line}: no such option"
+        elif script := re.search(r"python (\S+\.py)", line):
+            assert (ROOT / script[1]).is_file(), f"{line}: no such script"
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= MAX_README_LINES
+
+
+def test_the_file_tree_of_the_readme_is_there():
+    (tree,) = re.findall(r"^```text\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    parents: list[str] = []
+    for line in tree.splitlines():
+        indent, name = re.match(r"( *)(\S+)", line).groups()
+        parents[len(indent) // 2 :] = [name.rstrip("/")]
+        path = ROOT.joinpath(*parents)
+        assert path.is_dir() if name.endswith("/") else path.is_file(), f"{path} is not there"
+
+
+def test_every_key_of_a_config_is_described():
+    for name, model in {
+        **Config.model_json_schema()["$defs"],
+        "Config": Config.model_json_schema(),
+    }.items():
+        for key, value in model["properties"].items():
+            assert value.get("description") or (key == "kind" and "const" in value), f"{name}.{key}"
+
+
+def test_the_configuration_reference_is_current_and_needs_neither_torch_nor_ray():
+    script = ROOT / "docs" / "make_configuration.py"
+    code = (
+        f"import runpy, sys; runpy.run_path({str(script)!r}, run_name='__main__'); "
+        "sys.exit(bool({'torch', 'ray', 'transformers'} & set(sys.modules)))"
+    )
+    made = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert made.stdout == page, "run: python docs/make_configuration.py > docs/configuration.md"
+
+
+def test_the_table_of_the_readme_shows_the_stored_scores():
+    scores = json.loads((ROOT / "docs" / "results" / "spoken_digits.json").read_text())
+    names = {
+        "WER (%)": ("wer", 100, 1),
+        "phone purity": ("phone_purity", 1, 3),
+        "resynthesis WER (%)": ("resynthesis_wer", 100, 1),
+    }
+    rows = re.findall(r"^\| ([^|]+?) \| (test_\w+) \| (.+) \|$", README.read_text(), re.MULTILINE)
+    assert len(rows) == 6
+    for title, split, cells in rows:
+        name, scale, decimals = names[title]
+        values = [variant.get(f"{split}.{name}") for variant in scores.values()]
+        shown = [MISSING if value is None else f"{scale * value:.{decimals}f}" for value in values]
+        assert cells.replace("*", "").split(" | ") == shown
