@@ -215,7 +215,7 @@ def _bars(axes: Axes, rows: dict[str, dict[str, float]], panel: Panel, theme: Th
 def save(figure: Figure, name: str, theme: Theme) -> None:
     """Write an SVG whose bytes depend on nothing but the drawing."""
     IMAGES.mkdir(exist_ok=True)
-    with mpl.rc_context({"svg.hashsalt": name}):
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         path = IMAGES / f"{name}-{theme.name}.svg"
         figure.savefig(path, transparent=True, metadata={"Date": None})
 
