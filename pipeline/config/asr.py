@@ -29,7 +29,6 @@ class Asr(Section):
     """Conformer encoder, Transformer decoder, c * CTC + (1 - c) * attention."""
 
     text: TextPieces = TextPieces()
-    """The pieces of text that the model writes."""
     embedding_dim: Count = 128
     """Width of the embedding of a unit, or of the projected features."""
     dim: Count = 128
@@ -53,7 +52,6 @@ class Asr(Section):
     label_smoothing: Share = 0.1
     """Label smoothing of the attention loss."""
     time_masking: TimeMasking = TimeMasking()
-    """SpecAugment in time."""
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:

@@ -38,7 +38,6 @@ class CorpusLimits(Section):
     """What an utterance must satisfy, whatever corpus it comes from."""
 
     splits: Splits = Splits()
-    """Which split plays which part."""
     sample_rate_hz: Literal[16000] = 16000
     """Audio of any other rate is resampled to this one, which the SSL models expect."""
     min_seconds: Positive = 0.1

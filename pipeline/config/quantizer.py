@@ -18,15 +18,14 @@ KINDS = "pipeline.quantizer.kinds"
 class Codebook(Section):
     """Ordinary k-means over one stored layer; it initialises the quantizer.
 
-    All methods start from at most `sample_frames` frames in memory. `lloyd` then goes over all
-    frames up to `max_passes` times. `minibatch` does too, but moves the centroids after every
-    `batch_shards` shards, so it needs fewer passes. `coreset` reads every shard once for
-    `coreset_frames` weighted frames of it, fits their union, and keeps them: with `refine`, the
-    output folder of an earlier such fit, what that one read counts too and is not read again.
+    All methods start from a sample of frames in memory. `lloyd` then passes over all frames.
+    `minibatch` does too, but moves the centroids more often, so it needs fewer passes. `coreset`
+    reads every shard once for weighted frames that represent it, and fits their union; with
+    `refine`, the shards of an earlier fit count too and are not read again.
     """
 
     method: Literal["lloyd", "minibatch", "coreset"] = "lloyd"
-    """How k-means goes over the data: `lloyd`, `minibatch` or `coreset`."""
+    """How k-means goes over the data."""
     layer: Annotated[int, Field(ge=0)] = 2
     """The stored SSL layer to cluster; it must be among `features.layers`."""
     num_units: Annotated[int, Field(ge=1, le=65536)] = 64
@@ -73,7 +72,7 @@ class Sigma(Section):
 
 
 class Iteration(Section):
-    """How an iterated DKM settles: until centroids move by at most `tolerance` of their norm."""
+    """How far an iterated DKM adapts its centroids to a batch."""
 
     max_iterations: Count = 5
     """The most updates of the centroids on one batch."""
@@ -103,9 +102,7 @@ class Quantizer(Section):
     initial_layer_mass: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """The codebook layer's weight at the start, where the weights are learned."""
     sigma: Sigma = Sigma()
-    """How sharp the soft assignment is."""
     iteration: Iteration = Iteration()
-    """`iterated_dkm` only: how centroids adapt to each batch."""
     tau_start: Positive = 2.0
     """The temperature tau of the Gumbel-softmax at the first step."""
     tau_end: Positive = 0.1

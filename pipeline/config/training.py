@@ -30,7 +30,6 @@ class Phase(Section):
     ssl: Literal["frozen", "finetuned"] = "frozen"
     """Read stored features (`frozen`), or read audio and train the SSL model too (`finetuned`)."""
     learning_rates: LearningRates = LearningRates()
-    """Peak learning rates."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Steps of linear warm-up; half a cosine follows."""
     final_rate_share: Share = 0.1

@@ -25,31 +25,18 @@ class Config(Section):
     corpus: Corpus
     """Where recordings, texts and alignments are; `corpus.kind` names the format."""
     ssl: Ssl = Field(default_factory=Ssl)  # built on use: it looks for its folder
-    """The self-supervised model."""
     features: Features = Features()
-    """Which of its hidden states are stored, and how they are computed."""
     codebook: Codebook = Codebook()
-    """The k-means codebook."""
     quantizer: Annotated[SerializeAsAny[Quantizer], BeforeValidator(in_own_section)] = Quantizer()
-    """From hidden states to units."""
     asr: Asr = Asr()
-    """The ASR model."""
     training: Training = Training()
-    """The joint training."""
     asr_evaluation: AsrEvaluation = AsrEvaluation()
-    """Decoding of the test splits."""
     purity: Purity = Purity()
-    """Phone purity."""
     vocoder: Vocoder = Vocoder()
-    """The unit vocoder."""
     resynthesis: Resynthesis = Resynthesis()
-    """Scores of resynthesised speech."""
     pretraining: Pretraining = Pretraining()
-    """Pretraining of a small SSL model; used by `tasks.pretrain_encoder` alone."""
     tracking: Tracking = Tracking()
-    """MLflow."""
     cluster: Cluster = Cluster()
-    """Where the run takes place, and on how many workers."""
     extra_stages: tuple[str, ...] = ()
     """Modules of additional stages, such as `my_package.my_stage`."""
 
