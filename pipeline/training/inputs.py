@@ -144,14 +144,15 @@ class AudioSource:
 
     def load(self, examples: Sequence[Example]) -> Inputs:
         """Pad the waveforms of `examples`."""
-        arrays = [self._waveform(example.utterance) for example in examples]
+        arrays = [self.waveform(example.utterance) for example in examples]
         waveforms_BS = torch.zeros((len(arrays), max(map(len, arrays))))
         for index, array in enumerate(arrays):
             waveforms_BS[index, : len(array)] = torch.from_numpy(array)
         lengths_B = torch.tensor([len(array) for array in arrays])
         return Inputs(lengths_B, [list(e.target) for e in examples], waveforms_BS=waveforms_BS)
 
-    def _waveform(self, utterance: Utterance) -> np.ndarray:
+    def waveform(self, utterance: Utterance) -> np.ndarray:
+        """The samples of one utterance."""
         found = self._cache.get(utterance.utt_id)
         if found is None:
             found = read_utterance(utterance, self._sample_rate_hz)

@@ -125,7 +125,7 @@ def test_a_stopped_training_goes_on(context, run_alone, tmp_path):
         context.config, Artifact(str(tmp_path / "stopped")), context.inputs, context.tracker
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_vocoder, "_log", lambda *_: stop_at_four)
+        patch.setattr(train_vocoder, "_log", stop_at_four)
         with pytest.raises(KeyboardInterrupt):
             STAGE.run(stopped)
     assert "checkpoints/step-00000002/values.json" in stopped.output.names()
@@ -150,7 +150,7 @@ def test_processes_read_what_the_training_would_read_itself(context, run_alone, 
     assert weights[0] == weights[1]
 
 
-def stop_at_four(step, _losses):
+def stop_at_four(_config, _tracker, step, _losses):
     if step == 4:
         raise KeyboardInterrupt
 
