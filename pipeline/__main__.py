@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pipeline.config import Cluster, Config, ConfigError
 from pipeline.config.files import load_all
+from pipeline.config.shipped import SHIPPED, config_files
 from pipeline.errors import is_for_user
 from pipeline.redaction import redact
 
@@ -22,7 +23,11 @@ app = typer.Typer(
 )
 
 Configs = Annotated[
-    list[Path], typer.Argument(metavar="CONFIG...", help="One YAML file for each variant.")
+    list[str],
+    typer.Argument(
+        metavar="CONFIG...",
+        help="One YAML file for each variant, or the name of a shipped config: demo, demo/kmeans",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -81,7 +86,7 @@ def submit(
     """
     from pipeline.commands.submit import RunCommand, submit
 
-    command = RunCommand(configs, _overrides(overrides, storage), only or ())
+    command = RunCommand(_files(configs), _overrides(overrides, storage), only or ())
     code = submit(command, address, Console(), follow=follow)
     if code:
         raise typer.Exit(code)
@@ -106,8 +111,8 @@ def verify(
         str, typer.Argument(help="The name of a stage, or (without configs) a folder of `tokenize`")
     ],
     configs: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="CONFIG...", help="One YAML file for each variant."),
+        list[str] | None,
+        typer.Argument(metavar="CONFIG...", help="The variants, as `run` takes them"),
     ] = None,
     overrides: Overrides = None,
     storage: Storage = None,
@@ -142,6 +147,12 @@ def compare(
     from pipeline.commands.compare import compare
 
     compare(_load(configs, overrides, storage), output_format, Console())
+
+
+@app.command()
+def shipped() -> None:
+    """Print the folder of the shipped configs/ and cluster/."""
+    typer.echo(SHIPPED)
 
 
 @app.command()
@@ -221,13 +232,16 @@ def resynthesize(
     resynthesize(vocoder, tokens, speaker, output, Console())
 
 
-def _load(configs: list[Path], overrides: list[str] | None, storage: str | None) -> list[Config]:
-    return load_all(configs, _overrides(overrides, storage))
+def _load(configs: list[str], overrides: list[str] | None, storage: str | None) -> list[Config]:
+    return load_all(_files(configs), _overrides(overrides, storage))
+
+
+def _files(configs: list[str]) -> list[Path]:
+    return [file for name in configs for file in config_files(name)]
 
 
 def _overrides(overrides: list[str] | None, storage: str | None) -> list[str]:
-    place = [] if storage is None else [f"storage={storage}"]
-    return [*(overrides or ()), *place]
+    return [*(overrides or ()), *([] if storage is None else [f"storage={storage}"])]
 
 
 def main() -> None:

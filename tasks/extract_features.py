@@ -43,7 +43,7 @@ def _estimate(config: Config, inputs: Mapping[str, Artifact]) -> Estimate:
 
 def _hidden_size(config: Config) -> int:
     """As the folder says, or as the published hub models of these families are sized."""
-    file = Path(config.ssl.model) / "config.json"
+    file = Path(config.ssl.source) / "config.json"
     if file.is_file():
         return int(json.loads(file.read_text(encoding="utf-8"))["hidden_size"])
     sizes = {"xlarge": 1280, "large": 1024}

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.section import Count, Positive, Section
+from pipeline.config.shipped import find_shipped
 
 
 class Ssl(Section):
@@ -16,9 +17,15 @@ class Ssl(Section):
     revision: str | None = None
     """The commit of a hub model; required for one, as stored features depend on it."""
 
+    @property
+    def source(self) -> str:
+        """What to load: a folder here or, of the same name, a shipped one; else a hub model."""
+        shipped = find_shipped(self.model)
+        return str(shipped) if shipped.is_dir() and not Path(self.model).is_dir() else self.model
+
     @model_validator(mode="after")
     def _pinned(self) -> Self:
-        if self.revision is None and not Path(self.model).is_dir():
+        if self.revision is None and not Path(self.source).is_dir():
             raise ValueError(
                 f"'{self.model}' is no folder here, so it is taken for a hub model, and a hub "
                 "model needs ssl.revision (a commit): otherwise stored features could go stale "

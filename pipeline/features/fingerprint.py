@@ -15,7 +15,7 @@ def ssl_fingerprint(ssl: Ssl) -> str:
     Raises:
         FileNotFoundError: the folder holds no config or no weights.
     """
-    folder = Path(ssl.model)
+    folder = Path(ssl.source)
     if not folder.is_dir():
         return f"{ssl.model}@{ssl.revision}"
     files = {path for pattern in PATTERNS for path in folder.glob(pattern)}

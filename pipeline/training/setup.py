@@ -21,7 +21,7 @@ from pipeline.training.loop import TrainingData
 def load_ssl(config: Config) -> SslModel:
     """The SSL model up to the highest layer that the variant uses."""
     return SslModel.from_pretrained(
-        config.ssl.model, config.ssl.revision, max_layer=max(config.used_layers)
+        config.ssl.source, config.ssl.revision, max_layer=max(config.used_layers)
     )
 
 
