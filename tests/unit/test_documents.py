@@ -13,6 +13,7 @@ import typer.main
 
 from pipeline.__main__ import app
 from pipeline.config import Config
+from pipeline.graph.graph import DEFAULT_STAGES
 from pipeline.metrics.comparison import MISSING
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,17 +116,42 @@ def test_the_configuration_reference_is_current_and_needs_neither_torch_nor_ray(
     assert made.stdout == page, "run: python docs/make_configuration.py > docs/configuration.md"
 
 
-def test_the_table_of_the_readme_shows_the_stored_scores():
-    scores = json.loads((ROOT / "docs" / "results" / "spoken_digits.json").read_text())
-    names = {
-        "WER (%)": ("wer", 100, 1),
-        "phone purity": ("phone_purity", 1, 3),
-        "resynthesis WER (%)": ("resynthesis_wer", 100, 1),
-    }
-    rows = re.findall(r"^\| ([^|]+?) \| (test_\w+) \| (.+) \|$", README.read_text(), re.MULTILINE)
-    assert len(rows) == 6
-    for title, split, cells in rows:
-        name, scale, decimals = names[title]
-        values = [variant.get(f"{split}.{name}") for variant in scores.values()]
-        shown = [MISSING if value is None else f"{scale * value:.{decimals}f}" for value in values]
-        assert cells.replace("*", "").split(" | ") == shown
+SHOWN = {
+    "WER (%)": ("wer", 100, 1),
+    "phone purity": ("phone_purity", 1, 3),
+    "resynthesis WER (%)": ("resynthesis_wer", 100, 1),
+}
+
+
+def shown_scores(title: str, split: str) -> list[str]:
+    """A stored score of each variant, rounded as the README has it."""
+    name, scale, decimals = SHOWN[title]
+    stored = json.loads((ROOT / "docs" / "results" / "spoken_digits.json").read_text())
+    values = [variant.get(f"{split}.{name}") for variant in stored.values()]
+    return [MISSING if value is None else f"{scale * value:.{decimals}f}" for value in values]
+
+
+def test_the_tables_show_the_stored_scores():
+    for page, num_rows in ((README, 6), (ROOT / "docs" / "results.md", 6)):
+        found = re.findall(
+            r"^\| ([^|]+?) \| (test_\w+) \| (.+) \|$", page.read_text(), re.MULTILINE
+        )
+        rows = [row for row in found if row[0] in SHOWN]
+        assert len(rows) == num_rows
+        for title, split, cells in rows:
+            assert cells.split(" | ") == shown_scores(title, split)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_pictures_show_the_stages_and_the_stored_scores(theme):
+    images = ROOT / "docs" / "images"
+    stages, result = (
+        set(re.findall(r"<text[^>]*>([^<]*)</text>", (images / f"{name}-{theme}.svg").read_text()))
+        for name in ("stages", "result")
+    )
+    assert {module.removeprefix("tasks.") for module in DEFAULT_STAGES} <= stages
+    for title in SHOWN:
+        for split in ("test_seen", "test_unseen"):
+            assert set(shown_scores(title, split)) - {MISSING} <= result, (
+                "run docs/make_pictures.py"
+            )
