@@ -20,7 +20,7 @@ Every key that a config can set. This page is made from the models in `pipeline/
 
 A config is a YAML file with these sections. It may start from others: `extends: ../demo.yaml`, or a list of files,
 the later ones winning. `--set section.key=value` on the command line overrides the file. Unknown keys are errors, and
-`python -m pipeline run CONFIG --dry-run` prints the config with all defaults filled in.
+`dkm run CONFIG --dry-run` prints the config with all defaults filled in.
 """
 HEADER = "| key | type | default | what it is |\n| --- | --- | --- | --- |"
 
