@@ -164,7 +164,7 @@ class SyntheticCorpus(CorpusLimits):
     max_words: Count = 7
     """The most words in an utterance."""
     seed: int = 0
-    """Texts and voices are drawn from it."""
+    """Random seed of texts and voices."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

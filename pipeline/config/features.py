@@ -55,13 +55,13 @@ class Features(Section):
     """Audio, with its padding, that goes through the model at once; `None` suits the device. No
     utterance's features depend on it."""
     shard_utterances: Count = 128
-    """The most utterances in a shard."""
+    """The largest number of utterances in a shard."""
     shard_seconds: Positive | None = None
     """The most audio in a shard; `None` chooses it from the size of the corpus."""
     sample_frames_per_second: Positive | None = None
     """Store only this many frames of each second, drawn at random; `None` stores all."""
     sample_seed: int = 0
-    """The stored frames are drawn from it and the utt_id."""
+    """Random seed of the stored frames, together with the utt_id."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What the model computes in; `auto` is bfloat16 on a GPU and float32 on a CPU."""
 

@@ -33,7 +33,7 @@ class Codebook(Section):
     sample_frames: Count = 200_000
     """How many frames, held in memory, seed the centroids."""
     max_passes: Count = 20
-    """The most passes over all frames."""
+    """The largest number of passes over all frames."""
     tolerance: Positive = 1e-4
     """Stop when a pass improves the distortion by less than this share."""
     batch_shards: Count = 8
@@ -43,7 +43,7 @@ class Codebook(Section):
     refine: str | None = None
     """`coreset` only: the output folder of an earlier fit to which this one adds."""
     seed: int = 0
-    """Seeds and samples are drawn from it."""
+    """Random seed of the samples and the first centroids."""
 
     @model_validator(mode="after")
     def _refinable(self) -> Self:
@@ -75,7 +75,7 @@ class Iteration(Section):
     """How far an iterated DKM adapts its centroids to a batch."""
 
     max_iterations: Count = 5
-    """The most updates of the centroids on one batch."""
+    """The largest number of updates of the centroids on one batch."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-4
     """Stop when the centroids move by at most this share of their norm."""
 

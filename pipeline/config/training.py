@@ -11,15 +11,15 @@ class LearningRates(Section):
     """Peak learning rates of the parameter groups."""
 
     asr: Positive = 2e-3
-    """The ASR model's."""
+    """Peak rate of the ASR model."""
     centroids: Positive = 5e-3
-    """The codebook's."""
+    """Peak rate of the codebook."""
     layer_weights: Positive = 1e-2
-    """That of the weights over SSL layers."""
+    """Peak rate of the weights over SSL layers."""
     sigma: Positive = 1e-3
-    """That of sigma, where it is learned."""
+    """Peak rate of sigma, where it is learned."""
     ssl: Positive = 5e-4
-    """The SSL model's, in phases that fine-tune it."""
+    """Peak rate of the SSL model, in phases that fine-tune it."""
 
 
 class Phase(Section):
@@ -66,7 +66,7 @@ class Training(Section):
     log_steps: Count = 10
     """Steps between two points of the training curves."""
     seed: int = 0
-    """Weights, batches and noise are drawn from it."""
+    """Random seed of weights, batches and noise."""
 
     @model_validator(mode="after")
     def _phases(self) -> Self:
@@ -124,7 +124,7 @@ class Pretraining(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """Weight decay of AdamW."""
     seed: int = 0
-    """Weights, masks and spoiling are drawn from it."""
+    """Random seed of weights, masks and distortions."""
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:

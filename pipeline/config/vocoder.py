@@ -8,7 +8,7 @@ from pipeline.config.section import Count, Positive, Section, Share
 
 
 class Vocoder(Section):
-    """Unit HiFi-GAN on the trained tokenizer's units."""
+    """A HiFi-GAN that turns the trained tokenizer's units into speech."""
 
     enabled: bool = True
     """Train a vocoder and score resynthesised speech."""
@@ -52,7 +52,7 @@ class Vocoder(Section):
     log_steps: Count = 10
     """Steps between two points of the training curves."""
     seed: int = 0
-    """Weights and segments are drawn from it."""
+    """Random seed of weights and segments."""
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:
