@@ -1,8 +1,8 @@
-# make demo    set up, run kmeans and dkm_full on synthetic speech, print the comparison
+# make demo    set up, run kmeans and dkm_full on synthetic speech, compare them
 # make test    set up, lint, check types, run all tests
-# make bench   set up with the peers, measure the quantizer and a training step (BENCH=names, options)
+# make bench   set up the peers, measure the quantizer and a training step (BENCH=names and options)
 # make ui      open MLflow on what `make demo` logged (UI_STORAGE=runs/spoken_digits for others)
-# make clean   take away the environment, caches and the demo's outputs
+# make clean   delete the environment, caches and the demo's outputs
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UI_STORAGE ?= runs/demo
@@ -13,7 +13,7 @@ BENCH_STAMP := .venv/.bench
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
-	.venv/bin/python -m pipeline run configs/demo/*.yaml
+	.venv/bin/dkm run demo
 
 test: $(STAMP)
 	@echo "== lint"
@@ -32,11 +32,11 @@ ui: $(STAMP)
 	.venv/bin/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/$(UI_STORAGE)/mlflow.db
 
 $(STAMP): pyproject.toml constraints.txt
-	@echo "== set-up in .venv, once: some minutes and several GB, most of them PyTorch"
+	@echo "== setting up .venv, once: a few minutes and several GB, mostly PyTorch"
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" \
 		|| { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	@# Python compiles what it imports; compiling all 24,000 files first would take half a minute.
+	@# Python compiles a file when it imports it; compiling all 24,000 now would take half a minute.
 	.venv/bin/pip install --no-compile --progress-bar off -c constraints.txt -e ".[test]"
 	@touch $@
 
@@ -45,5 +45,5 @@ $(BENCH_STAMP): $(STAMP)
 	@touch $@
 
 clean:
-	rm -rf .venv runs/demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf .venv runs/demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.grimp_cache .import_linter_cache

@@ -1,4 +1,4 @@
-"""The command line: run, submit, plan, verify, compare, tokenize, transcribe, resynthesize."""
+"""The command line, `dkm` or `python -m pipeline`: one function for each command."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ Configs = Annotated[
     list[str],
     typer.Argument(
         metavar="CONFIG...",
-        help="One YAML file for each variant, or the name of a shipped config: demo, demo/kmeans",
+        help="YAML files, one for each variant, or names of shipped configs: demo, demo/kmeans",
     ),
 ]
 Overrides = Annotated[
@@ -34,11 +34,11 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set asr.dim=256"),
 ]
 Storage = Annotated[
-    str | None, typer.Option(help="Where outputs lie: a folder, or s3://bucket/prefix")
+    str | None, typer.Option(help="Where to store outputs: a folder, or s3://bucket/prefix")
 ]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--stage", help="This stage and what it reads, nothing else; may be repeated"),
+    typer.Option("--stage", help="Only this stage and the stages it reads; may be repeated"),
 ]
 Audio = Annotated[list[str], typer.Argument(metavar="AUDIO...", help="Files or s3://… URIs")]
 
@@ -50,9 +50,11 @@ def run(
     storage: Storage = None,
     only: Only = None,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configs")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved configs, run nothing")
+    ] = False,
 ) -> None:
-    """Run what is not done yet, and compare the variants."""
+    """Run every stage that is not done yet, then compare the variants."""
     loaded = _load(configs, overrides, storage)
     if dry_run:
         documents = [config.model_dump(mode="json") for config in loaded]
@@ -72,17 +74,20 @@ def submit(
     only: Only = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Of the cluster's dashboard, http://head:8265 [RAY_API_SERVER_ADDRESS]"),
+        typer.Option(
+            help="The cluster's dashboard, http://head:8265; default: RAY_API_SERVER_ADDRESS"
+        ),
     ] = None,
     *,
     follow: Annotated[
-        bool, typer.Option("--follow/--no-follow", help="Show the job's log until it ends")
+        bool, typer.Option("--follow/--no-follow", help="Show the log until the job ends")
     ] = True,
 ) -> None:
-    """Run on a Ray cluster: check the configs here, send this folder and them as a job.
+    """Check the configs here, then run them as a job on a Ray cluster.
 
-    The job's log is followed, and its end is the end of this command: exit code 0 or 1. Ctrl-C
-    stops following; the job goes on. The plain `ray job submit` command is printed too.
+    The current folder is sent with the job. The command shows the job's log and exits with 0 or 1
+    when the job ends. Ctrl-C stops showing the log; the job continues. The equivalent
+    `ray job submit` command is printed too.
     """
     from pipeline.commands.submit import RunCommand, submit
 
@@ -99,7 +104,7 @@ def plan(
     storage: Storage = None,
     only: Only = None,
 ) -> None:
-    """Show what is done, what would run, and how much it would write; start nothing."""
+    """Show what is done, what would run and how much it would write, without running anything."""
     from pipeline.commands.plan import plan
 
     plan(_load(configs, overrides, storage), only or (), Console())
@@ -108,21 +113,21 @@ def plan(
 @app.command()
 def verify(
     stage: Annotated[
-        str, typer.Argument(help="The name of a stage, or (without configs) a folder of `tokenize`")
+        str, typer.Argument(help="A stage; or, without configs, a folder that `tokenize` wrote")
     ],
     configs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CONFIG...", help="The variants, as `run` takes them"),
+        typer.Argument(metavar="CONFIG...", help="Configs, as for `run`"),
     ] = None,
     overrides: Overrides = None,
     storage: Storage = None,
     *,
-    quick: Annotated[bool, typer.Option("--quick", help="Compare sizes, read no file")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Compare file sizes only")] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Take damaged files away, to be made anew")
+        bool, typer.Option("--repair", help="Delete damaged files; the next run writes them again")
     ] = False,
 ) -> None:
-    """Check that a stage's files are there and have the bytes that were written."""
+    """Check that a stage's files exist and hold the bytes that were written."""
     from pipeline.commands.verify import verify, verify_folder
 
     if not configs:
@@ -140,10 +145,10 @@ def compare(
     overrides: Overrides = None,
     storage: Storage = None,
     output_format: Annotated[
-        Literal["table", "markdown", "csv", "json"], typer.Option("--format")
+        Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="How to print")
     ] = "table",
 ) -> None:
-    """Print the scores of all variants side by side, as far as they are there."""
+    """Print the scores of all variants side by side; scores that do not exist yet are left out."""
     from pipeline.commands.compare import compare
 
     compare(_load(configs, overrides, storage), output_format, Console())
@@ -151,35 +156,37 @@ def compare(
 
 @app.command()
 def shipped() -> None:
-    """Print the folder of the shipped configs/ and cluster/."""
+    """Print the folder that holds the shipped configs/ and cluster/."""
     typer.echo(SHIPPED)
 
 
 @app.command()
 def tokenize(
-    tokenizer: Annotated[str, typer.Argument(help="A tokenizer's folder, or train_joint's output")],
+    tokenizer: Annotated[
+        str, typer.Argument(help="A tokenizer's folder, or an output of train_joint")
+    ],
     audio: Annotated[
         list[str], typer.Argument(metavar="AUDIO...", help="Files or folders, local or s3://…")
     ],
     output: Annotated[
-        str, typer.Option(help="A Parquet file, or a folder (local or s3://…) for a Ray job")
+        str, typer.Option(help="A Parquet file; or, for a Ray job, a folder (local or s3://…)")
     ] = "tokens.parquet",
     *,
-    workers: Annotated[int | None, typer.Option(min=1, help="Of the job; 2 by default")] = None,
-    cpus_per_worker: Annotated[
-        float | None, typer.Option(min=0.01, help="Of each; 1 by default")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Default: 2")] = None,
+    cpus_per_worker: Annotated[float | None, typer.Option(min=0.01, help="Default: 1")] = None,
     gpus_per_worker: Annotated[
-        float | None, typer.Option(min=0, help="Of each, 0.5 for instance; 0 by default")
+        float | None, typer.Option(min=0, help="May be a fraction, such as 0.5; default: 0")
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Of a Ray cluster, or auto")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster to join, or auto; default: start Ray here")
+    ] = None,
 ) -> None:
-    """Turn audio into units: files in one process, or folders and buckets in a job on Ray.
+    """Turn audio into units: files in one process, folders and buckets in a job on Ray.
 
-    Where the output is a folder, a job writes shards/*.parquet there, rejects.parquet with the
-    reason for every file that cannot be used, and manifest.json last. The same command goes on
-    with a job that was stopped, and takes in files that have come since: whole shards are kept,
-    and a file whose size has changed costs its shard. `verify FOLDER` looks for damage.
+    If the output is a folder, the job writes shards/*.parquet, rejects.parquet with a reason for
+    each file that cannot be used, and manifest.json last. Run the same command again to resume a
+    stopped job or to add new files: complete shards are kept, and a shard is computed again if
+    the size of one of its files has changed. `verify FOLDER` checks the shards for damage.
     """
     options = {
         "address": address,
@@ -191,8 +198,8 @@ def tokenize(
     if output.endswith(".parquet"):
         if given:
             raise ConfigError(
-                f"{output} is a file, which one process writes: name a folder as --output for a "
-                "job with workers"
+                f"{output} is a file, which one process writes: give a folder as --output to run "
+                "a job with workers"
             )
         from pipeline.commands.tokenize import tokenize
 
@@ -207,7 +214,7 @@ def tokenize(
 
 @app.command()
 def transcribe(
-    model: Annotated[str, typer.Argument(help="train_joint's output")],
+    model: Annotated[str, typer.Argument(help="An output of train_joint")],
     audio: Audio,
 ) -> None:
     """Turn audio files into text."""
@@ -219,12 +226,17 @@ def transcribe(
 
 @app.command()
 def resynthesize(
-    vocoder: Annotated[str, typer.Argument(help="A vocoder's folder, or train_vocoder's output")],
+    vocoder: Annotated[
+        str, typer.Argument(help="A vocoder's folder, or an output of train_vocoder")
+    ],
     tokens: Annotated[
-        list[str], typer.Argument(metavar="TOKENS...", help="What `tokenize` or a run wrote")
+        list[str],
+        typer.Argument(
+            metavar="TOKENS...", help="Files or folders of units, from `tokenize` or a run"
+        ),
     ],
     speaker: Annotated[str | None, typer.Option(help="One of the vocoder's speakers")] = None,
-    output: Annotated[Path, typer.Option(help="The folder to write WAV files to")] = Path(),
+    output: Annotated[Path, typer.Option(help="The folder for the WAV files")] = Path(),
 ) -> None:
     """Turn units into speech."""
     from pipeline.commands.resynthesize import resynthesize
@@ -245,8 +257,8 @@ def _overrides(overrides: list[str] | None, storage: str | None) -> list[str]:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one message, no traceback."""
-    # transformers draws a bar for every small file that it loads or saves.
+    """Run the command line; a user's mistake ends in one message without a traceback."""
+    # transformers shows a progress bar for every small file that it loads or saves.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
