@@ -29,7 +29,7 @@ bench: $(BENCH_STAMP)
 	PYTHONPATH=tests .venv/bin/python -m benchmarks $(BENCH)
 
 ui: $(STAMP)
-	.venv/bin/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/$(UI_STORAGE)/mlflow.db
+	.venv/bin/python -m pipeline ui --storage $(UI_STORAGE)
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "== setting up .venv, once: a few minutes and several GB, mostly PyTorch"

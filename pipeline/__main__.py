@@ -9,7 +9,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from pipeline.config import Cluster, Config, ConfigError
+from pipeline.config import Cluster, Config, ConfigError, Tracking
 from pipeline.config.files import load_all
 from pipeline.config.shipped import SHIPPED, config_files
 from pipeline.errors import is_for_user
@@ -242,6 +242,37 @@ def resynthesize(
     from pipeline.commands.resynthesize import resynthesize
 
     resynthesize(vocoder, tokens, speaker, output, Console())
+
+
+@app.command()
+def ui(
+    configs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG...]", help="Whose experiment is shown"),
+    ] = None,
+    storage: Storage = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the local server")] = 5000,
+    *,
+    opens: Annotated[bool, typer.Option("--open/--no-open", help="Start a browser on it")] = True,
+) -> None:
+    """Show the runs in MLflow, opened on the comparison of the variants.
+
+    Without a config: what lies in --storage (runs by default). A local server is started on this
+    machine alone; where MLFLOW_TRACKING_URI names a server, its address is shown.
+    """
+    from pipeline.commands.ui import ui
+
+    loaded = _load(configs, None, storage) if configs else []
+    tracking = loaded[0].tracking if loaded else Tracking()
+    experiment = tracking.experiment if loaded else None
+    ui(
+        tracking,
+        loaded[0].storage if loaded else storage or "runs",
+        experiment,
+        port,
+        Console(),
+        opens=opens,
+    )
 
 
 def _load(configs: list[str], overrides: list[str] | None, storage: str | None) -> list[Config]:

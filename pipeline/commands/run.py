@@ -12,6 +12,7 @@ from rich.console import Console
 
 from pipeline import tracking
 from pipeline.commands import compare, plan
+from pipeline.commands.ui import ui_command
 from pipeline.config import Config, ConfigError
 from pipeline.graph.graph import Graph, build
 from pipeline.metrics import comparison
@@ -145,8 +146,7 @@ def _same_again() -> str:
 def _show_tracker(config: Config, console: Console) -> None:
     if not config.tracking.enabled:
         return
-    uri = redact(tracking.tracking_uri(config.tracking, config.storage))
-    shown = uri if uri.startswith("http") else f"python -m mlflow ui --backend-store-uri {uri}"
+    shown = ui_command(config.tracking, config.storage)
     console.print(f"Curves, figures and audio: {shown}", markup=False, soft_wrap=True)
 
 

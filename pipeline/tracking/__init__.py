@@ -13,9 +13,10 @@ from pipeline.tracking.address import tracking_uri
 from pipeline.tracking.event import RunName, Status
 from pipeline.tracking.failure import TrackingError
 from pipeline.tracking.run import StageRun, TrackingSpec, start_stage
-from pipeline.tracking.session import TrackingSession, check_one_tracker
+from pipeline.tracking.session import VARIANT_TAG, TrackingSession, check_one_tracker
 
 __all__ = [
+    "VARIANT_TAG",
     "RunName",
     "StageRun",
     "Status",

@@ -26,6 +26,9 @@ _PARAMS_PER_BATCH = 100
 _PARAM_CHARACTERS = 6000  # and longer ones
 _TAG_CHARACTERS = 8000
 
+# Without it MLflow opens an experiment on its pages for language-model applications.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+
 # Its own defaults: usage statistics, progress bars, and minutes of waiting for a dead server. It
 # must not repeat requests by itself: whether one that got no answer was heard is for us to see.
 _ENVIRONMENT = {
@@ -253,7 +256,7 @@ class Tracker:
 
             try:
                 location = _artifact_location(self.uri)
-                return str(client.create_experiment(name, artifact_location=location))
+                return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
             except MlflowException:
                 # Another process may have made it in the meantime.
                 found = client.get_experiment_by_name(name)
