@@ -38,7 +38,13 @@ def _estimate(config: Config, inputs: Mapping[str, Artifact]) -> Estimate:
         counts = [sample_size(count, sample / grid.frames_per_second) for count in counts]
     num_frames, num_layers = sum(counts), len(config.features.layers)
     values = num_frames * num_layers * _hidden_size(config)
-    return Estimate(float(sum(seconds)), num_frames, values * BYTES_PER_VALUE, num_layers)
+    return Estimate(
+        float(sum(seconds)),
+        num_frames,
+        values * BYTES_PER_VALUE,
+        grows_with={"features.layers": num_layers, "hours of audio": sum(seconds) / 3600},
+        advice="a sample (features.sample_frames_per_second)",
+    )
 
 
 def _hidden_size(config: Config) -> int:

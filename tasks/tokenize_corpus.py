@@ -1,4 +1,4 @@
-"""The whole corpus as units of the trained tokenizer, in parallel over shards."""
+"""The corpus as units of the trained tokenizer, in parallel over shards."""
 
 from typing import Any
 
@@ -46,12 +46,7 @@ def _scores(context: StageContext) -> dict[str, float]:
     for split in context.config.corpus.splits.names:
         units = read_tokens(context.output, split).values()
         statistics = unit_statistics(units, num_units, grid.frames_per_second)
-        scores |= {
-            f"{split}.codebook_usage": statistics.usage_share,
-            f"{split}.codebook_perplexity": statistics.perplexity,
-            f"{split}.bit_rate": statistics.bits_per_second,
-            f"{split}.deduplicated_bit_rate": statistics.deduplicated_bits_per_second,
-        }
+        scores |= {f"{split}.{name}": value for name, value in statistics.scores().items()}
     return scores
 
 

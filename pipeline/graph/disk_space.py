@@ -1,4 +1,4 @@
-"""How many bytes a storage has left, and what of the work would fit into them."""
+"""How many bytes a storage has left, and how much of the work would fit into them."""
 
 import shutil
 from pathlib import Path
@@ -18,10 +18,10 @@ def free_bytes(storage: str) -> int | None:
 
 
 def require_space(storage: str, needed: int, largest: Estimate) -> None:
-    """Refuse work that cannot end for want of space.
+    """Reject work that would run out of space.
 
     Args:
-        storage: a folder, or an object store, which is taken to have no end.
+        storage: a folder, or an object store, which is assumed to have no limit.
         needed: bytes that are still to be written.
         largest: the part of the work that writes most.
 
@@ -33,25 +33,21 @@ def require_space(storage: str, needed: int, largest: Estimate) -> None:
         return
     raise StorageFullError(
         f"about {readable_bytes(needed)} would be written to {storage}, which has "
-        f"{readable_bytes(free)} free. {_what_fits(largest, needed, free)} Name another place with "
-        "--storage, or make room"
+        f"{readable_bytes(free)} free. {_what_fits(largest, needed, free)} Name another storage "
+        "with --storage, or free some space"
     )
 
 
 def _what_fits(largest: Estimate, needed: int, free: int) -> str:
     room = max(0, largest.bytes_written - (needed - free))
     share = room / max(1, largest.bytes_written)
-    layers = int(share * largest.num_layers)
-    fits = []
-    if largest.num_layers > 1:
-        fits.append(f"{layers} of the {largest.num_layers} features.layers")
-    if largest.audio_seconds:
-        hours = largest.audio_seconds / 3600
-        fits.append(f"{share * hours:.3g} of the {hours:.3g} hours of audio")
-    if not fits:
-        return ""
-    sample = ", or a sample (features.sample_frames_per_second)" if largest.num_layers else ""
-    return f"There is room for {' or '.join(fits)}{sample}."
+    parts = [
+        f"{int(share * amount) if isinstance(amount, int) else share * amount:.3g} of the "
+        f"{amount:.3g} {name}"
+        for name, amount in largest.grows_with.items()
+    ]
+    advice = f", or {largest.advice}" if largest.advice else ""
+    return f"There is room for {' or '.join(parts)}{advice}." if parts else ""
 
 
 def readable_bytes(count: float) -> str:

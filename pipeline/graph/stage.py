@@ -1,7 +1,7 @@
 """What a stage is: a name, a version, the settings its output depends on, its inputs, a function.
 
-A stage's file imports neither torch nor Ray at its top, so that the graph can be planned on any
-machine; `run` imports what it needs.
+A stage's file imports neither torch nor Ray at its top, so that any machine can plan the graph;
+`run` imports what it needs.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,14 +18,16 @@ from pipeline.tracking import StageRun
 class Estimate:
     """What a stage will read and write, as far as is known before it runs.
 
-    `num_layers` counts the parts of one size that `bytes_written` consists of, 0 where there are
-    none.
+    `grows_with` has what `bytes_written` is proportional to, as the user would say it ("hours of
+    audio"), and how much of it there is; whole numbers are shown whole. `advice` names another way
+    to write less. Both are for the message that a storage is too small.
     """
 
     audio_seconds: float = 0.0
     num_frames: int = 0
     bytes_written: int = 0
-    num_layers: int = 0
+    grows_with: Mapping[str, float] = field(default_factory=dict)
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Resources:
         return Resources(self.cpus + other.cpus, self.gpus + other.gpus)
 
     def fits(self, there: "Resources") -> bool:
-        """Whether so much is `there`."""
+        """Whether `there` is at least as much."""
         return self.cpus <= there.cpus and self.gpus <= there.gpus
 
 
@@ -79,10 +81,10 @@ class Stage:
     """One node of the graph.
 
     `settings` gives what the output depends on beside the inputs, as JSON values. `run` writes
-    into `context.output` and returns scores; the flow writes them and the manifest.
+    into `context.output` and returns scores; the scheduler writes them and the manifest.
 
     A stage that computes by itself holds `cpus` and `gpus`, on any node. One that starts Ray Data
-    jobs, Ray tasks or Ray Train workers holds none, and stays with the driver: `workers` says how
+    jobs, Ray tasks or Ray Train workers holds none and stays with the driver: `workers` says how
     many it starts, each with `cluster.cpus_per_worker` and `cluster.gpus_per_worker`. Stages run
     side by side only where the CPUs and GPUs suffice.
     """

@@ -1,4 +1,4 @@
-"""Figures of a run. Each is a figure of its own: nothing here touches pyplot's global state."""
+"""Figures of a run, made without pyplot and its global state."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,31 +11,54 @@ from matplotlib.figure import Figure
 History = Sequence[Mapping[str, float | None]]
 
 LAYER_WEIGHT = "layer_weight."
+# The titles of the measures, in the order of their panels; others follow by name.
+MEASURES = {
+    "loss": "loss",
+    "ctc": "CTC loss",
+    "attention": "attention loss",
+    "kmeans": "k-means loss",
+    "codebook_perplexity": "codebook perplexity",
+    "codebook_usage": "codebook usage (share of units)",
+    "entropy": "entropy of the assignment (nats)",
+    "agreement": "frames with the nearest unit (share)",
+    "tau": "temperature tau",
+    "rate_share": "learning rate (share of its peak)",
+    "gradient_norm": "gradient norm",
+    "audio_seconds_per_second": "speed (s of audio per s)",
+    "step_seconds": "time of a step (s)",
+    "data_wait_seconds": "waiting for data in a step (s)",
+    "peak_memory_gib": "peak memory (GiB)",
+}
 _LINE: dict[str, Any] = {"marker": ".", "markersize": 3}  # so that a single point shows
-_LABELS_SHOWN = 60  # more row labels than this would print over each other
+_MOST_LABELS = 120  # of an axis; more would print over each other
 
 
 def learning_curves(history: History) -> Figure:
     """One panel for each measure, over steps.
 
-    The last part of a value's name is the measure, and what stands before it is a line in its
-    panel: "train.loss" and "valid.loss" are compared. Layer weights have a figure of their own.
+    The last part of a value's name is the measure, and the part before it names a line in that
+    measure's panel: "train.loss" and "valid.loss" share one. Layer weights have their own figure.
     """
-    measures: dict[str, list[str]] = {}
+    lines: dict[str, list[str]] = {}
     for name in sorted({name for row in history for name in row} - {"step", "epoch"}):
         if not name.startswith(LAYER_WEIGHT):
-            measures.setdefault(name.rpartition(".")[2], []).append(name)
+            lines.setdefault(name.rpartition(".")[2], []).append(name)
+    measures = [*filter(lines.__contains__, MEASURES), *filter(_is_unknown, lines)]
     columns = min(3, max(1, len(measures)))
     rows = -(-max(1, len(measures)) // columns)
     figure = Figure(figsize=(4.5 * columns, 3.2 * rows), layout="constrained")
-    for panel, (measure, names) in enumerate(measures.items(), start=1):
+    for panel, measure in enumerate(measures, start=1):
         axes = figure.add_subplot(rows, columns, panel)
-        for name in names:
+        for name in lines[measure]:
             axes.plot(*_curve(history, name), label=name.rpartition(".")[0] or name, **_LINE)
-        axes.set(title=measure, xlabel="step")
-        if names != [measure]:
+        axes.set(title=MEASURES.get(measure, measure), xlabel="step")
+        if lines[measure] != [measure]:
             axes.legend()
     return figure
+
+
+def _is_unknown(measure: str) -> bool:
+    return measure not in MEASURES
 
 
 def layer_weights(history: History) -> Figure:
@@ -74,30 +97,45 @@ def purity_heat_map(counts_PK: np.ndarray, phones: Sequence[str]) -> Figure:
     Phones are sorted by how often they occur and units by the phone they stand for most, so that a
     pure codebook shows as a staircase. Units that do not occur are left out.
     """
-    shares_PU, order_P = sorted_shares(counts_PK)
-    names = [phones[index] for index in order_P]
-    figure, axes = _figure(8.0, max(4.0, min(12.0, 0.16 * len(names))))
+    shares_PU, order_P, order_U = sorted_shares(counts_PK)
+    num_phones, num_units = shares_PU.shape
+    figure, axes = _figure(
+        max(8.0, 2.0 + 0.13 * min(num_units, _MOST_LABELS)),
+        max(4.0, 1.0 + 0.16 * min(num_phones, _MOST_LABELS)),
+    )
     if not shares_PU.size:
         axes.set(title="P(phone | unit): no frame was counted")
         return figure
     image = axes.imshow(shares_PU, aspect="auto", interpolation="nearest", vmin=0, vmax=1)
-    axes.set(title="P(phone | unit)", xlabel="units, sorted", ylabel="phone")
-    if len(names) <= _LABELS_SHOWN:
-        axes.set_yticks(range(len(names)), names, fontsize="small")
-    figure.colorbar(image)
+    axes.set(
+        title="P(phone | unit)",
+        xlabel=f"{num_units} units, by their most frequent phone",
+        ylabel="phone, most frequent first",
+    )
+    rows, columns = _labelled(num_phones), _labelled(num_units)
+    axes.set_yticks(rows, [phones[order_P[row]] for row in rows], fontsize=8)
+    axes.set_xticks(columns, order_U[columns].tolist(), fontsize=7, rotation=90)
+    figure.colorbar(image, label="share of the unit's frames")
     return figure
 
 
-def sorted_shares(counts_PK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The P x U matrix of `purity_heat_map` (U units that occur), and the order of its phones."""
+def _labelled(count: int) -> list[int]:
+    """The rows or columns that get a label: all, or every n-th of very many."""
+    return list(range(0, count, -(-count // _MOST_LABELS)))
+
+
+def sorted_shares(counts_PK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The P x U matrix of `purity_heat_map`, and the phones and units of its rows and columns."""
     counts_PK = np.asarray(counts_PK, dtype=np.float64)
     order_P = np.argsort(-counts_PK.sum(axis=1), kind="stable")
-    counts_PU = counts_PK[order_P][:, counts_PK.sum(axis=0) > 0]
+    order_U = np.flatnonzero(counts_PK.sum(axis=0))
+    counts_PU = counts_PK[order_P][:, order_U]
     shares_PU = counts_PU / counts_PU.sum(axis=0)
     if shares_PU.size:
         best_U, share_U = shares_PU.argmax(axis=0), shares_PU.max(axis=0)
-        shares_PU = shares_PU[:, np.lexsort((-share_U, best_U))]
-    return shares_PU, order_P
+        sorting_U = np.lexsort((-share_U, best_U))
+        shares_PU, order_U = shares_PU[:, sorting_U], order_U[sorting_U]
+    return shares_PU, order_P, order_U
 
 
 def _curve(history: History, name: str) -> tuple[list[float], list[float]]:

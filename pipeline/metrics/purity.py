@@ -1,4 +1,4 @@
-"""How well units and phones match, from how often they meet in a frame.
+"""How well units and phones match, from how often they share a frame.
 
 The measures are those of Hsu et al., "HuBERT: Self-Supervised Speech Representation Learning by
 Masked Prediction of Hidden Units", 2021. P(p, u) is the share of frames with phone p and unit u.
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# ARPABET writes stress behind a vowel: AA0, AA1, AA2.
+from pipeline.config import Purity
+
+SILENCE = "sil"
+# ARPABET writes stress after a vowel: AA0, AA1, AA2.
 _STRESSED = re.compile(r"((?:A[AEHOWXY]|E[HRY]|I[HXY]|O[WY]|U[HWX]))[0-2]")
 
 
 class JointCounts:
-    """Frames counted by label and unit, over as many utterances as are added.
-
-    Every label given counts: leave silent frames out before, or give them a label.
-    """
+    """Frames counted by label and unit, over any number of utterances."""
 
     def __init__(self, num_units: int) -> None:
         if num_units < 1:
@@ -50,7 +50,7 @@ class JointCounts:
 
     @property
     def phones(self) -> list[str]:
-        """The labels met, sorted: the rows of `matrix`."""
+        """The labels counted, sorted: the rows of `matrix`."""
         return sorted(self._counts_U)
 
     @property
@@ -70,7 +70,7 @@ def phone_purity(counts: JointCounts) -> float:
 
 
 def cluster_purity(counts: JointCounts) -> float:
-    """sum_p max_u P(p, u): how often a phone's most frequent unit is the one found.
+    """sum_p max_u P(p, u): how often a phone's most frequent unit is the one assigned.
 
     Raises:
         ValueError: nothing was counted.
@@ -79,9 +79,9 @@ def cluster_purity(counts: JointCounts) -> float:
 
 
 def pnmi(counts: JointCounts) -> float:
-    """I(p; u) / H(p): the share of a phone's uncertainty that its unit takes away.
+    """I(p; u) / H(p): the share of a phone's uncertainty that its unit resolves.
 
-    0 where all frames are one phone: there is no uncertainty to take away.
+    0 where all frames are one phone, which leaves no uncertainty to resolve.
 
     Raises:
         ValueError: nothing was counted.
@@ -95,7 +95,30 @@ def pnmi(counts: JointCounts) -> float:
     if len(seen_P) == 1:
         return 0.0
     uncertainty = -float((seen_P * np.log(seen_P)).sum())
-    return min(1.0, information / uncertainty)  # units that tell all could round to more than all
+    return min(1.0, information / uncertainty)  # rounding can lift a perfect codebook above 1
+
+
+def scores(counts: JointCounts) -> dict[str, float]:
+    return {
+        "phone_purity": phone_purity(counts),
+        "cluster_purity": cluster_purity(counts),
+        "pnmi": pnmi(counts),
+    }
+
+
+def scored_frames(
+    labels: Sequence[str], units: Sequence[int], settings: Purity
+) -> tuple[list[str], list[int]]:
+    """The frames that count: labels without stress, all silence as SILENCE or left out."""
+    merged = [
+        SILENCE if label in settings.silence_labels else strip_stress(label) for label in labels
+    ]
+    kept = [
+        (label, unit)
+        for label, unit in zip(merged, units, strict=True)
+        if label != SILENCE or settings.silence == "include"
+    ]
+    return [label for label, _ in kept], [unit for _, unit in kept]
 
 
 def strip_stress(phone: str) -> str:

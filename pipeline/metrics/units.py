@@ -25,6 +25,14 @@ class UnitStatistics:
     deduplicated_units_per_second: float
     deduplicated_bits_per_second: float
 
+    def scores(self) -> dict[str, float]:
+        return {
+            "codebook_usage": self.usage_share,
+            "codebook_perplexity": self.perplexity,
+            "bit_rate": self.bits_per_second,
+            "deduplicated_bit_rate": self.deduplicated_bits_per_second,
+        }
+
 
 def unit_statistics(
     utterances: Iterable[ArrayLike], num_units: int, frames_per_second: float

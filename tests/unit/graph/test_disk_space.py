@@ -1,4 +1,4 @@
-"""Work that does not fit is refused, with what would."""
+"""Work that does not fit is rejected, with what would fit."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,9 @@ from pipeline.graph import disk_space
 from pipeline.graph.stage import Estimate
 from pipeline.storage.artifacts import StorageFullError
 
-HOURS = Estimate(audio_seconds=360_000.0, num_frames=18_000_000, bytes_written=1000, num_layers=4)
+HOURS = Estimate(
+    bytes_written=1000, grows_with={"parts": 4, "hours": 100.0}, advice="a sample of them"
+)
 
 
 @pytest.fixture
@@ -25,20 +27,20 @@ def disk(monkeypatch):
 @pytest.mark.parametrize(
     ("needed", "free", "fits"),
     [
-        (1000, 999, "3 of the 4 features.layers or 99.9 of the 100 hours"),
-        (1000, 250, "1 of the 4 features.layers or 25 of the 100 hours"),
-        (1200, 700, "2 of the 4 features.layers or 50 of the 100 hours"),
-        (5000, 10, "0 of the 4 features.layers or 0 of the 100 hours"),
+        (1000, 999, "3 of the 4 parts or 99.9 of the 100 hours"),
+        (1000, 250, "1 of the 4 parts or 25 of the 100 hours"),
+        (1200, 700, "2 of the 4 parts or 50 of the 100 hours"),
+        (5000, 10, "0 of the 4 parts or 0 of the 100 hours"),
     ],
 )
-def test_what_would_fit_is_said(tmp_path, disk, needed, free, fits):
+def test_the_message_says_what_would_fit(tmp_path, disk, needed, free, fits):
     disk(free)
     with pytest.raises(StorageFullError) as caught:
         disk_space.require_space(str(tmp_path), needed, HOURS)
     message = str(caught.value)
     assert f"about {disk_space.readable_bytes(needed)} would be written to {tmp_path}" in message
     assert f"has {free} B free" in message
-    assert f"room for {fits}" in message
+    assert f"room for {fits}, or a sample of them. Name another storage" in message
 
 
 def test_the_last_byte_decides(tmp_path, disk):
@@ -54,9 +56,9 @@ def test_an_object_store_has_no_end(disk):
     disk_space.require_space("s3://bucket", 10**15, HOURS)
 
 
-def test_work_without_layers_and_hours_is_refused_without_them(tmp_path, disk):
+def test_work_of_which_no_part_is_known_is_rejected_without_advice(tmp_path, disk):
     disk(0)
-    with pytest.raises(StorageFullError, match=r"0 B free\. +Name another place"):
+    with pytest.raises(StorageFullError, match=r"0 B free\. +Name another storage"):
         disk_space.require_space(str(tmp_path), 5, Estimate(bytes_written=5))
 
 

@@ -34,9 +34,22 @@ def test_learning_curves_have_a_panel_for_each_measure(tmp_path):
     figure = plots.learning_curves(history)
     assert {axes.get_title(): lines(axes) for axes in figure.axes} == {
         "loss": {"train": [[1, 3.0], [2, 2.0]], "valid": [[2, 2.5]]},
-        "tau": {"tau": [[3, 0.5]]},
+        "temperature tau": {"tau": [[3, 0.5]]},
     }
     assert png(figure, tmp_path)
+
+
+def test_panels_begin_with_the_loss_and_end_with_what_has_no_title():
+    names = ("another", "gradient_norm", "tau", "train.attention", "valid.ctc", "valid.loss")
+    figure = plots.learning_curves([{"step": 1, **dict.fromkeys(names, 1.0)}])
+    assert [axes.get_title() for axes in figure.axes] == [
+        "loss",
+        "CTC loss",
+        "attention loss",
+        "temperature tau",
+        "gradient norm",
+        "another",
+    ]
 
 
 @pytest.mark.parametrize("plot", [plots.learning_curves, plots.layer_weights])
@@ -77,16 +90,30 @@ def test_shares_are_sorted_into_a_staircase():
             [9, 1, 0, 1],
         ]
     )
-    shares_PU, order_P = plots.sorted_shares(counts_PK)
+    shares_PU, order_P, order_U = plots.sorted_shares(counts_PK)
     assert order_P.tolist() == [1, 0]
+    assert order_U.tolist() == [0, 1, 3]
     # Unit 0 (pure), unit 1 (half and half, first of the tie), then unit 3; unit 2 never occurs.
     assert shares_PU == pytest.approx(np.array([[1.0, 0.5, 0.25], [0.0, 0.5, 0.75]]))
 
 
-def test_the_heat_map_names_its_phones(tmp_path):
-    figure = plots.purity_heat_map(np.array([[1, 0], [5, 7]]), ["aa", "sil"])
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["sil", "aa"]
+@pytest.mark.parametrize("num_phones", [2, 61])
+def test_the_heat_map_names_its_phones_and_numbers_its_units(tmp_path, num_phones):
+    counts_PK = np.zeros((num_phones, 8), int)
+    counts_PK[:, 5] = range(num_phones)
+    counts_PK[0, 2] = 1000
+    phones = [f"phone{index}" for index in range(num_phones)]
+    figure = plots.purity_heat_map(counts_PK, phones)
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["phone0", *phones[:0:-1]]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "5"]
     assert png(figure, tmp_path)
+
+
+def test_of_very_many_units_every_nth_is_numbered(tmp_path):
+    figure = plots.purity_heat_map(np.ones((1, 250), int), ["a"])
+    numbers = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert numbers == [str(unit) for unit in range(0, 250, 3)]
 
 
 def test_a_heat_map_without_any_frame_says_so(tmp_path):

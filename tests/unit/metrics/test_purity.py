@@ -3,11 +3,13 @@ import random
 import pytest
 from reference import purity as reference
 
+from pipeline.config import Purity
 from pipeline.metrics.purity import (
     JointCounts,
     cluster_purity,
     phone_purity,
     pnmi,
+    scored_frames,
     strip_stress,
 )
 
@@ -86,3 +88,12 @@ def test_what_does_not_fit_is_refused():
 )
 def test_stress_is_stripped_from_arpabet_vowels_alone(phone, bare):
     assert strip_stress(phone) == bare
+
+
+@pytest.mark.parametrize(
+    ("silence", "labels", "units"),
+    [("exclude", ["AA", "t"], [1, 3]), ("include", ["sil", "AA", "sil", "t"], [0, 1, 2, 3])],
+)
+def test_frames_are_scored_without_stress_and_with_one_silence(silence, labels, units):
+    settings = Purity(silence=silence, silence_labels=("", "pau"))
+    assert scored_frames(["pau", "AA1", "", "t"], range(4), settings) == (labels, units)

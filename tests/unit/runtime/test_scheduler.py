@@ -103,11 +103,13 @@ def run_alone(one: Node) -> scheduler.NodeOutcome:
 
 def test_a_stage_that_cannot_fit_does_not_start(alone, monkeypatch):
     started = []
-    one = alone(lambda _: started.append(1) or {}, Estimate(3600.0, 5, 1000, 2))
+    one = alone(
+        lambda _: started.append(1) or {}, Estimate(3600.0, 5, 1000, {"layers": 2, "hours": 1.0})
+    )
     monkeypatch.setattr(disk_space, "free_bytes", lambda _: 600)
     outcome = run_alone(one)
     assert outcome.status == "failed"
-    assert "room for 1 of the 2 features.layers or 0.6 of the 1 hours" in outcome.error
+    assert "room for 1 of the 2 layers or 0.6 of the 1 hours" in outcome.error
     assert not started
     # What an earlier run left counts.
     with one.artifact.write("shard") as file:

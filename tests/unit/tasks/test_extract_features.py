@@ -22,7 +22,11 @@ def test_estimate_counts_frames_and_bytes_of_the_prepared_corpus(tmp_path, confi
     assert estimate.audio_seconds == sum(u.duration for u in utterances)
     assert estimate.num_frames == num_frames
     assert estimate.bytes_written == num_frames * 2 * 16 * 2
-    assert estimate.num_layers == 2
+    assert estimate.grows_with == {
+        "features.layers": 2,
+        "hours of audio": estimate.audio_seconds / 3600,
+    }
+    assert "sample_frames_per_second" in estimate.advice
 
 
 def test_estimate_of_a_sample_counts_what_is_stored(tmp_path, config):
