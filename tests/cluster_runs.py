@@ -97,6 +97,10 @@ class Surroundings:
                 text=True,
             )
 
+    def kill_a_node(self) -> None:
+        """End the youngest node, never the head."""
+        self.cluster.kill_node(self.cluster.nodes[-1].number)
+
     def run(self, storage: str, *options: str) -> str:
         """Run to the end; what was printed."""
         return finish(self.start(storage, *options))

@@ -8,30 +8,24 @@ import time
 
 import psutil
 import pytest
-from cluster_runs import PATIENCE_SECONDS, Surroundings, losses, scores, surroundings, tokens
+from cluster_runs import PATIENCE_SECONDS, Surroundings, losses, scores, tokens
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(5400)]
 
 KILLS = 20
-PEACE = "s3://bucket/peace"
 
 
-def test_twenty_random_kills_change_no_result(tmp_path):
+def test_twenty_random_kills_change_no_result(there, peace):
     chance = random.Random(0)  # noqa: S311 (no secret)
-    with surroundings(tmp_path) as there:
-        there.run(PEACE)
-        expected = results(PEACE)
-        done: list[str] = []
-        while len(done) < KILLS:
-            storage = f"s3://bucket/war-{len(done)}"
-            done += _Ordeal(there, storage, chance).run(KILLS - len(done))
-            assert results(storage) == expected, done
-        print(done)
-        assert set(done) == {"driver", "worker", "node"}
-
-
-def results(storage: str) -> tuple:
-    return tokens(storage), losses(storage), scores(storage)
+    done: list[str] = []
+    while len(done) < KILLS:
+        storage = f"s3://bucket/war-{len(done)}"
+        done += _Ordeal(there, storage, chance).run(KILLS - len(done))
+        assert tokens(storage) == peace.tokens, done
+        assert losses(storage) == peace.losses, done
+        assert scores(storage) == peace.scores, done
+    print(done)
+    assert set(done) == {"driver", "worker", "node"}
 
 
 class _Ordeal:
@@ -45,7 +39,7 @@ class _Ordeal:
         self.driver_killed = False
 
     def run(self, most: int) -> list[str]:
-        """What was killed, at most so many times, until the run was whole."""
+        """What was killed, at most so many times, until the run was complete."""
         deadline = time.monotonic() + 10 * PATIENCE_SECONDS
         job = self._submit()
         try:
@@ -77,10 +71,9 @@ class _Ordeal:
         return f"{self.done}\n{(self.there.folder.parent / 'job.log').read_text()}"
 
     def _kill(self, what: str) -> None:
-        cluster = self.there.cluster
         if what == "node":
-            cluster.kill_node(cluster.nodes[-1].number)
-            cluster.add_node()
+            self.there.kill_a_node()
+            self.there.cluster.add_node()
         else:
             found = self._processes(what)
             if not found:  # the job has not got so far yet, or is between two stages

@@ -4,22 +4,17 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-
-pytest.importorskip("ray")
+from cluster_runs import ROOT, SECRETS
 
 from cluster.local import LocalCluster
 from pipeline.storage.artifacts import Artifact
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).resolve().parents[2]
 
 TOY = """
     import os
@@ -48,22 +43,6 @@ TOY = """
 """
 
 
-@pytest.fixture(scope="module")
-def head() -> Iterator[LocalCluster]:
-    """A cluster of one node."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        tempfile.TemporaryDirectory(prefix="ray-") as folder,
-    ):
-        for name in ("AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY"):
-            patch.delenv(name, raising=False)
-        cluster = LocalCluster.start(Path(folder), workers=0, port=0, job_port=0)
-        try:
-            yield cluster
-        finally:
-            cluster.stop()
-
-
 @pytest.fixture
 def project(tmp_path) -> Path:
     folder = tmp_path / "work"
@@ -82,10 +61,10 @@ def project(tmp_path) -> Path:
     return folder
 
 
-def submit(folder: Path, head: LocalCluster, *arguments: str, **variables: str):
+def submit(folder: Path, cluster: LocalCluster, *arguments: str, **variables: str):
     """`submit` in an environment that names no cluster but this one, and what it has printed."""
     inherited = {name: one for name, one in os.environ.items() if not name.startswith("RAY_")}
-    given = ("variant.yaml", "--stage", "toy", "--address", head.job_address, *arguments)
+    given = ("variant.yaml", "--stage", "toy", "--address", cluster.job_address, *arguments)
     return subprocess.run(
         [sys.executable, "-m", "pipeline", "submit", *given],
         capture_output=True,
@@ -96,15 +75,15 @@ def submit(folder: Path, head: LocalCluster, *arguments: str, **variables: str):
     )
 
 
-def token(head: LocalCluster) -> dict[str, str]:
-    return {name: head.environment[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")}
+def token(cluster: LocalCluster) -> dict[str, str]:
+    return {name: cluster.environment[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")}
 
 
-def test_a_run_finds_its_code_its_files_and_its_variables(head, project):
+def test_a_run_finds_its_code_its_files_and_its_variables(there, project):
     result = submit(
         project,
-        head,
-        **token(head),
+        there.cluster,
+        **token(there.cluster),
         AWS_ENDPOINT_URL="http://store:9000",
         AWS_SECRET_ACCESS_KEY="my-secret",  # noqa: S106
     )
@@ -120,16 +99,16 @@ def test_a_run_finds_its_code_its_files_and_its_variables(head, project):
         "variables": {
             "RAY_CHDIR_TO_TRIAL_DIR": "0",
             "AWS_ENDPOINT_URL": "http://store:9000",
-            "AWS_SECRET_ACCESS_KEY": None,
+            "AWS_SECRET_ACCESS_KEY": SECRETS["AWS_SECRET_ACCESS_KEY"],  # the node's own
         },
     }
 
 
-def test_a_job_that_fails_fails_the_command(head, project):
+def test_a_job_that_fails_fails_the_command(there, project):
     """The config that travels asks for a folder that no node has."""
     missing = ("--set", "corpus={kind: librispeech, root: /nonexistent/LibriSpeech}")
     more = ("--stage", "prepare_corpus", *missing)
-    result = submit(project, head, *more, **token(head))
+    result = submit(project, there.cluster, *more, **token(there.cluster))
     assert result.returncode == 1
     assert "'/nonexistent/LibriSpeech' has no folder for" in result.stdout
     assert "its command ended with exit code 1" in result.stdout
@@ -144,8 +123,8 @@ def test_a_job_that_fails_fails_the_command(head, project):
         ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/none"}, "no token to send to"),
     ],
 )
-def test_without_the_token_nothing_is_sent(head, project, variables, message):
-    result = submit(project, head, **variables)
+def test_without_the_token_nothing_is_sent(there, project, variables, message):
+    result = submit(project, there.cluster, **variables)
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr

@@ -1,53 +1,32 @@
-"""A whole small run as a job on two real nodes: left in peace, and with nodes killed in its midst."""
+"""A complete small run as a job on two real nodes: undisturbed, and with nodes killed in it."""
 
 import json
 import time
 
 import pytest
-from cluster_runs import (
-    PATIENCE_SECONDS,
-    SECRETS,
-    finish,
-    losses,
-    output,
-    scores,
-    surroundings,
-    tokens,
-)
+from cluster_runs import PATIENCE_SECONDS, SECRETS, finish, losses, output, scores, tokens
 from mlflow import MlflowClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-PEACE, WAR = "s3://bucket/peace", "s3://bucket/war"
-
-
-@pytest.fixture(scope="module")
-def there(tmp_path_factory):
-    with surroundings(tmp_path_factory.mktemp("cluster")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def peace(there):
-    """What a run that nothing happened to has printed."""
-    return there.run(PEACE)
+WAR = "s3://bucket/war"
 
 
 @pytest.fixture(scope="module")
 def war(there, peace):
-    """What the same run has printed that lost a node in extraction and one in training."""
+    """What the same run printed that lost a node in extraction and one in training."""
     there.gate.arm("/extract_features/.*/shards/", passed=3)
     job = there.start(WAR, "--set=tracking.experiment=war")
     try:
         assert there.gate.reached.wait(PATIENCE_SECONDS)
-        there.cluster.kill_node(1)
+        there.kill_a_node()
         there.gate.open()
         there.gate.arm(r"/train_joint/.*/checkpoints/step-", passed=3)
         # The survivor does the rest of the extraction alone.
-        wait_for(lambda: whole("extract_features"))
+        wait_for(lambda: is_complete("extract_features"))
         there.cluster.add_node()
         assert there.gate.reached.wait(PATIENCE_SECONDS)
-        there.cluster.kill_node(2)
+        there.kill_a_node()
         there.gate.open()
         there.cluster.add_node()
         return finish(job)
@@ -56,7 +35,7 @@ def war(there, peace):
         job.kill()
 
 
-def whole(stage):
+def is_complete(stage):
     try:
         return output(WAR, stage).is_complete()
     except ValueError:  # nothing of it yet
@@ -70,16 +49,16 @@ def wait_for(condition):
         time.sleep(0.2)
 
 
-def test_a_whole_run_is_a_job(there, peace):
-    assert "The job has succeeded" in peace
-    assert tokens(PEACE)
-    assert scores(PEACE)["test.wer"] >= 0
+def test_a_job_runs_every_stage(peace):
+    assert "The job has succeeded" in peace.printed
+    assert peace.tokens
+    assert peace.scores["test.wer"] >= 0
 
 
 def test_the_tracker_has_its_runs_and_their_metrics(there, peace):
     runs, loss_of_step = tracked(there.tracker, "cluster")
-    assert runs["tiny"].data.metrics["test.wer"] == scores(PEACE)["test.wer"]
-    assert loss_of_step == pytest.approx(losses(PEACE))
+    assert runs["tiny"].data.metrics["test.wer"] == peace.scores["test.wer"]
+    assert loss_of_step == pytest.approx(peace.losses)
     for run in runs.values():
         assert_no_secret(json.dumps(run.to_dictionary()))
 
@@ -98,7 +77,7 @@ def tracked(address, experiment):
 
 
 def test_no_secret_leaves_the_nodes(there, peace):
-    assert_no_secret(peace)
+    assert_no_secret(peace.printed)
     [job, *_] = there.cluster.ask("/api/jobs/")
     assert job["runtime_env"]["env_vars"]["AWS_ENDPOINT_URL"]
     assert_no_secret(json.dumps(job))
@@ -109,8 +88,8 @@ def assert_no_secret(text):
 
 
 def test_a_run_that_loses_nodes_ends_as_one_that_does_not(there, peace, war):
-    assert tokens(WAR) == tokens(PEACE)
-    assert losses(WAR) == losses(PEACE)
-    assert scores(WAR) == scores(PEACE)
+    assert tokens(WAR) == peace.tokens
+    assert losses(WAR) == peace.losses
+    assert scores(WAR) == peace.scores
     assert "FAILED" not in war
-    assert tracked(there.tracker, "war")[1] == pytest.approx(losses(PEACE))
+    assert tracked(there.tracker, "war")[1] == pytest.approx(peace.losses)
