@@ -1,29 +1,38 @@
 # make demo    set up, run kmeans and dkm_full on synthetic speech, compare them
-# make test    set up, lint, check types, run all tests
+# make test    set up, lint, check types, run the tests on all cores (CI runs this)
+# make test-all   the same with the long tests: random kills, faults (an hour)
 # make bench   set up the peers, measure the quantizer and a training step (BENCH=names and options)
 # make ui      open MLflow on what `make demo` logged (UI_STORAGE=runs/spoken_digits for others)
 # make clean   delete the environment, caches and the demo's outputs
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UI_STORAGE ?= runs/demo
+# Files stay together, and all that starts Ray does: tests/conftest.py groups them.
+PYTEST := .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 STAMP := .venv/.complete
 BENCH_STAMP := .venv/.bench
 
-.PHONY: demo test bench ui clean
+.PHONY: demo test test-all lint bench ui clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
 	.venv/bin/dkm run demo
 
-test: $(STAMP)
+test: lint
+	@echo "== tests, a process for each core; one of them starts Ray and trains: minutes"
+	$(PYTEST) --cov
+
+test-all: lint
+	@echo "== all tests, the long ones too"
+	$(PYTEST) -m "" --hypothesis-profile soak --cov
+
+lint: $(STAMP)
 	@echo "== lint"
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports --no-logo
 	@echo "== types"
 	.venv/bin/mypy
-	@echo "== tests (the last part starts Ray and trains: minutes)"
-	.venv/bin/python -m pytest
 
 bench: $(BENCH_STAMP)
 	PYTHONPATH=tests .venv/bin/python -m benchmarks $(BENCH)
