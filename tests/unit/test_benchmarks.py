@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,60 +34,71 @@ EXPECTED = {
 }
 
 
-@pytest.fixture(scope="module")
-def records(tmp_path_factory) -> dict[str, dict]:
-    folder = tmp_path_factory.mktemp("records")
-    command = [sys.executable, "-m", "benchmarks", *EXPECTED, "--size", "small"]
-    process = subprocess.run(
-        [*command, "--records", str(folder)],
-        cwd=ROOT,
-        # Two threads wait for each other at every tiny product on a busy machine.
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    for name in EXPECTED:
-        assert f"== {name} on cpu" in process.stdout
-    return {name: json.loads((folder / f"{name}-cpu.json").read_text()) for name in EXPECTED}
+# Starts processes of its own for every figure: half of a minute.
+LONG = "workers"
+NAMES = [pytest.param(name, marks=pytest.mark.soak if name == LONG else ()) for name in EXPECTED]
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_every_contender_is_measured_or_said_to_be_left_out(records, name):
+def record(name: str) -> dict:
+    """What a benchmark writes; all but the long one are measured by one command."""
+    short = [other for other in EXPECTED if other != LONG]
+    return records(*([LONG] if name == LONG else short))[name]
+
+
+@cache
+def records(*names: str) -> dict[str, dict]:
+    command = [sys.executable, "-m", "benchmarks", *names, "--size", "small"]
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.run(
+            [*command, "--records", folder],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.returncode == 0, process.stderr
+        files = {name: Path(folder, f"{name}-cpu.json") for name in names}
+        assert all(f"== {name} on cpu" in process.stdout for name in names)
+        return {name: json.loads(file.read_text()) for name, file in files.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_contender_is_measured_or_said_to_be_left_out(name):
     needed, peers = EXPECTED[name]
-    record = records[name]
-    assert needed <= set(record["contenders"])
-    assert set(record["contenders"]) | set(record["left_out"]) == needed | peers
-    assert all("not installed" in why for why in record["left_out"].values())
+    found = record(name)
+    assert needed <= set(found["contenders"])
+    assert set(found["contenders"]) | set(found["left_out"]) == needed | peers
+    assert all("not installed" in why for why in found["left_out"].values())
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_figures_are_finite_and_positive(records, name):
-    record = records[name]
-    for cost in record["contenders"].values():
-        assert len(cost["seconds"]) == record["setting"]["rounds"]
+@pytest.mark.parametrize("name", NAMES)
+def test_figures_are_finite_and_positive(name):
+    found = record(name)
+    for cost in found["contenders"].values():
+        assert len(cost["seconds"]) == found["setting"]["rounds"]
         for figure in (*cost["seconds"], cost["median_seconds"], cost["best_seconds"]):
             assert math.isfinite(figure)
             assert figure > 0
         assert cost["extra_bytes"] is None or cost["extra_bytes"] > 0
-    assert record["ratios"]
-    for ratio in record["ratios"]:
+    assert found["ratios"]
+    for ratio in found["ratios"]:
         figures = [value for name, value in ratio.items() if name not in {"of", "to"}]
         assert all(math.isfinite(figure) and figure > 0 for figure in figures)
 
 
-def test_the_parts_of_a_step_are_its_shares(records):
-    checks = records["step_shares"]["checks"]
+def test_the_parts_of_a_step_are_its_shares():
+    checks = record("step_shares")["checks"]
     for batch in ("2 s", "4 s"):
         parts = [share for name, share in checks.items() if name.endswith(f" at {batch}")]
         assert len(parts) == 4
         assert all(0 < share < 1 for share in parts)
 
 
-def test_all_assign_alike(records):
-    assert records["assignment"]["checks"]
-    assert all(share > 0.99 for share in records["assignment"]["checks"].values())
+def test_all_assign_alike():
+    checks = record("assignment")["checks"]
+    assert checks
+    assert all(share > 0.99 for share in checks.values())
 
 
 def memory_of_known_calls() -> tuple[int | None, int | None]:
