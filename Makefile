@@ -7,8 +7,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UI_STORAGE ?= runs/demo
-# Files stay together, and all that starts Ray does: tests/conftest.py groups them.
-PYTEST := .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PYTEST := .venv/bin/python -m pytest -n logical --maxprocesses 4
 STAMP := .venv/.complete
 BENCH_STAMP := .venv/.bench
 

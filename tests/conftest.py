@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 TESTS = Path(__file__).resolve().parent
 
@@ -22,14 +23,22 @@ settings.register_profile("soak", max_examples=1000, deadline=None)
 settings.load_profile("short")
 
 
-@pytest.hookimpl(tryfirst=True)
+class OneGroupForRay(LoadFileScheduling):
+    """The tests of a file run in one process of pytest-xdist, and all that start Ray in the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "Ray" if file.startswith("tests/integration/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneGroupForRay:
+    config.option.loadscopereorder = False  # the order is ours, below
+    return OneGroupForRay(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests start first; what starts Ray stays in one process, as does every other file."""
+    """Start the slow tests first, so that no core waits for them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for item in items:
-        starts_ray = item.path.is_relative_to(TESTS / "integration")
-        group = "ray" if starts_ray else item.path.relative_to(TESTS).as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
