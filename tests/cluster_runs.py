@@ -2,17 +2,14 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
 
 import pyarrow as pa
 import pytest
@@ -117,12 +114,11 @@ def finish(job: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def surroundings(folder: Path, num_train: int = 16) -> Iterator[Surroundings]:
-    """Two nodes of one CPU, an S3 server and an MLflow server; all of them end with the block."""
+def surroundings(folder: Path, tracker: str, num_train: int = 16) -> Iterator[Surroundings]:
+    """Two nodes of one CPU and an S3 server, which end with the block; `tracker` is MLflow's."""
     with (
         local_s3() as server,
         pytest.MonkeyPatch.context() as patch,
-        mlflow_server(folder / "mlflow") as tracker,
         FaultyS3(server, Gate()) as proxy,
         tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as state,
     ):
@@ -172,38 +168,6 @@ def write_project(folder: Path) -> None:
         },
     }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(config))
-
-
-@contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """A real server over SQLite; its address."""
-    folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", f"--port={port}"]
-    command += ["--workers=1", f"--backend-store-uri=sqlite:///{folder}/mlflow.db"]
-    command += [f"--artifacts-destination={folder}/artifacts"]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not answers(f"http://127.0.0.1:{port}/health"):
-            assert server.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urlopen(url, timeout=5) as answer:  # noqa: S310 (our own)
-            return answer.status == 200
-    except OSError:
-        return False
 
 
 def output(storage: str, stage: str) -> Artifact:

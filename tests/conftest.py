@@ -15,6 +15,7 @@ TESTS = Path(__file__).resolve().parent
 # core: pytest-xdist starts a process for each.
 sys.path.insert(0, str(TESTS))
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven processes that nobody needs
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # `make test-all` asks for the second with --hypothesis-profile.

@@ -1,9 +1,10 @@
-"""One Ray for all integration tests of a session."""
+"""One Ray and one MLflow server for all integration tests of a session."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from mlflow_server import mlflow_server
 
 # A node's own credentials, since no job brings any: those of the local S3 server.
 CREDENTIALS = {
@@ -26,3 +27,9 @@ def local_ray() -> Iterator[None]:
             stack.enter_context(ray_session(Cluster()))
         assert ray.is_initialized()
         yield
+
+
+@pytest.fixture(scope="session")
+def mlflow_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow") / "server") as address:
+        yield address

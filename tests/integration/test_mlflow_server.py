@@ -1,14 +1,9 @@
 """A real MLflow server, and before it a proxy that delays, refuses and cuts connections."""
 
-import os
 import pickle
-import socket
 import subprocess
 import sys
 import threading
-import time
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 from faulty_s3 import FaultyS3, seeded
@@ -23,7 +18,6 @@ pytestmark = pytest.mark.slow
 
 # Cut before MLflow has heard anything, as when it is down.
 DOWN = "cut_request"
-START_SECONDS = 120
 
 WORKER = """
 import pickle, sys
@@ -36,44 +30,11 @@ run.flush(5)
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The address of an MLflow server of this module."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    port = free_port()
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--backend-store-uri", f"sqlite:///{folder}/server.db", "--workers", "1"),
-        *("--artifacts-destination", str(folder / "artifacts")),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        try:
-            for _ in range(START_SECONDS * 2):
-                try:
-                    with urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                        break
-                except (URLError, OSError):
-                    assert process.poll() is None, (folder / "log").read_text()
-                    time.sleep(0.5)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait()
-
-
 @pytest.fixture
-def proxy(server, monkeypatch):
+def proxy(mlflow_address, monkeypatch):
     monkeypatch.setattr(sender, "_FIRST_WAIT_SECONDS", 0.05)
     monkeypatch.setattr(sender, "LONGEST_WAIT_SECONDS", 0.2)
-    with FaultyS3(server, lambda _method, _path: None) as proxy:
+    with FaultyS3(mlflow_address, lambda _method, _path: None) as proxy:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url.replace("//", "//user:hunter2@"))
         yield proxy
 
@@ -122,7 +83,9 @@ def outbox_text(config):
     return b"".join(folder.filesystem.cat(folder.path(name)) for name in folder.names()).decode()
 
 
-def test_one_request_of_four_fails_and_each_step_is_there_once(server, proxy, session, config):
+def test_one_request_of_four_fails_and_each_step_is_there_once(
+    mlflow_address, proxy, session, config
+):
     assert session.check()
     proxy.plan = seeded(0.25, seed=3)
     run = start(session, config)
@@ -135,15 +98,15 @@ def test_one_request_of_four_fails_and_each_step_is_there_once(server, proxy, se
         if not session.close():
             break
     assert proxy.faults.total() > 2
-    assert losses(server, run) == expected(60)
-    client, run_id = found(server, run)
+    assert losses(mlflow_address, run) == expected(60)
+    client, run_id = found(mlflow_address, run)
     stored = client.get_run(run_id)
     assert stored.info.status == "FINISHED"
     experiment = client.get_experiment_by_name(config.tracking.experiment)
     assert len(client.search_runs([experiment.experiment_id])) == 2
 
 
-def test_training_does_not_wait_for_a_tracker_that_hangs(server, proxy, session, config):
+def test_training_does_not_wait_for_a_tracker_that_hangs(mlflow_address, proxy, session, config):
     assert session.check()
     gate, asked = threading.Event(), threading.Event()
 
@@ -158,11 +121,11 @@ def test_training_does_not_wait_for_a_tracker_that_hangs(server, proxy, session,
     assert not gate.is_set()  # every call has returned, and no request has been answered
     gate.set()
     run.flush(60)
-    assert losses(server, run) == expected(200)
+    assert losses(mlflow_address, run) == expected(200)
 
 
 def test_the_server_is_down_at_the_start_and_back_in_the_middle(
-    server, proxy, session, config, caplog
+    mlflow_address, proxy, session, config, caplog
 ):
     proxy.plan = lambda _method, _path: DOWN
     assert not session.check()
@@ -171,14 +134,16 @@ def test_the_server_is_down_at_the_start_and_back_in_the_middle(
     proxy.plan = lambda _method, _path: None
     log(run, range(30, 50))
     run.flush(60)
-    assert losses(server, run) == expected(50)
-    client, run_id = found(server, run)
+    assert losses(mlflow_address, run) == expected(50)
+    client, run_id = found(mlflow_address, run)
     assert client.get_run(run_id).info.status == "RUNNING"
     assert caplog.text.count("does not answer") == 1
     assert "hunter2" not in caplog.text
 
 
-def test_down_until_the_end_and_the_next_run_sends_it(server, proxy, session, config, tmp_path):
+def test_down_until_the_end_and_the_next_run_sends_it(
+    mlflow_address, proxy, session, config, tmp_path
+):
     proxy.plan = lambda _method, _path: DOWN
     run = start(session, config)
     (tmp_path / "config.json").write_text("{}")
@@ -197,8 +162,8 @@ def test_down_until_the_end_and_the_next_run_sends_it(server, proxy, session, co
         again.send_waiting()
         again.close()
         assert Outbox(run.outbox_uri).files() == []
-        assert losses(server, run) == expected(40)
-    client, run_id = found(server, run)
+        assert losses(mlflow_address, run) == expected(40)
+    client, run_id = found(mlflow_address, run)
     stored = client.get_run(run_id)
     assert stored.info.status == "FAILED"
     assert stored.data.params == {"batch_seconds": "60"}
@@ -207,7 +172,9 @@ def test_down_until_the_end_and_the_next_run_sends_it(server, proxy, session, co
     assert [file.path for file in client.list_artifacts(run_id, "audio")] == ["audio/one.wav"]
 
 
-def test_a_worker_is_killed_and_another_offers_the_history_again(server, proxy, session, config):
+def test_a_worker_is_killed_and_another_offers_the_history_again(
+    mlflow_address, proxy, session, config
+):
     """The first ends while MLflow is down; what it had in memory is lost and offered again."""
     run = start(session, config)
     run.flush(60)
@@ -231,7 +198,7 @@ def test_a_worker_is_killed_and_another_offers_the_history_again(server, proxy, 
     proxy.plan = lambda _method, _path: None
     four = worker(10, 50)
     four.communicate(timeout=60)
-    assert losses(server, run) == expected(50)
+    assert losses(mlflow_address, run) == expected(50)
     assert Outbox(run.outbox_uri).files() == []
 
 

@@ -8,8 +8,8 @@ from cluster_runs import Surroundings, losses, scores, surroundings, tokens
 
 
 @pytest.fixture(scope="package")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
-    with surroundings(tmp_path_factory.mktemp("cluster")) as made:
+def there(mlflow_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+    with surroundings(tmp_path_factory.mktemp("cluster"), mlflow_address) as made:
         yield made
 
 
