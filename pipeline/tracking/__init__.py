@@ -1,12 +1,12 @@
-"""MLflow: one parent run for each variant, one child run for each stage, and no harm from either.
+"""MLflow: a parent run for each variant, a child run for each stage; its failures never stop a run.
 
-What is logged goes into a queue of this process and is sent from a thread of its own (`sender`), so
-that no call waits for the tracker. What a process cannot send before it ends lies in the storage
-(`outbox`) until a process of the run finds the tracker alive. A run is named by what it is
-(`event.RunName`), not by an id that only the tracker could give. With several training workers only
-rank 0 may log: that is the caller's business.
+Logging puts an event into a queue of this process; a thread (`sender`) sends it, so no call waits for
+the server. What a process cannot send before it ends goes to the storage (`outbox`) until a process
+of the same run reaches the server. A run is identified by its experiment, name and tags
+(`event.RunName`), not by an id that only the server could assign. With several training workers only
+rank 0 may log; the caller must see to that.
 
-MLflow is imported where it is talked to (`tracker`): planning a run needs none of it.
+Only `tracker` imports MLflow: planning a run does not need it.
 """
 
 from pipeline.tracking.address import tracking_uri

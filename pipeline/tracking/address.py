@@ -1,4 +1,4 @@
-"""Where MLflow is."""
+"""The address of the MLflow server or file."""
 
 import os
 from pathlib import Path
@@ -9,8 +9,8 @@ from pipeline.config import Tracking
 def tracking_uri(tracking: Tracking, storage: str) -> str:
     """Where runs are logged: `MLFLOW_TRACKING_URI`, then `tracking.uri`, then SQLite.
 
-    The SQLite file is `mlflow.db` in a local storage and `mlruns.db` in the current folder beside
-    a remote one. Its path is absolute, since workers have current folders of their own.
+    The SQLite file is `mlflow.db` in a local storage and `mlruns.db` in the current folder for
+    a remote storage. Its path is absolute, since a worker may run in another folder.
     """
     local = Path(storage, "mlflow.db") if "://" not in storage else Path("mlruns.db")
     uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or f"sqlite:///{local.resolve()}"
@@ -21,6 +21,6 @@ def tracking_uri(tracking: Tracking, storage: str) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file behind a SQLite address; None for any other."""
+    """The file of a SQLite address; `None` for any other."""
     path = uri.removeprefix("sqlite:///").partition("?")[0]
     return None if path in (uri, "", ":memory:") else Path(path)

@@ -1,4 +1,4 @@
-"""What is logged, as plain values: they wait in memory or as JSON in the storage, and then go out."""
+"""What is logged, as plain values that wait in memory, or as JSON in the storage, until sent."""
 
 import base64
 import threading
@@ -14,9 +14,9 @@ Kind = Literal["params", "tags", "metrics", "status", "artifact", "tokenizer"]
 
 @dataclass(frozen=True)
 class RunName:
-    """An MLflow run by what it is: its experiment, what it is called, its tags and its parent.
+    """An MLflow run identified by its experiment, name, tags and parent.
 
-    Whoever knows the name finds the run, from any process, before or after somebody made it.
+    Any process can find the run by these, whether or not it has been created.
     """
 
     experiment: str
@@ -26,7 +26,7 @@ class RunName:
 
     @property
     def key(self) -> str:
-        """16 hex digits, different for every run of a storage."""
+        """16 hex digits, unique among the runs of a storage."""
         return digest(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
@@ -49,9 +49,9 @@ class RunName:
 
 
 class _Clock:
-    """Milliseconds since 1970, no two readings of a process alike.
+    """Milliseconds since 1970; no two readings of a process are equal.
 
-    Of two values of one step and one time, MLflow would take the greater for the later.
+    Of two values with equal step and time, MLflow shows the greater as the later one.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Event:
     `content` holds JSON values: of `params` and `tags` their names and texts; of `metrics` the `step` (None for
     a final score) and the `values`; of `status` the `status`; of an `artifact` its `path` in the
     run, whose bytes are `data`; of a `tokenizer` the `uri` of its folder. `time_ms` is when it
-    happened, which tells MLflow the order, and a value sent twice from another value.
+    happened, by which MLflow orders values, and recognises a value that is sent twice.
     """
 
     run: RunName
@@ -88,7 +88,7 @@ class Event:
         return self.kind == "metrics" and self.content["step"] is None
 
     def to_json(self) -> dict[str, Any]:
-        """All but the run."""
+        """Everything but the run."""
         value = {"kind": self.kind, "time_ms": self.time_ms, "content": self.content}
         return {**value, "data": base64.b64encode(self.data).decode()} if self.data else value
 

@@ -1,17 +1,17 @@
-"""What an error of MLflow means: wait, give this up, or stop before work starts."""
+"""What an MLflow error means: wait, drop the event, or stop before work starts."""
 
 import re
 
 from pipeline.redaction import redact
 
-# What MLflow says of a request that will be no better the next time.
+# Error codes of a request that will fail again however often it is sent.
 _REFUSALS = {
     "BAD_REQUEST",
     "INVALID_PARAMETER_VALUE",
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
 }
-# What it says of its own troubles, and of the way to it.
+# Error codes of a server that has a problem itself, or cannot be reached.
 _OUTAGES = {
     "ABORTED",
     "CANCELLED",
@@ -21,7 +21,7 @@ _OUTAGES = {
     "RESOURCE_EXHAUSTED",
     "TEMPORARILY_UNAVAILABLE",
 }
-# Databases answer these as they answer an outage, but nothing passes by itself here.
+# Databases report these like an outage, but waiting does not help.
 _LASTING = re.compile(
     r"readonly database|unable to open database|authentication failed|access denied", re.IGNORECASE
 )
@@ -30,26 +30,26 @@ _SHOWN_CHARACTERS = 300
 
 
 class TrackingError(RuntimeError):
-    """The tracker cannot be used; the message says which one, why, and the cure."""
+    """MLflow cannot be used; the message says at which address, why, and the cure."""
 
 
 class RunNotFoundError(RuntimeError):
-    """The run is not there yet: the process that makes runs has not come to it."""
+    """The run does not exist yet: the driver, which creates runs, has not done so."""
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether MLflow understood the request and will never take it."""
+    """Whether MLflow understood the request and will never accept it."""
     return _code(error) in _REFUSALS
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether the tracker may be there and willing another time, with nothing changed here.
+    """Whether the same request may succeed later, with nothing changed on our side.
 
-    The line is drawn so: no answer (refused, cut or timed out connections, a name that does not
-    resolve), a server that says it is busy or broken, and a locked database are outages. A
-    scheme that MLflow does not know, a missing database driver, refused credentials, a deleted
-    experiment, a server that is no MLflow, and a SQLite file that cannot be made or written are
-    none: waiting would not mend them.
+    Outages: no answer (a connection refused, cut or timed out, a name that does not resolve), a
+    server that reports that it is busy or broken, a locked database. Not outages, because waiting
+    does not fix them: a scheme that MLflow does not know, a missing database driver, refused
+    credentials, a deleted experiment, a server that is not MLflow, a SQLite file that cannot be
+    created or written.
     """
     if _LASTING.search(str(error)) or type(error).__name__ == "InvalidUrlException":
         return False
@@ -62,7 +62,7 @@ def is_outage(error: Exception) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """The error's kind and first line, without secrets and no longer than can be read."""
+    """The error's class and first line, shortened and without secrets."""
     first = redact((str(error).strip() or "no message").splitlines()[0])
     shown = first if len(first) <= _SHOWN_CHARACTERS else f"{first[:_SHOWN_CHARACTERS]}…"
     return f"{type(error).__name__}: {shown}"

@@ -14,9 +14,9 @@ _CODE = Path(__file__).with_name("logged_tokenizer.py")
 
 
 def log_tokenizer(client: Any, experiment_id: str, run_id: str, uri: str) -> None:
-    """Store the folder at `uri`, and the few lines of code that load it; nothing pickled.
+    """Store the folder at `uri` and the few lines of code that load it, without a pickle.
 
-    A run that has its tokenizer is left as it is.
+    A run that already has its tokenizer is not changed.
     """
     from mlflow.entities import LoggedModelOutput
 
@@ -29,10 +29,10 @@ def log_tokenizer(client: Any, experiment_id: str, run_id: str, uri: str) -> Non
     try:
         _upload(client, logged.model_id, run_id, uri)
         client.finalize_logged_model(logged.model_id, _READY)
-        # Last, so that a run that has it has all of it.
+        # Last, so that a run never names an incomplete model.
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     except Exception:
-        with suppress(Exception):  # the next try makes another
+        with suppress(Exception):  # the next attempt creates another
             client.delete_logged_model(logged.model_id)
         raise
 
@@ -41,7 +41,7 @@ def _upload(client: Any, model_id: str, run_id: str, uri: str) -> None:
     import mlflow.pyfunc
     from mlflow.models import Model
 
-    # It warns that it cannot tell a signature from a list of arrays.
+    # It warns that it cannot infer a signature from a list of arrays.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
     storage, _, name = uri.rpartition("/")
     with (

@@ -1,4 +1,4 @@
-"""How MLflow loads a logged tokenizer: this file is stored beside its folder, and nothing pickled.
+"""How MLflow loads a logged tokenizer: this file is stored beside its folder, without a pickle.
 
 MLflow runs the file when the model is saved and when it is loaded; loading needs this package.
 """
@@ -11,7 +11,7 @@ from mlflow.pyfunc.model import PythonModel
 
 
 class LoggedTokenizer(PythonModel):
-    """Waveforms to units, behind MLflow's generic model interface."""
+    """Waveforms to units through MLflow's generic model interface."""
 
     def load_context(self, context: Any) -> None:
         from pipeline.tokenizer.unit_tokenizer import UnitTokenizer

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def figure_bytes(figure: Any, name: str) -> bytes:
-    """A matplotlib figure in the format that the suffix of `name` says."""
+    """A matplotlib figure in the format that the suffix of `name` names."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=PurePosixPath(name).suffix.removeprefix("."))
     return buffer.getvalue()
 
 
 def wav_bytes(samples: "np.ndarray | Sequence[float]", sample_rate_hz: int) -> bytes:
-    """Mono samples in [-1, 1] as a 16-bit WAV file; what lies beyond is clipped."""
+    """Mono samples in [-1, 1] as a 16-bit WAV file; values beyond are clipped."""
     import numpy as np
 
     clipped = np.clip(np.asarray(samples, dtype=np.float64), -1.0, 1.0)

@@ -1,7 +1,7 @@
-"""What could not be sent, in the storage: JSON Lines under `<storage>/tracking/outbox/<run>/`.
+"""Events that could not be sent, in the storage: JSON Lines in `<storage>/tracking/outbox/<run>/`.
 
-A file's first line names the run, each other line is one event of it. Files are written whole or
-not at all, and deleted when all of theirs is sent.
+A file's first line names the run; every other line is one of its events. A file appears complete
+or not at all, and is deleted when all of its events have been sent.
 """
 
 import json
@@ -15,22 +15,22 @@ _SUFFIX = ".jsonl"
 
 
 def outbox_uri(storage: str) -> str:
-    """Where a storage keeps its outbox; absolute where that is local."""
+    """The outbox of a storage; an absolute path if the storage is local."""
     return artifact(storage, "tracking", "outbox").uri
 
 
 class Outbox:
-    """The events of one storage that wait for the tracker."""
+    """The events of one storage that wait for MLflow."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._folder = Artifact(uri)
 
     def add(self, events: Sequence[Event]) -> None:
-        """Keep events, in one more file for each of their runs.
+        """Store events, in one new file for each of their runs.
 
         Raises:
-            ArtifactError, OSError: the storage takes nothing.
+            ArtifactError, OSError: the storage cannot be written.
         """
         runs = {event.run.key: event.run for event in events}
         for key, run in runs.items():
@@ -42,14 +42,14 @@ class Outbox:
                     file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
     def files(self, run_key: str = "") -> list[str]:
-        """The names of what waits, of one run (`RunName.key`) or of all."""
+        """The names of the waiting files, of one run (`RunName.key`) or of all."""
         return [name for name in self._folder.names(run_key) if name.endswith(_SUFFIX)]
 
     def read(self, name: str) -> list[Event]:
         """The events of one file.
 
         Raises:
-            ValueError: it holds something else.
+            ValueError: the file does not hold events.
         """
         with self._folder.read(name) as file:
             lines = [json.loads(line) for line in file]
@@ -57,7 +57,7 @@ class Outbox:
             run = RunName.from_json(lines[0]["run"])
             return [Event.from_json(run, line) for line in lines[1:]]
         except (AttributeError, IndexError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.uri}/{name} is no file of events: {error!r}") from error
+            raise ValueError(f"{self.uri}/{name} is not a file of events: {error!r}") from error
 
     def delete(self, name: str) -> None:
         self._folder.delete(name)

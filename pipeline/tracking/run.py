@@ -1,4 +1,4 @@
-"""What a variant or a stage logs to: a run that can be pickled to any process."""
+"""The MLflow run of a variant or a stage; it can be pickled to any process."""
 
 import functools
 import logging
@@ -29,7 +29,7 @@ _Arguments = ParamSpec("_Arguments")
 def _never_stops_the_run(
     method: Callable[Concatenate[_Run, _Arguments], None],
 ) -> Callable[Concatenate[_Run, _Arguments], None]:
-    """Skip `method` on a disabled run; turn whatever it raises into one warning line."""
+    """Skip `method` on a disabled run; turn any exception into one warning line."""
 
     @functools.wraps(method)
     def guarded(run: _Run, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> None:
@@ -37,7 +37,7 @@ def _never_stops_the_run(
             return
         try:
             method(run, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - a tracker must not cost hours of training
+        except Exception as error:  # noqa: BLE001 - tracking must never cost hours of training
             _logger.warning("MLflow: %s was dropped: %s", method.__name__, one_line(error))
 
     return guarded
@@ -45,17 +45,17 @@ def _never_stops_the_run(
 
 @dataclass(frozen=True)
 class TrackingSpec:
-    """One MLflow run and how to reach it; picklable. The variant's own (parent) run.
+    """One MLflow run and its address; picklable. Used as is, the (parent) run of a variant.
 
-    Its methods neither raise nor wait for MLflow: they queue what they are given, and return. A
-    process that logs calls `flush` before it ends. On a disabled run all of them do nothing.
+    The methods queue their arguments and return: they neither raise nor wait for MLflow. A process
+    that logs calls `flush` before it ends. On a disabled run they do nothing.
     """
 
     uri: str = field(repr=False)  # may hold credentials
     outbox_uri: str
     run: RunName
     enabled: bool = True
-    # This process's; a process that a run is pickled to starts one of its own.
+    # Of this process; a process that receives the pickled run starts its own.
     sender: Sender | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -63,14 +63,14 @@ class TrackingSpec:
 
     @classmethod
     def disabled(cls) -> Self:
-        """A run that takes everything and keeps nothing."""
+        """A run that discards whatever is logged to it."""
         return cls("", "", RunName("", "", ()), enabled=False)
 
     @_never_stops_the_run
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log settings, nested ones as `a.b`; secrets are left out, a first value stands.
+        """Log settings, nested ones as `a.b`, without secrets; the first value of a key is kept.
 
-        MLflow's parameters cannot change, so that a resumed run keeps those it started with.
+        MLflow's parameters cannot change, so a resumed run keeps those it started with.
         """
         self._put("params", flatten(params))
 
@@ -82,18 +82,18 @@ class TrackingSpec:
 
     @_never_stops_the_run
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log values at `step`; a key that has a value at `step` keeps it.
+        """Log values at `step`; a key that already has a value at `step` keeps it.
 
-        So a run that resumes from a checkpoint may log its whole history again, which costs
-        little. Without a step the value is a final score: it goes to the end of its history, and
-        the last one logged counts.
+        A run that resumes from a checkpoint may therefore log its whole history again at little
+        cost. Without a step the value is a final score: it is appended to the key's history, and
+        the last one logged is shown.
         """
         values = {key: float(value) for key, value in metrics.items()}
         self._put("metrics", {"step": step, "values": values})
 
     @_never_stops_the_run
     def log_figure(self, figure: Any, name: str) -> None:
-        """Store a matplotlib figure as `name`, whose suffix says the format (`.png`)."""
+        """Store a matplotlib figure as `name`, whose suffix names the format (`.png`)."""
         self._put("artifact", {"path": name}, figure_bytes(figure, name))
 
     @_never_stops_the_run
@@ -114,26 +114,26 @@ class TrackingSpec:
     def log_tokenizer(self, folder: str | Path) -> None:
         """Store a tokenizer's folder as a logged model that `mlflow.pyfunc.load_model` reads.
 
-        The folder, local or `s3://…`, is read when it is sent, so it must stay.
+        The folder, local or `s3://…`, is read when it is sent, so it must exist until then.
         """
         uri = str(folder) if "://" in str(folder) else str(Path(folder).resolve())
         self._put("tokenizer", {"uri": uri.rstrip("/")})
 
     @_never_stops_the_run
     def start(self) -> None:
-        """Show the run as running, from its first beginning or again."""
+        """Mark the run as running, for the first time or again."""
         self._put("status", {"status": "RUNNING"})
 
     @_never_stops_the_run
     def finish(self, status: Status = "FINISHED") -> None:
-        """Close the run; it can be taken up again."""
+        """End the run; it can be started again."""
         self._put("status", {"status": status})
 
     @_never_stops_the_run
     def flush(self, seconds: float = _FLUSH_SECONDS) -> None:
-        """Before this process ends: wait up to `seconds` until all it has logged is sent.
+        """Wait up to `seconds` until everything this process logged is sent; call it before it ends.
 
-        What is not goes to the storage, and is sent from there when MLflow is back.
+        The rest goes to the storage, and is sent from there when MLflow is back.
         """
         self._sender().flush(seconds)
 
@@ -152,7 +152,7 @@ class StageRun(TrackingSpec):
 
 
 def start_stage(parent: TrackingSpec, stage: str, stage_digest: str) -> StageRun:
-    """The child run of `stage`: the one it had under `parent` with this digest, or a new one."""
+    """The child run of `stage` under `parent` with this digest: the existing one, or a new one."""
     if not parent.enabled:
         return StageRun.disabled()
     tags = ((STAGE_TAG, stage), (STAGE_DIGEST_TAG, stage_digest))

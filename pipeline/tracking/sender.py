@@ -1,4 +1,4 @@
-"""The queue between those who log and MLflow: one thread of a process sends what waits, in order."""
+"""The queue between logging code and MLflow: one thread of a process sends events in order."""
 
 import logging
 import threading
@@ -13,7 +13,7 @@ from pipeline.tracking.failure import RunNotFoundError, is_refusal, one_line
 from pipeline.tracking.outbox import Outbox
 from pipeline.tracking.tracker import METRICS_PER_BATCH, Tracker
 
-# Above the first limits what waits goes to the outbox, above the second new events are dropped.
+# Above the first limit waiting events go to the outbox; above the second new events are dropped.
 EVENTS_IN_MEMORY = (20_000, 100_000)
 BYTES_IN_MEMORY = (64 << 20, 256 << 20)
 LONGEST_WAIT_SECONDS = 30.0
@@ -25,14 +25,14 @@ _logger = logging.getLogger("pipeline.tracking")
 
 
 class Sender:
-    """Takes events from any thread without delay, and sends them to one tracker.
+    """Accepts events from any thread without delay, and sends them to one MLflow address.
 
-    While the tracker does not answer, it is asked again after waits that grow to 30 s, and events
-    stay in memory; too many of them go to the outbox. Nothing here raises for the tracker's sake.
+    While MLflow does not answer, it is asked again after waits that grow to 30 s, and events stay
+    in memory; too many of them go to the outbox. No MLflow error is raised here.
 
-    One process leads (`leads`), the driver: it alone makes runs, sends what others have left in the
-    outbox, and uploads tokenizers, for which no training worker should hold its GPU. Any other
-    process takes up what the outbox has of a run before it first logs to it, so that the
+    One process leads (`leads`), the driver: it alone creates runs, sends what other processes left
+    in the outbox, and uploads tokenizers, for which no training worker should hold its GPU. Every
+    other process sends what the outbox holds of a run before it first logs to that run, so that the
     steps of a run come from one process at a time.
     """
 
@@ -58,7 +58,7 @@ class Sender:
         self._warned: set[str] = set()
 
     def put(self, event: Event) -> None:
-        """Have `event` sent. Never waits for the tracker or the storage."""
+        """Queue `event`. Never waits for MLflow or the storage."""
         with self._changed:
             if event.kind == "tokenizer" and not self.leads:
                 self._left_to_leader.append(event)
@@ -73,9 +73,9 @@ class Sender:
             self._start()
 
     def flush(self, seconds: float, *, sweep: bool = False) -> None:
-        """Have all sent, with `sweep` what is in the outbox too; leave the rest to the outbox.
+        """Send everything, with `sweep` the outbox too; put what is left into the outbox.
 
-        Gives up after `seconds`, or when the tracker has failed three times in a row.
+        Gives up after `seconds`, or when MLflow has failed three times in a row.
         """
         with self._changed:
             self._sweeping = sweep
@@ -90,9 +90,9 @@ class Sender:
         self._store(self._take())
 
     def report_outage(self, error: Exception) -> None:
-        """Say, once until it answers again, that the tracker does not, and what happens now.
+        """Warn, once for each outage, that MLflow does not answer, and say what happens now.
 
-        Of all processes only the leading one does.
+        Only the leading process does.
         """
         if self._silent or not self.leads:
             return
@@ -107,7 +107,7 @@ class Sender:
 
     def _start(self) -> None:
         if self._thread is None:
-            # A daemon: no process should outlive its work for the tracker's sake.
+            # A daemon: tracking must not keep a process alive that has finished its work.
             self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
             self._thread.start()
         self._changed.notify_all()
@@ -125,7 +125,7 @@ class Sender:
                     return
             try:
                 self._advance()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
+            except Exception as error:  # noqa: BLE001 - no error may stop the run
                 self._failed(error)
             else:
                 self._failures = 0
@@ -162,12 +162,12 @@ class Sender:
             return
         run = batch[0].run
         if batch[0].is_final_score if self.leads else run not in self._looked_for:
-            # The worker's steps come before the score that the leader puts at their end.
+            # The worker's steps come before the final score that the leader appends.
             self._send_files(self._outbox.files(run.key))
             self._looked_for.add(run)
         self._send(batch)
         with self._changed:
-            # Unless a flush has taken them away in the meantime.
+            # Unless a flush has removed them in the meantime.
             if self._events and self._events[0] is batch[0]:
                 for event in batch:
                     self._events.popleft()
@@ -175,7 +175,7 @@ class Sender:
             self._changed.notify_all()
 
     def _sweep(self) -> None:
-        """Send what the outbox has of one run; with nothing there, this is done."""
+        """Send what the outbox holds of one run; if it is empty, the sweep is over."""
         waiting = [name for name in self._outbox.files() if name not in self._unreadable]
         if waiting:
             run_key, _, _ = waiting[0].partition("/")
@@ -186,7 +186,7 @@ class Sender:
             self._changed.notify_all()
 
     def _send_files(self, names: list[str]) -> None:
-        """Send all that the outbox has of one run, final scores last, and delete it there."""
+        """Send all that the outbox holds of one run, final scores last, then delete the files."""
         events = [event for name in names for event in self._read(name)]
         events = [event for event in events if not self._is_outdated(event)]
         events.sort(key=lambda event: (event.is_final_score, event.time_ms))
@@ -208,17 +208,17 @@ class Sender:
             return []  # another process has just sent it
         except ValueError as error:
             self._unreadable.add(name)
-            self._warn(f"{self._outbox.uri}/{name} cannot be read and stays", error)
+            self._warn(f"{self._outbox.uri}/{name} cannot be read and is kept", error)
             return []
 
     def _is_outdated(self, event: Event) -> bool:
-        """Whether a status from the outbox is that of an earlier session of a run that goes on."""
+        """Whether a status from the outbox belongs to an earlier session of a run that is running."""
         return event.kind == "status" and (
             not self.leads or event.time_ms < self._status_ms.get(event.run, 0)
         )
 
     def _send(self, events: list[Event]) -> None:
-        """Send one batch; of what MLflow refuses, only the refused event itself is dropped."""
+        """Send one batch; if MLflow refuses it, only the refused events are dropped."""
         try:
             self._tracker.send(events, creates=self.leads)
         except Exception as error:
@@ -234,17 +234,17 @@ class Sender:
             self._answered()
 
     def _is_hopeless(self, event: Event, error: Exception) -> bool:
-        """Whether an event has failed so often, by a tracker that answers others, as to be dropped."""
+        """Whether an event has failed too often although MLflow answers other requests."""
         if isinstance(error, RunNotFoundError) or self._failures < _TRIES_OF_AN_EVENT:
             return False
         try:
             self._tracker.ping(event.run.experiment, creates=self.leads)
-        except Exception:  # noqa: BLE001 - it answers nobody
+        except Exception:  # noqa: BLE001 - MLflow answers no request
             return False
         return True
 
     def _take(self) -> list[Event]:
-        """All that waits, which waits here no more."""
+        """Remove and return all waiting events."""
         with self._changed:
             taken = [*self._events, *self._left_to_leader]
             self._events.clear()
@@ -257,11 +257,11 @@ class Sender:
         self._looked_for -= {event.run for event in events}
         try:
             self._outbox.add(events)
-        except Exception as error:  # noqa: BLE001 - a full storage is the stage's to tell
+        except Exception as error:  # noqa: BLE001 - the stage reports a full storage
             self._warn(f"{len(events)} entries were dropped", error)
 
     def _warn(self, what: str, error: Exception) -> None:
-        """One line, and the same line once."""
+        """Log one line, and no line twice."""
         line = f"MLflow: {what}: {one_line(error)}"
         if line not in self._warned:
             self._warned.add(line)
@@ -269,7 +269,7 @@ class Sender:
 
 
 def first_batch(events: Iterable[Event]) -> list[Event]:
-    """The first events, as many as one call can take: of one run, one kind, at most 1000 metrics."""
+    """The first events that fit one call: of one run and kind, at most 1000 metric values."""
     batch: list[Event] = []
     values = 0
     for event in events:

@@ -1,4 +1,4 @@
-"""What the driver does with MLflow: check it before the first stage, name the runs, send the rest."""
+"""What the driver does with MLflow: check it before the first stage, start runs, send what is left."""
 
 import logging
 import threading
@@ -86,7 +86,7 @@ class TrackingSession:
 
         `settings` are logged as parameters and tell two runs of one variant apart; by default the
         config without storage, tracking and cluster, which change no result. `tags` are set on the
-        run and tell nothing apart.
+        run and do not identify it.
         """
         if not self._tracking.enabled or not config.tracking.enabled:
             return TrackingSpec.disabled()

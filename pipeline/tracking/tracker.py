@@ -1,4 +1,4 @@
-"""MLflow behind one address: calls that wait for its answer. Only the sender's thread makes them."""
+"""MLflow at one address: calls that wait for its answer. Only the sender's thread makes them."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PARENT_TAG = "mlflow.parentRunId"
 NAME_TAG = "mlflow.runName"
 
-METRICS_PER_BATCH = 1000  # MLflow refuses more in one call, of both
+METRICS_PER_BATCH = 1000  # MLflow refuses more in one call
 _PARAMS_PER_BATCH = 100
 _PARAM_CHARACTERS = 6000  # and longer ones
 _TAG_CHARACTERS = 8000
@@ -29,8 +29,8 @@ _TAG_CHARACTERS = 8000
 # Without it MLflow opens an experiment on its pages for language-model applications.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 
-# Its own defaults: usage statistics, progress bars, and minutes of waiting for a dead server. It
-# must not repeat requests by itself: whether one that got no answer was heard is for us to see.
+# By default it sends usage statistics, draws progress bars, and waits minutes for a dead server. It
+# must not repeat requests: we check ourselves whether an unanswered request took effect.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -38,13 +38,13 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
-# Tracebacks of a locked database, which is tried again, and warnings of each attempt to connect.
+# This logger prints a traceback for a locked database, which is tried again, and each attempt.
 _LOUD = "mlflow.store.db.utils"
 
 
 @dataclass
 class _Record:
-    """What MLflow holds of one run, as far as it was asked."""
+    """What MLflow is known to hold of one run."""
 
     experiment_id: str
     run_id: str
@@ -56,9 +56,9 @@ class _Record:
 class Tracker:
     """Sends events to MLflow, each once, however often they are offered.
 
-    A process that `creates` makes experiments and runs that are missing; any other waits for that
-    one, so that no run is made twice. Errors of MLflow pass through; after one, what the run holds
-    is asked for again.
+    With `creates`, missing experiments and runs are created; a process without it waits for the one
+    that has it, so no run is created twice. MLflow errors are raised; after one, what the run holds
+    is read again.
     """
 
     def __init__(self, uri: str) -> None:
@@ -72,7 +72,7 @@ class Tracker:
 
         Raises:
             TrackingError: the experiment was deleted.
-            RunNotFoundError: it is missing, and this process is not to make it.
+            RunNotFoundError: it is missing, and this process must not create it.
         """
         self._experiments.pop(experiment, None)
         self._experiment_id(experiment, creates=creates)
@@ -81,7 +81,7 @@ class Tracker:
         """Log events of one kind of one run, in their order.
 
         Raises:
-            RunNotFoundError: the run is missing, and this process is not to make it.
+            RunNotFoundError: the run is missing, and this process must not create it.
         """
         run = events[0].run
         try:
@@ -110,7 +110,7 @@ class Tracker:
             raise
 
     def _send_params(self, record: _Record, events: Sequence[Event]) -> None:
-        """A first value stands: MLflow's parameters cannot change."""
+        """Keep the first value of a key: MLflow's parameters cannot change."""
         from mlflow.entities import Param
 
         offered: dict[str, str] = {}
@@ -130,7 +130,7 @@ class Tracker:
         self._client().log_batch(record.run_id, tags=entries)
 
     def _send_metrics(self, record: _Record, events: Sequence[Event]) -> None:
-        """A value whose step is there is skipped: a resumed run offers its history again."""
+        """Skip a value whose step exists: a resumed run offers its history again."""
         from mlflow.entities import Metric
 
         entries: list[Metric] = []
@@ -149,7 +149,7 @@ class Tracker:
             record.with_history.update(metric.key for metric in batch)
 
     def _steps(self, record: _Record, key: str) -> set[int]:
-        """The steps that the run has of `key`; they are asked for once."""
+        """The steps that the run has of `key`, read once."""
         if key not in record.steps:
             record.steps[key] = {metric.step for metric in self._history(record, key)}
         return record.steps[key]
@@ -160,7 +160,7 @@ class Tracker:
         return list(self._client().get_metric_history(record.run_id, key))
 
     def _final_entries(self, record: _Record, finals: "dict[str, Metric]") -> "list[Metric]":
-        """Each score at the end of its history, unless it stands there or was sent before."""
+        """Each score at the end of its history, unless it is already there."""
         from mlflow.entities import Metric
 
         if finals:
@@ -211,30 +211,30 @@ class Tracker:
     def _take_up(
         self, experiment_id: str, name: str, tags: dict[str, str], *, creates: bool
     ) -> str:
-        """The id of the run that carries `tags`, made where it is missing."""
-        found = self._search(experiment_id, tags)
-        if found:
-            return found[0]
+        """The id of the run with these `tags`, created if it is missing."""
+        known = self._search(experiment_id, tags)
+        if known:
+            return known[0]
         if not creates:
             raise RunNotFoundError(f"there is no run '{name}' yet")
         client = self._client()
-        made = client.create_run(experiment_id, tags={**tags, NAME_TAG: name}).info.run_id
-        # Another driver may have made one at the same moment: the older one is everybody's.
-        (first, *_) = self._search(experiment_id, tags) or [made]
-        if first != made:
-            client.delete_run(made)
+        created = client.create_run(experiment_id, tags={**tags, NAME_TAG: name}).info.run_id
+        # Another driver may have created one at the same moment: all use the older one.
+        (first, *_) = self._search(experiment_id, tags) or [created]
+        if first != created:
+            client.delete_run(created)
         return str(first)
 
     def _search(self, experiment_id: str, tags: dict[str, str]) -> list[str]:
-        """The ids of the runs that carry `tags`, the oldest first."""
-        # The filter knows no escaped quotes; a digest, which has none, is always among the tags.
+        """The ids of the runs with these `tags`, the oldest first."""
+        # The filter cannot escape quotes; one of the tags is always a digest, which has none.
         wanted = " and ".join(
             f"tags.`{key}` = '{value}'" for key, value in tags.items() if "'" not in value
         )
         candidates = self._client().search_runs([experiment_id], wanted)
-        found = [run for run in candidates if tags.items() <= run.data.tags.items()]
-        found.sort(key=lambda run: (run.info.start_time, run.info.run_id))
-        return [str(run.info.run_id) for run in found]
+        runs = [run for run in candidates if tags.items() <= run.data.tags.items()]
+        runs.sort(key=lambda run: (run.info.start_time, run.info.run_id))
+        return [str(run.info.run_id) for run in runs]
 
     def _experiment_id(self, name: str, *, creates: bool) -> str:
         if name not in self._experiments:
@@ -245,11 +245,11 @@ class Tracker:
         if creates:
             _create_sqlite(self.uri)
         elif (path := sqlite_path(self.uri)) is not None and not path.exists():
-            # On another machine than the driver's; MLflow would make a store of this one's own.
+            # This is not the driver's machine; MLflow would create a second store here.
             raise RunNotFoundError(f"there is no {path} here")
         client = self._client()
-        found = client.get_experiment_by_name(name)
-        if found is None:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             if not creates:
                 raise RunNotFoundError(f"there is no experiment '{name}' yet")
             from mlflow.exceptions import MlflowException
@@ -258,23 +258,23 @@ class Tracker:
                 location = _artifact_location(self.uri)
                 return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
             except MlflowException:
-                # Another process may have made it in the meantime.
-                found = client.get_experiment_by_name(name)
-                if found is None:
+                # Another process may have created it in the meantime.
+                experiment = client.get_experiment_by_name(name)
+                if experiment is None:
                     raise
-        if found.lifecycle_stage != "active":
+        if experiment.lifecycle_stage != "active":
             raise TrackingError(
                 f"the MLflow experiment '{name}' at {redact(self.uri)} was deleted: restore it with "
-                f"`mlflow experiments restore -x {found.experiment_id}`, or set tracking.experiment"
+                f"`mlflow experiments restore -x {experiment.experiment_id}`, or set tracking.experiment"
             )
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def _client(self) -> Any:
         return connect(self.uri)
 
 
 def connect(uri: str) -> Any:
-    """MLflow's own client, which keeps connections from one call to the next by itself."""
+    """MLflow's own client, which keeps its connections from one call to the next."""
     load()
     from mlflow import MlflowClient
 
@@ -282,7 +282,7 @@ def connect(uri: str) -> Any:
 
 
 def load() -> None:
-    """Import MLflow, which takes seconds the first time, in the way this project wants it."""
+    """Import MLflow with our settings; it takes seconds the first time."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.getLogger(_LOUD).setLevel(logging.CRITICAL)
@@ -290,10 +290,10 @@ def load() -> None:
 
 
 def _create_sqlite(uri: str) -> None:
-    """Make a missing SQLite store aside and move it into place.
+    """Create a missing SQLite store under another name and move it into place.
 
-    MLflow builds its tables in many steps: two processes that do so at once, or one that is
-    killed, leave a store that nobody can open.
+    MLflow creates its tables in many steps: two processes that do so at once, or one that is
+    killed, leave a store that cannot be opened.
     """
     path = sqlite_path(uri)
     if path is None or path.exists():
@@ -310,7 +310,7 @@ def _create_sqlite(uri: str) -> None:
 
 
 def _artifact_location(uri: str) -> str | None:
-    """Beside the SQLite file; a server knows its own."""
+    """Beside the SQLite file; a server has its own."""
     path = sqlite_path(uri)
     return None if path is None else path.with_name("mlartifacts").as_uri()
 

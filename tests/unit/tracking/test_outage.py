@@ -322,7 +322,7 @@ def test_a_damaged_file_is_left_where_it_is(process, tracker, box, caplog, tmp_p
     process(leads=True).flush(60, sweep=True)
     assert tracker.taken == [good]
     assert len(box.files()) == 2
-    assert caplog.text.count("cannot be read and stays") == 2
+    assert caplog.text.count("cannot be read and is kept") == 2
 
 
 def test_a_storage_that_takes_nothing_costs_the_values_alone(process, tracker, caplog):
