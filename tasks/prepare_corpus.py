@@ -9,16 +9,16 @@ from pipeline.storage.artifacts import Artifact
 
 
 def settings(config: Config) -> dict[str, Any]:
-    from pipeline.corpus.fingerprint import corpus_fingerprint
+    from pipeline.corpus.adapter import adapter_of
 
     return {
         "corpus": config.corpus.model_dump(mode="json"),
-        "fingerprint": corpus_fingerprint(config.corpus),
+        "fingerprint": adapter_of(config.corpus).fingerprint(config.corpus),
     }
 
 
 def estimate(config: Config, _inputs: Mapping[str, Artifact]) -> Estimate:
-    """Seconds and frames, where the corpus's tables tell them; else once it ran."""
+    """Seconds and frames, where the corpus's tables hold durations; otherwise nothing."""
     from pipeline.corpus.check import estimate as estimate_corpus
 
     seconds, num_frames = estimate_corpus(config.corpus)
@@ -29,19 +29,20 @@ def run(context: StageContext) -> dict[str, float]:
     """Write `corpus.parquet` and `rejects.parquet`.
 
     Raises:
-        CorpusError: too much was rejected, or a split is empty; the tables are written before.
+        CorpusError: too much was rejected, or a split is empty; the tables are written first.
     """
     from pipeline.audio.utterance import rejects_to_table, to_table
-    from pipeline.corpus.check import check, read_corpus, require
+    from pipeline.corpus.adapter import adapter_of
+    from pipeline.corpus.check import check, require
 
     config = context.config.corpus
-    entries = read_corpus(config, context.output, context.say)
+    entries = adapter_of(config).read(config, context.output, context.say)
     corpus = check(entries, config, context.say)
     context.output.write_table("corpus.parquet", to_table(corpus.utterances))
     context.output.write_table("rejects.parquet", rejects_to_table(corpus.rejects))
     scores = {"rejects": float(len(corpus.rejects)), "left_out": float(corpus.left_out.total())}
     for split in config.splits.names:
-        seconds = [one.duration for one in corpus.utterances if one.split == split]
+        seconds = [row.duration for row in corpus.utterances if row.split == split]
         scores[f"{split}.utterances"] = float(len(seconds))
         scores[f"{split}.hours"] = sum(seconds) / 3600
         context.say(f"{split}: {len(seconds)} utterances, {sum(seconds) / 60:.1f} minutes")

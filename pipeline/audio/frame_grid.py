@@ -8,10 +8,7 @@ from typing import Self
 
 @dataclass(frozen=True)
 class FrameGrid:
-    """Frame i reads samples [hop * i, hop * i + receptive_field) at `sample_rate_hz`.
-
-    The front end of wav2vec 2.0, HuBERT and WavLM is FrameGrid(400, 320, 16000).
-    """
+    """Frame i reads samples [hop * i, hop * i + receptive_field) at `sample_rate_hz`."""
 
     receptive_field: int
     hop: int
@@ -31,7 +28,7 @@ class FrameGrid:
         return self.sample_rate_hz / self.hop
 
     def num_frames(self, num_samples: int) -> int:
-        """How many whole frames fit; 0 where the audio is shorter than one."""
+        """How many complete frames fit; 0 where the audio is shorter than one."""
         if num_samples < self.receptive_field:
             return 0
         return (num_samples - self.receptive_field) // self.hop + 1
@@ -39,3 +36,7 @@ class FrameGrid:
     def centre_seconds(self, frame: int) -> float:
         """The time of the middle of `frame`'s receptive field."""
         return (self.receptive_field / 2 + self.hop * frame) / self.sample_rate_hz
+
+
+# wav2vec 2.0, HuBERT and WavLM share this one: frames of 25 ms, 50 a second.
+SSL_GRID = FrameGrid(receptive_field=400, hop=320, sample_rate_hz=16000)

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ class AlignmentError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch [start, end) that an alignment labels with a phone or a word."""
+    """An interval [start, end) that an alignment labels with a phone or a word."""
 
     start: float
     end: float
@@ -31,9 +32,11 @@ class Segment:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One piece of speech with its text: `duration` seconds of `audio` from `offset` on.
+    """One stretch of speech with its text: `duration` seconds of `audio` from `offset` on.
 
-    An adapter that does not know the duration says TO_THE_END; the check puts in the real one.
+    An adapter that does not know the duration sets TO_THE_END; the check fills in the real one.
+    `recording` is the corpus's own name for the recording, if it has one: alignments may be named
+    after it. It is not stored.
     """
 
     utt_id: str
@@ -44,18 +47,28 @@ class Utterance:
     speaker: str
     text: str
     alignment: tuple[Segment, ...] | None = None
+    recording: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Reject:
-    """What was left out, where it stood (a file, or a line of one), and why.
-
-    What stands before the first colon of `reason` names the kind, by which rejects are counted.
-    """
+    """What was left out, its source (a file, or a line of one), and the reason."""
 
     utt_id: str | None
     source: str
     reason: str
+
+    @property
+    def kind(self) -> str:
+        """The reason up to its first colon, by which rejects are counted."""
+        return self.reason.partition(":")[0]
+
+
+def first_of_each_split(utterances: Iterable[Utterance], limit: int | None) -> list[Utterance]:
+    """At most `limit` utterances of each split, sorted by split and utt_id."""
+    ordered = sorted(utterances, key=lambda utterance: (utterance.split, utterance.utt_id))
+    splits = groupby(ordered, key=lambda utterance: utterance.split)
+    return [utterance for _, split in splits for utterance in list(split)[:limit]]
 
 
 def to_table(utterances: Iterable[Utterance]) -> pa.Table:

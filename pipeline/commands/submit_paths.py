@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.config import Config, ConfigError
 from pipeline.config.files import sources
+from pipeline.corpus.adapter import adapter_of
 
 
 def require_shared_storage(storage: str) -> None:
@@ -87,12 +88,8 @@ def only_there(configs: Sequence[Config]) -> list[Path]:
 
 def local_inputs(config: Config) -> Iterator[tuple[str, Path]]:
     """The local files and folders that stages read, with the keys that name them."""
-    named: dict[str, str | None] = {
-        f"corpus.{key}": getattr(config.corpus, key, None)
-        for key in ("manifest", "root", "alignments", "audio_root")
-    }
-    cuts: dict[str, str] = getattr(config.corpus, "cuts", {})
-    named |= {f"corpus.cuts.{split}": path for split, path in cuts.items()}
+    paths = adapter_of(config.corpus).paths(config.corpus)
+    named: dict[str, str | None] = {f"corpus.{key}": path for key, path in paths.items()}
     named["codebook.refine"] = config.codebook.refine
     if Path(config.ssl.model).is_dir():  # otherwise it is a model of the hub
         named["ssl.model"] = config.ssl.model

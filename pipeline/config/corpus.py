@@ -1,4 +1,4 @@
-"""The config's corpus: where recordings, texts and alignments lie, and what is asked of them."""
+"""The config's corpus: the keys that every kind has; each adapter declares its own beside them."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,8 +8,8 @@ from pipeline.config.section import Count, Positive, Section, Share
 
 AlignmentFormat = Literal["textgrid", "ctm", "phn"]
 
-# One utterance's frames are one Parquet value, whose offsets are 32-bit: 2^31 numbers are 9 hours of
-# the widest models.
+# An utterance's frames are one Parquet value with 32-bit offsets: 2^31 numbers are 9 hours of the
+# widest models.
 MOST_SECONDS = 8 * 3600.0
 
 
@@ -34,9 +34,11 @@ class Splits(Section):
         return self
 
 
-class CorpusLimits(Section):
-    """What an utterance must satisfy, whatever corpus it comes from."""
+class CorpusSection(Section):
+    """What every utterance must satisfy, whatever the kind of corpus."""
 
+    kind: str
+    """The adapter: a file of pipeline/corpus/adapters/, or a module of your own."""
     splits: Splits = Splits()
     sample_rate_hz: Literal[16000] = 16000
     """Audio of any other rate is resampled to this one, which the SSL models expect."""
@@ -66,7 +68,7 @@ class CorpusLimits(Section):
         return self
 
 
-class RecordedCorpus(CorpusLimits):
+class RecordedCorpus(CorpusSection):
     """A corpus of recordings, whose phones may come from the files of an aligner.
 
     pipeline/corpus/alignment/lookup.py says which alignment belongs to which utterance.
@@ -78,110 +80,3 @@ class RecordedCorpus(CorpusLimits):
     """The format of `alignments`; `None` goes by the file extension."""
     alignment_tier: str = "phones"
     """The tier to read from a TextGrid that has several."""
-
-
-class ManifestCorpus(RecordedCorpus):
-    """A JSON Lines manifest; audio paths are relative to its folder."""
-
-    kind: Literal["manifest"] = "manifest"
-    manifest: str
-    """The JSON Lines file; a path or an S3 address."""
-
-
-class LibrispeechCorpus(RecordedCorpus):
-    """LibriSpeech's own folders: `root/<split>/<speaker>/<chapter>/*.flac` with `.trans.txt`."""
-
-    kind: Literal["librispeech"] = "librispeech"
-    root: str
-    """The folder that holds `train-clean-100`, `dev-clean` and so on."""
-
-
-class LjspeechCorpus(RecordedCorpus):
-    """LJSpeech's own folder: `root/metadata.csv` and `root/wavs/`.
-
-    It has no splits. A hash of `seed` and the utterance's id assigns each utterance to a split, so
-    an utterance stays in its split whatever is added or deleted.
-    """
-
-    kind: Literal["ljspeech"] = "ljspeech"
-    root: str
-    """The folder that holds `metadata.csv` and `wavs/`."""
-    speaker: str = "LJ"
-    """The speaker's name in the tables."""
-    shares: dict[str, Share] = Field(default={"valid": 0.02, "test": 0.04})
-    """The share of all utterances that goes to each split other than training."""
-    seed: int = 0
-    """Hashed with the utt_id to choose an utterance's split."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        held_out = {self.splits.valid, *self.splits.test}
-        if set(self.shares) != held_out:
-            raise ValueError(f"shares must be of the splits {sorted(held_out)}")
-        if sum(self.shares.values()) >= 1:
-            raise ValueError("shares must sum to less than 1: the rest is the training split")
-        return self
-
-
-class KaldiCorpus(RecordedCorpus):
-    """Kaldi data folders, one a split: `root/<split>/` with wav.scp, text, utt2spk, segments."""
-
-    kind: Literal["kaldi"] = "kaldi"
-    root: str
-    """The folder of data folders, one for each split."""
-    audio_root: str = "."
-    """The folder that relative paths in wav.scp start from: where the recipe was run."""
-
-
-class LhotseCorpus(RecordedCorpus):
-    """Lhotse CutSets, a JSON Lines file (`.jsonl` or `.jsonl.gz`) for each split.
-
-    Alignments within the cuts are those of the kind `alignment_tier` (for `phones` also `phone`).
-    """
-
-    kind: Literal["lhotse"] = "lhotse"
-    cuts: dict[str, str]
-    """The CutSet of each split, `.jsonl` or `.jsonl.gz`."""
-    audio_root: str = "."
-    """The folder that relative audio paths start from: where the recipe was run."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        missing = set(self.splits.names) - set(self.cuts)
-        if missing:
-            raise ValueError(f"cuts names no file for the splits {sorted(missing)}")
-        return self
-
-
-class SyntheticCorpus(CorpusLimits):
-    """Speech from the bundled synthesiser, with exact phone alignments; needs no download."""
-
-    kind: Literal["synthetic"] = "synthetic"
-    utterances: dict[str, Count] = Field(default={"train": 800, "valid": 60, "test": 100})
-    """How many utterances each split has."""
-    min_words: Count = 4
-    """The fewest words in an utterance."""
-    max_words: Count = 7
-    """The most words in an utterance."""
-    seed: int = 0
-    """Random seed of texts and voices."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        missing = set(self.splits.names) - set(self.utterances)
-        if missing:
-            raise ValueError(f"utterances says nothing for the splits {sorted(missing)}")
-        if self.min_words > self.max_words:
-            raise ValueError("min_words must not exceed max_words")
-        return self
-
-
-Corpus = Annotated[
-    ManifestCorpus
-    | LibrispeechCorpus
-    | LjspeechCorpus
-    | KaldiCorpus
-    | LhotseCorpus
-    | SyntheticCorpus,
-    Field(discriminator="kind"),
-]

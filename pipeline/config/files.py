@@ -12,6 +12,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config, ConfigError
+from pipeline.config.corpus import CorpusSection
+from pipeline.config.corpus_kind import load_adapter
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -28,7 +30,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(path, error)) from None
+        raise ConfigError(_explain(path, values, error)) from None
 
 
 def load_all(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list[Config]:
@@ -104,28 +106,25 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not YAML: {error}") from None
 
 
-def _explain(path: Path, error: ValidationError) -> str:
+def _explain(path: Path, values: dict[str, Any], error: ValidationError) -> str:
     lines = [f"{path}: the config cannot be used:"]
     for problem in error.errors():
-        place = ".".join(map(str, _without_union_tag(problem["loc"])))
+        place = ".".join(map(str, problem["loc"]))
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = f"unknown key{_suggestion(place)}"
+            message = f"unknown key{_suggestion(place, values)}"
         lines.append(f"  {place or 'config'}: {message}")
     return "\n".join(lines)
 
 
-def _without_union_tag(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    # pydantic puts the chosen kind of corpus behind `corpus`; it is no key of the file.
-    return (location[0], *location[2:]) if location[:1] == ("corpus",) else location
-
-
-def _suggestion(place: str) -> str:
+def _suggestion(place: str, values: dict[str, Any]) -> str:
     *parents, leaf = place.split(".")
     section: Any = Config
     for parent in parents:
         field = section.model_fields.get(parent)
         section = field.annotation if field is not None else None
+        if section is CorpusSection:
+            section = load_adapter(values["corpus"]["kind"]).section
         if not (isinstance(section, type) and issubclass(section, BaseModel)):
             return ""
     close = difflib.get_close_matches(leaf, section.model_fields, n=1)

@@ -7,15 +7,26 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
-from pipeline.config.corpus import KaldiCorpus
-from pipeline.corpus.alignment.lookup import Alignments
+from pipeline.config.corpus import RecordedCorpus
+from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.storage.folders import Folder
 
 _REQUIRED = ("wav.scp", "text", "utt2spk")
 _OPTIONAL = ("segments",)
 _ARCHIVE = re.compile(r"\.ark(:\d+)?$|:\d+$")
+
+
+class KaldiCorpus(RecordedCorpus):
+    """Kaldi data folders, one a split: `root/<split>/` with wav.scp, text, utt2spk, segments."""
+
+    kind: Literal["kaldi"] = "kaldi"
+    root: str
+    """The folder of data folders, one for each split."""
+    audio_root: str = "."
+    """The folder that relative paths in wav.scp start from: where the recipe was run."""
 
 
 def read_tables(config: KaldiCorpus) -> dict[str, dict[str, bytes]]:
@@ -41,7 +52,7 @@ def read_tables(config: KaldiCorpus) -> dict[str, dict[str, bytes]]:
     return found
 
 
-def read_kaldi(config: KaldiCorpus, alignments: Alignments) -> Iterator[Utterance | Reject]:
+def read_kaldi(config: KaldiCorpus) -> Iterator[Utterance | Reject]:
     """Every utterance that any file of a split names, in the order of its id.
 
     Raises:
@@ -51,7 +62,7 @@ def read_kaldi(config: KaldiCorpus, alignments: Alignments) -> Iterator[Utteranc
     for split, files in read_tables(config).items():
         folder = _DataFolder(split, files, audio_root)
         yield from folder.broken_lines()
-        yield from folder.utterances(alignments)
+        yield from folder.utterances()
 
 
 @dataclass(frozen=True)
@@ -85,27 +96,32 @@ class _DataFolder:
                 reason = "unused recording: no line of segments names it"
                 yield Reject(recording, f"{self._split}/wav.scp", reason)
 
-    def utterances(self, alignments: Alignments) -> Iterator[Utterance | Reject]:
+    def utterances(self) -> Iterator[Utterance | Reject]:
         """Every id of segments (wav.scp, where there are none), text or utt2spk."""
         cut = "segments" if "segments" in self._tables else "wav.scp"
         named = (self._tables[name].rows for name in (cut, "text", "utt2spk"))
         for utt_id in sorted(set().union(*named)):
             try:
-                stretch = self._stretch(utt_id)
-                utterance = self._utterance(utt_id, stretch)
+                yield self._utterance(utt_id)
             except _UnusableError as error:
                 yield Reject(utt_id, f"{self._split}/{cut}", str(error))
-            else:
-                yield alignments.attach(utterance, stretch.recording)
 
-    def _utterance(self, utt_id: str, stretch: _Stretch) -> Utterance:
+    def _utterance(self, utt_id: str) -> Utterance:
+        stretch = self._stretch(utt_id)
         audio = self._audio(stretch.recording)
         text = self._value("text", utt_id, "no transcript: text does not name it")
         speaker = self._value("utt2spk", utt_id, "no speaker: utt2spk does not name it")
         if not speaker:
             raise _UnusableError("no speaker: utt2spk names none")
         return Utterance(
-            utt_id, self._split, audio, stretch.offset, stretch.duration, speaker, text
+            utt_id=utt_id,
+            split=self._split,
+            audio=audio,
+            offset=stretch.offset,
+            duration=stretch.duration,
+            speaker=speaker,
+            text=text,
+            recording=stretch.recording,
         )
 
     def _stretch(self, utt_id: str) -> _Stretch:
@@ -173,3 +189,12 @@ def _parse_segment(row: str) -> _Stretch:
     if not 0 <= start < end:
         raise _UnusableError(f"segments has times that do not rise from 0 on: '{row}'")
     return _Stretch(recording, start, end - start)
+
+
+ADAPTER = RecordedAdapter(
+    section=KaldiCorpus,
+    entries=read_kaldi,
+    contents=read_tables,
+    path_keys=("root", "audio_root"),
+    has_durations=True,
+)

@@ -8,15 +8,16 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.audio.utterance import CorpusError, Reject, Segment, Utterance
-from pipeline.config.corpus import LhotseCorpus
-from pipeline.corpus.adapters.json_rows import Row, Seconds, why_broken
-from pipeline.corpus.alignment.lookup import Alignments
+from pipeline.config.corpus import RecordedCorpus
 from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
+from pipeline.corpus.json_rows import Row, Seconds, why_broken
+from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.storage.filesystem import filesystem_and_path
 from pipeline.storage.folders import Folder
 
@@ -25,6 +26,26 @@ _ROUNDING_SECONDS = 0.01
 _DIGITS = 6  # of a second, as Lhotse's own times have eight
 
 _Item = tuple[str, float, Seconds] | tuple[str, float, Seconds, float | None]
+
+
+class LhotseCorpus(RecordedCorpus):
+    """Lhotse CutSets, a JSON Lines file (`.jsonl` or `.jsonl.gz`) for each split.
+
+    Alignments within the cuts are those of the kind `alignment_tier` (for `phones` also `phone`).
+    """
+
+    kind: Literal["lhotse"] = "lhotse"
+    cuts: dict[str, str]
+    """The CutSet of each split, `.jsonl` or `.jsonl.gz`."""
+    audio_root: str = "."
+    """The folder that relative audio paths start from: where the recipe was run."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        missing = set(self.splits.names) - set(self.cuts)
+        if missing:
+            raise ValueError(f"cuts names no file for the splits {sorted(missing)}")
+        return self
 
 
 class _Source(Row):
@@ -81,7 +102,7 @@ def open_cuts(config: LhotseCorpus, split: str) -> bytes:
     return content
 
 
-def read_lhotse(config: LhotseCorpus, alignments: Alignments) -> Iterator[Utterance | Reject]:
+def read_lhotse(config: LhotseCorpus) -> Iterator[Utterance | Reject]:
     """Every supervision of every cut, in the files' order.
 
     Raises:
@@ -91,11 +112,11 @@ def read_lhotse(config: LhotseCorpus, alignments: Alignments) -> Iterator[Uttera
         name = Folder.around(config.cuts[split])[1]
         for number, line in enumerate(io.BytesIO(open_cuts(config, split)), start=1):
             if line.strip():
-                yield from _read_line(line, f"{name}:{number}", split, config, alignments)
+                yield from _read_line(line, f"{name}:{number}", split, config)
 
 
 def _read_line(
-    line: bytes, source: str, split: str, config: LhotseCorpus, alignments: Alignments
+    line: bytes, source: str, split: str, config: LhotseCorpus
 ) -> Iterator[Utterance | Reject]:
     try:
         cut = _Cut.model_validate_json(line)
@@ -104,17 +125,16 @@ def _read_line(
         return
     problem = _why_unusable(cut)
     if problem or cut.recording is None:
-        for utt_id in [one.id for one in cut.supervisions] or [cut.id]:
+        for utt_id in [supervision.id for supervision in cut.supervisions] or [cut.id]:
             yield Reject(utt_id, source, problem)
         return
     audio = Folder.at(config.audio_root).locate(cut.recording.sources[0].source)
     for supervision in cut.supervisions:
         try:
-            found = _utterance(cut, supervision, split, audio, config.alignment_tier)
+            utterance = _utterance(cut, supervision, split, audio, config.alignment_tier)
+            yield replace(utterance, recording=cut.recording.id)
         except _UnusableError as error:
             yield Reject(supervision.id, source, str(error))
-        else:
-            yield alignments.attach(found, cut.recording.id)
 
 
 def _why_unusable(cut: _Cut) -> str:
@@ -183,3 +203,12 @@ def _alignment(supervision: _Supervision, offset: float, tier: str) -> tuple[Seg
             "start, as Lhotse 1.17 and later have them"
         )
     return spoken
+
+
+ADAPTER = RecordedAdapter(
+    section=LhotseCorpus,
+    entries=read_lhotse,
+    contents=lambda config: (open_cuts(config, split) for split in config.splits.names),
+    path_keys=("cuts", "audio_root"),
+    has_durations=True,
+)

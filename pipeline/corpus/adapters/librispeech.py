@@ -5,11 +5,20 @@ Alignments, where there are any, lie in a folder of the same kind:
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
-from pipeline.config.corpus import LibrispeechCorpus
-from pipeline.corpus.alignment.lookup import Alignments
+from pipeline.config.corpus import RecordedCorpus
+from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.storage.folders import Folder
+
+
+class LibrispeechCorpus(RecordedCorpus):
+    """LibriSpeech's own folders: `root/<split>/<speaker>/<chapter>/*.flac` with `.trans.txt`."""
+
+    kind: Literal["librispeech"] = "librispeech"
+    root: str
+    """The folder that holds `train-clean-100`, `dev-clean` and so on."""
 
 
 def list_splits(config: LibrispeechCorpus) -> dict[str, dict[str, int]]:
@@ -29,9 +38,7 @@ def list_splits(config: LibrispeechCorpus) -> dict[str, dict[str, int]]:
     return {split: root.files(split) for split in config.splits.names}
 
 
-def read_librispeech(
-    config: LibrispeechCorpus, alignments: Alignments
-) -> Iterator[Utterance | Reject]:
+def read_librispeech(config: LibrispeechCorpus) -> Iterator[Utterance | Reject]:
     """Every utterance of the named splits, in the order of its file's name.
 
     Raises:
@@ -44,7 +51,7 @@ def read_librispeech(
         for stem in sorted(spoken | set(texts)):
             audio = f"{root.uri}/{split}/{stem}.flac"
             if stem in texts:
-                yield alignments.attach(_utterance(split, stem, audio, texts[stem]))
+                yield _utterance(split, stem, audio, texts[stem])
             else:
                 yield Reject(_utt_id(stem), audio, "no transcript: no .trans.txt names it")
 
@@ -69,3 +76,11 @@ def _transcripts(root: Folder, split: str, files: Iterable[str]) -> dict[str, st
                 if utt_id:
                     texts[f"{folder}/{utt_id}"] = text
     return texts
+
+
+ADAPTER = RecordedAdapter(
+    section=LibrispeechCorpus,
+    entries=read_librispeech,
+    contents=list_splits,
+    path_keys=("root",),
+)

@@ -1,15 +1,23 @@
 """A corpus as a JSON Lines manifest: one utterance a line, audio relative to the manifest."""
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
-from pipeline.config.corpus import ManifestCorpus
-from pipeline.corpus.adapters.json_rows import Row, Seconds, why_broken
-from pipeline.corpus.alignment.lookup import Alignments
+from pipeline.config.corpus import RecordedCorpus
+from pipeline.corpus.json_rows import Row, Seconds, why_broken
+from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.storage.folders import Folder
+
+
+class ManifestCorpus(RecordedCorpus):
+    """A JSON Lines manifest; audio paths are relative to its folder."""
+
+    kind: Literal["manifest"] = "manifest"
+    manifest: str
+    """The JSON Lines file; a path or an S3 address."""
 
 
 class _Segment(Row):
@@ -35,7 +43,7 @@ class _Row(Row):
     alignment: tuple[_Segment, ...] | None = None
 
 
-def read_manifest(config: ManifestCorpus, alignments: Alignments) -> Iterator[Utterance | Reject]:
+def read_manifest(config: ManifestCorpus) -> Iterator[Utterance | Reject]:
     """Every line of the manifest, as an utterance or as a reject.
 
     Raises:
@@ -44,8 +52,7 @@ def read_manifest(config: ManifestCorpus, alignments: Alignments) -> Iterator[Ut
     folder, name = Folder.around(config.manifest)
     for number, line in enumerate(open_manifest(config.manifest).splitlines(), start=1):
         if line.strip():
-            found = _read_line(line, folder, f"{name}:{number}")
-            yield found if isinstance(found, Reject) else alignments.attach(found)
+            yield _read_line(line, folder, f"{name}:{number}")
 
 
 def open_manifest(uri: str) -> bytes:
@@ -82,4 +89,13 @@ def _read_line(line: bytes, folder: Folder, source: str) -> Utterance | Reject:
 def _segments(alignment: tuple[_Segment, ...] | None) -> tuple[Segment, ...] | None:
     if alignment is None:
         return None
-    return tuple(Segment(one.start, one.end, one.label) for one in alignment)
+    return tuple(Segment(row.start, row.end, row.label) for row in alignment)
+
+
+ADAPTER = RecordedAdapter(
+    section=ManifestCorpus,
+    entries=read_manifest,
+    contents=lambda config: open_manifest(config.manifest),
+    path_keys=("manifest",),
+    has_durations=True,
+)

@@ -11,13 +11,17 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from pipeline.audio.decode import resample, write_audio
-from pipeline.audio.utterance import Utterance
-from pipeline.config.corpus import SyntheticCorpus
-from pipeline.corpus.adapters.espeak import Voice, speak
+from pipeline.audio.utterance import CorpusError, Utterance
+from pipeline.config.corpus import CorpusSection
+from pipeline.config.section import Count
+from pipeline.corpus.espeak import Voice, speak
 from pipeline.storage.artifacts import Artifact
 
 VOCABULARY = tuple(
@@ -49,6 +53,29 @@ _WORDS_PER_MINUTE = (140, 200)
 _PITCH = (30, 70)
 _UTTERANCES_PER_BATCH = 20
 _MAX_PROCESSES = 8
+
+
+class SyntheticCorpus(CorpusLimits):
+    """Speech from the bundled synthesiser, with exact phone alignments; needs no download."""
+
+    kind: Literal["synthetic"] = "synthetic"
+    utterances: dict[str, Count] = Field(default={"train": 800, "valid": 60, "test": 100})
+    """How many utterances each split has."""
+    min_words: Count = 4
+    """The fewest words in an utterance."""
+    max_words: Count = 7
+    """The most words in an utterance."""
+    seed: int = 0
+    """Texts and voices are drawn from it."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        missing = set(self.splits.names) - set(self.utterances)
+        if missing:
+            raise ValueError(f"utterances says nothing for the splits {sorted(missing)}")
+        if self.min_words > self.max_words:
+            raise ValueError("min_words must not exceed max_words")
+        return self
 
 
 @dataclass(frozen=True)
@@ -162,3 +189,33 @@ def _speak(prompt: Prompt, output: Artifact, sample_rate_hz: int) -> Utterance:
         text=prompt.text,
         alignment=speech.phones,
     )
+
+
+class SyntheticAdapter:
+    """Speaks the corpus into the stage's output instead of reading it."""
+
+    section = SyntheticCorpus
+
+    def read(
+        self, config: SyntheticCorpus, output: Artifact, say: Callable[[str], None]
+    ) -> Iterator[Utterance]:
+        return synthesize_corpus(config, output, say)
+
+    def fingerprint(self, _config: SyntheticCorpus) -> str:
+        """The synthesiser's version."""
+        try:
+            return f"espeakng-loader {version('espeakng-loader')}"
+        except PackageNotFoundError:
+            raise CorpusError(
+                "the synthetic corpus needs the package espeakng-loader: pip install espeakng-loader"
+            ) from None
+
+    def paths(self, _config: SyntheticCorpus) -> dict[str, str]:
+        return {}
+
+    def durations(self, _config: SyntheticCorpus) -> list[float]:
+        """Nothing: durations are known once it is spoken."""
+        return []
+
+
+ADAPTER = SyntheticAdapter()

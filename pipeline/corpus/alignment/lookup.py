@@ -100,16 +100,15 @@ class Alignments:
         self._missed: Utterance | None = None
         self._found_any = False
 
-    def attach(self, utterance: Utterance, recording: str | None = None) -> Utterance | Reject:
+    def attach(self, utterance: Utterance) -> Utterance | Reject:
         """The utterance with its alignment; one that it brings along is kept.
 
         None where there is no alignment of it; a reject where there is one that cannot be used.
-        `recording` is the recording's name where the corpus gives it one.
         """
         if self._tracks is None or utterance.alignment is not None:
             return utterance
         try:
-            alignment = _find(self._tracks, utterance, recording)
+            alignment = _find(self._tracks, utterance)
         except AlignmentError as error:
             self._found_any = True
             return Reject(utterance.utt_id, utterance.audio, str(error))
@@ -150,9 +149,8 @@ class _Tracks(Protocol):
         """The track of a key."""
 
 
-def _find(
-    tracks: _Tracks, utterance: Utterance, recording: str | None
-) -> tuple[Segment, ...] | None:
+def _find(tracks: _Tracks, utterance: Utterance) -> tuple[Segment, ...] | None:
+    recording = utterance.recording
     key = tracks.named(recording) if recording is not None else None
     key = key if key is not None else tracks.beside(utterance.audio)
     if key is not None:

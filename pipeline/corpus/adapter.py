@@ -1,0 +1,57 @@
+"""What an adapter is: one file that knows everything about one kind of corpus.
+
+The file ends in `ADAPTER = ...`; see docs/new_adapter.md. `plan` imports it, so it imports neither
+torch nor Ray at its top.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+from pipeline.audio.utterance import Reject, Utterance
+from pipeline.config.corpus import CorpusSection
+from pipeline.config.corpus_kind import load_adapter
+from pipeline.storage.artifacts import Artifact
+
+Entries = Iterator[Utterance | Reject]
+Say = Callable[[str], None]
+SectionT = TypeVar("SectionT", bound=CorpusSection)
+
+
+class Adapter(Protocol[SectionT]):
+    """One kind of corpus. Most are a `RecordedAdapter`."""
+
+    @property
+    def section(self) -> type[SectionT]:
+        """The keys that `corpus` has in a config."""
+
+    def read(self, config: SectionT, output: Artifact, say: Say) -> Entries:
+        """Every utterance and every row that cannot become one; audio stays unopened.
+
+        Only a corpus that makes its own audio writes it into `output`.
+
+        Raises:
+            CorpusError: the corpus does not exist, or it cannot be used at all.
+        """
+
+    def fingerprint(self, config: SectionT) -> str:
+        """Changes when the corpus changes; reads no audio, so that planning stays quick.
+
+        Raises:
+            CorpusError: the corpus does not exist.
+        """
+
+    def paths(self, config: SectionT) -> dict[str, str]:
+        """The paths and addresses that every node must reach, by the keys that name them."""
+
+    def durations(self, config: SectionT) -> list[float]:
+        """Seconds of the utterances to check, where tables hold them; reads no audio.
+
+        Raises:
+            CorpusError: the corpus does not exist.
+        """
+
+
+def adapter_of(config: CorpusSection) -> Adapter[Any]:
+    """The adapter of the config's kind."""
+    adapter: Adapter[Any] = load_adapter(config.kind)
+    return adapter
