@@ -72,8 +72,12 @@ class Reference:
     def _sections(self, key: Schema) -> list[Schema]:
         """The models that a key may hold, alone or in a list."""
         key = key["items"] if key.get("type") == "array" else key
-        references = [one["$ref"] for one in (key, *key.get("oneOf", ())) if "$ref" in one]
-        return [self.schema["$defs"][one.rpartition("/")[2]] for one in references]
+        schemas = (key, *key.get("oneOf", ()))
+        models = (
+            self.schema["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+            for schema in schemas
+        )
+        return [model for model in models if "properties" in model]
 
 
 def _shared(kinds: list[Schema]) -> Schema:

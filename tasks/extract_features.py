@@ -21,21 +21,21 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _estimate(config: Config, inputs: Mapping[str, Artifact]) -> Estimate:
     """Hours, frames and bytes, from the corpus where it stands, else as its manifest tells them."""
-    from pipeline.audio.frame_grid import FrameGrid
-    from pipeline.corpus.check import known_seconds
+    from pipeline.audio.frame_grid import SSL_GRID
+    from pipeline.corpus.adapter import adapter_of
     from pipeline.features.frame_sample import sample_size
 
-    corpus, rate = inputs["prepare_corpus"], config.corpus.sample_rate_hz
+    corpus = inputs["prepare_corpus"]
     if corpus.exists("corpus.parquet"):
         column = corpus.read_table("corpus.parquet", columns=["duration"])["duration"]
         seconds = column.to_pylist()
     else:
-        seconds = known_seconds(config.corpus)
-    grid = FrameGrid(400, 320, rate)  # of every model of these families
-    counts = [grid.num_frames(round(one * rate)) for one in seconds]
+        seconds = adapter_of(config.corpus).durations(config.corpus)
+    rate = SSL_GRID.sample_rate_hz
+    counts = [SSL_GRID.num_frames(round(one * rate)) for one in seconds]
     sample = config.features.sample_frames_per_second
     if sample is not None:
-        counts = [sample_size(count, sample / grid.frames_per_second) for count in counts]
+        counts = [sample_size(count, sample / SSL_GRID.frames_per_second) for count in counts]
     num_frames, num_layers = sum(counts), len(config.features.layers)
     values = num_frames * num_layers * _hidden_size(config)
     return Estimate(

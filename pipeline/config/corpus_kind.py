@@ -8,7 +8,9 @@ import importlib
 import pkgutil
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, GetJsonSchemaHandler, SerializeAsAny
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from pipeline.config.corpus import CorpusSection
 from pipeline.config.errors import ConfigError
@@ -63,4 +65,14 @@ def _validate(value: Any) -> CorpusSection:
     return section
 
 
-Corpus = Annotated[SerializeAsAny[CorpusSection], BeforeValidator(_validate)]
+class _OneOfAllKinds:
+    """The JSON schema of `Corpus`: the section of any kind that comes with the project."""
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        sections = [load_adapter(kind).section for kind in corpus_kinds()]
+        return {"oneOf": [handler(section.__pydantic_core_schema__) for section in sections]}
+
+
+Corpus = Annotated[SerializeAsAny[CorpusSection], BeforeValidator(_validate), _OneOfAllKinds()]

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
 from pipeline.audio.decode import resample
+from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.config import Pretraining
 from pipeline.features.batching import length_batches
 from pipeline.features.ssl import SslModel, pad_waveforms
 
 UNLABELLED = -100  # cross entropy leaves such frames out
-SAMPLE_RATE_HZ = 16000
+SAMPLE_RATE_HZ = SSL_GRID.sample_rate_hz
 TELEPHONE_BAND_HZ = 4000.0
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging as transformers_logging
 
-from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
 from pipeline.features.linear import replace_linears
 from pipeline.features.positional_convolution import keep_narrow_groups_in_float32
 from pipeline.features.wavlm_attention import replace_attention
@@ -281,8 +281,8 @@ def _check(settings: Any, feature_extractor: Any) -> None:
             "ssl.model has a batch norm in its positional convolution, which lets padding into "
             "the features: name a model with conv_pos_batch_norm false"
         )
-    if feature_extractor.sampling_rate != 16000:
+    if feature_extractor.sampling_rate != SSL_GRID.sample_rate_hz:
         raise ValueError(
             f"ssl.model wants audio at {feature_extractor.sampling_rate} Hz, the corpus is read "
-            "at 16000 Hz: name a model trained on 16 kHz speech"
+            f"at {SSL_GRID.sample_rate_hz} Hz: name a model trained on 16 kHz speech"
         )

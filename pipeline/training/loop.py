@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.config import Config, LearningRates, Phase
 from pipeline.training import schedule
 from pipeline.training.batches import Batch, Share, epoch_batches, sorted_batches
@@ -291,7 +292,8 @@ class JointTraining:
         """
         chosen = [(examples or self.data.train)[index] for index in batch.indices]
         units = float(sum(len(example.target) + 1 for example in chosen))
-        frames = sum(example.utterance.duration for example in chosen) * 50.0
+        seconds = sum(example.utterance.duration for example in chosen)
+        frames = seconds * SSL_GRID.frames_per_second
         return {"ctc": units, "attention": units, "kmeans": max(1.0, frames)}
 
     def _objective(self, sums: dict[str, torch.Tensor], norms: dict[str, float]) -> torch.Tensor:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
+from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.config import Vocoder
 from pipeline.vocoder.durations import DurationPredictor
 
@@ -34,7 +35,7 @@ class UnitVocoder(nn.Module):
 
     Frame i of the units covers the samples [hop i, hop (i + 1)) of the output. In the recording
     the same frame is centred at receptive_field / 2 + hop i, so that the output is the recording
-    from sample `shift` = (receptive_field - hop) / 2 on (40 of the usual 400 and 320).
+    from sample `shift` = (receptive_field - hop) / 2 on (40 samples on SSL_GRID).
 
     Args:
         settings: sizes of the generator; the product of its upsample rates must be `hop`.
@@ -54,9 +55,9 @@ class UnitVocoder(nn.Module):
         num_units: int,
         speakers: Sequence[str],
         *,
-        hop: int = 320,
-        receptive_field: int = 400,
-        sample_rate_hz: int = 16000,
+        hop: int = SSL_GRID.hop,
+        receptive_field: int = SSL_GRID.receptive_field,
+        sample_rate_hz: int = SSL_GRID.sample_rate_hz,
     ) -> None:
         super().__init__()
         check_upsampling(settings.upsample_rates, settings.upsample_kernels, hop)

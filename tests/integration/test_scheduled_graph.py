@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from pipeline.config import Cluster, Config
-from pipeline.config.corpus import SyntheticCorpus
+from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph import graph as stage_graph
 from pipeline.graph.stage import Stage, StageContext
 from pipeline.runtime import scheduler

@@ -7,7 +7,7 @@ import pytest
 from pipeline import tracking
 from pipeline.__main__ import main
 from pipeline.config import Config, Tracking
-from pipeline.config.corpus import ManifestCorpus
+from pipeline.corpus.adapters.manifest import ManifestCorpus
 from pipeline.graph.graph import Node
 from pipeline.graph.stage import Stage, say
 from pipeline.runtime.scheduler import run_node

@@ -55,7 +55,7 @@ _UTTERANCES_PER_BATCH = 20
 _MAX_PROCESSES = 8
 
 
-class SyntheticCorpus(CorpusLimits):
+class SyntheticCorpus(CorpusSection):
     """Speech from the bundled synthesiser, with exact phone alignments; needs no download."""
 
     kind: Literal["synthetic"] = "synthetic"
@@ -66,7 +66,7 @@ class SyntheticCorpus(CorpusLimits):
     max_words: Count = 7
     """The most words in an utterance."""
     seed: int = 0
-    """Texts and voices are drawn from it."""
+    """Random seed of texts and voices."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pipeline.commands import compare, run
 from pipeline.config import Config
-from pipeline.config.corpus import SyntheticCorpus
+from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph.graph import Graph, Node
 from pipeline.graph.stage import Stage
 from pipeline.runtime.scheduler import NodeOutcome, Outcome

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.corpus.adapters.espeak import EspeakError, Voice, speak
+from pipeline.corpus.espeak import EspeakError, Voice, speak
 
 VOICE = Voice("en-us", "m1")
 

@@ -6,7 +6,7 @@ import textwrap
 import pytest
 
 from pipeline.config import Config, ConfigError
-from pipeline.config.corpus import SyntheticCorpus
+from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph import graph as stage_graph
 from pipeline.graph.stage import Estimate, Stage
 

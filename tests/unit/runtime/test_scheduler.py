@@ -11,7 +11,7 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ray.train import WorkerGroupError
 
 from pipeline.config import Config, ConfigError
-from pipeline.config.corpus import SyntheticCorpus
+from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph import disk_space
 from pipeline.graph.graph import Graph, Node
 from pipeline.graph.stage import Estimate, Resources, Stage

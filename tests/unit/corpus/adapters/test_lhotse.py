@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import CorpusError, Reject, Segment, Utterance
-from pipeline.config.corpus import LhotseCorpus, Splits
-from pipeline.corpus.adapters.lhotse import read_lhotse
-from pipeline.corpus.alignment.lookup import Alignments
+from pipeline.config.corpus import Splits
+from pipeline.corpus.adapters.lhotse import ADAPTER, LhotseCorpus
 
 SOURCE = {"type": "file", "channels": [0], "source": "audio/rec.flac"}
 RECORDING = {
@@ -62,7 +61,7 @@ def read(folder, *lines, **values):
     cuts = {"train": str(folder / "train.jsonl.gz")}
     cuts |= {split: str(folder / f"{split}.jsonl") for split in ("valid", "test")}
     config = LhotseCorpus(cuts=cuts, audio_root=str(folder), **values)
-    return list(read_lhotse(config, Alignments(config)))
+    return list(ADAPTER.read(config, None, print))
 
 
 def test_times_of_the_supervision_count_from_the_cuts_start(tmp_path):
@@ -153,10 +152,10 @@ def test_a_missing_file_and_a_damaged_one_are_one_clear_error(tmp_path):
     for content in (path.read_bytes()[:-20], b"no gzip"):
         path.write_bytes(content)
         with pytest.raises(CorpusError, match="is cut short or damaged"):
-            list(read_lhotse(config, Alignments(config)))
+            list(ADAPTER.read(config, None, print))
     path.unlink()
     with pytest.raises(CorpusError, match=r"no CutSet at .*: check corpus\.cuts\.train"):
-        list(read_lhotse(config, Alignments(config)))
+        list(ADAPTER.read(config, None, print))
 
 
 @given(st.lists(st.sampled_from([one[0] for one in BAD.values()] + [CUT, supervised({}, {})])))
@@ -199,7 +198,7 @@ def test_files_that_lhotse_wrote(tmp_path):
     for split, content in files.items():
         lhotse.CutSet.from_cuts(content).to_file(cuts[split])
     config = LhotseCorpus(cuts=cuts, splits=Splits())
-    found = list(read_lhotse(config, Alignments(config)))
+    found = list(ADAPTER.read(config, None, print))
     good = [one for one in found if isinstance(one, Utterance)]
     assert [(one.split, one.utt_id, one.offset, one.duration) for one in good] == [
         ("train", "sup1", 2.0, 1.5),

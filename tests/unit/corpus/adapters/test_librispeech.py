@@ -5,9 +5,8 @@ import pytest
 
 from pipeline.audio.decode import read_audio, write_audio
 from pipeline.audio.utterance import CorpusError, Reject, Segment
-from pipeline.config.corpus import LibrispeechCorpus, Splits
-from pipeline.corpus.adapters.librispeech import read_librispeech
-from pipeline.corpus.alignment.lookup import Alignments
+from pipeline.config.corpus import Splits
+from pipeline.corpus.adapters.librispeech import ADAPTER, LibrispeechCorpus
 from pipeline.corpus.check import check
 
 TEXTGRID = (
@@ -41,7 +40,7 @@ def config(root, **values):
 
 
 def read(corpus_config):
-    return read_librispeech(corpus_config, Alignments(corpus_config))
+    return ADAPTER.read(corpus_config, None, print)
 
 
 def test_every_utterance_with_text_and_speaker(root):

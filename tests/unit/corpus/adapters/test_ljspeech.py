@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
-from pipeline.config.corpus import LjspeechCorpus, Splits
-from pipeline.corpus.adapters.ljspeech import read_ljspeech, split_of
-from pipeline.corpus.alignment.lookup import Alignments
+from pipeline.config.corpus import Splits
+from pipeline.corpus.adapters.ljspeech import ADAPTER, LjspeechCorpus, split_of
 
 
 def corpus(root, metadata, names=(), **values):
@@ -16,7 +15,7 @@ def corpus(root, metadata, names=(), **values):
     for name in names:
         (root / "wavs" / name).write_bytes(b"")
     config = LjspeechCorpus(root=str(root), **values)
-    return list(read_ljspeech(config, Alignments(config)))
+    return list(ADAPTER.read(config, None, print))
 
 
 def test_the_last_column_is_the_text(tmp_path):
@@ -61,7 +60,7 @@ def test_audio_without_a_row_is_rejected(tmp_path):
 def test_no_table_is_one_clear_error(tmp_path):
     config = LjspeechCorpus(root=str(tmp_path))
     with pytest.raises(CorpusError, match=r"has no metadata\.csv: check corpus\.root"):
-        list(read_ljspeech(config, Alignments(config)))
+        list(ADAPTER.read(config, None, print))
 
 
 def test_shares_are_about_what_was_asked_for():

@@ -5,9 +5,7 @@ import fsspec
 import pytest
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
-from pipeline.config.corpus import ManifestCorpus
-from pipeline.corpus.adapters.manifest import read_manifest
-from pipeline.corpus.alignment.lookup import Alignments
+from pipeline.corpus.adapters.manifest import ADAPTER, ManifestCorpus
 
 ROW = {"utt_id": "a", "split": "train", "speaker": "s", "audio": "audio/a.wav", "text": "hi"}
 
@@ -20,7 +18,7 @@ def write(tmp_path, *lines):
 
 def read(uri):
     config = ManifestCorpus(manifest=uri)
-    return read_manifest(config, Alignments(config))
+    return ADAPTER.read(config, None, print)
 
 
 def test_the_shortest_row_and_the_longest(tmp_path):

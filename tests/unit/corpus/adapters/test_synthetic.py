@@ -1,19 +1,20 @@
 import pytest
 
 from pipeline.audio.decode import probe
-from pipeline.config.corpus import Splits, SyntheticCorpus
-from pipeline.corpus.adapters.espeak import speak
+from pipeline.config.corpus import Splits
 from pipeline.corpus.adapters.synthetic import (
     _TEST_VARIANTS,
     _TRAIN_VARIANTS,
     _VALID_VARIANTS,
     VOCABULARY,
+    SyntheticCorpus,
     _speak_batch,
     make_prompts,
     synthesize_corpus,
     voices,
 )
 from pipeline.corpus.check import check, require
+from pipeline.corpus.espeak import speak
 from pipeline.storage.artifacts import Artifact
 
 SMALL = SyntheticCorpus(utterances={"train": 4, "valid": 1, "test": 1})

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
-from pipeline.config.corpus import ManifestCorpus
+from pipeline.corpus.adapters.manifest import ManifestCorpus
 from pipeline.corpus.alignment.lookup import Alignments, list_alignments
 
 TEXTGRID = (
@@ -21,8 +21,8 @@ def utterance(audio="/data/a/rec.wav", utt_id="u", offset=0.0, duration=TO_THE_E
     return Utterance(utt_id, "train", audio, offset, duration, "s", "oh no", **values)
 
 
-def attach(source, one, recording=None, **values):
-    found = Alignments(config(source, **values)).attach(one, recording)
+def attach(source, one, **values):
+    found = Alignments(config(source, **values)).attach(one)
     return found if isinstance(found, Reject) else found.alignment
 
 
@@ -57,19 +57,19 @@ def test_a_file_named_after_the_utterance_counts_from_the_utterances_start(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("name", "one", "recording", "start"),
+    ("name", "recording", "start"),
     [
-        ("R", utterance(offset=0.5), "R", 0.5),
-        ("rec", utterance(offset=0.5), None, 0.5),
-        ("a/rec", utterance(offset=0.5), None, 0.5),
-        ("u", utterance(offset=0.5), None, 1.0),
-        ("u", utterance(offset=0.5), "R", 1.0),
+        ("R", "R", 0.5),
+        ("rec", None, 0.5),
+        ("a/rec", None, 0.5),
+        ("u", None, 1.0),
+        ("u", "R", 1.0),
     ],
 )
-def test_a_ctm_is_by_recording_its_address_or_the_utterance(tmp_path, name, one, recording, start):
+def test_a_ctm_is_by_recording_its_address_or_the_utterance(tmp_path, name, recording, start):
     path = write(tmp_path, "ali.ctm", CTM.format(name=name))
     for source in (path, tmp_path):
-        found = attach(source, one, recording)
+        found = attach(source, utterance(offset=0.5, recording=recording))
         assert [part.label for part in found] == ["OW1", "N"]
         assert found[1].start == start
 

@@ -3,31 +3,33 @@ import os
 import pytest
 
 from pipeline.audio.utterance import CorpusError
-from pipeline.config.corpus import (
-    KaldiCorpus,
-    LhotseCorpus,
-    LibrispeechCorpus,
-    LjspeechCorpus,
-    ManifestCorpus,
-    SyntheticCorpus,
-)
-from pipeline.corpus.fingerprint import corpus_fingerprint
+from pipeline.corpus.adapter import adapter_of
+from pipeline.corpus.adapters.kaldi import KaldiCorpus
+from pipeline.corpus.adapters.lhotse import LhotseCorpus
+from pipeline.corpus.adapters.librispeech import LibrispeechCorpus
+from pipeline.corpus.adapters.ljspeech import LjspeechCorpus
+from pipeline.corpus.adapters.manifest import ManifestCorpus
+from pipeline.corpus.adapters.synthetic import SyntheticCorpus
+
+
+def fingerprint(config):
+    return adapter_of(config).fingerprint(config)
 
 
 def test_a_changed_manifest_has_another_fingerprint(tmp_path):
     path = tmp_path / "m.jsonl"
     config = ManifestCorpus(manifest=str(path))
     path.write_text('{"utt_id": "a"}\n')
-    before = corpus_fingerprint(config)
+    before = fingerprint(config)
     os.utime(path, (0, 0))
-    assert corpus_fingerprint(config) == before
+    assert fingerprint(config) == before
     path.write_text('{"utt_id": "b"}\n')
-    assert corpus_fingerprint(config) != before
+    assert fingerprint(config) != before
 
 
 def test_a_missing_manifest_is_told_before_any_work(tmp_path):
     with pytest.raises(CorpusError, match="there is no manifest at"):
-        corpus_fingerprint(ManifestCorpus(manifest=str(tmp_path / "m.jsonl")))
+        fingerprint(ManifestCorpus(manifest=str(tmp_path / "m.jsonl")))
 
 
 @pytest.fixture
@@ -41,15 +43,15 @@ def librispeech(tmp_path):
 
 def test_librispeech_changes_with_names_and_sizes_of_its_splits(librispeech):
     config = LibrispeechCorpus(root=str(librispeech), alignments=str(librispeech / "grids"))
-    seen = [corpus_fingerprint(config)]
+    seen = [fingerprint(config)]
     (librispeech / "other/7/8/a.flac").write_bytes(b"1")
-    assert corpus_fingerprint(config) == seen[0]
+    assert fingerprint(config) == seen[0]
     (librispeech / "test/5/6/a.flac").write_bytes(b"123456")
-    seen.append(corpus_fingerprint(config))
+    seen.append(fingerprint(config))
     (librispeech / "test/5/6/b.flac").write_bytes(b"")
-    seen.append(corpus_fingerprint(config))
+    seen.append(fingerprint(config))
     (librispeech / "grids/train/1/2/a.TextGrid").write_bytes(b"1")
-    seen.append(corpus_fingerprint(config))
+    seen.append(fingerprint(config))
     assert len(set(seen)) == 4
 
 
@@ -80,12 +82,12 @@ def lhotse(root):
 @pytest.mark.parametrize("make", [ljspeech, kaldi, lhotse])
 def test_each_file_of_a_corpus_counts(tmp_path, make):
     config, names = make(tmp_path)
-    seen = [corpus_fingerprint(config)]
-    assert corpus_fingerprint(config) == seen[0]
+    seen = [fingerprint(config)]
+    assert fingerprint(config) == seen[0]
     for name in names:
         with (tmp_path / name).open("a") as file:
             file.write("c d\n")
-        seen.append(corpus_fingerprint(config))
+        seen.append(fingerprint(config))
     assert len(set(seen)) == 1 + len(names)
 
 
@@ -96,14 +98,28 @@ def test_a_ctm_counts_by_its_content(tmp_path):
     seen = set()
     for line in ("a 1 0 1 x\n", "a 1 0 1 y\n"):
         ctm.write_text(line)
-        seen.add(corpus_fingerprint(config))
+        seen.add(fingerprint(config))
     assert len(seen) == 2
 
 
 def test_a_missing_root_is_told_before_any_work(tmp_path):
     with pytest.raises(CorpusError, match="it has none"):
-        corpus_fingerprint(LibrispeechCorpus(root=str(tmp_path / "nowhere")))
+        fingerprint(LibrispeechCorpus(root=str(tmp_path / "nowhere")))
 
 
 def test_the_synthetic_corpus_depends_on_the_synthesiser():
-    assert corpus_fingerprint(SyntheticCorpus()).startswith("espeakng-loader ")
+    assert fingerprint(SyntheticCorpus()).startswith("espeakng-loader ")
+
+
+def test_paths_are_told_by_their_keys():
+    cuts = {"train": "a.jsonl", "valid": "b.jsonl", "test": "c.jsonl"}
+    config = LhotseCorpus(cuts=cuts, alignments="ali")
+    assert adapter_of(config).paths(config) == {
+        "cuts.train": "a.jsonl",
+        "cuts.valid": "b.jsonl",
+        "cuts.test": "c.jsonl",
+        "audio_root": ".",
+        "alignments": "ali",
+    }
+    config = ManifestCorpus(manifest="m.jsonl")
+    assert adapter_of(config).paths(config) == {"manifest": "m.jsonl"}

@@ -1,0 +1,75 @@
+"""From the kind of a corpus to its adapter, and every message a wrong kind gets."""
+
+import importlib
+import sys
+
+import pytest
+
+from pipeline.config import Config, ConfigError, Ssl
+from pipeline.config.corpus_kind import corpus_kinds, load_adapter
+
+OWN = """
+from typing import Literal
+
+from pipeline.config.corpus import RecordedCorpus
+from pipeline.corpus.recorded import RecordedAdapter
+
+
+class OwnCorpus(RecordedCorpus):
+    kind: Literal["own.corpus"] = "own.corpus"
+    table: str
+
+
+ADAPTER = RecordedAdapter(OwnCorpus, lambda config: iter(()), lambda config: [], ("table",))
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module `own.corpus`, to be overwritten by a test."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "corpus.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("own", "own.corpus"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    importlib.invalidate_caches()
+    return tmp_path / "own" / "corpus.py"
+
+
+def config(**corpus):
+    return Config(variant="v", corpus=corpus, ssl=Ssl(model="m", revision="1"))
+
+
+@pytest.mark.parametrize("kind", corpus_kinds())
+def test_every_file_of_the_folder_is_an_adapter_of_its_own_name(kind):
+    assert load_adapter(kind).section.model_fields["kind"].default == kind
+
+
+def test_a_config_survives_json_with_the_keys_of_its_kind(own):
+    first = config(kind="own.corpus", table="t.csv")
+    assert first.corpus.table == "t.csv"
+    assert first.model_dump(mode="json")["corpus"]["table"] == "t.csv"
+    assert Config.model_validate(first.model_dump(mode="json")) == first
+
+
+@pytest.mark.parametrize(
+    ("corpus", "message"),
+    [
+        ({"kind": "kladi"}, "unknown kind 'kladi': did you mean 'kaldi'"),
+        ({"kind": ".kaldi"}, "unknown kind '.kaldi'"),
+        ({"root": "data"}, "set corpus.kind to one of kaldi, lhotse"),
+        ({"kind": "no.such"}, r"'no.such' cannot be imported \(No module named 'no'\)"),
+        ({"kind": "..no.such"}, "'..no.such' cannot be imported"),
+        ({"kind": "json.decoder"}, "'json.decoder' defines no adapter: it needs ADAPTER ="),
+        ({"kind": "own.corpus"}, "Field required"),
+    ],
+)
+def test_a_wrong_kind_is_one_clear_message(own, corpus, message):
+    with pytest.raises(ValueError, match=message):
+        config(**corpus)
+
+
+def test_a_module_that_does_not_parse_is_one_clear_message(own):
+    own.write_text("ADAPTER = (")
+    with pytest.raises(ConfigError, match=r"cannot be imported .*never closed"):
+        load_adapter("own.corpus")
