@@ -3,9 +3,7 @@
 Adapters are imported by name, as stages are: the config knows none of them.
 """
 
-import difflib
 import importlib
-import pkgutil
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, GetJsonSchemaHandler, SerializeAsAny
@@ -13,65 +11,39 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from pipeline.config.corpus import CorpusSection
+from pipeline.config.declaration import kinds_in, load_kind
 from pipeline.config.errors import ConfigError
 
-_ADAPTERS = "pipeline.corpus.adapters"
-
-
-def corpus_kinds() -> list[str]:
-    """The kinds that come with the project: the names of the files in pipeline/corpus/adapters/."""
-    package = importlib.import_module(_ADAPTERS)
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+KINDS = "pipeline.corpus.adapters"
 
 
 def load_adapter(kind: str) -> Any:
-    """The `ADAPTER` of one of `corpus_kinds`, or of a module such as "my_package.my_corpus".
+    """The `pipeline.corpus.adapter.Adapter` of a kind; a name with a dot is a user's own module.
 
     Raises:
-        ConfigError: there is no such module, or it defines no adapter.
+        ConfigError: there is no such module, or it declares no adapter.
     """
-    is_module = "." in kind.lstrip(".")
-    if not is_module and kind not in corpus_kinds():
-        close = difflib.get_close_matches(kind, corpus_kinds(), n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ConfigError(
-            f"unknown kind '{kind}': {hint}The kinds are {', '.join(corpus_kinds())}; an adapter of "
-            "your own is named by its module, such as 'my_package.my_corpus'"
-        )
-    try:
-        module = importlib.import_module(kind if is_module else f"{_ADAPTERS}.{kind}")
-    except (ImportError, SyntaxError, TypeError) as error:
-        raise ConfigError(
-            f"the corpus module '{kind}' cannot be imported ({error}): name one that Python finds "
-            "from this folder, such as 'my_package.my_corpus'"
-        ) from error
-    adapter = getattr(module, "ADAPTER", None)
-    section = getattr(adapter, "section", None)
-    if not (isinstance(section, type) and issubclass(section, CorpusSection)):
-        raise ConfigError(
-            f"the corpus module '{kind}' defines no adapter: it needs "
-            "ADAPTER = pipeline.corpus.recorded.RecordedAdapter(...) at its top"
-        )
-    return adapter
+    adapter = importlib.import_module("pipeline.corpus.adapter").Adapter
+    return load_kind(kind, KINDS, "ADAPTER", adapter, "corpus")
 
 
-def _validate(value: Any) -> CorpusSection:
-    if isinstance(value, CorpusSection):
-        return value
-    kind = value.get("kind") if isinstance(value, dict) else None
+def _validate(values: Any) -> CorpusSection:
+    if isinstance(values, CorpusSection):
+        return values
+    kind = values.get("kind") if isinstance(values, dict) else None
     if not isinstance(kind, str):
-        raise ConfigError(f"set corpus.kind to one of {', '.join(corpus_kinds())}")
-    section: CorpusSection = load_adapter(kind).section.model_validate(value)
+        raise ConfigError(f"set corpus.kind to one of {kinds_in(KINDS)}")
+    section: CorpusSection = load_adapter(kind).section.model_validate(values)
     return section
 
 
 class _OneOfAllKinds:
-    """The JSON schema of `Corpus`: the section of any kind that comes with the project."""
+    """The JSON schema of `Corpus`: the section of any of the project's own kinds."""
 
     def __get_pydantic_json_schema__(
         self, _schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        sections = [load_adapter(kind).section for kind in corpus_kinds()]
+        sections = [load_adapter(kind).section for kind in kinds_in(KINDS)]
         return {"oneOf": [handler(section.__pydantic_core_schema__) for section in sections]}
 
 

@@ -1,6 +1,8 @@
 """What a module declares at its top under a fixed name, such as a stage file's STAGE."""
 
+import difflib
 import importlib
+import pkgutil
 from typing import TypeVar
 
 from pipeline.config.errors import ConfigError
@@ -17,7 +19,7 @@ def load_declaration(module: str, name: str, of: type[Declared], role: str) -> D
     """
     try:
         declared = getattr(importlib.import_module(module), name, None)
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise ConfigError(
             f"the {role} module '{module}' cannot be imported ({error}): name one that Python "
             f"finds from this folder, such as 'my_package.my_{role}'"
@@ -28,3 +30,28 @@ def load_declaration(module: str, name: str, of: type[Declared], role: str) -> D
             f"{name} = {of.__module__}.{of.__qualname__}(...) at its top"
         )
     return declared
+
+
+def kinds_in(package: str) -> list[str]:
+    """The project's own kinds of something: the names of the modules in `package`."""
+    path = importlib.import_module(package).__path__
+    return sorted(module.name for module in pkgutil.iter_modules(path))
+
+
+def load_kind(kind: str, package: str, name: str, of: type[Declared], role: str) -> Declared:
+    """What a kind declares: one of `kinds_in` the package, or a module of a user's own.
+
+    Raises:
+        ConfigError: as `load_declaration`, or no kind has that name.
+    """
+    kinds = kinds_in(package)
+    if kind in kinds:
+        return load_declaration(f"{package}.{kind}", name, of, role)
+    if "." in kind and all(part.isidentifier() for part in kind.split(".")):
+        return load_declaration(kind, name, of, role)
+    close = difflib.get_close_matches(kind, kinds, n=1)
+    hint = f"; did you mean '{close[0]}'? Choose" if close else ": choose"
+    raise ConfigError(
+        f"there is no {role}.kind '{kind}'{hint} one of {kinds}, or name a module of your own with a "
+        f"dot, such as 'my_package.my_{role}'"
+    )

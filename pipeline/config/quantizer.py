@@ -1,15 +1,12 @@
 """The codebook that k-means fits, and the quantizer that it initialises."""
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.declaration import load_declaration
-from pipeline.config.errors import ConfigError
+from pipeline.config.declaration import load_kind
 from pipeline.config.section import Count, Positive, Section
 
 KINDS = "pipeline.quantizer.kinds"
@@ -160,17 +157,7 @@ def load_quantizer(kind: str) -> QuantizerKind:
     Raises:
         ConfigError: there is no such module, or it declares no quantizer.
     """
-    if "." in kind:
-        return load_declaration(kind, "QUANTIZER", QuantizerKind, "quantizer")
-    names = [
-        module.name for module in pkgutil.iter_modules(importlib.import_module(KINDS).__path__)
-    ]
-    if kind not in names:
-        raise ConfigError(
-            f"there is no quantizer.kind '{kind}': choose one of {names}, or name a module of your "
-            "own with a dot, such as 'my_package.my_quantizer'"
-        )
-    return load_declaration(f"{KINDS}.{kind}", "QUANTIZER", QuantizerKind, "quantizer")
+    return load_kind(kind, KINDS, "QUANTIZER", QuantizerKind, "quantizer")
 
 
 def in_own_section(values: Any) -> Any:

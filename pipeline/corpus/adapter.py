@@ -4,8 +4,9 @@ The file ends in `ADAPTER = ...`; see docs/new_adapter.md. `plan` imports it, so
 torch nor Ray at its top.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pipeline.audio.utterance import Reject, Utterance
 from pipeline.config.corpus import CorpusSection
@@ -17,13 +18,15 @@ Say = Callable[[str], None]
 SectionT = TypeVar("SectionT", bound=CorpusSection)
 
 
-class Adapter(Protocol[SectionT]):
-    """One kind of corpus. Most are a `RecordedAdapter`."""
+class Adapter(ABC, Generic[SectionT]):
+    """One kind of corpus; `section` has the keys of `corpus` in a config.
 
-    @property
-    def section(self) -> type[SectionT]:
-        """The keys that `corpus` has in a config."""
+    A corpus of recordings is a `pipeline.corpus.recorded.RecordedAdapter`.
+    """
 
+    section: type[SectionT]
+
+    @abstractmethod
     def read(self, config: SectionT, output: Artifact, say: Say) -> Entries:
         """Every utterance and every row that cannot become one; audio stays unopened.
 
@@ -33,6 +36,7 @@ class Adapter(Protocol[SectionT]):
             CorpusError: the corpus does not exist, or it cannot be used at all.
         """
 
+    @abstractmethod
     def fingerprint(self, config: SectionT) -> str:
         """Changes when the corpus changes; reads no audio, so that planning stays quick.
 
@@ -40,9 +44,11 @@ class Adapter(Protocol[SectionT]):
             CorpusError: the corpus does not exist.
         """
 
+    @abstractmethod
     def paths(self, config: SectionT) -> dict[str, str]:
         """The paths and addresses that every node must reach, by the keys that name them."""
 
+    @abstractmethod
     def durations(self, config: SectionT) -> list[float]:
         """Seconds of the utterances to check, where tables hold them; reads no audio.
 

@@ -4,12 +4,12 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from pipeline.audio.utterance import Utterance, first_of_each_split
 from pipeline.config import digest
 from pipeline.config.corpus import RecordedCorpus
-from pipeline.corpus.adapter import Entries, Say
+from pipeline.corpus.adapter import Adapter, Entries, Say
 from pipeline.corpus.alignment.lookup import Alignments, list_alignments
 from pipeline.storage.artifacts import Artifact
 
@@ -17,8 +17,8 @@ RecordedT = TypeVar("RecordedT", bound=RecordedCorpus)
 
 
 @dataclass(frozen=True)
-class RecordedAdapter(Generic[RecordedT]):
-    """An `Adapter` from what one format has of its own.
+class RecordedAdapter(Adapter[RecordedT]):
+    """An `Adapter` from what is particular to one format.
 
     Attributes:
         section: the keys that `corpus` has in a config.

@@ -97,7 +97,7 @@ def test_a_learned_number_has_no_parts_for_the_workers(minimal):
         ("asr.conv_kernel=4", "odd"),
         ("asr.dim=[1", "not YAML"),
         ("ssl.model.name=x", "is a value, not a section"),
-        ("corpus.kind=tape", "corpus: unknown kind 'tape'.*manifest"),
+        ("corpus.kind=tape", "corpus: there is no corpus.kind 'tape': choose .*manifest"),
         ("corpus.min_word=9", r"corpus\.min_word: unknown key; did you mean 'min_words'\?"),
         ("corpus.min_seconds=99", r"corpus: min_seconds must be less"),
         ("corpus.min_words=99", "min_words"),

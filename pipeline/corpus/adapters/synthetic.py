@@ -21,6 +21,7 @@ from pipeline.audio.decode import resample, write_audio
 from pipeline.audio.utterance import CorpusError, Utterance
 from pipeline.config.corpus import CorpusSection
 from pipeline.config.section import Count
+from pipeline.corpus.adapter import Adapter
 from pipeline.corpus.espeak import Voice, speak
 from pipeline.storage.artifacts import Artifact
 
@@ -191,7 +192,7 @@ def _speak(prompt: Prompt, output: Artifact, sample_rate_hz: int) -> Utterance:
     )
 
 
-class SyntheticAdapter:
+class SyntheticAdapter(Adapter[SyntheticCorpus]):
     """Speaks the corpus into the stage's output instead of reading it."""
 
     section = SyntheticCorpus

@@ -82,8 +82,8 @@ def test_estimate_is_the_manifests(context):
 def test_planning_imports_nothing_heavy():
     code = (
         "import sys, tasks.prepare_corpus, pipeline.corpus.check\n"
-        "from pipeline.config.corpus_kind import corpus_kinds, load_adapter\n"
-        "[load_adapter(kind) for kind in corpus_kinds()]\n"
+        "from pipeline.config.corpus_kind import KINDS, load_adapter, kinds_in\n"
+        "[load_adapter(kind) for kind in kinds_in(KINDS)]\n"
         "heavy = {'torch', 'torchaudio', 'ray', 'mlflow', 'transformers'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
