@@ -1,4 +1,4 @@
-"""`submit`: a run as a job on a Ray cluster, checked here before anything is sent; needs no torch."""
+"""`submit`: a run as a job on a Ray cluster, checked here before it is sent; needs no torch."""
 
 import os
 import re
@@ -26,7 +26,7 @@ STOPPED_FOLLOWING = 130  # what a shell reports of a command that ended by Ctrl-
 
 @dataclass(frozen=True)
 class RunCommand:
-    """What `run` is to be given: config files, `key.path=value`, names of stages."""
+    """The arguments of `run`: config files, `key.path=value` overrides, names of stages."""
 
     paths: Sequence[Path]
     overrides: Sequence[str]
@@ -35,28 +35,28 @@ class RunCommand:
     def arguments(self, folder: Path) -> tuple[str, ...]:
         """The command for a job whose current folder is a copy of `folder`."""
         names = [str(submit_paths.name_in(folder, path)) for path in self.paths]
-        # Whatever cluster a config names for runs from a desk, the job is on its own.
-        settings = [f"--set={one}" for one in (*self.overrides, "cluster.address=auto")]
-        stages = [f"--stage={one}" for one in self.only]
+        # A job runs on the cluster that it is in, whatever cluster a config names.
+        settings = [f"--set={setting}" for setting in (*self.overrides, "cluster.address=auto")]
+        stages = [f"--stage={stage}" for stage in self.only]
         return ("python", "-m", "pipeline", "run", *names, *settings, *stages)
 
 
 def submit(command: RunCommand, address: str | None, console: Console, *, follow: bool) -> int:
-    """Send a run to a cluster, and follow it; the exit code.
+    """Submit a run to a cluster and follow it; returns the exit code.
 
     Args:
         command: the run; its configs lie in the current folder.
-        address: the dashboard's, http://host:port; by default Ray's own variables name it.
-        console: gets what is said, and the job's log.
-        follow: until the job's end; otherwise only send it.
+        address: the dashboard's, http://host:port; the default comes from Ray's own variables.
+        console: receives messages and the job's log.
+        follow: wait for the job's end; otherwise only submit it.
 
     Raises:
         ConfigError: a mistake found before anything is sent.
-        ClusterError: the cluster cannot be reached, or does not take the job.
+        ClusterError: the cluster cannot be reached, or refuses the job.
     """
     configs = load_all(command.paths, command.overrides)
     job = _prepare(configs, command, _dashboard(address), console)
-    console.print(f"as a plain command:\n{job.command}", markup=False, soft_wrap=True)
+    console.print(f"The plain Ray command:\n{job.command}", markup=False, soft_wrap=True)
 
     from pipeline.runtime.job import JobServer
 
@@ -73,7 +73,7 @@ def submit(command: RunCommand, address: str | None, console: Console, *, follow
             lambda line: console.print(line, style="bold yellow", markup=False, soft_wrap=True),
         )
     except KeyboardInterrupt:
-        console.print("\nThe job goes on.", style="bold")
+        console.print("\nThe job continues.", style="bold")
         _show_commands(job, console)
         return STOPPED_FOLLOWING
     _show_end(end, console)
@@ -83,7 +83,7 @@ def submit(command: RunCommand, address: str | None, console: Console, *, follow
 def _prepare(
     configs: Sequence[Config], command: RunCommand, address: str, console: Console
 ) -> "Job":
-    """The job, once all that can be known of it here is known to be right."""
+    """The job, after every check that this machine can make."""
     folder, storage = Path.cwd(), configs[0].storage
     submit_paths.require_shared_storage(storage)
     names = submit_paths.needed(configs, command.paths, folder)
@@ -94,15 +94,15 @@ def _prepare(
     from pipeline.runtime.package import Package
 
     package = Package.of(folder, storage, _tracking_server(configs))
-    submit_paths.require_travelling(names, package.holds)
+    submit_paths.require_sent(names, package.holds)
     notes += [f"all nodes must share {path}" for path in submit_paths.shared(configs)]
     if _would_lose_metrics(configs):
         notes.append(
-            "no MLflow server is named, so metrics end with the job's copy of this folder: set "
+            "no MLflow server is named, so metrics are lost with the job's copy of this folder: set "
             "MLFLOW_TRACKING_URI here or on the nodes, or --set tracking.enabled=false"
         )
     size = readable_bytes(package.num_bytes)
-    notes.append(f"{len(package.files)} files of {folder} travel with the job, {size}")
+    notes.append(f"{len(package.files)} files of {folder} are sent with the job, {size}")
     for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     arguments = command.arguments(folder)
@@ -113,62 +113,62 @@ def _dashboard(address: str | None) -> str:
     """The address of the cluster's dashboard.
 
     Raises:
-        ConfigError: none is named, or it is no web address.
+        ConfigError: none is named, or it is not a web address.
     """
     named = {"--address": address}
     named |= {name: os.environ.get(name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
-    source, found = next(((name, one) for name, one in named.items() if one), ("", ""))
-    if not found:
+    source, url = next(((name, value) for name, value in named.items() if value), ("", ""))
+    if not url:
         raise ConfigError(
             "no cluster is named: give --address http://head:8265, the address of the head node's "
             "dashboard, or set RAY_API_SERVER_ADDRESS to it"
         )
-    if not re.fullmatch(r"https?://[^/?#\s]+/?", found):
+    if not re.fullmatch(r"https?://[^/?#\s]+/?", url):
         raise ConfigError(
-            f"'{found}' ({source}) is not the address of a dashboard, which takes jobs over HTTP: "
+            f"'{url}' ({source}) is not the address of a dashboard, which accepts jobs over HTTP: "
             "give --address http://head:8265"
         )
-    if redact(found) != found:
+    if redact(url) != url:
         raise ConfigError(
-            f"the address {redact(found)} ({source}) holds a user or password: leave them out; a "
-            "cluster lets those in who have its token (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH)"
+            f"the address {redact(url)} ({source}) contains a user or password: remove them; a "
+            "cluster checks a token instead (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH)"
         )
-    return found.rstrip("/")
+    return url.rstrip("/")
 
 
 def _check_graph(configs: Sequence[Config], only: Sequence[str]) -> list[str]:
-    """Build what would run; what could not be checked here, a line each.
+    """Build the graph that would run; returns one line for each path that cannot be checked here.
 
     Raises:
         ConfigError, CorpusError: it cannot be built.
     """
-    unseen = submit_paths.only_there(configs)
-    if not unseen:
+    absent = submit_paths.absent(configs)
+    if not absent:
         build(configs, only)
-    return [f"{path} is not on this machine: the job will look for it itself" for path in unseen]
+    return [f"{path} is not on this machine: the job will check it itself" for path in absent]
 
 
 def _require_no_secret(overrides: Sequence[str]) -> None:
     for override in overrides:
         if redact(override) != override:
             raise ConfigError(
-                f"--set {redact(override)} holds a user, password or key, which the dashboard would "
-                "show with the job's command: leave it out, and give it to the nodes"
+                f"--set {redact(override)} contains a user, password or key, which the dashboard would "
+                "show with the job's command: remove it, and set it on the nodes"
             )
 
 
 def _tracking_server(configs: Sequence[Config]) -> str | None:
-    """`MLFLOW_TRACKING_URI`, where it names a server; a file of this machine is no use there.
+    """`MLFLOW_TRACKING_URI` if it names a server; a file on this machine is useless to a job.
 
     Raises:
-        ConfigError: a config's own tracker holds a password, which would travel.
+        ConfigError: a config's own tracking URI contains a password, which would be sent.
     """
     for config in configs:
         uri = config.tracking.uri or ""
         if redact(uri) != uri:
             raise ConfigError(
-                f"tracking.uri {redact(uri)} holds a user or password, which would travel with the "
-                "job: leave them out, and set MLFLOW_TRACKING_USERNAME and "
+                f"tracking.uri {redact(uri)} contains a user or password, which would be sent with the "
+                "job: remove them, and set MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD on the nodes"
             )
     named = os.environ.get("MLFLOW_TRACKING_URI", "")
@@ -176,7 +176,7 @@ def _tracking_server(configs: Sequence[Config]) -> str | None:
 
 
 def _would_lose_metrics(configs: Sequence[Config]) -> bool:
-    """Whether a run's metrics would go to a file in the job's copy of this folder."""
+    """Whether metrics would be written to a file in the job's copy of this folder."""
     if _tracking_server(configs) is not None:
         return False
     tracked = [config for config in configs if config.tracking.enabled]
@@ -184,7 +184,7 @@ def _would_lose_metrics(configs: Sequence[Config]) -> bool:
 
 
 def _submission_id(configs: Sequence[Config]) -> str:
-    """The variants' names and something new, in characters that an address may hold."""
+    """The variants' names and a random part, in characters that a URL allows."""
     names = [re.sub(r"[^A-Za-z0-9_-]+", "-", config.variant) for config in configs]
     more = [f"{len(names) - NAMED_VARIANTS}-more"] if len(names) > NAMED_VARIANTS else []
     return "-".join([*names[:NAMED_VARIANTS], *more, secrets.token_hex(4)])
@@ -193,22 +193,22 @@ def _submission_id(configs: Sequence[Config]) -> str:
 def _show_commands(job: "Job", console: Console) -> None:
     for what, action in (
         ("follow", ("logs", "--follow")),
-        ("look", ("status",)),
+        ("status", ("status",)),
         ("stop", ("stop",)),
     ):
         console.print(f"  {what:6} {job.command_to(*action)}", markup=False, soft_wrap=True)
 
 
 def _show_end(end: "JobEnd", console: Console) -> None:
-    """How the job ended; of one whose command failed the log has said why."""
+    """How the job ended; the log has shown why its command failed."""
     if end.status == "SUCCEEDED":
         console.print("\nThe job has succeeded.", style="bold green")
         return
     if end.status == "STOPPED":
         why = "it was stopped"
     elif end.exit_code is not None:
-        why = f"its command ended with exit code {end.exit_code}, and the log above says why"
+        why = f"its command ended with exit code {end.exit_code}; the log above says why"
     else:
-        why = end.message.strip() or "Ray does not say why"
-    console.print(f"\nThe job has not succeeded: {why}", style="bold red", markup=False)
-    console.print("What is whole stays in the storage: the same command goes on with it.")
+        why = end.message.strip() or "Ray gives no reason"
+    console.print(f"\nThe job failed: {why}", style="bold red", markup=False)
+    console.print("Completed work stays in the storage: the same command continues from it.")

@@ -1,6 +1,6 @@
-"""Which paths of a config mean the same on a cluster as here.
+"""Which paths of a config mean the same on a cluster as on this machine.
 
-A job runs in a copy of the current folder, on whatever node; the copy is thrown away at its end.
+A job runs on some node in a copy of the current folder; the copy is deleted when the job ends.
 """
 
 import os
@@ -13,21 +13,21 @@ from pipeline.corpus.adapter import adapter_of
 
 
 def require_shared_storage(storage: str) -> None:
-    """Refuse a storage that would end with the job.
+    """Refuse a storage that would be deleted with the job.
 
     Raises:
         ConfigError: it is a relative path.
     """
     if _is_local(storage) and not Path(_without_scheme(storage)).is_absolute():
         raise ConfigError(
-            f"the storage '{storage}' is a relative path: in a job it would lie in the job's copy of "
-            "this folder, which is thrown away. Name an object store (--storage s3://bucket/prefix), "
-            "or an absolute path that all nodes share"
+            f"the storage '{storage}' is a relative path: it would be inside the job's copy of this "
+            "folder, which is deleted with the job. Name an object store (--storage "
+            "s3://bucket/prefix) or an absolute path that all nodes share"
         )
 
 
 def needed(configs: Sequence[Config], paths: Sequence[Path], folder: Path) -> dict[str, str]:
-    """What must travel: the config files, what they extend, and the relative paths they name.
+    """What must be sent: the config files, what they extend, and the relative paths they name.
 
     Args:
         configs: the variants.
@@ -35,53 +35,54 @@ def needed(configs: Sequence[Config], paths: Sequence[Path], folder: Path) -> di
         folder: the current one, which becomes the job's.
 
     Returns:
-        What it is, for a message, and its name in `folder`.
+        Description (for messages) -> name in `folder`.
 
     Raises:
-        ConfigError: something of it lies elsewhere.
+        ConfigError: one of them is outside `folder`.
     """
-    named = {f"the config {one}": one for path in paths for one in sources(path)}
+    named = {f"the config {source}": source for path in paths for source in sources(path)}
     inputs = [entry for config in configs for entry in local_inputs(config)]
     named |= {f"{key} '{path}'": path for key, path in inputs if not path.is_absolute()}
     names = {what: name_in(folder, path) for what, path in named.items()}
     outside = [what for what, name in names.items() if name is None]
     if outside:
         raise ConfigError(
-            f"{outside[0]} lies outside the current folder, which is what travels with a job: copy "
-            "it here, or give the command in a folder above it; data may also lie on an object store "
+            f"{outside[0]} is outside the current folder, and a job receives only that folder: copy it "
+            "here, or run the command from a folder above it; data may also be on an object store "
             "(s3://…) or at an absolute path that all nodes share"
         )
     return {what: name for what, name in names.items() if name is not None}
 
 
-def require_travelling(names: Mapping[str, str], travels: Callable[[str], bool]) -> None:
-    """Refuse what the job would not find in its copy of the folder.
+def require_sent(names: Mapping[str, str], is_sent: Callable[[str], bool]) -> None:
+    """Refuse paths that the job would not find in its copy of the folder.
 
     Args:
-        names: as `needed` gives them.
-        travels: whether the file or folder of that name does.
+        names: from `needed`.
+        is_sent: whether the file or folder of that name is sent.
 
     Raises:
-        ConfigError: something is left out.
+        ConfigError: one of them is not.
     """
     for what, name in names.items():
-        if not travels(name):
+        if not is_sent(name):
             raise ConfigError(
-                f"{what} does not travel with the job: it is empty, or .gitignore, .rayignore or the "
-                "list of what no job reads (runs, tests, build …) leaves it out. Put it elsewhere in "
-                "this folder, on an object store (s3://…) or at an absolute path that all nodes share"
+                f"{what} is not sent with the job: it is empty, or .gitignore, .rayignore or the list "
+                "of what no job reads (runs, tests, build …) excludes it. Move it elsewhere in this "
+                "folder, to an object store (s3://…) or to an absolute path that all nodes share"
             )
 
 
 def shared(configs: Sequence[Config]) -> list[Path]:
-    """The absolute local paths that the configs name, which all nodes must have in common."""
+    """The absolute local paths that the configs name, which all nodes must share."""
     named = {path for config in configs for _, path in local_inputs(config)}
-    named |= {Path(_without_scheme(one.storage)) for one in configs if _is_local(one.storage)}
+    storages = {config.storage for config in configs}
+    named |= {Path(_without_scheme(storage)) for storage in storages if _is_local(storage)}
     return sorted(path for path in named if path.is_absolute())
 
 
-def only_there(configs: Sequence[Config]) -> list[Path]:
-    """The absolute local inputs that this machine has not got, so that it cannot check them."""
+def absent(configs: Sequence[Config]) -> list[Path]:
+    """The absolute local inputs that do not exist on this machine, so that it cannot check them."""
     named = {path for config in configs for _, path in local_inputs(config)}
     return sorted(path for path in named if path.is_absolute() and not path.exists())
 
@@ -99,9 +100,9 @@ def local_inputs(config: Config) -> Iterator[tuple[str, Path]]:
 
 
 def name_in(folder: Path, path: Path) -> str | None:
-    """`path` as it is named in `folder`, links unresolved; None where it lies elsewhere."""
-    place = Path(os.path.normpath(folder / path))
-    return place.relative_to(folder).as_posix() if place.is_relative_to(folder) else None
+    """`path` relative to `folder`, with links unresolved; None if it is outside."""
+    normal = Path(os.path.normpath(folder / path))
+    return normal.relative_to(folder).as_posix() if normal.is_relative_to(folder) else None
 
 
 def _is_local(path: str) -> bool:

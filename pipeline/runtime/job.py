@@ -1,4 +1,4 @@
-"""A job on a Ray cluster: sent through the dashboard, followed to its end, whatever the network does."""
+"""A job on a Ray cluster: submitted through the dashboard, and followed through lost connections."""
 
 import asyncio
 import json
@@ -16,27 +16,26 @@ import ray
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
-from pipeline.runtime.session import HOW_TO_ENTER, ClusterError
+from pipeline.runtime.session import HOW_TO_AUTHENTICATE, ClusterError
 
-# Ray lets these overrule the address that it is given.
+# In Ray's client these win over the address that it is given.
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 120.0
-# A cluster that says nothing for so long is asked whether it is still there.
+# When the log has been silent for this long, ask whether the cluster still answers.
 SILENT_SECONDS = 60.0
 RETRY_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 30.0
 GIVE_UP_SECONDS = 600.0
 
-# What a lost connection looks like: Ray raises RuntimeErrors of its own for closed sockets and for
-# answers that say no.
+# What a lost connection raises: for closed sockets and refusals Ray raises plain RuntimeErrors.
 LOST = (OSError, RuntimeError, TimeoutError, aiohttp.ClientError)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the cluster at `address` (http://host:port) is to run, in which environment."""
+    """A command for the cluster at `address` (http://host:port), and its runtime environment."""
 
     address: str
     submission_id: str
@@ -49,28 +48,28 @@ class Job:
 
     @property
     def command(self) -> str:
-        """The plain command that sends the same, for a shell."""
+        """The `ray job submit` command that submits the same job, for a shell."""
         environment = dict(self.runtime_env)
         folder = ("--working-dir", environment.pop("working_dir"))
         variables = ("--runtime-env-json", json.dumps(environment))
         return self._ray_job("submit", *folder, *variables, "--", *self.arguments)
 
     def command_to(self, *action: str) -> str:
-        """The plain command to look at the job again: `logs --follow`, `status` or `stop`."""
+        """The `ray job` command for `logs --follow`, `status` or `stop` of this job."""
         return self._ray_job(*action, self.submission_id)
 
     def _ray_job(self, action: str, *words: str) -> str:
-        set_to = next(filter(None, map(os.environ.get, ADDRESS_VARIABLES)), self.address)
-        overruled = set_to.rstrip("/") != self.address
-        before = ["env", f"{ADDRESS_VARIABLES[0]}={self.address}"] if overruled else []
-        return shlex.join([*before, "ray", "job", action, "--address", self.address, *words])
+        winning = next(filter(None, map(os.environ.get, ADDRESS_VARIABLES)), self.address)
+        differs = winning.rstrip("/") != self.address
+        setting = ["env", f"{ADDRESS_VARIABLES[0]}={self.address}"] if differs else []
+        return shlex.join([*setting, "ray", "job", action, "--address", self.address, *words])
 
 
 @dataclass(frozen=True)
 class JobEnd:
-    """How a job ended: SUCCEEDED, FAILED or STOPPED, and what Ray says of it.
+    """How a job ended: SUCCEEDED, FAILED or STOPPED, with Ray's message.
 
-    `exit_code` is that of its command, None where it never started or was lost.
+    `exit_code` is that of its command, None if the command never started or was lost.
     """
 
     status: str
@@ -79,11 +78,11 @@ class JobEnd:
 
 
 class JobServer:
-    """The dashboard of a Ray cluster, which takes jobs.
+    """The dashboard of a Ray cluster, which accepts jobs.
 
     Raises:
-        ClusterError: nothing answers at the address, it is no dashboard, lets us not in, or is of
-            another Ray.
+        ClusterError: nothing answers at the address, it is not a dashboard, it rejects our token, or
+            it belongs to another version of Ray.
     """
 
     def __init__(self, address: str) -> None:
@@ -94,15 +93,15 @@ class JobServer:
         if version.split(".")[:2] != ray.__version__.split(".")[:2]:
             raise ClusterError(
                 f"the cluster at {address} runs Ray {version}, this machine has {ray.__version__}: "
-                f"install ray=={version} here, or the other there, so that what is checked here is "
-                "what runs there"
+                f"install ray=={version} here, or the same version there, so that the job runs what "
+                "was checked here"
             )
 
     def submit(self, job: Job) -> None:
-        """Send the job's files, where the cluster has not got them yet, and the job.
+        """Upload the job's files, unless the cluster has them already, and submit the job.
 
         Raises:
-            ClusterError: the cluster cannot be reached, or does not take it.
+            ClusterError: the cluster cannot be reached, or refuses the job.
         """
         with _explained(self.address), _quiet():
             self._client.submit_job(
@@ -114,26 +113,26 @@ class JobServer:
     def follow(
         self, submission_id: str, write: Callable[[str], None], say: Callable[[str], None]
     ) -> JobEnd:
-        """Wait for the job's end.
+        """Wait until the job ends.
 
         Args:
             submission_id: the job's.
-            write: gets the log as it comes, each character once.
-            say: gets a line when the connection is lost.
+            write: receives the log as it arrives, each character once.
+            say: receives a line when the connection is lost.
 
         Raises:
-            ClusterError: the cluster has not answered for ten minutes; the job may go on.
+            ClusterError: the cluster has not answered for ten minutes; the job may still run.
         """
         with _explained(self.address), _quiet():
             return asyncio.run(self._follow(submission_id, _Log(write), say))
 
     async def _follow(self, submission_id: str, log: "_Log", say: Callable[[str], None]) -> JobEnd:
-        said_at = -1
+        reported_at = -1
         while True:
             fault = await self._tail(submission_id, log)
-            if fault and log.num_written != said_at:
+            if fault and log.num_written != reported_at:
                 say(f"the connection was lost ({fault}): trying again")
-                said_at = log.num_written
+                reported_at = log.num_written
             details = await self._details(submission_id)
             if details.status.is_terminal():
                 if fault:
@@ -142,45 +141,47 @@ class JobServer:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _tail(self, submission_id: str, log: "_Log") -> str:
-        """Pass the log on, from its start, until it ends with the job; or what cut it off."""
+        """Copy the log from its start until the job ends; what interrupted it, or an empty text."""
         log.rewind()
         stream = self._client.tail_job_logs(submission_id)
         while True:
-            piece = asyncio.ensure_future(anext(stream, None))
+            chunk = asyncio.ensure_future(anext(stream, None))
             try:
-                while not (await asyncio.wait({piece}, timeout=SILENT_SECONDS))[0]:
+                while not (await asyncio.wait({chunk}, timeout=SILENT_SECONDS))[0]:
                     await asyncio.to_thread(self._client.ray_version)
-                text = piece.result()
+                text = chunk.result()
             except LOST as error:
                 return _one_line(error)
             finally:
-                piece.cancel()
+                chunk.cancel()
             if text is None:
                 return ""
             log.feed(text)
 
     async def _details(self, submission_id: str) -> Any:
-        """What the cluster knows of the job, as soon as it answers."""
-        began, wait_seconds = time.monotonic(), RETRY_SECONDS
+        """The job's details, as soon as the cluster answers."""
+        started, wait_seconds = time.monotonic(), RETRY_SECONDS
         while True:
             try:
                 return await asyncio.to_thread(self._client.get_job_info, submission_id)
             except LOST:
-                if time.monotonic() - began > GIVE_UP_SECONDS:
+                if time.monotonic() - started > GIVE_UP_SECONDS:
                     raise
                 await asyncio.sleep(wait_seconds)
                 wait_seconds = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
 
 
 class _Client(JobSubmissionClient):
-    """Ray's client, of the address that it is given; a request that nobody answers ends."""
+    """Ray's client, with time limits, and for the address that it is given whatever Ray's variables say."""
 
     def __init__(self, address: str) -> None:
-        overruling = {name: os.environ.pop(name, None) for name in ADDRESS_VARIABLES}
+        variables = {name: os.environ.pop(name, None) for name in ADDRESS_VARIABLES}
         try:
             super().__init__(address)
         finally:
-            os.environ.update({name: one for name, one in overruling.items() if one is not None})
+            os.environ.update(
+                {name: value for name, value in variables.items() if value is not None}
+            )
 
     def _do_request(self, *arguments: Any, **settings: Any) -> Any:
         limits = {"timeout": (CONNECT_SECONDS, ANSWER_SECONDS)}
@@ -191,7 +192,7 @@ class _Client(JobSubmissionClient):
 
 
 class _Log:
-    """A text that is read from its start again after every interruption, and written once."""
+    """A text that is written once, although every reconnection reads it from its start again."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
@@ -211,41 +212,41 @@ class _Log:
 
 @contextmanager
 def _explained(address: str) -> Iterator[None]:
-    """What Ray and the network raise in the block as one message."""
+    """Turn what Ray and the network raise in the block into one message."""
     try:
         yield
     except AuthenticationError as error:
-        raise ClusterError(_why_not_in(address, error.message)) from error
+        raise ClusterError(_why_rejected(address, error.message)) from error
     except (KeyError, ValueError) as error:  # an answer, but not Ray's
         raise ClusterError(
-            f"what answers at {address} is no Ray dashboard ({_one_line(error)}): give the address "
-            "of the head node's, such as http://head:8265"
+            f"the server at {address} is not a Ray dashboard ({_one_line(error)}): give the address "
+            "of the head node's dashboard, such as http://head:8265"
         ) from error
     except LOST as error:
         raise ClusterError(
             f"{address} cannot be used ({_one_line(error)}): check --address (http://head:8265, the "
-            "head node's dashboard), that the cluster runs, and that this machine may reach it"
+            "head node's dashboard), that the cluster runs, and that this machine can reach it"
         ) from error
 
 
-def _why_not_in(address: str, said: str) -> str:
-    """The server's two answers, or what Ray itself says where it finds no token to send."""
-    if "Forbidden" in said:
-        return f"the cluster at {address} refuses the token, which is another's: {HOW_TO_ENTER}"
-    if "Unauthorized" in said:
-        return f"the cluster at {address} asks for its token: {HOW_TO_ENTER}"
-    return f"there is no token to send to {address} ({said}): {HOW_TO_ENTER}"
+def _why_rejected(address: str, reason: str) -> str:
+    """The server refuses the token or asks for one, or Ray's client has none to send."""
+    if "Forbidden" in reason:
+        return f"the cluster at {address} rejects our token: {HOW_TO_AUTHENTICATE}"
+    if "Unauthorized" in reason:
+        return f"the cluster at {address} asks for its token: {HOW_TO_AUTHENTICATE}"
+    return f"there is no token to send to {address} ({reason}): {HOW_TO_AUTHENTICATE}"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray's client tells of every package it uploads; warnings come back as errors."""
-    before = logging.root.manager.disable
+    """Hide the client's messages about every upload; what its warnings announce is raised as well."""
+    level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(level)
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,31 +1,29 @@
-"""What a job takes along to a cluster: this folder, the project's packages, a few variables.
+"""What a job brings to a cluster: the current folder, the project's packages, a few variables.
 
-Nothing secret: the dashboard shows a runtime environment to all who may look at it.
+No secrets: the dashboard shows a job's runtime environment to everybody who can open it.
 """
 
-import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray._private import ray_constants
-from ray._private.runtime_env import packaging
+from pathspec import PathSpec
 
 from pipeline.config import ConfigError
 from pipeline.graph.disk_space import readable_bytes
 from pipeline.redaction import redact
-from pipeline.runtime.session import (
+from pipeline.runtime.environment import (
     WORKER_SETUP,
     cluster_environment,
     project_folder,
     project_modules,
 )
 
-# As .gitignore has it. A pattern for the folder itself begins with a slash: Ray matches them all
-# within `pipeline` and `tasks` too, where those travel on their own.
+# Written like .gitignore. Ray applies these patterns to `pipeline` and `tasks` too where those are sent
+# on their own, so a pattern for the current folder alone begins with a slash.
 SECRETS = (".aws", ".env*", ".kube", ".netrc", ".ray", ".ssh")
 EXCLUDES = (
     *SECRETS,
@@ -47,18 +45,20 @@ EXCLUDES = (
     "venv",
 )
 
-# What a dashboard takes in one request, and what a zip file writes beside a small file's bytes.
+PATTERNS = "gitignore"
+
+# The largest request that a dashboard accepts, and a zip file's overhead for each small file.
 MAX_PACKAGE_BYTES = 100 * 1024**2
 ENTRY_BYTES = 256
 NAMED_ENTRIES = 5
 
-# A stopped run closes what it has open; Ray would give it 3 s.
+# How long a stopped run may take to close its files and its MLflow runs; Ray's default is 3 s.
 STOP_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Package:
-    """What is sent from `folder`: its files, by name with their bytes, and how a job sees them."""
+    """What is sent: the files of `folder` (name -> bytes), and the job's runtime environment."""
 
     folder: Path
     files: Mapping[str, int]
@@ -66,15 +66,15 @@ class Package:
 
     @classmethod
     def of(cls, folder: Path, storage: str, tracking_uri: str | None) -> "Package":
-        """Everything in `folder` but what no job reads, and the project if it lies elsewhere.
+        """Everything in `folder` except what no job reads, and the project if it is elsewhere.
 
         Args:
             folder: becomes the job's current folder.
-            storage: stays behind where it lies within.
+            storage: is left out if it is inside `folder`.
             tracking_uri: of an MLflow server; None leaves it to the nodes.
 
         Raises:
-            ConfigError: it is more than a dashboard takes, or would show a secret.
+            ConfigError: the package is larger than a dashboard accepts, or would show a secret.
         """
         excludes = [*EXCLUDES, *_inside(folder, storage)]
         variables = {**cluster_environment(), "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
@@ -87,8 +87,7 @@ class Package:
             "env_vars": variables,
             "worker_process_setup_hook": WORKER_SETUP,
         }
-        defaults = ray_constants.get_runtime_env_default_excludes()
-        files = sent_files(folder, [*defaults, *excludes])
+        files = sent_files(folder, excludes)
         _require_room(folder, files)
         if folder != project_folder():
             runtime_env["py_modules"] = project_modules()
@@ -101,51 +100,53 @@ class Package:
         return sum(self.files.values())
 
     def holds(self, name: str) -> bool:
-        """Whether the file `name`, or something in the folder `name`, travels."""
-        return (
-            name in self.files
-            or name == "."
-            or any(one.startswith(f"{name}/") for one in self.files)
-        )
+        """Whether the file `name`, or any file in the folder `name`, is sent."""
+        in_folder = any(file.startswith(f"{name}/") for file in self.files)
+        return name in self.files or name == "." or in_folder
 
 
 def sent_files(folder: Path, excludes: Sequence[str]) -> dict[str, int]:
-    """The names and bytes of the files that Ray packs of `folder`, by Ray's own rules.
+    """The names and bytes of the files that Ray packs of `folder`.
 
-    They count .gitignore and .rayignore files in, at any depth.
+    Like Ray, this leaves out what `excludes` names, and what .gitignore and .rayignore files at any
+    depth name.
     """
-    found: dict[str, int] = {}
+    files: dict[str, int] = {}
+    folders = [(folder, [(folder, PathSpec.from_lines(PATTERNS, excludes))])]
+    while folders:
+        current, outer_rules = folders.pop()
+        rules = [*outer_rules, *_ignore_rules(current)]
+        for path in current.iterdir():
+            if any(spec.match_file(path.relative_to(root).as_posix()) for root, spec in rules):
+                continue
+            if path.is_dir():
+                folders.append((path, rules))
+            elif path.is_file():
+                files[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return files
 
-    def note(path: Path) -> None:
-        if path.is_file():
-            found[path.relative_to(folder).as_posix()] = path.stat().st_size
 
-    ignored = os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE) != "1"
-    rules = [packaging._get_excludes(folder, list(excludes))]  # noqa: SLF001 - Ray shows no other way
-    packaging._dir_travel(  # noqa: SLF001
-        folder, rules, note, include_gitignore=ignored, logger=_silent()
-    )
-    return found
-
-
-def _silent() -> logging.Logger:
-    """Which ignore files Ray has read is no news."""
-    logger = logging.getLogger(f"{__name__}.silent")
-    logger.disabled = True
-    return logger
+def _ignore_rules(folder: Path) -> Iterator[tuple[Path, PathSpec[Any]]]:
+    """The rules of the ignore files in `folder`, each with the folder that it counts from."""
+    names = [".rayignore"]
+    if os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE") != "1":
+        names.append(".gitignore")
+    for file in (folder / name for name in names):
+        if file.is_file():
+            yield folder, PathSpec.from_lines(PATTERNS, file.read_text().splitlines())
 
 
 def _inside(folder: Path, storage: str) -> list[str]:
-    place = Path(storage)
-    return [f"/{place.relative_to(folder).as_posix()}"] if folder in place.parents else []
+    path = Path(storage)
+    return [f"/{path.relative_to(folder).as_posix()}"] if folder in path.parents else []
 
 
 def _require_no_secret(variables: Mapping[str, str]) -> None:
     for name, value in variables.items():
         if redact(value) != value:
             raise ConfigError(
-                f"{name} holds a user, password or key, which the dashboard would show with the "
-                "job: leave it out here, and give it to the nodes (MLFLOW_TRACKING_USERNAME and "
+                f"{name} contains a user, password or key, which the dashboard would show with the "
+                "job: remove it here, and set it on the nodes (MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
             )
 
@@ -161,8 +162,8 @@ def _require_room(folder: Path, files: Mapping[str, int]) -> None:
         f"{name} {readable_bytes(size)}" for name, size in sizes.most_common(NAMED_ENTRIES)
     )
     raise ConfigError(
-        f"{folder} would travel with the job, {readable_bytes(needed)}, and a dashboard takes "
-        f"{readable_bytes(MAX_PACKAGE_BYTES)}. Largest: {largest}. Name what the job need not read "
-        "in .rayignore (written like .gitignore), put data on an object store or a shared folder, "
-        "or submit from a folder with less in it"
+        f"{folder} would be sent with the job. It has {readable_bytes(needed)}, and a dashboard "
+        f"accepts {readable_bytes(MAX_PACKAGE_BYTES)}. Largest: {largest}. List what the job does not "
+        "read in .rayignore (written like .gitignore), move data to an object store or a shared "
+        "folder, or submit from a smaller folder"
     )

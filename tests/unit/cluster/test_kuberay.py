@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.config.files import load_all
+from pipeline.runtime.environment import S3
 from pipeline.runtime.package import Package
-from pipeline.runtime.session import S3
 
 # The fields of ray.io/v1 that KubeRay 1.5 and later know (its API reference has them all); pod
 # templates are checked as pods.

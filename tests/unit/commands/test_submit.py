@@ -1,4 +1,4 @@
-"""`submit` as a user meets it: what travels, what is refused before, how it ends."""
+"""`submit` as a user sees it: what is sent, what is refused before that, how it ends."""
 
 import json
 import os
@@ -19,8 +19,9 @@ pytest.importorskip("ray")
 
 from pipeline.__main__ import app
 from pipeline.runtime import package
+from pipeline.runtime.environment import QUIET, WORKER_SETUP
 from pipeline.runtime.job import JobServer
-from pipeline.runtime.session import QUIET, WORKER_SETUP, ClusterError
+from pipeline.runtime.session import ClusterError
 
 ROOT = Path(__file__).resolve().parents[3]
 VARIABLES = (
@@ -65,7 +66,7 @@ def submit(dashboard: FakeDashboard, *arguments: str):
 
 def plain_command(output: str) -> list[str]:
     lines = output.splitlines()
-    return shlex.split(lines[lines.index("as a plain command:") + 1])
+    return shlex.split(lines[lines.index("The plain Ray command:") + 1])
 
 
 def test_the_plain_command_sends_what_the_client_sends(project, dashboard):
@@ -103,7 +104,7 @@ def test_odd_characters_survive_the_shell(project, dashboard):
     assert dashboard.jobs[0]["submission_id"].startswith("it-s-")
 
 
-def test_the_folder_and_the_project_travel_without_what_no_job_reads(project, dashboard):
+def test_the_folder_and_the_project_are_sent_without_what_no_job_reads(project, dashboard):
     unread = ("runs/old.txt", ".git/config", "a.egg-info/x", "tests/x.py", "notes/n")
     for name in (*unread, ".env", ".env.local", ".ray/auth_token", ".aws/credentials"):
         (project / name).parent.mkdir(exist_ok=True)
@@ -124,22 +125,34 @@ def test_the_folder_and_the_project_travel_without_what_no_job_reads(project, da
     assert len(environment["py_modules"]) == 2
 
 
-def test_what_is_counted_is_what_ray_packs(project, monkeypatch):
-    from ray._private.ray_constants import get_runtime_env_default_excludes
-    from ray._private.runtime_env.packaging import create_package
-
+def test_what_is_counted_is_what_ray_packs(project, dashboard, monkeypatch):
+    storage = ("--storage", "s3://bucket/runs", "--set", "tracking.enabled=false")
     monkeypatch.chdir(ROOT)
-    excludes = [*get_runtime_env_default_excludes(), *package.EXCLUDES]
-    target = project.parent / "package.zip"
-    create_package(".", target, include_gitignore=True, excludes=excludes)
-    packed = {one.filename: one.file_size for one in ZipFile(target).infolist()}
-    counted = package.sent_files(ROOT, excludes)
+    assert submit(dashboard, "configs/demo/kmeans.yaml", *storage).exit_code == 0
+    [archive] = dashboard.packages.values()
+    packed = {one.filename: one.file_size for one in ZipFile(BytesIO(archive)).infolist()}
+    counted = package.sent_files(ROOT, package.EXCLUDES)
     assert {name: size for name, size in packed.items() if not name.endswith("/")} == counted
     assert "configs/small_encoder/model.safetensors" in counted
-    assert target.stat().st_size <= sum(counted.values()) + package.ENTRY_BYTES * len(packed)
+    assert len(archive) <= sum(counted.values()) + package.ENTRY_BYTES * len(packed)
 
 
-def test_in_a_checkout_the_folder_alone_travels(project, dashboard, monkeypatch):
+def test_ignore_files_count_from_their_own_folder(project, dashboard, monkeypatch):
+    (project / "data" / ".gitignore").write_text("/a\nb/\n*.tmp\n!kept.tmp\n")
+    (project / "data" / ".rayignore").write_text("c?\n")
+    for name in ("a", "deep/a", "b/x", "deep/b/x", "y.tmp", "kept.tmp", "c1", "c/kept"):
+        (project / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / "data" / name).write_text("x")
+    for setting in ("0", "1"):
+        monkeypatch.setenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", setting)
+        dashboard.packages.clear()
+        assert submit(dashboard, "configs/dkm.yaml").exit_code == 0
+        archives = [set(ZipFile(BytesIO(one)).namelist()) for one in dashboard.packages.values()]
+        [packed] = [names for names in archives if "base.yaml" in names]
+        assert package.sent_files(project, package.EXCLUDES).keys() == packed
+
+
+def test_in_a_checkout_only_the_folder_is_sent(project, dashboard, monkeypatch):
     monkeypatch.chdir(ROOT)
     storage = ("--storage", "s3://bucket/runs", "--set", "tracking.enabled=false")
     result = submit(dashboard, str(ROOT / "configs/demo/kmeans.yaml"), *storage)
@@ -149,7 +162,7 @@ def test_in_a_checkout_the_folder_alone_travels(project, dashboard, monkeypatch)
     assert "run configs/demo/kmeans.yaml" in dashboard.jobs[0]["entrypoint"]
 
 
-def test_variables_travel_and_secrets_do_not(project, dashboard, monkeypatch):
+def test_variables_are_sent_and_secrets_are_not(project, dashboard, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store:9000")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "my-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "my-secret")
@@ -170,7 +183,7 @@ def test_variables_travel_and_secrets_do_not(project, dashboard, monkeypatch):
 
 @pytest.fixture
 def pitfalls(project) -> Path:
-    """The project, with paths beside it, ignored ones, and a file too large to travel."""
+    """The project, with paths beside it, ignored ones, and a file too large to send."""
     (project.parent / "outside.yaml").write_text((project / "base.yaml").read_text())
     (project.parent / "far.jsonl").write_text("")
     (project / "configs" / "escapes.yaml").write_text("extends: ../../outside.yaml\n")
@@ -192,16 +205,16 @@ CORPUS = "corpus={kind: manifest, manifest: %s}"
         (("dkm.yaml", "--set", "asr.dimm=1"), "did you mean 'dim'?"),
         (("dkm.yaml", "--stage", "fit"), "no stage is named fit"),
         (("dkm.yaml", "--storage", "runs"), "'runs' is a relative path"),
-        (("../../outside.yaml",), "outside.yaml lies outside the current folder"),
-        (("escapes.yaml",), "outside.yaml lies outside the current folder"),
-        (("ignored.yaml",), "ignored.yaml does not travel"),
-        (("dkm.yaml", "--set", CORPUS % "../far.jsonl"), "manifest '../far.jsonl' lies outside"),
+        (("../../outside.yaml",), "outside.yaml is outside the current folder"),
+        (("escapes.yaml",), "outside.yaml is outside the current folder"),
+        (("ignored.yaml",), "ignored.yaml is not sent"),
+        (("dkm.yaml", "--set", CORPUS % "../far.jsonl"), "manifest '../far.jsonl' is outside"),
         (("dkm.yaml", "--set", CORPUS % "gone.jsonl"), "there is no manifest at 'gone.jsonl'"),
-        (("dkm.yaml", "--set", CORPUS % "runs/manifest.jsonl"), "jsonl' does not travel"),
-        (("dkm.yaml", "--set", "ssl={model: runs}"), "ssl.model 'runs' does not travel"),
-        (("dkm.yaml", "--set", "tracking.uri=http://me:pw@host"), "holds a user, password"),
+        (("dkm.yaml", "--set", CORPUS % "runs/manifest.jsonl"), "jsonl' is not sent"),
+        (("dkm.yaml", "--set", "ssl={model: runs}"), "ssl.model 'runs' is not sent"),
+        (("dkm.yaml", "--set", "tracking.uri=http://me:pw@host"), "contains a user, password"),
         (("dkm.yaml", "--address", "head:8265"), "'head:8265' (--address) is not the"),
-        (("dkm.yaml", "--address", "http://me:pw@head"), "holds a user or password"),
+        (("dkm.yaml", "--address", "http://me:pw@head"), "contains a user or password"),
     ],
 )
 def test_a_mistake_is_refused_before_anything_is_sent(pitfalls, dashboard, arguments, message):
@@ -211,10 +224,10 @@ def test_a_mistake_is_refused_before_anything_is_sent(pitfalls, dashboard, argum
     assert dashboard.requests == []
 
 
-def test_a_password_in_the_environment_does_not_travel(project, dashboard, monkeypatch):
+def test_a_password_in_the_environment_is_not_sent(project, dashboard, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:pw@mlflow")
     error = submit(dashboard, "configs/dkm.yaml").exception
-    assert "MLFLOW_TRACKING_URI holds a user, password" in str(error)
+    assert "MLFLOW_TRACKING_URI contains a user, password" in str(error)
     assert "pw" not in str(error)
     assert dashboard.requests == []
 
@@ -306,7 +319,7 @@ def test_ctrl_c_stops_following_alone(project, dashboard, monkeypatch):
     monkeypatch.setattr(JobServer, "follow", interrupted)
     result = submit(dashboard, "configs/dkm.yaml")
     assert result.exit_code == 130
-    after = result.output.partition("The job goes on")[2]
+    after = result.output.partition("The job continues")[2]
     name = dashboard.jobs[0]["submission_id"]
     at = f"--address {dashboard.address}"
     for command in (f"logs {at} --follow", f"status {at}", f"stop {at}"):
@@ -317,7 +330,7 @@ def test_a_cluster_that_refuses_is_one_message(project, dashboard):
     dashboard.refusal = 403, "Forbidden: Invalid authentication token"
     error = submit(dashboard, "configs/dkm.yaml").exception
     assert isinstance(error, ClusterError)
-    assert "refuses the token" in str(error)
+    assert "rejects our token" in str(error)
     assert dashboard.jobs == []
 
 

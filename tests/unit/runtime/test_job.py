@@ -1,4 +1,4 @@
-"""A job is sent and followed through whatever the network does."""
+"""A job is submitted and followed through lost connections."""
 
 import socket
 
@@ -9,7 +9,6 @@ pytest.importorskip("ray")
 
 from pipeline.runtime import job
 from pipeline.runtime.job import Job, JobServer
-from pipeline.runtime.package import MAX_PACKAGE_BYTES
 from pipeline.runtime.session import ClusterError
 
 
@@ -28,7 +27,7 @@ def follow(dashboard):
     return end, "".join(written), said
 
 
-def test_a_log_that_is_cut_off_is_shown_once_and_whole(dashboard):
+def test_an_interrupted_log_is_shown_once_and_completely(dashboard):
     dashboard.cuts = [2, 2, 0, 4]
     dashboard.unfinished_details = 3
     end, log, said = follow(dashboard)
@@ -53,7 +52,7 @@ def test_a_cluster_that_is_busy_is_asked_again(dashboard):
     assert dashboard.requests.count("GET /api/jobs/mine") == 4
 
 
-def test_a_cluster_that_stays_away_is_given_up(dashboard, monkeypatch):
+def test_a_cluster_that_does_not_come_back_is_given_up(dashboard, monkeypatch):
     monkeypatch.setattr(job, "GIVE_UP_SECONDS", 0.05)
     dashboard.failing_details = 10_000
     with pytest.raises(ClusterError, match=r"cannot be used .*the head is busy"):
@@ -73,13 +72,13 @@ def test_a_silent_log_is_no_lost_connection(dashboard, monkeypatch):
     ("refusal", "message"),
     [
         ((401, "Unauthorized: Missing authentication token"), "asks for its token: set RAY_AUTH_"),
-        ((403, "Forbidden: Invalid authentication token"), "refuses the token, which is another"),
+        ((403, "Forbidden: Invalid authentication token"), "rejects our token"),
         ((404, "nothing here"), "cannot be used .*404"),
-        ((200, "<html>a web site</html>"), "is no Ray dashboard"),
-        ((200, "{}"), "is no Ray dashboard"),
+        ((200, "<html>a web site</html>"), "is not a Ray dashboard"),
+        ((200, "{}"), "is not a Ray dashboard"),
     ],
 )
-def test_what_lets_us_not_in_is_one_message(dashboard, refusal, message):
+def test_a_refusal_is_one_message(dashboard, refusal, message):
     dashboard.refusal = refusal
     with pytest.raises(ClusterError, match=message):
         JobServer(dashboard.address)
@@ -107,13 +106,7 @@ def test_an_address_that_swallows_everything_is_given_up(monkeypatch):
             JobServer(address)
 
 
-def test_a_package_may_be_as_large_as_a_dashboard_takes():
-    from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE
-
-    assert MAX_PACKAGE_BYTES == DASHBOARD_CLIENT_MAX_SIZE
-
-
-def test_a_job_that_the_cluster_does_not_take(dashboard):
+def test_a_job_that_the_cluster_refuses(dashboard):
     server = JobServer(dashboard.address)
     dashboard.refusal = 500, "Traceback (most recent call last):\n…\nValueError: exists already"
     with pytest.raises(ClusterError, match="cannot be used"):

@@ -12,7 +12,7 @@ from pipeline.config import Cluster
 from pipeline.runtime import session
 
 
-def test_workers_of_a_cluster_reach_the_same_s3_by_credentials_of_their_own(monkeypatch):
+def test_workers_of_a_cluster_reach_the_same_s3_with_their_own_credentials(monkeypatch):
     monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
     given = {"AWS_ENDPOINT_URL": "http://store:9000", "AWS_MAX_ATTEMPTS": "5"}
     kept = dict.fromkeys(
@@ -33,16 +33,16 @@ def test_a_job_that_brings_its_environment_gets_no_other(monkeypatch):
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("nowhere", "'nowhere' is not where one joins"),
+        ("nowhere", "'nowhere' is not the address of a Ray cluster"),
         ("http://127.0.0.1:8265", r"a dashboard's http://… takes jobs"),
         ("127.0.0.1:1", r"no Ray cluster answers at 127\.0\.0\.1:1 .*check cluster\.address"),
         ("auto", r"no Ray cluster answers at 127\.0\.0\.1:2 "),
     ],
 )
-def test_that_no_cluster_is_there_is_said_at_once(monkeypatch, address, message):
+def test_a_missing_cluster_is_reported_at_once(monkeypatch, address, message):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:2")
     # The integration tests' Ray may still stand in this process.
-    monkeypatch.setattr(session.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(session, "_is_running", lambda: False)
     with (
         pytest.raises(session.ClusterError, match=message),
         session.ray_session(Cluster(address=address)),
@@ -61,7 +61,7 @@ def test_joining_without_the_token_is_one_message(tmp_path):
         except ClusterError as error:
             print(error)
     """)
-    environment = {name: one for name, one in os.environ.items() if not name.startswith("RAY_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
         process = subprocess.run(
@@ -71,6 +71,6 @@ def test_joining_without_the_token_is_one_message(tmp_path):
             check=False,
             env={**environment, "RAY_AUTH_MODE": "token", "HOME": str(tmp_path)},
         )
-    expected = f"the Ray cluster at {address} does not let this process in (Token authentication is"
+    expected = f"the Ray cluster at {address} rejects this process (Token authentication is"
     assert process.stdout.startswith(expected), process.stderr
     assert "set RAY_AUTH_MODE=token" in process.stdout
