@@ -2,10 +2,10 @@
 
     eval "$(python cluster/local.py start --workers 2)"
     python -m pipeline submit CONFIG
-    python cluster/local.py stop
+    eval "$(python cluster/local.py stop)"
 
-What was started is written to a state file; `stop` and `kill-node` end exactly that. The nodes take
-the environment of `start` along: credentials for storage and the tracker's address are set there.
+A state file lists what was started; `stop` and `kill-node` end exactly that. The nodes inherit the
+environment of `start`: set credentials for storage and the tracker's address there.
 """
 
 import json
@@ -32,25 +32,25 @@ import typer
 STATE = "cluster.json"
 TOKEN = "auth_token"  # noqa: S105 (a file's name)
 MARK = "RAY_LOCAL_NODE"
-ENTRY = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
+AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
 START_SECONDS, GRACE_SECONDS, POLL_SECONDS = 120.0, 5.0, 0.1
-# Nodes of one machine share its memory: what passes between stages lies in the storage.
+# Nodes of one machine share its memory; stages pass their results through the storage.
 OBJECT_STORE_BYTES = 256 << 20
-# A Unix socket's path has at most 107 bytes, and Ray puts so many behind a node's folder.
+# The path of a Unix socket holds 107 bytes; Ray appends at most 72 to the name of a node's folder.
 SOCKET_BYTES, RAY_BYTES = 107, 72
 SAME_START_SECONDS = 2.0
 
 
 class LocalClusterError(RuntimeError):
-    """The cluster cannot be started or found; the message says what, why, and the cure."""
+    """The cluster cannot be started or found; the message says why, and the cure."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node: the `ray start` with this process id, and all that descends from it.
+    """One node: the `ray start` with this process id, and all of its descendants.
 
-    `started` (seconds since 1970) tells it from a later process that has its id; `mark` is in the
-    environment of its processes.
+    `started` (seconds since 1970) distinguishes it from a later process with the same id; `mark` is
+    in the environment of its processes.
     """
 
     number: int
@@ -63,34 +63,33 @@ class Node:
         return f"node-{self.number}"
 
     def processes(self) -> list[psutil.Process]:
-        """What lives of the node, though `ray start`, or the shell of a job, may be gone."""
+        """The node's running processes, even if `ray start` or the shell of a job has ended."""
         known = {process.pid: process for process in psutil.process_iter()}
         if self.pid in known and not self._is_ours(known[self.pid]):
             return []
-        places = {pid: place for pid, one in known.items() if (place := _place(one)) is not None}
-        sessions, found = {self.pid}, dict[int, psutil.Process]()
+        origins = {pid: origin for pid, process in known.items() if (origin := _origin(process))}
+        sessions, ours = {self.pid}, dict[int, psutil.Process]()
         while True:
             more = [
                 pid
-                for pid, (parent, session, mark) in places.items()
-                if pid not in found
-                and (session in sessions or parent in found or mark == self.mark)
+                for pid, (parent, session, mark) in origins.items()
+                if pid not in ours and (session in sessions or parent in ours or mark == self.mark)
             ]
             if not more:
-                return [one for one in found.values() if _lives(one)]
-            found.update({pid: known[pid] for pid in more})
-            sessions.update(places[pid][1] for pid in more)
+                return [process for process in ours.values() if _is_running(process)]
+            ours.update({pid: known[pid] for pid in more})
+            sessions.update(origins[pid][1] for pid in more)
 
     def is_alive(self) -> bool:
-        """Whether its `ray start` runs, which ends when a part of the node does."""
+        """Whether its `ray start` runs; that ends when any part of the node ends."""
         try:
             process = psutil.Process(self.pid)
-            return self._is_ours(process) and _lives(process)
+            return self._is_ours(process) and _is_running(process)
         except psutil.NoSuchProcess:
             return False
 
     def kill(self) -> None:
-        """SIGKILL all of it, as a machine that loses its power."""
+        """SIGKILL all of its processes, like a power failure."""
         deadline = time.monotonic() + GRACE_SECONDS
         while (left := self.processes()) and time.monotonic() < deadline:
             for process in left:
@@ -98,7 +97,7 @@ class Node:
                     process.kill()
 
     def end(self) -> None:
-        """Let it say goodbye to the cluster; what is left then is killed."""
+        """Let it leave the cluster; kill what is still running after that."""
         if self.is_alive():
             os.kill(self.pid, signal.SIGTERM)
             _wait(lambda: not self.processes(), GRACE_SECONDS)
@@ -112,13 +111,13 @@ class Node:
 
 @dataclass
 class LocalCluster:
-    """A cluster whose state lies in `folder`; node 0 is its head.
+    """A cluster with its state in `folder`; node 0 is the head.
 
     Attributes:
         address: where drivers and nodes join, host:port.
-        job_address: the dashboard, http://host:port, which takes jobs.
-        cpus_per_node: that each node says it has.
-        next_number: of the next node; numbers are not given twice.
+        job_address: the dashboard, http://host:port, which accepts jobs.
+        cpus_per_node: what each node offers.
+        next_number: of the next node; numbers are never reused.
     """
 
     folder: Path
@@ -132,10 +131,10 @@ class LocalCluster:
     def start(
         cls, folder: Path, workers: int = 1, cpus_per_node: int = 1, *, port: int, job_port: int
     ) -> "LocalCluster":
-        """A head and `workers` more nodes, all of them up; a port of 0 is a free one.
+        """Start a head and `workers` more nodes, and wait for them; port 0 chooses a free one.
 
         Raises:
-            LocalClusterError: one runs from this folder, a port is taken, or a node does not start.
+            LocalClusterError: a cluster runs from this folder, a port is taken, or a node fails.
         """
         _check(folder)
         head, jobs = (_usable_port(wanted) for wanted in (port, job_port))
@@ -154,7 +153,7 @@ class LocalCluster:
         """The cluster that was started from `folder`.
 
         Raises:
-            LocalClusterError: none was.
+            LocalClusterError: there is none.
         """
         try:
             state = json.loads((folder / STATE).read_text(encoding="utf-8"))
@@ -168,7 +167,7 @@ class LocalCluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to join the cluster or to send it jobs."""
+        """The variables with which a process joins the cluster or submits jobs to it."""
         return {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.folder / TOKEN),
@@ -177,7 +176,7 @@ class LocalCluster:
         }
 
     def add_node(self) -> Node:
-        """Start one node more, and wait until the head counts it in."""
+        """Start one more node, and wait until the head lists it."""
         node = self._launch(self.next_number)
         self.nodes.append(node)
         self.next_number += 1
@@ -196,17 +195,16 @@ class LocalCluster:
         return node
 
     def kill_node(self, number: int) -> None:
-        """SIGKILL all of a node, which is forgotten then."""
-        found = [node for node in self.nodes if node.number == number]
-        if not found:
-            there = ", ".join(str(node.number) for node in self.nodes)
-            raise LocalClusterError(f"there is no node {number}; there are: {there}")
-        found[0].kill()
-        self.nodes.remove(found[0])
+        """SIGKILL all of a node's processes, and remove it from the state."""
+        numbers = [node.number for node in self.nodes]
+        if number not in numbers:
+            existing = ", ".join(map(str, numbers))
+            raise LocalClusterError(f"there is no node {number}; the nodes are: {existing}")
+        self.nodes.pop(numbers.index(number)).kill()
         self._write()
 
     def stop(self) -> None:
-        """End every node, the head last, and take the files away."""
+        """End every node, the head last, and delete the files."""
         for node in reversed(self.nodes):
             node.end()
         for number in range(self.next_number):
@@ -216,15 +214,15 @@ class LocalCluster:
             (self.folder / name).unlink(missing_ok=True)
 
     def members(self) -> list[str]:
-        """The nodes that the head takes for alive; none while it does not answer."""
+        """The names of the nodes that the head lists as alive; none while it does not answer."""
         try:
-            found = self.ask("/api/v0/nodes?limit=1000")["data"]["result"]["result"]
+            nodes = self.ask("/api/v0/nodes?limit=1000")["data"]["result"]["result"]
         except (OSError, ValueError, KeyError, TypeError):
             return []
-        return [node["node_name"] for node in found if node["state"] == "ALIVE"]
+        return [node["node_name"] for node in nodes if node["state"] == "ALIVE"]
 
     def ask(self, path: str) -> Any:
-        """What the dashboard answers (JSON) to a request with the token."""
+        """The dashboard's answer (JSON) to a request with the token."""
         token = (self.folder / TOKEN).read_text(encoding="utf-8")
         header = {"Authorization": f"Bearer {token}"}
         request = Request(f"{self.job_address}{path}", headers=header)  # noqa: S310 (our own)
@@ -235,11 +233,11 @@ class LocalCluster:
         """Start a node's processes in a session of their own."""
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
         command += [f"--{name}={value}" for name, value in self._options(number).items()]
-        # Not what would lead a node or its jobs to another cluster.
-        own = {*self.environment, "RAY_AUTH_TOKEN", "RAY_TMPDIR"}
-        environment = {name: value for name, value in os.environ.items() if name not in own}
-        environment |= {name: self.environment[name] for name in ENTRY}
-        # A job's `python` is this one, in an environment that nobody activated too.
+        # These could point a node or its jobs to another cluster.
+        foreign = {*self.environment, "RAY_AUTH_TOKEN", "RAY_TMPDIR"}
+        environment = {name: value for name, value in os.environ.items() if name not in foreign}
+        environment |= {name: self.environment[name] for name in AUTHENTICATION}
+        # A job's `python` is this one, even if no environment is active.
         path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
         environment |= {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
         environment[MARK] = mark = secrets.token_hex(8)
@@ -256,13 +254,13 @@ class LocalCluster:
         return Node(number, process.pid, psutil.Process(process.pid).create_time(), mark)
 
     def _options(self, number: int) -> dict[str, Any]:
-        """What `ray start` is told; ports that nobody needs to know are free ones."""
+        """The options of `ray start`; ports that nobody has to know are chosen by Ray."""
         host, port = self.address.split(":")
         common = {
             "node-name": f"node-{number}",
             "node-ip-address": host,
             "num-cpus": self.cpus_per_node,
-            "num-gpus": 0,  # every node of the machine would hand out the same ones
+            "num-gpus": 0,  # every node of the machine would offer the same GPUs
             "object-store-memory": OBJECT_STORE_BYTES,
             "temp-dir": self._node_folder(number),
             **dict.fromkeys(("min-worker-port", "max-worker-port"), 0),
@@ -289,24 +287,24 @@ class LocalCluster:
 
 
 def _check(folder: Path) -> None:
-    """Refuse a folder that cannot be used; forget a cluster that no longer runs."""
+    """Refuse an unusable folder, and clean up after a cluster that no longer runs."""
     if len(os.fsencode(folder)) > SOCKET_BYTES - RAY_BYTES:
         raise LocalClusterError(
-            f"{folder} is too long for the sockets that Ray puts below it: choose a --folder of at "
+            f"the name {folder} is too long for Ray's sockets in it: choose a --folder of at "
             f"most {SOCKET_BYTES - RAY_BYTES} characters, such as /tmp/ray-local"
         )
     if (folder / STATE).exists():
-        left = LocalCluster.read(folder)
-        if any(node.processes() for node in left.nodes):
+        earlier = LocalCluster.read(folder)
+        if any(node.processes() for node in earlier.nodes):
             raise LocalClusterError(
-                f"a cluster runs from {folder} already: end it with `{_command('stop', folder)}`, "
+                f"a cluster already runs from {folder}: end it with `{_command('stop', folder)}`, "
                 "or choose another --folder"
             )
-        left.stop()
+        earlier.stop()
 
 
 def _make(folder: Path) -> None:
-    """A place that is the user's alone, with a token in it."""
+    """Create the folder, which only the user can read, with a token in it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise LocalClusterError(f"{folder} belongs to another user: choose another --folder")
@@ -343,26 +341,26 @@ def _usable_port(wanted: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _place(process: psutil.Process) -> tuple[int, int, str | None] | None:
-    """A process's parent, session and mark, None where it has just ended or is another user's."""
+def _origin(process: psutil.Process) -> tuple[int, int, str | None] | None:
+    """A process's parent, session and mark; None if it has ended or is another user's."""
     try:
         return process.ppid(), os.getsid(process.pid), process.environ().get(MARK)
     except (psutil.Error, OSError):
         return None
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     return False
 
 
-def _wait(happened: Callable[[], bool], seconds: float) -> bool:
-    """Whether it happened within so many seconds."""
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether the condition holds within so many seconds."""
     deadline = time.monotonic() + seconds
-    while not (done := happened()) and time.monotonic() < deadline:
+    while not (holds := condition()) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
-    return done
+    return holds
 
 
 def _default_folder() -> Path:
@@ -370,8 +368,8 @@ def _default_folder() -> Path:
 
 
 def _command(action: str, folder: Path) -> str:
-    own = f" --folder {shlex.quote(str(folder))}" * (folder != _default_folder())
-    return f"python cluster/local.py {action}{own}"
+    option = f" --folder {shlex.quote(str(folder))}" * (folder != _default_folder())
+    return f"python cluster/local.py {action}{option}"
 
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -383,58 +381,61 @@ Folder = Annotated[
 @app.command()
 def start(
     folder: Folder,
-    workers: Annotated[int, typer.Option(min=0, help="Nodes beside the head.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Nodes in addition to the head.")] = 1,
     cpus_per_node: Annotated[int, typer.Option(min=1)] = 1,
     port: Annotated[int, typer.Option(min=0, help="The head's; 0 for a free one.")] = 6379,
-    job_port: Annotated[int, typer.Option(min=0, help="The dashboard's; 0: a free one.")] = 8265,
+    job_port: Annotated[int, typer.Option(min=0, help="The dashboard's; 0 for a free one.")] = 8265,
 ) -> None:
-    """Start a head and workers; prints the environment to join them, for `eval`."""
+    """Start a head and workers; prints the variables to join them, for `eval`."""
     with _explained():
         cluster = LocalCluster.start(
             folder.resolve(), workers, cpus_per_node, port=port, job_port=job_port
         )
-    said = f"{1 + workers} nodes of {cpus_per_node} CPU at {cluster.address}, jobs at"
-    typer.echo(f"{said} {cluster.job_address}; end it with `{_command('stop', folder)}`", err=True)
+    nodes = f"{1 + workers} nodes of {cpus_per_node} CPU at {cluster.address}, jobs at"
+    typer.echo(f"{nodes} {cluster.job_address}; end it with `{_command('stop', folder)}`", err=True)
     _show_environment(cluster.environment)
 
 
 @app.command()
 def status(folder: Folder) -> None:
-    """Which nodes run; prints the environment again, for `eval`."""
+    """Show which nodes run; prints the variables again, for `eval`."""
     with _explained():
         cluster = LocalCluster.read(folder.resolve())
     for node in cluster.nodes:
-        state = "runs" if node.is_alive() else "is gone"
+        state = "runs" if node.is_alive() else "has ended"
         typer.echo(
             f"{node.name}{' (head)' * (node.number == 0)} {state}, process {node.pid}", err=True
         )
-    typer.echo(f"the head counts {', '.join(cluster.members()) or 'none'}", err=True)
+    typer.echo(f"the head lists {', '.join(cluster.members()) or 'none'}", err=True)
     _show_environment(cluster.environment)
 
 
 @app.command()
 def kill_node(number: int, folder: Folder) -> None:
-    """SIGKILL all of one node, as if its machine had lost its power."""
+    """SIGKILL all processes of one node, like a power failure."""
     with _explained():
         LocalCluster.read(folder.resolve()).kill_node(number)
-    typer.echo(f"node-{number} is gone", err=True)
+    typer.echo(f"node-{number} was killed", err=True)
 
 
 @app.command()
 def stop(folder: Folder) -> None:
-    """End every node, and take away what `start` wrote."""
+    """End every node and delete what `start` wrote; prints what to unset, for `eval`."""
     with _explained():
-        LocalCluster.read(folder.resolve()).stop()
-    typer.echo("stopped", err=True)
+        cluster = LocalCluster.read(folder.resolve())
+        cluster.stop()
+    typer.echo("stopped; shells that evaluated `start` still need this (or `eval` it):", err=True)
+    typer.echo(f"unset {' '.join(cluster.environment)}")
 
 
 def _show_environment(environment: Mapping[str, str]) -> None:
-    typer.echo("\n".join(f"export {name}={shlex.quote(one)}" for name, one in environment.items()))
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    typer.echo("\n".join(lines))
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """The project's own errors as their message alone."""
+    """Show only the message of the project's own errors."""
     try:
         yield
     except LocalClusterError as error:

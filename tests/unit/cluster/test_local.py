@@ -1,4 +1,4 @@
-"""Which processes are a node's, and what `cluster/local.py` says of mistakes. Starts no Ray."""
+"""Which processes belong to a node, and the messages of `cluster/local.py`. Starts no Ray."""
 
 import os
 import signal
@@ -71,8 +71,8 @@ def test_what_outlives_its_leader_is_found_by_its_session(family):
     assert family.processes() == []
 
 
-def test_a_job_whose_shell_is_gone_is_still_of_the_node(family):
-    """It has no parent here and a session of its own, whose leader is gone."""
+def test_a_job_whose_shell_has_ended_still_belongs_to_the_node(family):
+    """Its parent is not of the node, and the leader of its session has ended."""
     [shell] = [one for one in family.processes() if os.getsid(one.pid) == one.pid != family.pid]
     [job] = shell.children()
     shell.kill()
@@ -117,7 +117,7 @@ def short(tmp_path, monkeypatch):
     return tmp_path / "cluster"
 
 
-def test_a_port_in_use_is_told(short):
+def test_a_port_in_use_is_reported(short):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -132,8 +132,8 @@ def test_a_second_cluster_from_one_folder_is_refused_while_the_first_lives(short
     short.mkdir()
     state = LocalCluster(short, "10.0.0.1:6379", "http://127.0.0.1:8265", 1, [family], 2)
     state._write()
-    assert "runs from" in refused("start", f"--folder={short}")
-    with pytest.raises(LocalClusterError, match="there is no node 7; there are: 1"):
+    assert "already runs from" in refused("start", f"--folder={short}")
+    with pytest.raises(LocalClusterError, match="there is no node 7; the nodes are: 1"):
         LocalCluster.read(short).kill_node(7)
     LocalCluster.read(short).kill_node(1)
     assert family.processes() == []
@@ -146,6 +146,22 @@ def test_a_node_that_does_not_start_says_why_and_leaves_nothing(short, monkeypat
     assert "node-0 did not start" in message
     assert "no-such-option" in message
     assert list(short.iterdir()) == []
+
+
+def test_stop_says_what_to_unset(short):
+    short.mkdir()
+    cluster = LocalCluster(short, "127.0.0.1:6379", "http://127.0.0.1:8265", 1)
+    cluster._write()
+    result = CliRunner().invoke(local.app, ["stop", f"--folder={short}"])
+    assert result.exit_code == 0
+    exports = "".join(f"export {name}=x; " for name in cluster.environment)
+    shell = subprocess.run(
+        ["/bin/bash", "-c", f"{exports} eval '{result.stdout}'; env"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not [line for line in shell.stdout.splitlines() if line.endswith("=x")]
 
 
 def test_the_token_is_the_users_alone(short):

@@ -6,7 +6,9 @@ import textwrap
 
 import pytest
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
+
+import ray
 
 from pipeline.config import Cluster
 from pipeline.errors import is_for_user
@@ -59,14 +61,14 @@ def work() -> None:
 
 def test_a_temporary_folder_too_long_for_sockets_is_refused_before_the_start(monkeypatch, starts):
     calls = starts(work)
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + 35 * "x")
+    monkeypatch.setenv("RAY_TMPDIR", "/scratch/" + 31 * "x")
     with (
         pytest.raises(RayStartError, match=r"holds 107 bytes, .* of at most 39 bytes"),
         session.ray_session(Cluster()),
     ):
         pass
     assert calls == []
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + 34 * "x")
+    monkeypatch.setenv("RAY_TMPDIR", "/scratch/" + 30 * "x")
     start_local_ray()
     assert len(calls) == 1
 
@@ -80,7 +82,7 @@ def test_a_start_that_fails_once_is_tried_again(starts):
 
 def test_a_start_that_fails_twice_is_one_message(starts, monkeypatch):
     calls = starts(fail, fail, work)
-    monkeypatch.setenv("TMPDIR", "/tmp/here")
+    monkeypatch.setenv("TMPDIR", "/scratch")
     with pytest.raises(RayStartError) as caught:
         start_local_ray()
     assert len(calls) == 2
@@ -88,7 +90,7 @@ def test_a_start_that_fails_twice_is_one_message(starts, monkeypatch):
     message = str(caught.value)
     assert "did not start on this machine (the raylet timed out). The load is " in message
     assert " GB of memory are free" in message
-    assert "/tmp/here (9 of at most 39 bytes)" in message
+    assert "/scratch (8 of at most 39 bytes)" in message
     assert "\n" not in message
 
 
