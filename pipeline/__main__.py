@@ -291,6 +291,8 @@ def main() -> None:
     """Run the command line; a user's mistake ends in one message without a traceback."""
     # transformers shows a progress bar for every small file that it loads or saves.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # Ray would print what its daemons report; Ray reads this variable when it is imported.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         app()
     except Exception as error:

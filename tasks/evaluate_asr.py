@@ -6,6 +6,7 @@ features from audio.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.audio.utterance import Utterance
@@ -45,14 +46,10 @@ def _run(context: StageContext) -> dict[str, float]:
     scores: dict[str, float] = {}
     for split in context.config.corpus.splits.test:
         utterances = read_split(context.inputs["prepare_corpus"], split)
-        transcripts = transcribe_all(model, read, utterances, settings, lambda _num_done: None)
+        report = partial(context.progress.update, total=len(utterances), unit="utterances")
+        transcripts = transcribe_all(model, read, utterances, settings, report)
         tables.append(transcripts.table())
         scores |= {f"{split}.{name}": value for name, value in transcripts.scores().items()}
-        context.say(
-            f"evaluate_asr: {split}: {len(utterances)} utterances, "
-            f"WER {scores[f'{split}.wer']:.2%} (greedy {scores[f'{split}.wer_greedy']:.2%}), "
-            f"CER {scores[f'{split}.cer']:.2%}"
-        )
     context.output.write_table("hypotheses.parquet", pa.concat_tables(tables))
     return scores
 
@@ -86,4 +83,5 @@ STAGE = Stage(
     run=_run,
     inputs=_inputs,
     cpus=1,
+    headline=("wer", "cer"),
 )

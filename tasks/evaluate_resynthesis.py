@@ -38,17 +38,19 @@ def _run(context: StageContext) -> dict[str, float]:
             read_split(inputs["prepare_corpus"], split), config.resynthesis.utterances_per_split
         )
         units = read_tokens(inputs["tokenize_corpus"], split)
-        batch_seconds = config.asr_evaluation.batch_seconds
-        results = evaluation.resynthesize_all(vocoder, listener, utterances, units, batch_seconds)
+        report = partial(context.progress.update, total=len(utterances), unit="utterances")
+        results = evaluation.resynthesize_all(
+            vocoder,
+            listener,
+            utterances,
+            units,
+            batch_seconds=config.asr_evaluation.batch_seconds,
+            report=report,
+        )
         everything += results
         for result in results[: config.resynthesis.audio_examples]:
             _keep_audio(context, result, vocoder.sample_rate_hz)
         scores |= {f"{split}.{name}": x for name, x in evaluation.scores(results).items()}
-        context.say(
-            f"evaluate_resynthesis: {config.variant}: {split}: "
-            f"WER {scores[f'{split}.resynthesis_wer']:.2%} of {len(results)} utterances, from the "
-            f"recordings' tokens {scores[f'{split}.resynthesis_wer_of_recordings']:.2%}"
-        )
     context.output.write_table("scores.parquet", evaluation.table(everything))
     return scores
 
@@ -83,4 +85,5 @@ STAGE = Stage(
     inputs=lambda _config: ("prepare_corpus", "train_joint", "tokenize_corpus", "train_vocoder"),
     applies=_applies,
     cpus=1,
+    headline=("resynthesis_wer", "resynthesis_wer_of_recordings"),
 )

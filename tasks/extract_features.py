@@ -72,7 +72,7 @@ def _run(context: StageContext) -> dict[str, float]:
         "output": context.output,
     }
     # Longest utterances first: what does not fit into memory fails at once, and not after days.
-    written = run_shards(ShardWriter, arguments, shards[::-1], config.cluster, context.say)
+    written = run_shards(ShardWriter, arguments, shards[::-1], config.cluster, context.progress)
     return {
         "utterances": float(sum(shard["rows"] for shard in written)),
         "frames": float(sum(shard["frames"] for shard in written)),
@@ -88,4 +88,5 @@ STAGE = Stage(
     inputs=lambda _config: ("prepare_corpus",),
     estimate=_estimate,
     workers=lambda config: config.cluster.extraction_workers,
+    headline=("frames",),
 )

@@ -23,7 +23,7 @@ def _run(context: StageContext) -> dict[str, float]:
     config = context.config
     features, split = context.inputs["extract_features"], config.corpus.splits.train
     frames = StoredFrames.of_split(features, split, config.codebook.layer)
-    fitted = fit_codebook(frames, config.codebook, config.cluster, context.output, context.say)
+    fitted = fit_codebook(frames, config.codebook, config.cluster, context.output, context.progress)
     tensors = {
         "centroids": fitted.fit.centroids_KD.contiguous(),
         "calibration_frames": fitted.calibration_ND.contiguous(),
@@ -49,4 +49,5 @@ STAGE = Stage(
     inputs=lambda _config: ("extract_features",),
     applies=lambda config: config.quantizer.has_units,
     workers=lambda config: config.cluster.codebook_workers,
+    headline=("mean_squared_distance", "passes"),
 )

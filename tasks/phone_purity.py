@@ -23,11 +23,10 @@ def _run(context: StageContext) -> dict[str, float]:
     for split in context.config.corpus.splits.test:
         counts = _count(context, split)
         if not counts.phones:
-            context.say(f"{split}: no utterance has an alignment, so there is no purity to give")
+            context.progress.message(f"has no purity for {split}: no utterance has an alignment")
             continue
         of_split = purity.scores(counts)
         _write(context, split, counts)
-        context.say(f"{split}: " + ", ".join(f"{name} {x:.3f}" for name, x in of_split.items()))
         scores |= {f"{split}.{name}": value for name, value in of_split.items()}
     return scores
 
@@ -72,4 +71,5 @@ STAGE = Stage(
     inputs=lambda _config: ("prepare_corpus", "train_joint", "tokenize_corpus"),
     applies=lambda config: config.quantizer.has_units,
     cpus=1,
+    headline=("phone_purity", "pnmi"),
 )

@@ -36,8 +36,8 @@ def run(context: StageContext) -> dict[str, float]:
     from pipeline.corpus.check import check, require
 
     config = context.config.corpus
-    entries = adapter_of(config).read(config, context.output, context.say)
-    corpus = check(entries, config, context.say)
+    entries = adapter_of(config).read(config, context.output, context.progress)
+    corpus = check(entries, config, context.progress)
     context.output.write_table("corpus.parquet", to_table(corpus.utterances))
     context.output.write_table("rejects.parquet", rejects_to_table(corpus.rejects))
     scores = {"rejects": float(len(corpus.rejects)), "left_out": float(corpus.left_out.total())}
@@ -45,13 +45,20 @@ def run(context: StageContext) -> dict[str, float]:
         seconds = [row.duration for row in corpus.utterances if row.split == split]
         scores[f"{split}.utterances"] = float(len(seconds))
         scores[f"{split}.hours"] = sum(seconds) / 3600
-        context.say(f"{split}: {len(seconds)} utterances, {sum(seconds) / 60:.1f} minutes")
     if corpus.rejects:
-        context.say(f"rejected: {len(corpus.rejects)}, with reasons in rejects.parquet")
+        context.progress.message(
+            f"rejected {len(corpus.rejects)} utterances, with reasons in rejects.parquet"
+        )
     require(corpus, config)
     return scores
 
 
 STAGE = Stage(
-    name="prepare_corpus", version=2, settings=settings, run=run, estimate=estimate, cpus=1
+    name="prepare_corpus",
+    version=2,
+    settings=settings,
+    run=run,
+    estimate=estimate,
+    cpus=1,
+    headline=("hours",),
 )

@@ -27,7 +27,7 @@ def _run(context: StageContext) -> dict[str, float]:
         read_split(corpus, splits.train),
         read_split(corpus, splits.valid),
         context.config.pretraining,
-        context.say,
+        context.progress,
     )
     with context.output.write_folder("encoder") as folder:
         encoder.save_pretrained(folder)
@@ -41,4 +41,5 @@ STAGE = Stage(
     run=_run,
     inputs=lambda _config: ("prepare_corpus",),
     cpus=2,
+    headline=("masked_accuracy",),
 )

@@ -30,7 +30,7 @@ def _run(context: StageContext) -> dict[str, float]:
         "output": context.output,
         "batch_seconds": config.features.batch_seconds,
     }
-    run_shards(ShardTokenizer, arguments, shards, config.cluster, context.say)
+    run_shards(ShardTokenizer, arguments, shards, config.cluster, context.progress)
     return _scores(context)
 
 
@@ -58,4 +58,5 @@ STAGE = Stage(
     inputs=lambda _config: ("prepare_corpus", "train_joint"),
     applies=lambda config: config.quantizer.has_units,
     workers=lambda config: config.cluster.extraction_workers,
+    headline=("bit_rate",),
 )

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
 from pipeline.features.fingerprint import ssl_fingerprint
-from pipeline.graph.stage import Stage, StageContext, say
+from pipeline.graph.stage import Stage, StageContext
+from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 
@@ -35,9 +36,10 @@ def _run(context: StageContext) -> dict[str, float]:
         "output": context.output,
         "inputs": dict(context.inputs),
         "tracker": context.tracker,
+        "progress": context.progress,
     }
     name = f"train_joint-{context.config.variant}"
-    return run_workers(_train, settings, context.config.cluster, name)
+    return run_workers(_train, settings, context.config.cluster, name, context.progress)
 
 
 def _train(settings: dict[str, Any]) -> dict[str, float]:
@@ -63,7 +65,7 @@ def _train(settings: dict[str, Any]) -> dict[str, float]:
         model.asr,
         num_readers=max(1, loader_processes(config.cluster, place.device)),
     )
-    history = _history(config, settings["tracker"], leads=place.leads)
+    history = _history(config, settings["tracker"], settings["progress"], leads=place.leads)
     store = CheckpointStore(output)
     training = JointTraining(config, model, data, place, store=store, history=history)
     scores = training.run()
@@ -79,18 +81,13 @@ def _train(settings: dict[str, Any]) -> dict[str, float]:
     return {**scores, "rejected_utterances": float(len(rejects))}
 
 
-def _history(config: Config, tracker: StageRun, *, leads: bool) -> "History":
+def _history(config: Config, tracker: StageRun, progress: Progress, *, leads: bool) -> "History":
     from pipeline.training.history import History
 
     num_epochs = sum(phase.epochs for phase in config.training.phases)
     if not leads:
         return History(num_epochs)
-    # With the variant's name: Ray would take like lines of two trainings for one.
-    return History(
-        num_epochs,
-        log=tracker.log_metrics,
-        say=lambda message: say(f"{config.variant}: {message}"),
-    )
+    return History(num_epochs, tracker.log_metrics, progress)
 
 
 def _show(history: "History", output: Artifact, tracker: StageRun) -> None:
@@ -114,4 +111,5 @@ STAGE = Stage(
     run=_run,
     inputs=_inputs,
     workers=lambda config: config.cluster.training_workers,
+    headline=("loss", "best_epoch"),
 )

@@ -3,8 +3,7 @@
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.graph.stage import Stage, StageContext, say
-from pipeline.tracking import StageRun
+from pipeline.graph.stage import Stage, StageContext
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -27,9 +26,10 @@ def _run(context: StageContext) -> dict[str, float]:
         "output": context.output,
         "inputs": dict(context.inputs),
         "tracker": context.tracker,
+        "progress": context.progress,
     }
     name = f"train_vocoder-{context.config.variant}"
-    scores = run_workers(_train, settings, context.config.cluster, name)
+    scores = run_workers(_train, settings, context.config.cluster, name, context.progress)
     context.output.delete("checkpoints")
     return scores
 
@@ -42,10 +42,13 @@ def _train(settings: dict[str, Any]) -> dict[str, float]:
     config = Config.model_validate(settings["config"])
     this_worker = worker(settings)
     training = VocoderTraining(config, settings["inputs"], this_worker)
+    tracker, progress = settings["tracker"], settings["progress"]
 
     def log(step: int, losses: dict[str, float]) -> None:
         if this_worker.leads:
-            _log(config, settings["tracker"], step, losses)
+            tracker.log_metrics({f"{name}_loss": loss for name, loss in losses.items()}, step)
+            values = ", ".join(f"{name} loss {loss:.3f}" for name, loss in losses.items())
+            progress.update(step, config.vocoder.steps, "steps", values)
 
     training.run(settings["output"], log)
     scores = {}
@@ -53,15 +56,9 @@ def _train(settings: dict[str, Any]) -> dict[str, float]:
         scores = training.scores()
         with settings["output"].write_folder("vocoder") as folder:
             training.vocoder.cpu().save_pretrained(folder)
-        settings["tracker"].flush()
+        tracker.flush()
     this_worker.barrier()
     return scores
-
-
-def _log(config: Config, tracker: StageRun, step: int, losses: dict[str, float]) -> None:
-    tracker.log_metrics({f"{name}_loss": loss for name, loss in losses.items()}, step)
-    values = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
-    say(f"train_vocoder: {config.variant}: step {step} of {config.vocoder.steps}: {values}")
 
 
 STAGE = Stage(
@@ -72,4 +69,5 @@ STAGE = Stage(
     inputs=lambda _config: ("prepare_corpus", "train_joint", "tokenize_corpus"),
     applies=_applies,
     workers=lambda config: config.cluster.training_workers,
+    headline=("mel_loss",),
 )

@@ -1,6 +1,6 @@
 """Audio nobody prepared: the files below folders and buckets, and what their headers say."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pipeline.audio.decode import AudioError, probe, read_audio
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import CorpusError, Reject, Utterance
+from pipeline.progress import SILENT, Progress
 from pipeline.storage.folders import Folder
 
 # What libsndfile's formats with a header are commonly called. Which one a file is, its content says.
@@ -50,7 +51,7 @@ def list_audio(places: Sequence[str]) -> list[AudioFile]:
     return [found[uri] for uri in sorted(found)]
 
 
-def probe_all(files: Sequence[AudioFile], say: Callable[[str], None]) -> list[Utterance | Reject]:
+def probe_all(files: Sequence[AudioFile], progress: Progress = SILENT) -> list[Utterance | Reject]:
     """Each file as an utterance with the duration that its header tells, or why it can be none.
 
     That the audio behind the header is whole, only decoding it shows.
@@ -62,8 +63,7 @@ def probe_all(files: Sequence[AudioFile], say: Callable[[str], None]) -> list[Ut
     with ThreadPoolExecutor(PROBING_THREADS) as pool:
         for done, result in enumerate(pool.map(_probe_one, files), start=1):
             results.append(result)
-            if done * 10 // len(files) > (done - 1) * 10 // len(files):
-                say(f"headers of {done} of {len(files)} files read")
+            progress.update(done, len(files), "headers")
     return results
 
 

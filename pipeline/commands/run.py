@@ -1,10 +1,9 @@
-"""`run`: from configs to the table of results, going on from whatever is already whole."""
+"""`run`: from configs to the table of results, keeping every output that is already complete."""
 
 import os
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from rich.console import Console
 
 from pipeline import tracking
 from pipeline.commands import compare, plan
+from pipeline.commands.run_display import RunDisplay
 from pipeline.commands.ui import ui_command
 from pipeline.config import Config, ConfigError
 from pipeline.graph.graph import Graph, build
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> bool:
-    """Run what the configs' graph still lacks; whether all of it is whole at the end.
+    """Run the pending stages of the configs' graph; return whether all are complete at the end.
 
     Raises:
         ConfigError, ArtifactError, TrackingError: a mistake found before any work starts. A tracker
-            that does not answer is none: see `pipeline.tracking`.
+            that does not answer is not a mistake: see `pipeline.tracking`.
     """
     storage = configs[0].storage
     _check_one_cluster(configs)
@@ -65,26 +65,22 @@ def _execute(
     from pipeline.runtime.scheduler import execute
     from pipeline.runtime.session import ray_session
 
-    started = time.monotonic()
-
-    def say(line: str) -> None:
-        minutes, seconds = divmod(int(time.monotonic() - started), 60)
-        console.print(f"{minutes:3d}:{seconds:02d}  {line}", style="bold", markup=False)
-
-    say("starting Ray")
     runs = {
         config.variant: session.start_variant(config, tags=variant_tags(config))
         for config in configs
     }
     status: Status = "KILLED"
     try:
-        with ray_session(configs[0].cluster):
-            # Ray's own handler aborts the process; whoever ends a job wants Ctrl-C's clean end.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            outcome = execute(graph, runs, say)
+        with RunDisplay(console) as display:
+            display.line("starting Ray")
+            with ray_session(configs[0].cluster):
+                # Ray's own handler aborts the process; a job that is stopped should end as cleanly
+                # as after Ctrl-C.
+                signal.signal(signal.SIGTERM, signal.default_int_handler)
+                outcome = execute(graph, runs, display)
         status = "FAILED" if outcome.failed else "FINISHED"
     except KeyboardInterrupt:
-        console.print("\nStopped. The same command goes on from what is whole.", style="bold")
+        console.print("\nStopped. The same command resumes where this one stopped.", style="bold")
         raise
     finally:
         for variant, scores in _scores_so_far(graph, configs).items():
@@ -98,8 +94,8 @@ def _send_rest(session: tracking.TrackingSession, console: Console) -> None:
     rest = session.close()
     if rest:
         console.print(
-            f"MLflow does not have all of it yet: the rest waits in {redact(rest)}, and the next "
-            "`run` sends it, whatever else there is to do.",
+            f"MLflow has not received everything: the rest is kept in {redact(rest)}, and the next "
+            "`run` sends it.",
             markup=False,
             soft_wrap=True,
         )
@@ -119,7 +115,7 @@ def _scores_so_far(graph: Graph, configs: Sequence[Config]) -> "Rows":
 
 
 def _show_failures(outcome: "Outcome", console: Console) -> None:
-    """What failed, why, what was not started for it, and the command that goes on."""
+    """Print what failed and why, what was therefore not started, and the command that resumes."""
     if not outcome.failed:
         return
     console.print(f"\n{len(outcome.failed)} failed:", style="bold red")
@@ -128,19 +124,19 @@ def _show_failures(outcome: "Outcome", console: Console) -> None:
         if failed.log:
             console.print(f"    traceback: {failed.log}", markup=False, soft_wrap=True)
     if outcome.skipped:
-        console.print("not started, since they need what failed:", style="bold")
+        console.print("not started, because they need what failed:", style="bold")
         for skipped in outcome.skipped:
             console.print(f"  {skipped.node.label}: {skipped.error}", markup=False, soft_wrap=True)
-    console.print("What is whole stays. Mend the cause, and go on with")
-    console.print(f"  {redact(_same_again())}\n", markup=False, highlight=False, soft_wrap=True)
+    console.print("Completed stages are kept. Fix the cause, then resume with")
+    console.print(f"  {redact(_same_command())}\n", markup=False, highlight=False, soft_wrap=True)
 
 
-def _same_again() -> str:
-    """This process's command; of a job, the one that submits it."""
+def _same_command() -> str:
+    """This process's command; in a job, the command that submits it."""
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
-    given = [one for one in sys.argv[2:] if one != "--set=cluster.address=auto"]
-    return shlex.join(["python", "-m", "pipeline", "submit", *given])
+    arguments = [each for each in sys.argv[2:] if each != "--set=cluster.address=auto"]
+    return shlex.join(["python", "-m", "pipeline", "submit", *arguments])
 
 
 def _show_tracker(config: Config, console: Console) -> None:

@@ -1,8 +1,7 @@
 """`tokenize` over folders and buckets: a job on Ray that goes on where it was stopped."""
 
 import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
@@ -10,10 +9,12 @@ from rich.console import Console
 from pipeline.audio.audio_files import list_audio
 from pipeline.audio.utterance import Reject, rejects_to_table
 from pipeline.commands.find_model import find_model, load_model
+from pipeline.commands.run_display import RunDisplay
 from pipeline.commands.tokenize_listing import REJECTS, SHARDS, Listing
 from pipeline.config import Cluster
 from pipeline.corpus.shard_store import Record, ShardStore
 from pipeline.features.extraction import Shard
+from pipeline.progress import Progress
 from pipeline.storage.artifacts import CHECKSUM_THREADS, MANIFEST, Artifact, ArtifactError
 from pipeline.storage.folders import Folder
 from pipeline.tokenizer.shard_tokenizer import ShardTokenizer, made_from, rejects_of
@@ -36,23 +37,28 @@ def tokenize_folder(
         CorpusError: there is no audio.
         ShardError: a worker met one of the project's own errors.
     """
-    started = time.monotonic()
+    try:
+        with RunDisplay(console) as display:
+            return _tokenize(model, audio, output, cluster, display.progress("tokenize"))
+    except KeyboardInterrupt:
+        console.print("\nStopped. The same command resumes where this one stopped.", style="bold")
+        raise
 
-    def say(line: str) -> None:
-        minutes, seconds = divmod(int(time.monotonic() - started), 60)
-        console.print(f"{minutes:3d}:{seconds:02d}  {line}", markup=False, soft_wrap=True)
 
+def _tokenize(
+    model: str, audio: Sequence[str], output: str, cluster: Cluster, progress: Progress
+) -> bool:
     place = Artifact(Folder.at(output).uri)
     store = ShardStore(place, load_model(model, NAME, made_from))
     listing = Listing(place, store.made_from["tokenizer"])
     found = list_audio(audio)
     place.sweep()
     place.delete(MANIFEST)
-    rejects = listing.update(found, say)
+    rejects = listing.update(found, progress)
     shards = listing.shards()
     _forget_others(place, shards)
     pending = [shard for shard, record in _records(store, shards) if record is None]
-    say(f"{len(shards) - len(pending)} of {len(shards)} shards are whole")
+    progress.message(f"has {len(shards) - len(pending)} of {len(shards)} shards already")
     if pending:
         trained, name = find_model(model, NAME)
         arguments = {
@@ -61,29 +67,25 @@ def tokenize_folder(
             "name": name,
             "checked": False,
         }
-        _run(arguments, pending, cluster, console, say)
-    return _finish(store, shards, rejects, say)
+        _run(arguments, pending, cluster, progress)
+    return _finish(store, shards, rejects, progress)
 
 
 def _run(
     arguments: dict[str, object],
     shards: Sequence[Shard],
     cluster: Cluster,
-    console: Console,
-    say: Callable[[str], None],
+    progress: Progress,
 ) -> None:
     from pipeline.runtime.session import ray_session
     from pipeline.runtime.shard_pool import run_shards
 
-    say("starting Ray")
-    try:
-        with ray_session(cluster):
-            # Ray's own handler aborts the process; whoever ends a job wants Ctrl-C's clean end.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            run_shards(ShardTokenizer, arguments, shards, cluster, say)
-    except KeyboardInterrupt:
-        console.print("\nStopped. The same command goes on from what is whole.", style="bold")
-        raise
+    progress.update(note="starting Ray")
+    with ray_session(cluster):
+        # Ray's own handler aborts the process; a job that is stopped should end as cleanly as
+        # after Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        run_shards(ShardTokenizer, arguments, shards, cluster, progress)
 
 
 def _records(store: ShardStore, shards: Sequence[Shard]) -> list[tuple[Shard, Record | None]]:
@@ -104,7 +106,7 @@ def _finish(
     store: ShardStore,
     shards: Sequence[Shard],
     rejects: Sequence[Reject],
-    say: Callable[[str], None],
+    progress: Progress,
 ) -> bool:
     unusable = list(rejects)
     rows = frames = 0
@@ -117,8 +119,10 @@ def _finish(
     store.output.write_table(REJECTS, rejects_to_table(unusable))
     counts = {"rows": rows, "frames": frames, "rejects": len(unusable)}
     store.output.finish({"stage": "tokenize", **store.made_from, **counts})
-    say(f"{rows} files, {frames} units, in {len(shards)} shards of {store.output.uri}/{SHARDS}")
+    shards_at = f"{len(shards)} shards of {store.output.uri}/{SHARDS}"
+    progress.message(f"wrote {rows} files, {frames} units, in {shards_at}")
     if unusable:
         first = f"{unusable[0].source}: {unusable[0].reason}"
-        say(f"{len(unusable)} cannot be used, with reasons in {REJECTS}; the first is {first}")
+        reasons = f"with reasons in {REJECTS}; the first is {first}"
+        progress.message(f"rejected {len(unusable)} files, {reasons}")
     return rows > 0

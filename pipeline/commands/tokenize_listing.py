@@ -1,6 +1,6 @@
 """Which file of new audio belongs to which shard, written down, so that later files move none."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -9,6 +9,7 @@ from pipeline.audio.audio_files import AudioFile, probe_all
 from pipeline.audio.utterance import Reject, Utterance
 from pipeline.config import ConfigError
 from pipeline.features.extraction import Shard, plan_shards
+from pipeline.progress import Progress
 from pipeline.storage.artifacts import MANIFEST, RECORDS, Artifact, ArtifactError
 
 LISTINGS, SHARDS, REJECTS = "listings", "shards", "rejects.parquet"
@@ -70,7 +71,7 @@ class Listing:
                 members.setdefault(one.shard, []).append(one.utterance())
         return [Shard(name, tuple(utterances)) for name, utterances in members.items()]
 
-    def update(self, found: Sequence[AudioFile], say: Callable[[str], None]) -> list[Reject]:
+    def update(self, found: Sequence[AudioFile], progress: Progress) -> list[Reject]:
         """Take in what was found; returns what cannot be used.
 
         A file that was not known gets a place in a new listing. One whose size has changed keeps
@@ -81,13 +82,13 @@ class Listing:
         files, rejects = _name_once(found, {one.audio for one in known.values()})
         self._note_changes({file.utt_id: file for file in files})
         new = [file for file in files if file.utt_id not in known]
-        say(f"{len(found)} audio files, {len(new)} of them new")
+        progress.message(f"found {len(found)} audio files, {len(new)} of them new")
         for first in range(0, len(new), FILES_PER_LISTING):
-            rejects += self._add(new[first : first + FILES_PER_LISTING], say)
+            rejects += self._add(new[first : first + FILES_PER_LISTING], progress)
         return rejects
 
-    def _add(self, files: Sequence[AudioFile], say: Callable[[str], None]) -> list[Reject]:
-        results = probe_all(files, say)
+    def _add(self, files: Sequence[AudioFile], progress: Progress) -> list[Reject]:
+        results = probe_all(files, progress)
         sizes = {file.utt_id: file.num_bytes for file in files}
         utterances = [one for one in results if isinstance(one, Utterance)]
         names = (f"{LISTINGS}/{number:03d}.parquet" for number in range(len(self._parts) + 1))

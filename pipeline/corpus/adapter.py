@@ -5,16 +5,16 @@ torch nor Ray at its top.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from pipeline.audio.utterance import Reject, Utterance
 from pipeline.config.corpus import CorpusSection
 from pipeline.config.corpus_kind import load_adapter
+from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
 
 Entries = Iterator[Utterance | Reject]
-Say = Callable[[str], None]
 SectionT = TypeVar("SectionT", bound=CorpusSection)
 
 
@@ -27,7 +27,7 @@ class Adapter(ABC, Generic[SectionT]):
     section: type[SectionT]
 
     @abstractmethod
-    def read(self, config: SectionT, output: Artifact, say: Say) -> Entries:
+    def read(self, config: SectionT, output: Artifact, progress: Progress) -> Entries:
         """Every utterance and every row that cannot become one; audio stays unopened.
 
         Only a corpus that makes its own audio writes it into `output`.

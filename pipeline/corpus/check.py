@@ -3,7 +3,6 @@
 Every utterance is decoded once here, so that no later stage meets audio that it cannot use.
 """
 
-import logging
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -15,11 +14,11 @@ from pipeline.audio.decode import AudioError, decode, require_resampling, resamp
 from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.audio.utterance import CorpusError, Reject, Utterance, first_of_each_split
 from pipeline.config.corpus import CorpusSection
-from pipeline.corpus.adapter import Say, adapter_of
+from pipeline.corpus.adapter import adapter_of
+from pipeline.progress import SILENT, Progress
 
 _UTT_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _DECODING_THREADS = 2
-_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class CheckedCorpus:
 
 
 def check(
-    entries: Iterable[Utterance | Reject], config: CorpusSection, say: Say = _LOGGER.info
+    entries: Iterable[Utterance | Reject], config: CorpusSection, progress: Progress = SILENT
 ) -> CheckedCorpus:
     """Sort out what cannot be used, each entry with one reason.
 
@@ -52,7 +51,8 @@ def check(
         else:
             left_out[entry.split] += 1
     unique, misnamed = _check_names(named)
-    results = _check_contents(first_of_each_split(unique, config.max_utterances), config, say)
+    chosen = first_of_each_split(unique, config.max_utterances)
+    results = _check_contents(chosen, config, progress)
     utterances = [result for result in results if isinstance(result, Utterance)]
     rejects += misnamed
     rejects += [result for result in results if isinstance(result, Reject)]
@@ -121,16 +121,17 @@ def _check_names(utterances: list[Utterance]) -> tuple[list[Utterance], list[Rej
 
 
 def _check_contents(
-    utterances: list[Utterance], config: CorpusSection, say: Say
+    utterances: list[Utterance], config: CorpusSection, progress: Progress
 ) -> list[Utterance | Reject]:
-    results = []
-    total = len(utterances)
+    results: list[Utterance | Reject] = []
+    seconds = 0.0
     with ThreadPoolExecutor(_DECODING_THREADS) as pool:
         checked = pool.map(lambda utterance: _check_content(utterance, config), utterances)
         for done, result in enumerate(checked, start=1):
             results.append(result)
-            if done * 10 // total > (done - 1) * 10 // total:
-                say(f"checked {done} of {total} utterances")
+            seconds += result.duration if isinstance(result, Utterance) else 0.0
+            note = f"{seconds / 3600:.2f} h of audio"
+            progress.update(done, len(utterances), "utterances", note)
     return results
 
 

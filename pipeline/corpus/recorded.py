@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from pipeline.audio.utterance import Utterance, first_of_each_split
 from pipeline.config import digest
 from pipeline.config.corpus import RecordedCorpus
-from pipeline.corpus.adapter import Adapter, Entries, Say
+from pipeline.corpus.adapter import Adapter, Entries
 from pipeline.corpus.alignment.lookup import Alignments, list_alignments
+from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
 
 RecordedT = TypeVar("RecordedT", bound=RecordedCorpus)
@@ -34,7 +35,7 @@ class RecordedAdapter(Adapter[RecordedT]):
     path_keys: tuple[str, ...]
     has_durations: bool = False
 
-    def read(self, config: RecordedT, _output: Artifact, _say: Say) -> Entries:
+    def read(self, config: RecordedT, _output: Artifact, _progress: Progress) -> Entries:
         """The entries, with alignments from the files that `corpus.alignments` names.
 
         Raises:

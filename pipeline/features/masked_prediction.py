@@ -7,8 +7,7 @@ convolutions, and the model names each masked frame's label by a linear classifi
 Shapes: B utterances, S samples, T frames, K labels.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.config import Pretraining
 from pipeline.features.batching import length_batches
 from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.progress import SILENT, Progress
 
 UNLABELLED = -100  # cross entropy leaves such frames out
 SAMPLE_RATE_HZ = SSL_GRID.sample_rate_hz
@@ -84,7 +84,10 @@ class MaskedPredictor(nn.Module):
 
 
 def pretrain(
-    training: Labelled, validation: Labelled, settings: Pretraining, say: Callable[[str], None]
+    training: Labelled,
+    validation: Labelled,
+    settings: Pretraining,
+    progress: Progress = SILENT,
 ) -> tuple[SslModel, Scores]:
     """Train a small WavLM from random weights.
 
@@ -92,15 +95,13 @@ def pretrain(
         training: what is learned from.
         validation: what the scores are taken on, without spoiling.
         settings: sizes and schedule.
-        say: takes one line of progress for each epoch.
+        progress: told of each epoch.
 
     Returns:
         The encoder in evaluation mode, and its scores.
     """
     torch.manual_seed(settings.seed)
     model = MaskedPredictor(small_wavlm(settings), settings.num_labels).train()
-    size = sum(weight.numel() for weight in model.encoder.parameters())
-    say(f"pretraining {size / 1e6:.2f} M parameters on {len(training.labels)} utterances")
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -109,7 +110,6 @@ def pretrain(
         optimizer, settings.learning_rate, steps, pct_start=settings.warmup_share
     )
     generator = np.random.default_rng(settings.seed)
-    start = time.monotonic()
     for epoch in range(settings.epochs):
         losses = []
         for indices in _shuffled(_batches(training, settings), generator):
@@ -125,8 +125,8 @@ def pretrain(
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-        seconds = time.monotonic() - start
-        say(f"epoch {epoch + 1}/{settings.epochs}: loss {np.mean(losses):.3f}, {seconds:.0f} s")
+        note = f"loss {np.mean(losses):.3f}"
+        progress.update(epoch + 1, settings.epochs, "epochs", note)
     scores = score(model.eval(), validation, settings)
     return model.encoder, scores
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.redaction import redact
+from pipeline.progress import SILENT, Progress
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 
@@ -44,6 +44,9 @@ class Resources:
         """Whether `there` is at least as much."""
         return self.cpus <= there.cpus and self.gpus <= there.gpus
 
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs"
+
 
 @dataclass(frozen=True)
 class StageContext:
@@ -53,15 +56,7 @@ class StageContext:
     output: Artifact
     inputs: Mapping[str, Artifact]
     tracker: StageRun
-
-    def say(self, message: str) -> None:
-        """One line of progress for whoever watches the run."""
-        say(message)
-
-
-def say(message: str) -> None:
-    """One line of progress from a worker, which Ray brings to the driver's screen."""
-    print(redact(message), flush=True)  # noqa: T201
+    progress: Progress = SILENT
 
 
 def _always(_config: Config) -> bool:
@@ -81,7 +76,9 @@ class Stage:
     """One node of the graph.
 
     `settings` gives what the output depends on beside the inputs, as JSON values. `run` writes
-    into `context.output` and returns scores; the scheduler writes them and the manifest.
+    into `context.output` and returns scores; the scheduler writes them and the manifest. `headline`
+    names the scores that are shown when the stage has ended, without their split: "wer" is
+    "test.wer" too.
 
     A stage that computes by itself holds `cpus` and `gpus`, on any node. One that starts Ray Data
     jobs, Ray tasks or Ray Train workers holds none and stays with the driver: `workers` says how
@@ -99,3 +96,9 @@ class Stage:
     cpus: float = 0.0
     workers: Callable[[Config], int] = _no_workers
     gpus: float = 0.0
+    headline: tuple[str, ...] = ()
+
+    def headline_of(self, scores: Mapping[str, float]) -> str:
+        """The scores named by `headline`, such as ", test.wer 0.0512"."""
+        chosen = [name for name in scores if name.rpartition(".")[2] in self.headline]
+        return "".join(f", {name} {scores[name]:.4g}" for name in chosen)

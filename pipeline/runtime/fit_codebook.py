@@ -25,6 +25,7 @@ from pipeline.clustering.kmeans import Fit, PartialSums, iterate, iterate_batche
 from pipeline.clustering.seeding import FRAMES_PER_UNIT, initialise
 from pipeline.config import Cluster, Codebook
 from pipeline.features.stored_frames import StoredFrames
+from pipeline.progress import SILENT, Progress
 from pipeline.runtime.task_pool import TaskPool
 from pipeline.storage.artifacts import Artifact
 
@@ -59,7 +60,7 @@ def fit_codebook(
     settings: Codebook,
     cluster: Cluster,
     output: Artifact,
-    say: Callable[[str], None],
+    progress: Progress = SILENT,
 ) -> FittedCodebook:
     """Fit `settings.num_units` centroids; the same for any number of workers.
 
@@ -69,15 +70,14 @@ def fit_codebook(
     Raises:
         FramesError: there are fewer distinct frames than units.
     """
-    pool = TaskPool(cluster.codebook_workers, cluster, say)
-    num_frames = sum(pool.map("counting frames", frames.num_frames, frames.shards))
+    pool = TaskPool(cluster.codebook_workers, cluster, progress)
+    num_frames = sum(pool.map("shards counted", frames.num_frames, frames.shards))
     if settings.method == "coreset":
         held = _union_of_coresets(frames, settings, output, pool)
     else:
         held = _sample(
             frames, min(1.0, settings.sample_frames / max(num_frames, 1)), settings, pool
         )
-    say(f"k-means of {settings.num_units} units on {len(held.weights_M)} of {num_frames} frames")
     fit, num_rejected = _fit_held(held, settings, pool), held.num_rejected
     if settings.method != "coreset" and len(held.weights_M) + num_rejected < num_frames:
         fit = _PASSES[settings.method](fit.centroids_KD, frames, settings, pool)
@@ -119,8 +119,8 @@ def _lloyd(start_KD: Tensor, frames: StoredFrames, settings: Codebook, pool: Tas
 
     def measure(centroids_KD: Tensor) -> PartialSums:
         sums = _pass(parts, pool, centroids_KD)
-        said = f"pass {next(number)} over {sums.weight:.0f} frames"
-        pool.say(f"{said}: mean squared distance {sums.mean_squared_distance:.5g}")
+        note = f"mean squared distance {sums.mean_squared_distance:.5g}"
+        pool.progress.update(next(number), settings.max_passes, "passes over all frames", note)
         return sums
 
     return iterate(start_KD, measure, settings.max_passes, settings.tolerance)
@@ -133,7 +133,7 @@ def _minibatch(start_KD: Tensor, frames: StoredFrames, settings: Codebook, pool:
     def batches() -> Iterable[Callable[[Tensor], PartialSums]]:
         shards, current = list(frames.shards), next(number)
         random.Random(f"{settings.seed}/{current}").shuffle(shards)  # noqa: S311 (no secret)
-        pool.say(f"pass {current} in batches of {settings.batch_shards} shards")
+        pool.progress.update(current, settings.max_passes, "passes in batches")
         for first in range(0, len(shards), settings.batch_shards):
             batch = shards[first : first + settings.batch_shards]
             yield partial(_pass, [_ShardBlocks(frames, [shard]) for shard in batch], pool)
@@ -159,7 +159,7 @@ class _ShardBlocks:
 
 def _pass(parts: Sequence[Any], pool: TaskPool, centroids_KD: Tensor) -> PartialSums:
     """Assign the frames of all parts and sum them up by cluster."""
-    sums: Iterator[PartialSums] = pool.map("a pass", _measure, parts, centroids_KD)
+    sums: Iterator[PartialSums] = pool.map("", _measure, parts, centroids_KD)
     return reduce(add, sums)
 
 
@@ -179,7 +179,7 @@ def _measure(blocks: Iterable[tuple[Tensor, Tensor | None]], centroids_KD: Tenso
 
 def _sample(frames: StoredFrames, share: float, settings: Codebook, pool: TaskPool) -> Coreset:
     """Frames of every shard in proportion to its size, all of them where they are few."""
-    drawn = pool.map("drawing a sample", _draw, frames.shards, frames, share, settings.seed)
+    drawn = pool.map("shards sampled", _draw, frames.shards, frames, share, settings.seed)
     return _union(drawn, frames)
 
 
@@ -203,19 +203,19 @@ def _union_of_coresets(
 ) -> Coreset:
     """The coresets of all shards, old ones where there are, condensed to what may be held."""
     store = CoresetStore(output, frames.layer, settings.coreset_frames, settings.seed)
-    if settings.refine is not None:
-        taken = store.take_over(Artifact(settings.refine))
-        pool.say(f"{taken} coresets of {settings.refine} taken over")
+    num_reused = 0 if settings.refine is None else store.take_over(Artifact(settings.refine))
     keys = {store.key(checksum): shard for shard, checksum in frames.checksums().items()}
     missing = sorted(keys.keys() - set(store.keys()))
+    if settings.refine is not None:
+        reused = f"{num_reused} coresets of {settings.refine}"
+        pool.progress.message(f"reuses {reused}, reads {len(missing)} of {len(keys)} shards")
     for _ in pool.map(
         "coresets", _make_coreset, [(key, keys[key]) for key in missing], frames, store
     ):
         pass
-    pool.say(f"{len(missing)} of {len(keys)} shards read for their coresets")
     groups = _split(store.keys(), SHARD_PARTS)
     limit = -(-settings.sample_frames // max(len(groups), 1))
-    return _union(pool.map("merging coresets", _merge, groups, store, limit), frames)
+    return _union(pool.map("groups of coresets merged", _merge, groups, store, limit), frames)
 
 
 def _make_coreset(part: tuple[str, str], frames: StoredFrames, store: CoresetStore) -> None:

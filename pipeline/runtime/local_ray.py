@@ -56,7 +56,7 @@ def _try_to_start(limit_seconds: float) -> str | None:
                 address="local",
                 include_dashboard=False,
                 runtime_env={"worker_process_setup_hook": WORKER_SETUP},
-                log_to_driver=True,
+                log_to_driver=False,
                 logging_level=logging.WARNING,
             )
     except Exception as error:  # noqa: BLE001 - Ray has no common class for a failed start

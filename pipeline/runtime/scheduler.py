@@ -1,10 +1,10 @@
-"""Run what a graph still lacks: one Ray task a node, side by side where the cluster allows.
+"""Run a graph's pending nodes: one Ray task a node, side by side where the cluster has room.
 
-A node that fails takes only the nodes behind it along. One whose process is lost, alone or with its
-machine, is run again and goes on from what it left. That begins when Ray knows of the loss; a
-machine that is cut off and not dead may work on for up to a minute until it notices. Whenever two
-processes are at one output, two jobs on one storage for instance, they make the same files, each of
-which appears whole: that costs time and spoils nothing.
+When a node fails, only the nodes that read it are skipped. When its process is lost, alone or with
+its machine, it runs again and resumes from what it had written, as soon as Ray reports the loss. A
+machine that is cut off but alive may work on for up to a minute. Two processes that write the same
+output, such as two jobs on one storage, write the same files, and each file appears complete: that
+costs time and damages nothing.
 """
 
 import importlib.metadata
@@ -12,7 +12,7 @@ import platform
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,18 +30,24 @@ from pipeline.errors import is_for_user
 from pipeline.graph.disk_space import require_space
 from pipeline.graph.graph import Graph, Node
 from pipeline.graph.stage import Resources, StageContext
+from pipeline.progress import Display, Progress
 from pipeline.redaction import redact
+from pipeline.runtime.machines import Machines
+from pipeline.runtime.progress_channel import ProgressChannel
 from pipeline.storage.artifacts import METRICS, Artifact
 from pipeline.tracking import StageRun, TrackingSpec, start_stage
 
 ERROR_LOG = "error.log"
-# So often, at least, it is seen whether the cluster has grown.
-LOOK_SECONDS = 5.0
-# What Ray says of a stage's process that did not end by itself; within the stage it may be an actor
-# of Ray's own, such as the one that guards training workers. Such a stage is run again, after so
-# long that Ray has ended the workers it had started.
+# How often reports are shown, and machines that came or went are noticed.
+POLL_SECONDS = 1.0
+# What Ray raises when a stage's process did not end by itself. Such a stage runs again, after
+# enough time for Ray to end the workers that the lost process had started.
 LOST = (NodeDiedError, OutOfMemoryError, WorkerCrashedError)
 SETTLING_SECONDS = 3.0
+# How long a stage has to say what the loss of a machine means to it.
+UNEXPLAINED_SECONDS = 30.0
+# How long the last messages may take to arrive.
+LAST_REPORT_SECONDS = 1.0
 LIBRARIES = ("numpy", "pyarrow", "ray", "torch", "torchaudio", "transformers")
 
 Key = tuple[str, str]
@@ -51,7 +57,7 @@ Key = tuple[str, str]
 class NodeOutcome:
     """How one node ended. `error` is one message for the user; `log` holds the traceback.
 
-    A `lost` one was cut off by a process that is gone, and is done again.
+    A `lost` one ended because a process was lost, and runs again.
     """
 
     node: Node
@@ -80,18 +86,19 @@ class Outcome:
 def execute(
     graph: Graph,
     runs: Mapping[str, TrackingSpec],
-    say: Callable[[str], None],
+    display: Display,
 ) -> Outcome:
     """Run the graph's pending nodes; needs a running Ray.
 
-    `runs` are the variants' MLflow runs (a shared node is a child of its first variant's); `say`
-    gets a line when a node starts and when it ends.
+    `runs` are the variants' MLflow runs (a shared node is a child of its first variant's).
     """
-    execution = _Execution(graph, runs, say)
+    execution = _Execution(graph, runs, display, ProgressChannel())
     try:
         while execution.waiting or execution.running:
             execution.start_ready()
             execution.collect()
+            execution.report()
+        execution.report(LAST_REPORT_SECONDS)
     finally:
         execution.stop()
     return Outcome(tuple(execution.outcomes.values()))
@@ -99,7 +106,7 @@ def execute(
 
 @dataclass(frozen=True)
 class _Running:
-    """A node that a Ray task is at work on, since `started` (seconds of a clock that only runs)."""
+    """A node that a Ray task works on, since `started` (seconds of the monotonic clock)."""
 
     node: Node
     tracker: StageRun
@@ -110,20 +117,26 @@ class _Execution:
     """The state of one `execute`: each pending node is waiting, running or has an outcome."""
 
     def __init__(
-        self, graph: Graph, runs: Mapping[str, TrackingSpec], say: Callable[[str], None]
+        self,
+        graph: Graph,
+        runs: Mapping[str, TrackingSpec],
+        display: Display,
+        channel: ProgressChannel,
     ) -> None:
         self.waiting: dict[Key, Node] = {node.key: node for node in graph.pending()}
         self.running: dict[ray.ObjectRef[NodeOutcome], _Running] = {}
         self.outcomes: dict[Key, NodeOutcome] = {}
         self.losses: Counter[Key] = Counter()
         self.runs = runs
-        self.say = say
+        self.display = display
+        self.machines = Machines()
+        self.channel = channel
 
     def start_ready(self) -> None:
-        """Start every waiting node whose inputs are whole, as far as the CPUs and GPUs go."""
-        unfinished = {one.node.key for one in self.running.values()} | self.waiting.keys()
-        machines = _machines()
-        # Stages with workers lead to the others, so they go first.
+        """Start every waiting node whose inputs are complete, as far as CPUs and GPUs suffice."""
+        unfinished = {each.node.key for each in self.running.values()} | self.waiting.keys()
+        machines = self.machines.look()
+        # The other stages read what stages with workers write, so these go first.
         ordered = sorted(self.waiting.values(), key=lambda node: node.workers == 0)
         for node in ordered:
             if unfinished.isdisjoint(node.inputs.items()) and self._has_room(node, machines):
@@ -133,10 +146,10 @@ class _Execution:
     def _has_room(self, node: Node, machines: Sequence[Resources]) -> bool:
         """Whether CPUs and GPUs suffice for `node` and its workers beside what runs.
 
-        Stages that together want more than there is could each hold half of what both need. One
-        that wants more than there is at all runs alone, and Ray says what it waits for.
+        Stages that together want more than there is could each hold half of what both need. A
+        stage that wants more than there is at all runs alone, and waits for more machines.
         """
-        wanted = sum((one.node.resources for one in self.running.values()), node.resources)
+        wanted = sum((each.node.resources for each in self.running.values()), node.resources)
         return not self.running or wanted.fits(sum(machines, Resources()))
 
     def _start(self, node: Node, machines: Sequence[Resources]) -> None:
@@ -144,17 +157,20 @@ class _Execution:
         tracker = start_stage(parent, node.stage.name, node.digest)
         tracker.log_params(node.description()["settings"])
         task = ray.remote(run_node).options(
-            name=node.label, max_retries=0, **_place(node, machines)
+            name=node.label, max_retries=0, **_ray_options(node, machines)
         )
-        self.say(f"{node.label} starts")
+        self.display.start(node.label)
+        there = sum(machines, Resources())
+        if not node.resources.fits(there):
+            self._tell(node.label, f"wants {node.resources}, of {there}: it waits for machines")
         settling = SETTLING_SECONDS if self.losses[node.key] else 0.0
-        self.running[task.remote(node, tracker, settling)] = _Running(
-            node, tracker, time.monotonic()
-        )
+        progress = self.channel.progress(node.label)
+        reference = task.remote(node, tracker, progress, settling)
+        self.running[reference] = _Running(node, tracker, time.monotonic())
 
     def collect(self) -> None:
-        """Wait for the next node to end, but not for long; settle it, and what it takes along."""
-        for reference in ray.wait(list(self.running), num_returns=1, timeout=LOOK_SECONDS)[0]:
+        """Wait for the next node to end, but not for long, and record its outcome."""
+        for reference in ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)[0]:
             ended = self.running.pop(reference)
             try:
                 outcome = ray.get(reference)
@@ -171,16 +187,31 @@ class _Execution:
                 else:
                     self._settle(outcome, ended)
 
+    def report(self, seconds: float = 0.0) -> None:
+        """Show what the stages have sent, and the machines that were lost."""
+        for label, item in self.channel.poll(seconds):
+            if isinstance(item, str):
+                self._tell(label, item)
+            else:
+                self.display.show(label, item)
+        lost = self.machines.take_lost(UNEXPLAINED_SECONDS)
+        if lost:
+            labels = [each.node.label for each in self.running.values()]
+            self.display.line(f"{', '.join(lost)} lost; still running: {', '.join(labels) or '-'}")
+
+    def _tell(self, label: str, text: str) -> None:
+        """A line for a stage's message, which explains what a lost machine means to it."""
+        lost = [f"{name} lost" for name in self.machines.take_lost()]
+        self.display.line("; ".join([*lost, f"{label} {text}"]))
+
     def _lose(self, ended: _Running, error: str) -> None:
-        """A process is gone (killed, out of memory, with its machine): let another go on."""
+        """Run a node again whose process is gone: killed, out of memory, or with its machine."""
         node, why = ended.node, error.splitlines()[0]
         self.losses[node.key] += 1
         most = node.config.cluster.max_failures
         if self.losses[node.key] <= most:
-            self.say(
-                f"{node.label}: its process was lost ({why}); another goes on, loss "
-                f"{self.losses[node.key]} of at most {most}"
-            )
+            loss = f"loss {self.losses[node.key]} of at most {most}"
+            self._tell(node.label, f"lost its process ({why}) and starts again, {loss}")
             self.waiting[node.key] = node
             return
         times = f" {self.losses[node.key]} times, more than cluster.max_failures" * bool(most)
@@ -194,14 +225,15 @@ class _Execution:
         if outcome.status == "done":
             ended.tracker.log_metrics(outcome.scores)
             ended.tracker.finish()
-            self.say(f"{node.label} done in {outcome.seconds:.1f} s")
+            shown = node.stage.headline_of(outcome.scores)
+            self.display.end(node.label, f"done in {outcome.seconds:.1f} s{shown}")
             return
         ended.tracker.finish("FAILED")
-        self.say(f"{node.label} FAILED after {outcome.seconds:.1f} s: {outcome.error}")
-        lost = {node.key}
+        self.display.end(node.label, f"FAILED after {outcome.seconds:.1f} s: {outcome.error}")
+        missing = {node.key}
         for reader in list(self.waiting.values()):
-            if not lost.isdisjoint(reader.inputs.items()):
-                lost.add(reader.key)
+            if not missing.isdisjoint(reader.inputs.items()):
+                missing.add(reader.key)
                 del self.waiting[reader.key]
                 self.outcomes[reader.key] = NodeOutcome(
                     reader, "skipped", error=f"it needs {node.label}, which failed"
@@ -209,37 +241,34 @@ class _Execution:
 
     def stop(self) -> None:
         """Cancel what still runs, after an interrupt."""
-        for reference, one in self.running.items():
+        for reference, running in self.running.items():
             ray.cancel(reference, force=True)
-            one.tracker.finish("KILLED")
+            running.tracker.finish("KILLED")
+        self.channel.close()
 
 
-def _machines() -> list[Resources]:
-    """What each machine of the cluster has, as of now."""
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Resources(one.get("CPU", 0.0), one.get("GPU", 0.0)) for one in found]
+def _ray_options(node: Node, machines: Sequence[Resources]) -> dict[str, Any]:
+    """Where the stage's own process runs, and what it reserves there.
 
-
-def _place(node: Node, machines: Sequence[Resources]) -> dict[str, Any]:
-    """Where the stage's own process runs, and what it holds there, as Ray takes it.
-
-    One that only starts workers stays with the driver: what they are given lives in its memory, so
-    that a machine lost elsewhere costs workers, which Ray replaces, and never the stage.
+    A stage that only starts workers stays with the driver: the workers' arguments live in its
+    memory, so that a machine lost elsewhere costs workers, which Ray replaces, and not the stage.
     """
     if not node.stage.cpus:
         home = ray.get_runtime_context().get_node_id()
-        beside = NodeAffinitySchedulingStrategy(home, soft=False)
-        return {"num_cpus": 0, "num_gpus": node.stage.gpus, "scheduling_strategy": beside}
+        strategy = NodeAffinitySchedulingStrategy(home, soft=False)
+        return {"num_cpus": 0, "num_gpus": node.stage.gpus, "scheduling_strategy": strategy}
     largest = max((machine.cpus for machine in machines), default=1.0)
     return {"num_cpus": min(node.stage.cpus, largest or 1.0), "num_gpus": node.stage.gpus}
 
 
-def run_node(node: Node, tracker: StageRun, settling_seconds: float) -> NodeOutcome:
-    """Run one stage in this process; its scores and manifest are written when it ends well.
+def run_node(
+    node: Node, tracker: StageRun, progress: Progress, settling_seconds: float
+) -> NodeOutcome:
+    """Run one stage in this process; its scores and manifest are written when it succeeds.
 
-    What it reads stands by now, so that its estimate may say more than it did when the run began.
-    After a loss it starts `settling_seconds` later. Nothing is done again that is whole by now: the
-    lost process may have been at its very end, or another job may have made it.
+    Its inputs are complete by now, so its estimate may be better than when the run began. After a
+    loss it starts `settling_seconds` later. An output that is complete by now is kept: the lost
+    process may have been at its very end, or another job may have written it.
     """
     time.sleep(settling_seconds)
     started = time.monotonic()
@@ -250,7 +279,7 @@ def run_node(node: Node, tracker: StageRun, settling_seconds: float) -> NodeOutc
         output.delete(ERROR_LOG)
         output.sweep()
         require_space(node.config.storage, node.bytes_to_write(), node.estimate())
-        context = StageContext(node.config, output, node.input_artifacts, tracker)
+        context = StageContext(node.config, output, node.input_artifacts, tracker, progress)
         scores = {name: float(value) for name, value in node.stage.run(context).items()}
         output.write_json(METRICS, scores)
         seconds = time.monotonic() - started
@@ -266,17 +295,17 @@ def run_node(node: Node, tracker: StageRun, settling_seconds: float) -> NodeOutc
 
 
 def _log(output: Artifact) -> str:
-    """Write the traceback of the error at hand beside the output; its address."""
+    """Write the current error's traceback beside the output; return its address."""
     try:
         with output.write(ERROR_LOG) as file:
             file.write(redact(traceback.format_exc()).encode())
-    except Exception:  # noqa: BLE001 - a full disk or a storage out of reach: most often the error itself
+    except Exception:  # noqa: BLE001 - a full or unreachable storage is often the error itself
         return ""
     return f"{output.uri}/{ERROR_LOG}"
 
 
 def message(error: BaseException) -> str:
-    """What a user needs to know: the project's own errors speak for themselves."""
+    """The project's own error where there is one, else the outermost that is not Ray's."""
     causes = [cause for cause in _causes(error) if not type(cause).__module__.startswith("ray.")]
     for cause in causes:
         if is_for_user(cause):
@@ -286,7 +315,7 @@ def message(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and all beneath it, through the wrappers in which Ray brings errors home."""
+    """The error and all its causes, through the wrappers of Ray."""
     yield error
     workers = getattr(error, "worker_failures", None)
     below = list(workers.values()) if isinstance(workers, dict) else []
@@ -296,11 +325,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def versions() -> dict[str, str]:
-    """Python's and the libraries' versions, as far as they are installed."""
-    found = {"python": platform.python_version()}
+    """The versions of Python and of the libraries that are installed."""
+    versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -64,7 +64,7 @@ def _join(address: str) -> None:
         ray.init(
             address=address,
             runtime_env=_runtime_env(),
-            log_to_driver=True,
+            log_to_driver=False,
             logging_level=logging.WARNING,
         )
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:

@@ -1,7 +1,6 @@
-"""Ray Data: one row of work after the other on a pool of workers, results as they come."""
+"""Ray Data: shards on a pool of workers, results in the order in which they are complete."""
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -13,23 +12,21 @@ from pipeline.audio.utterance import Utterance, from_table, to_table
 from pipeline.config import Cluster
 from pipeline.errors import is_for_user
 from pipeline.features.extraction import Shard
+from pipeline.progress import SILENT, Progress
 
 Row = dict[str, Any]
 
-# In each worker at once: one shard in the model, one that is decoded, one that is written. What is
-# under way is all that a lost worker costs, and what its memory must hold.
+# In each worker at once: one shard in the model, one being decoded, one being written. These are
+# what a lost worker costs, and what its memory must hold.
 SHARDS_IN_FLIGHT = 3
 
 
 class ShardError(RuntimeError):
-    """What stopped a worker, in the words of the project's own error."""
+    """A worker raised one of the project's own errors; its message says which."""
 
 
 class ShardWorker(Protocol):
-    """What a worker does with a shard: write it, or keep it where it is whole.
-
-    Called from SHARDS_IN_FLIGHT threads.
-    """
+    """Writes a shard, or keeps it if it is complete; called from SHARDS_IN_FLIGHT threads."""
 
     def __call__(self, name: str, utterances: list[Utterance]) -> dict[str, Any]: ...
 
@@ -39,26 +36,26 @@ def run_shards(
     worker_arguments: dict[str, Any],
     shards: Sequence[Shard],
     cluster: Cluster,
-    say: Callable[[str], None],
+    progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
-    """Every shard through a pool of `worker_class(**worker_arguments)`.
+    """Pass every shard through a pool of `worker_class(**worker_arguments)`.
 
-    Workers load their model once. What the files hold must not depend on who wrote them. A worker
+    Workers load their model once. Which worker writes a shard must not change its content. A worker
     that is lost, alone or with its machine, starts again where there is room, at the latest when
-    another has no more to do; what it had under way is done again. What it starts from is held by
-    the calling process, so that should live on the driver's machine.
+    another has finished; its unfinished shards are done again. The calling process holds the
+    workers' arguments, so it should run on the driver's machine.
 
     Returns:
-        What the workers said of each shard (JSON values), in the order of `shards`.
+        What the workers returned for each shard (JSON values), in the order of `shards`.
 
     Raises:
-        ShardError: a worker met one of the project's own errors.
+        ShardError: a worker raised one of the project's own errors.
     """
     rows = [{"name": shard.name, "utterances": _pack(list(shard.utterances))} for shard in shards]
     constructor = (worker_class, worker_arguments, cluster.cpus_per_worker)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    # Else a worker that is lost while it loads its model takes the whole stage along.
+    # By default, a worker that is lost while it loads its model fails the stage.
     context.max_consecutive_actor_init_deaths = cluster.max_failures
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         _ShardActor,  # type: ignore[arg-type] # map() takes classes too
@@ -72,16 +69,19 @@ def run_shards(
         num_cpus=cluster.cpus_per_worker,
         num_gpus=cluster.gpus_per_worker,
     )
-    done: dict[str, dict[str, Any]] = {}
-    started = time.monotonic()
+    hours = {shard.name: _seconds(shard) / 3600 for shard in shards}
+    results: dict[str, dict[str, Any]] = {}
     for row in dataset.iter_rows():
         if row["error"]:
             raise ShardError(row["error"])
-        done[row["name"]] = json.loads(row["result"])
-        if len(done) * 10 // len(shards) > (len(done) - 1) * 10 // len(shards):
-            seconds = time.monotonic() - started
-            say(f"{len(done)} of {len(shards)} shards, {seconds:.0f} s")
-    return [done[shard.name] for shard in shards]
+        results[row["name"]] = json.loads(row["result"])
+        hours_done = sum(hours[name] for name in results)
+        progress.update(hours_done, sum(hours.values()), "h of audio", f"{len(results)} shards")
+    return [results[shard.name] for shard in shards]
+
+
+def _seconds(shard: Shard) -> float:
+    return sum(utterance.duration for utterance in shard.utterances)
 
 
 class _ShardActor:
@@ -101,7 +101,7 @@ class _ShardActor:
         try:
             result = self._worker(name, _unpack(row["utterances"]))
         except Exception as error:
-            # Ray Data would bring home its own wrapper alone, and a page of traceback.
+            # Ray Data would deliver only its own wrapper of the error and a page of traceback.
             if not is_for_user(error):
                 raise
             return {"name": name, "result": "", "error": str(error)}
@@ -109,7 +109,7 @@ class _ShardActor:
 
 
 def _pack(utterances: list[Utterance]) -> bytes:
-    """Utterances as Arrow bytes: a column that Ray Data moves without looking into it."""
+    """Utterances as Arrow bytes, a column that Ray Data moves without parsing it."""
     table = to_table(utterances)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:

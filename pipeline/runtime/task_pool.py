@@ -1,6 +1,5 @@
 """A pool of Ray tasks: one function over many parts, results in the order of the parts."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +8,7 @@ import ray
 import torch
 
 from pipeline.config import Cluster
-
-SECONDS_BETWEEN_LINES = 30.0
+from pipeline.progress import SILENT, Progress
 
 
 @dataclass(frozen=True)
@@ -19,18 +17,18 @@ class TaskPool:
 
     size: int
     cluster: Cluster
-    say: Callable[[str], None]
+    progress: Progress = SILENT
 
     def map(
-        self, what: str, function: Callable[..., Any], parts: Sequence[Any], *shared: Any
+        self, unit: str, function: Callable[..., Any], parts: Sequence[Any], *shared: Any
     ) -> Iterator[Any]:
         """`function(part, *shared)` for each part, in the order of `parts`.
 
-        A part whose worker or node is lost is done again, up to `cluster.max_failures` times;
+        A part whose worker or node is lost is computed again, up to `cluster.max_failures` times;
         what a task raises is raised here.
 
         Args:
-            what: named in a line of progress, every half minute.
+            unit: what the progress counts, such as "coresets"; "" where the caller reports.
             function: importable by the workers.
             parts: values, or what `ray.put` returned; one task each.
             shared: the same for all tasks, sent once.
@@ -42,22 +40,20 @@ class TaskPool:
         )
         threads = max(1, int(self.cluster.cpus_per_worker))
         held = [ray.put(value) for value in shared]
-        started = spoken = time.monotonic()
         references: list[Any] = []  # ray.ObjectRef[Any], or None once its result is out
         running: list[ray.ObjectRef[Any]] = []
         try:
-            for place in range(len(parts)):
-                while place >= len(references) or references[place] in running:
+            for index in range(len(parts)):
+                while index >= len(references) or references[index] in running:
                     while len(running) < self.size and len(references) < len(parts):
                         part = parts[len(references)]
                         references.append(remote.remote(function, threads, part, *held))
                         running.append(references[-1])
                     running = ray.wait(running, num_returns=1)[1]
-                yield ray.get(references[place])
-                references[place] = None
-                if time.monotonic() - spoken > SECONDS_BETWEEN_LINES:
-                    spoken = time.monotonic()
-                    self.say(f"{what}: {place + 1} of {len(parts)}, {spoken - started:.0f} s")
+                yield ray.get(references[index])
+                references[index] = None
+                if unit:
+                    self.progress.update(index + 1, len(parts), unit)
         finally:
             for reference in running:
                 ray.cancel(reference)

@@ -1,7 +1,7 @@
-"""Ray Train: the same function on every training worker, restarted together after a failure.
+"""Ray Train: the same function on every training worker; after a failure all restart together.
 
-Checkpoints are the function's own affair (see `training.store`): after a lost worker or node the
-function runs again and goes on from its last one, exactly as after a restart of the driver.
+The function writes its own checkpoints (see `training.checkpoint_store`): after a lost worker or
+node it runs again and resumes from the last one, exactly as after a restart of the driver.
 """
 
 import tempfile
@@ -18,7 +18,7 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from pipeline.config import Cluster
-from pipeline.graph.stage import say
+from pipeline.progress import Progress
 from pipeline.training.worker import Worker
 
 ROOM_CHECK_SECONDS = 10.0
@@ -29,20 +29,20 @@ def run_workers(
     settings: dict[str, Any],
     cluster: Cluster,
     name: str,
+    progress: Progress,
 ) -> dict[str, float]:
-    """Run `function(settings)` on `cluster.training_workers` workers; what rank 0 returns.
+    """Run `function(settings)` on `cluster.training_workers` workers; return what rank 0 returns.
 
-    `settings` must be picklable. A worker or node lost in between restarts all of them, at most
-    `cluster.max_failures` times, as soon as there is room for all; waiting for room counts for no
-    failure, and a line says what is awaited. An error that the function raises itself is raised
-    here.
+    `settings` must be picklable. When a worker or node is lost, all workers restart, at most
+    `cluster.max_failures` times, as soon as there is room for all. Waiting for room is not a
+    failure, and a message says what it waits for. An error that the function raises is raised here.
     """
     resources = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
         resources["GPU"] = cluster.gpus_per_worker
     with (
         tempfile.TemporaryDirectory(prefix="ray-train-") as scratch,
-        _word_of_missing_room(resources, cluster.training_workers, name),
+        _missing_room_messages(resources, cluster.training_workers, progress),
     ):
         trainer = TorchTrainer(
             function,
@@ -52,14 +52,14 @@ def run_workers(
                 use_gpu=cluster.gpus_per_worker > 0,
                 resources_per_worker=resources,
             ),
-            # Ray wants a place for checkpoints reported to it; ours lie in the stage's output. It
-            # is of this node alone, which Ray minds only when a worker does report one.
+            # Ray requires a folder for checkpoints reported to it; ours are in the stage's output.
+            # It may be local to this node as long as no worker reports any.
             run_config=RunConfig(
                 name=name,
                 storage_path=scratch,
                 failure_config=FailureConfig(
                     max_failures=cluster.max_failures,
-                    # Workers that find no room within a minute: Ray asks again, without end.
+                    # If workers find no room within a minute, Ray tries again, without a limit.
                     controller_failure_limit=-1,
                 ),
                 logging_config=LoggingConfig(log_level="WARNING"),
@@ -69,9 +69,9 @@ def run_workers(
 
 
 def room(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float]) -> int:
-    """How many workers of `resources` the nodes that are alive have room for, were they idle.
+    """How many workers of `resources` would fit on the live nodes if those were idle.
 
-    `nodes` are as `ray.nodes()` gives them.
+    `nodes` come from `ray.nodes()`.
     """
     return sum(
         min(int(node["Resources"].get(kind, 0.0) / amount) for kind, amount in resources.items())
@@ -81,22 +81,26 @@ def room(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float]) -> 
 
 
 @contextmanager
-def _word_of_missing_room(
-    resources: Mapping[str, float], num_workers: int, name: str
+def _missing_room_messages(
+    resources: Mapping[str, float], num_workers: int, progress: Progress
 ) -> Iterator[None]:
-    """While the block runs, say when nodes are missing for all workers, and when they are back."""
+    """During the block, send a message when nodes for all workers are missing, and when not."""
     over = threading.Event()
 
     def watch() -> None:
         missing = False
         while not over.is_set():
             try:
-                found = room(ray.nodes(), resources)
-            except Exception:  # noqa: BLE001 - Ray is gone, which the training will say
+                num_fitting = room(ray.nodes(), resources)
+            except Exception:  # noqa: BLE001 - Ray is gone, which the training will report
                 return
-            if missing != (found < num_workers):
+            if missing != (num_fitting < num_workers):
                 missing = not missing
-                say(_missing(resources, num_workers, found, name) if missing else _back(name))
+                progress.message(
+                    _missing(resources, num_workers, num_fitting)
+                    if missing
+                    else "has room for all training workers again"
+                )
             over.wait(ROOM_CHECK_SECONDS)
 
     watcher = threading.Thread(target=watch, name="room-for-workers", daemon=True)
@@ -108,22 +112,18 @@ def _word_of_missing_room(
         watcher.join()
 
 
-def _missing(resources: Mapping[str, float], num_workers: int, found: int, name: str) -> str:
+def _missing(resources: Mapping[str, float], num_workers: int, num_fitting: int) -> str:
     each = ", ".join(f"{amount:g} {kind}" for kind, amount in resources.items())
     return (
-        f"{name}: WARNING: {num_workers} training workers of {each} are wanted, and the nodes that "
-        f"are alive have room for {found}. It waits for nodes, new ones or those that were lost, "
-        f"and goes on by itself from the last checkpoint; to go on with what there is, stop the "
-        f"run and give it again with --set cluster.training_workers={max(1, found)}"
+        f"waits for nodes: it needs {num_workers} training workers of {each}, and the live nodes "
+        f"have room for {num_fitting}. It resumes by itself from the last checkpoint; to continue "
+        f"with the nodes there are, stop the run and start it again with "
+        f"--set cluster.training_workers={max(1, num_fitting)}"
     )
 
 
-def _back(name: str) -> str:
-    return f"{name}: there is room for all training workers again"
-
-
 def worker(settings: dict[str, Any]) -> Worker:
-    """This process's place, for use inside a function run by `run_workers`."""
+    """This process among the workers, for use inside a function run by `run_workers`."""
     torch.set_num_threads(max(1, int(settings["cpus_per_worker"])))
     context = ray.train.get_context()
     return Worker(

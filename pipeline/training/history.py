@@ -7,8 +7,11 @@ from typing import Any
 import torch
 
 from pipeline.metrics.units import perplexity_of_counts, usage_of_counts
+from pipeline.progress import SILENT, Progress
 
 Row = dict[str, float]
+
+RECENT_ROWS = 100
 
 
 class History:
@@ -21,13 +24,13 @@ class History:
         self,
         num_epochs: int,
         log: Callable[[Row, int], None] = lambda _row, _step: None,
-        say: Callable[[str], None] = lambda _message: None,
+        progress: Progress = SILENT,
     ) -> None:
         self.rows: list[Row] = []
         self.counts_K: torch.Tensor | None = None
         self._num_epochs = num_epochs
         self._log = log
-        self._say = say
+        self._progress = progress
         self._sums: dict[str, list[float]] = {}
         self._values: dict[str, float] = {}
 
@@ -57,16 +60,23 @@ class History:
         """Add an epoch's validation losses ("loss" in all), layer weights, codebook usage."""
         row = {f"valid.{name}": value for name, value in losses.items()}
         row |= {f"layer_weight.{layer:02d}": weight for layer, weight in layer_weights.items()}
-        text = f"epoch {epoch + 1}/{self._num_epochs}, step {step}: validation loss {losses['loss']:.3f}"
         self.counts_K = counts_K
         if counts_K is not None:
             counts = counts_K.double().cpu().numpy()
             row["codebook_usage"] = usage_of_counts(counts)
             row["codebook_perplexity"] = perplexity_of_counts(counts)
-            text += f", codebook perplexity {row['codebook_perplexity']:.1f}"
-        recent = [row["train.loss"] for row in self.rows if "train.loss" in row][-1:]
-        self._say(text + "".join(f", training loss {loss:.3f}" for loss in recent))
         self._add(row, step)
+        self.reached(epoch + 1)
+
+    def reached(self, epochs: float) -> None:
+        """Report how far the training is, a fraction of an epoch included."""
+        latest = {name: value for row in self.rows[-RECENT_ROWS:] for name, value in row.items()}
+        names = {"train.loss": "loss", "valid.loss": "validation loss"}
+        notes = [f"{text} {latest[name]:.3f}" for name, text in names.items() if name in latest]
+        self._progress.update(epochs, self._num_epochs, "epochs", ", ".join(notes))
+
+    def resumed(self, epoch: int) -> None:
+        self._progress.message(f"goes on from epoch {epoch + 1}")
 
     def _add(self, row: Row, step: int) -> None:
         self.rows.append({"step": float(step), **row})

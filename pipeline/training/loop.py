@@ -337,7 +337,9 @@ class JointTraining:
             self.history.steps(self.progress.step, self.progress.epoch, costs)
         # The end of an epoch saves by itself: a step is saved once, so that nothing ever stands in
         # for a checkpoint that is being written over.
-        inside = self.progress.batch < self._epoch_sizes[self.progress.epoch - self._first_epoch]
+        num_batches = self._epoch_sizes[self.progress.epoch - self._first_epoch]
+        self.history.reached(self.progress.epoch + self.progress.batch / num_batches)
+        inside = self.progress.batch < num_batches
         if inside and self.progress.step % training.checkpoint_steps == 0:
             self._checkpoint()
 
@@ -364,6 +366,7 @@ class JointTraining:
         self.model.load_state_dict(state["model"])
         self.best = [(loss, epoch, phase) for loss, epoch, phase in state["best"]]
         self.history.restore(state["history"])
+        self.history.resumed(self.progress.epoch)
         phases = self.config.training.phases
         started = self.progress.epoch > sum(p.epochs for p in phases[: self.progress.phase])
         if started or self.progress.batch:

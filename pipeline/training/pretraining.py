@@ -1,7 +1,7 @@
 """A small WavLM from a corpus, by masked prediction of MFCC clusters, and what its layers tell."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from pipeline.features.masked_prediction import (
 from pipeline.features.mfcc import Mfcc
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.metrics.purity import JointCounts, pnmi
+from pipeline.progress import Progress
 
 LABEL_SAMPLE_FRAMES = 100_000
 SCORE_UNITS = 64
@@ -35,20 +36,20 @@ def pretrain_encoder(
     training: Sequence[Utterance],
     validation: Sequence[Utterance],
     settings: Pretraining,
-    say: Callable[[str], None],
+    progress: Progress,
 ) -> tuple[SslModel, dict[str, float]]:
     """Train a small WavLM on MFCC clusters of `training`; its scores are those on `validation`."""
     recorded, held_out = _waveforms(training), _waveforms(validation)
     spoken = _vary_speed(recorded, settings)
     mfcc = Mfcc(small_wavlm(settings).grid)
-    say(f"clustering MFCCs of {len(spoken)} utterances")
+    progress.update(note=f"clustering MFCCs of {len(spoken)} utterances")
     frames = [mfcc(torch.from_numpy(waveform)) for waveform in spoken]
     centroids_KD = _fit(frames, settings.num_labels, settings.seed)
     encoder, scores = pretrain(
         Labelled(spoken, _labels(mfcc, spoken, centroids_KD)),
         Labelled(held_out, _labels(mfcc, held_out, centroids_KD)),
         settings,
-        say,
+        progress,
     )
     return encoder, {
         "masked_accuracy": scores.masked_accuracy,

@@ -63,15 +63,21 @@ def resynthesize_all(
     listener: Listener,
     utterances: Sequence[Utterance],
     units: Mapping[str, Units],
+    *,
     batch_seconds: float,
+    report: Callable[[int], None],
 ) -> list[Resynthesis]:
-    """Speak and hear every utterance, `batch_seconds` of audio at a time, in the order given."""
+    """Speak and hear every utterance, `batch_seconds` of audio at a time, in the order given.
+
+    `report` gets the number of utterances done so far.
+    """
     results: dict[int, Resynthesis] = {}
     seconds = [utterance.duration for utterance in utterances]
     for batch in length_batches(seconds, batch_seconds):
         spoken = [utterances[index] for index in batch]
         units_of_batch = [units[utterance.utt_id] for utterance in spoken]
         results |= zip(batch, _resynthesize(vocoder, listener, spoken, units_of_batch), strict=True)
+        report(len(results))
     return [results[index] for index in range(len(utterances))]
 
 

@@ -189,7 +189,7 @@ def fit(features: Any, setting: Setting, method: str, workers: int, output: Path
         ray.get([ray.remote(warm_up).remote() for _ in range(workers)])
         torch.set_num_threads(1)  # as Ray has it for the process of a stage
         started = time.perf_counter()
-        fitted = fit_codebook(frames, settings, cluster, Artifact(str(output)), print)
+        fitted = fit_codebook(frames, settings, cluster, Artifact(str(output)))
         seconds = time.perf_counter() - started
         torch.set_num_threads(threads)
     passes = float(fitted.fit.num_passes)

@@ -11,6 +11,7 @@ from pipeline.clustering.kmeans import partial_sums
 from pipeline.config import Cluster, Codebook
 from pipeline.features.columns import frames_column
 from pipeline.features.stored_frames import StoredFrames
+from pipeline.progress import Progress, Report
 from pipeline.runtime.fit_codebook import fit_codebook
 from pipeline.runtime.scheduler import message
 from pipeline.storage import table_schemas
@@ -79,8 +80,9 @@ def fit(features, workers, output="unused", **settings):
     settings = Codebook.model_validate({"num_units": NUM_UNITS, "layer": 2, **settings})
     frames = StoredFrames.of_split(features, "train", settings.layer)
     cluster = Cluster(codebook_workers=workers)
-    said = []
-    return fit_codebook(frames, settings, cluster, Artifact(str(output)), said.append), said
+    sent = []
+    fitted = fit_codebook(frames, settings, cluster, Artifact(str(output)), Progress(sent.append))
+    return fitted, sent
 
 
 def same(one, other):
@@ -98,6 +100,10 @@ def inertia_of(fitted, features):
     return partial_sums(torch.from_numpy(all_frames(features)), fitted.fit.centroids_KD).inertia
 
 
+def units_of(sent):
+    return {item.unit for item in sent if isinstance(item, Report)}
+
+
 def all_frames(features):
     frames = StoredFrames.of_split(features, "train", 2)
     return np.concatenate([part for shard in frames.shards for part in frames.read(shard)])
@@ -109,12 +115,12 @@ def sklearn_inertia(features):
 
 
 def test_out_of_core_fit_is_the_same_for_one_worker_and_two(features, sklearn_inertia):
-    (one, said), (two, _) = (fit(features, n, sample_frames=1000) for n in (1, 2))
+    (one, sent), (two, _) = (fit(features, n, sample_frames=1000) for n in (1, 2))
     assert one.num_held < 0.5 * one.fit.sums.weight
     assert same(one, two)
     assert one.fit.sums.weight == len(all_frames(features))
     assert one.fit.sums.inertia <= 1.01 * sklearn_inertia
-    assert any("pass 1 over" in line for line in said)
+    assert "passes over all frames" in units_of(sent)
 
 
 def test_sums_of_the_last_pass_are_those_of_all_frames(features):
@@ -128,9 +134,9 @@ def test_sums_of_the_last_pass_are_those_of_all_frames(features):
 
 
 def test_sample_of_everything_needs_no_pass(features, sklearn_inertia):
-    fitted, said = fit(features, 2)
+    fitted, sent = fit(features, 2)
     assert fitted.num_held == fitted.fit.sums.weight == len(all_frames(features))
-    assert len(said) == 1
+    assert "passes over all frames" not in units_of(sent)
     assert fitted.fit.sums.inertia <= 1.01 * sklearn_inertia
 
 
@@ -148,7 +154,7 @@ SMALL = {"lloyd": {}, "minibatch": {}, "coreset": {"coreset_frames": 60}}
 def test_every_method_is_the_same_for_one_worker_and_two(
     tmp_path, features, sklearn_inertia, method
 ):
-    (one, said), (two, _) = (
+    (one, sent), (two, _) = (
         fit(features, workers, tmp_path / str(workers), method=method, **LARGE[method])
         for workers in (1, 2)
     )
@@ -158,9 +164,9 @@ def test_every_method_is_the_same_for_one_worker_and_two(
     assert one.fit.sums.inertia == pytest.approx(inertia_of(one, features), rel=0.05)
     assert inertia_of(one, features) <= 1.03 * sklearn_inertia
     if method == "coreset":
-        assert said[0] == "70 of 70 shards read for their coresets"
+        assert Report(70, 70, "coresets") in sent
     else:
-        assert any("pass 1 in batches of 10 shards" in line for line in said)
+        assert "passes in batches" in units_of(sent)
 
 
 def test_coresets_small_enough_to_hold_are_not_condensed_again(tmp_path, features, sklearn_inertia):
@@ -175,17 +181,14 @@ def test_later_shards_refine_an_earlier_codebook_and_are_all_that_is_read(tmp_pa
     at_once, _ = fit(few(*shards), 2, tmp_path / "at once", **settings)
     fit(few(*shards[:8]), 2, tmp_path / "earlier", **settings)
     earlier = str(tmp_path / "earlier")
-    later, said = fit(few(*shards), 2, tmp_path / "later", refine=earlier, **settings)
-    assert said[:2] == [
-        f"8 coresets of {earlier} taken over",
-        "4 of 12 shards read for their coresets",
-    ]
+    later, sent = fit(few(*shards), 2, tmp_path / "later", refine=earlier, **settings)
+    assert f"reuses 8 coresets of {earlier}, reads 4 of 12 shards" in sent
     assert same(later, at_once)
     # The earlier shards need not be there any more; and a fit begun twice reads nothing twice.
     alone, _ = fit(few(*shards[8:], first=8), 2, tmp_path / "alone", refine=earlier, **settings)
     assert same(alone, at_once)
-    again, said = fit(few(*shards), 2, tmp_path / "later", refine=earlier, **settings)
-    assert said[1] == "0 of 12 shards read for their coresets"
+    again, sent = fit(few(*shards), 2, tmp_path / "later", refine=earlier, **settings)
+    assert f"reuses 0 coresets of {earlier}, reads 0 of 12 shards" in sent
     assert same(again, at_once)
 
 

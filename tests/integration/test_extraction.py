@@ -9,6 +9,7 @@ from support import save_tiny_ssl, tone_utterances
 
 from pipeline.config import Cluster, Features, Ssl
 from pipeline.features.extraction import ShardWriter, plan_shards
+from pipeline.progress import SILENT, Progress
 from pipeline.runtime.shard_pool import SHARDS_IN_FLIGHT, ShardError, run_shards
 from pipeline.storage.artifacts import Artifact
 
@@ -27,27 +28,27 @@ def shards(tmp_path_factory):
     return plan_shards(utterances, shard_utterances=8)
 
 
-def extract(output, ssl_folder, shards, workers, said=None):
+def extract(output, ssl_folder, shards, workers, progress=SILENT):
     arguments = {
         "ssl": Ssl(model=str(ssl_folder)),
         "features": Features(layers=(0, 1, 2), batch_seconds=4.0),
         "output": Artifact(str(output)),
     }
     cluster = Cluster(extraction_workers=workers)
-    say = (lambda _line: None) if said is None else said.append
-    return run_shards(ShardWriter, arguments, shards, cluster, say)
+    return run_shards(ShardWriter, arguments, shards, cluster, progress)
 
 
 def test_one_worker_and_two_write_the_same_bytes(tmp_path, ssl_folder, shards):
-    said = []
-    one = extract(tmp_path / "one", ssl_folder, shards, 1, said)
+    sent = []
+    one = extract(tmp_path / "one", ssl_folder, shards, 1, Progress(sent.append))
     two = extract(tmp_path / "two", ssl_folder, shards, 2)
     assert one == two
     assert [result["name"] for result in one] == [shard.name for shard in shards]
     for shard in shards:
         first, second = (tmp_path / name / shard.name for name in ("one", "two"))
         assert first.read_bytes() == second.read_bytes()
-    assert said[-1].startswith(f"{len(shards)} of {len(shards)} shards")
+    assert sent[-1].done == pytest.approx(sent[-1].total)
+    assert (sent[-1].unit, sent[-1].note) == ("h of audio", f"{len(shards)} shards")
 
 
 def test_shards_that_stand_are_not_written_again(tmp_path, ssl_folder, shards):
@@ -81,7 +82,7 @@ def test_shards_are_decoded_computed_and_written_side_by_side(tmp_path):
     shards = plan_shards(utterances, 1)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     try:
-        met = run_shards(Meeting, {}, shards, Cluster(extraction_workers=1), lambda _line: None)
+        met = run_shards(Meeting, {}, shards, Cluster(extraction_workers=1))
     finally:
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert [one["name"] for one in met] == [shard.name for shard in shards]

@@ -112,7 +112,7 @@ def test_a_run_killed_three_times_ends_like_one_left_in_peace(config_file, tmp_p
     kill_when(config_file, war, file_below(war, "extract_features/*/shards/*.parquet"))
     assert whole(war, "prepare_corpus")
     assert not whole(war, "extract_features")
-    kill_when(config_file, war, lambda printed: "k-means of" in printed)
+    kill_when(config_file, war, lambda printed: "fit_codebook[tiny] starts" in printed)
     assert whole(war, "extract_features")
     assert not whole(war, "fit_codebook")
     kill_when(config_file, war, file_below(war, "train_joint/*/checkpoints/step-*/values.json"))

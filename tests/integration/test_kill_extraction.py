@@ -56,7 +56,7 @@ def extract(folder, worker=ShardWriter, **more):
     }
     shards = plan_shards(utterances, shard_utterances=1)
     cluster = Cluster(extraction_workers=WORKERS)
-    run_shards(worker, arguments, shards, cluster, lambda _line: None)
+    run_shards(worker, arguments, shards, cluster)
 
 
 def drive(folder):

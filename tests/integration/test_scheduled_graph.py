@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import ray
+from rich.console import Console
 
+from pipeline.commands.run_display import RunDisplay
 from pipeline.config import Cluster, Config
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph import graph as stage_graph
@@ -100,8 +102,11 @@ def build(monkeypatch):
 
 
 def execute(graph: stage_graph.Graph) -> tuple[scheduler.Outcome, list[str]]:
-    lines: list[str] = []
-    return scheduler.execute(graph, {}, lines.append), lines
+    """The outcome, and the lines of a log."""
+    console = Console(record=True, quiet=True, width=1000)
+    with RunDisplay(console) as display:
+        outcome = scheduler.execute(graph, {}, display)
+    return outcome, [line.split("  ", 1)[1] for line in console.export_text().splitlines()]
 
 
 def trace(storage: Path) -> list[str]:
@@ -186,9 +191,9 @@ def test_a_failure_takes_only_its_readers_along_and_can_be_resumed(build, tmp_pa
     (failed,) = outcome.failed
     assert failed.error == "the codebook is made of cheese: use another"
 
-    mended, _ = execute(build(tmp_path))
-    assert set(statuses(mended)) == {"train[dkm]", "evaluate[dkm]", "report[dkm]"}
-    assert not mended.failed
+    fixed, _ = execute(build(tmp_path))
+    assert set(statuses(fixed)) == {"train[dkm]", "evaluate[dkm]", "report[dkm]"}
+    assert not fixed.failed
 
 
 def test_an_unexpected_error_is_one_line_here_and_a_traceback_in_the_log(build, tmp_path):
@@ -232,7 +237,7 @@ def die_once(context: StageContext) -> dict[str, float]:
 def test_a_killed_process_is_followed_by_one_that_goes_on(build, tmp_path, stage):
     outcome, lines = execute(build(tmp_path, max_failures=1, **{stage: {"run": die_once}}))
     assert set(statuses(outcome).values()) == {"done"}
-    said = [line for line in lines if "another goes on, loss 1 of at most 1" in line]
+    said = [line for line in lines if "starts again, loss 1 of at most 1" in line]
     assert len(said) == 2
     assert all(line.startswith(f"{stage}[") for line in said)
     assert trace(tmp_path).count(f"{stage} dkm") == 1
@@ -266,7 +271,7 @@ def test_scores_reach_the_stages_runs(build, tmp_path, monkeypatch):
         return Run("", "", RunName("", stage, ()), enabled=False)
 
     monkeypatch.setattr(scheduler, "start_stage", start)
-    scheduler.execute(build(tmp_path), {}, [].append)
+    execute(build(tmp_path))
     assert logged == {
         "corpus": {"value": 1},
         "train": {"value": 2},

@@ -24,8 +24,8 @@ def _importable():
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
-def pool(size, say=print):
-    return TaskPool(size, Cluster(), say)
+def pool(size):
+    return TaskPool(size, Cluster())
 
 
 def log(part, folder):

@@ -108,7 +108,7 @@ def test_a_job_killed_in_the_middle_ends_like_one_left_in_peace(places, tmp_path
     with start("s3://bucket", war.uri) as driver:
         said, _ = driver.communicate(timeout=PATIENCE_SECONDS)
     assert driver.returncode == 0, said
-    kept = int(said.split(" of 41 shards are whole")[0].split()[-1])
+    kept = int(said.split(" of 41 shards already")[0].split()[-1])
     assert 0 < kept < 41, said
 
     assert shards(war) == expected

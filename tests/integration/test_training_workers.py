@@ -18,6 +18,7 @@ from support import (
     write_features,
 )
 
+from pipeline.progress import SILENT
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 
@@ -71,7 +72,8 @@ def train(inputs, output, num_workers, function=None, **sections):
         "tracker": StageRun.disabled(),
     }
     cluster = config.cluster.model_copy(update={"training_workers": num_workers})
-    run_workers(function or _train, settings, cluster, f"{config.variant}-{num_workers}")
+    name = f"{config.variant}-{num_workers}"
+    run_workers(function or _train, settings, cluster, name, SILENT)
     table = pq.read_table(output / "history.parquet")
     return {
         name: [loss for loss in table[f"{name}.loss"].to_pylist() if loss is not None]

@@ -9,7 +9,8 @@ from pipeline.__main__ import main
 from pipeline.config import Config, Tracking
 from pipeline.corpus.adapters.manifest import ManifestCorpus
 from pipeline.graph.graph import Node
-from pipeline.graph.stage import Stage, say
+from pipeline.graph.stage import Stage
+from pipeline.progress import SILENT, Progress
 from pipeline.runtime.scheduler import run_node
 from pipeline.tracking import StageRun
 from pipeline.tracking.outbox import Outbox
@@ -39,7 +40,7 @@ def test_no_secret_is_in_a_failed_stages_log(config, tmp_path):
         raise ValueError(TEXT)
 
     node = Node(Stage("toy", 1, lambda _: {}, fail), "00", config, ("v",), {}, {})
-    outcome = run_node(node, StageRun.disabled(), 0.0)
+    outcome = run_node(node, StageRun.disabled(), SILENT, 0.0)
     log = (tmp_path / "toy" / "00" / "error.log").read_text()
     for text in (log, outcome.error):
         assert "part=3" in text
@@ -63,7 +64,9 @@ def test_no_secret_is_in_what_waits_for_mlflow(config, caplog):
 
 
 def test_no_secret_is_in_what_is_said(config, capsys, monkeypatch):
-    say(TEXT)
+    progress = Progress(print)
+    progress.message(TEXT)
+    progress.update(note=TEXT)
     monkeypatch.setattr(sys, "argv", ["pipeline", "run", f"{TEXT}.yaml"])
     with pytest.raises(SystemExit):
         main()

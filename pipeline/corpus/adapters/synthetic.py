@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +23,7 @@ from pipeline.config.corpus import CorpusSection
 from pipeline.config.section import Count
 from pipeline.corpus.adapter import Adapter
 from pipeline.corpus.espeak import Voice, speak
+from pipeline.progress import SILENT, Progress
 from pipeline.storage.artifacts import Artifact
 
 VOCABULARY = tuple(
@@ -126,7 +127,7 @@ def _prompt(config: SyntheticCorpus, split: str, number: int, choices: tuple[Voi
 def synthesize_corpus(
     config: SyntheticCorpus,
     output: Artifact,
-    say: Callable[[str], None],
+    progress: Progress = SILENT,
     num_processes: int | None = None,
 ) -> Iterator[Utterance]:
     """Speak every prompt into `output`'s `audio/`, in processes of their own; in prompt order.
@@ -150,8 +151,7 @@ def synthesize_corpus(
         for number, job in enumerate(jobs):
             yield from job.result()
             spoken += len(batches[number])
-            if (number + 1) * 10 // len(jobs) > number * 10 // len(jobs):
-                say(f"synthesised {spoken} of {len(prompts)} utterances")
+            progress.update(spoken, len(prompts), "utterances synthesised")
 
 
 def _begin_process() -> None:
@@ -198,9 +198,9 @@ class SyntheticAdapter(Adapter[SyntheticCorpus]):
     section = SyntheticCorpus
 
     def read(
-        self, config: SyntheticCorpus, output: Artifact, say: Callable[[str], None]
+        self, config: SyntheticCorpus, output: Artifact, progress: Progress
     ) -> Iterator[Utterance]:
-        return synthesize_corpus(config, output, say)
+        return synthesize_corpus(config, output, progress)
 
     def fingerprint(self, _config: SyntheticCorpus) -> str:
         """The synthesiser's version."""

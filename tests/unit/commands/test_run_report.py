@@ -53,9 +53,9 @@ def test_what_failed_why_what_waits_for_it_and_the_command_that_goes_on(monkeypa
         "1 failed:",
         "train[tiny]: lower the rate [1]",
         "traceback: s3://b/error.log",
-        "not started, since they need what failed:",
+        "not started, because they need what failed:",
         "evaluate[tiny]: it needs train[tiny], which failed",
-        "What is whole stays. Mend the cause, and go on with",
+        "Completed stages are kept. Fix the cause, then resume with",
         "python -m pipeline run a.yaml --set 'corpus.root=/my data'",
         "",
     ]

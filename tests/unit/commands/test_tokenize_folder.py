@@ -31,7 +31,7 @@ def made(monkeypatch) -> list[str]:
     """No Ray; the names of the shards that a worker is given, in their order."""
     names = []
 
-    def run_shards(worker_class, arguments, shards, _cluster, _say):
+    def run_shards(worker_class, arguments, shards, _cluster, _progress):
         worker = worker_class(**arguments)
         for shard in shards:
             names.append(Path(shard.name).stem)
@@ -156,7 +156,7 @@ def test_odd_files_have_reasons_and_cost_no_other(trained, audio, made, tmp_path
     shutil.copy(audio / "first-001.flac", audio / "first-000.wav")
     output = tmp_path / "tokens"
     said = tokenize(trained, audio, output=output)
-    assert "4 cannot be used" in said
+    assert "rejected 4 files" in said
     found = {Path(source).name: reason for source, reason in rejects(output).items()}
     assert set(found) == {"empty.wav", "cut.flac", "short.flac", "first-000.wav"}
     assert "is empty" in found["empty.wav"]

@@ -14,6 +14,7 @@ from pipeline.__main__ import app
 from pipeline.commands.verify import verify
 from pipeline.features.ssl import SslModel
 from pipeline.graph import graph as stage_graph
+from pipeline.progress import SILENT
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.runtime import scheduler, shard_pool
 from pipeline.storage.artifacts import MANIFEST, Artifact
@@ -24,7 +25,7 @@ from pipeline.tracking import TrackingSpec
 FOLDERS = {"extract_features": "shards", "tokenize_corpus": "tokens"}
 
 
-def one_after_the_other(worker_class, arguments, shards, _cluster, _say):
+def one_after_the_other(worker_class, arguments, shards, _cluster, _progress):
     """`run_shards` without Ray."""
     worker = worker_class(**arguments)
     return [worker(shard.name, list(shard.utterances)) for shard in shards]
@@ -65,7 +66,7 @@ class Project:
         """As a run would: nothing where the manifest stands."""
         node = self.node(stage)
         if not node.is_complete():
-            outcome = scheduler.run_node(node, TrackingSpec.disabled(), 0.0)
+            outcome = scheduler.run_node(node, TrackingSpec.disabled(), SILENT, 0.0)
             assert outcome.status == "done", outcome.error
 
     def verify(self, stage, **options):

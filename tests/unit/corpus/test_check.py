@@ -12,6 +12,7 @@ from pipeline.corpus.adapter import adapter_of
 from pipeline.corpus.adapters.kaldi import KaldiCorpus
 from pipeline.corpus.adapters.manifest import ManifestCorpus
 from pipeline.corpus.check import check, estimate, require
+from pipeline.progress import Progress
 
 RATE = 16000
 
@@ -246,14 +247,15 @@ def test_a_split_without_utterances_names_those_found(folder):
         require(folder.check(splits=config.splits), config)
 
 
-def test_progress_is_said_ten_times(folder):
+def test_progress_counts_the_checked_utterances_and_hours(folder):
     for number in range(97):
         folder.add(utt_id=f"u{number}", text="")
     config = folder.config()
-    said = []
-    check(entries(config), config, said.append)
-    assert len(said) == 10
-    assert said[-1] == "checked 100 of 100 utterances"
+    sent = []
+    check(entries(config), config, Progress(sent.append))
+    assert 2 <= len(sent) < 50  # one a second, not one each
+    assert (sent[-1].done, sent[-1].total, sent[-1].unit) == (100, 100, "utterances")
+    assert sent[-1].note.endswith("h of audio")
 
 
 def test_estimate_reads_a_manifests_durations(folder):

@@ -12,6 +12,7 @@ from pipeline.features.masked_prediction import (
     spoil,
 )
 from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.progress import Progress
 
 TINY = Pretraining(
     num_labels=2,
@@ -44,10 +45,11 @@ def tones(number, seed):
 
 
 def test_masked_frames_are_learned_and_the_folder_loads_again(tmp_path):
-    said = []
-    encoder, scores = pretrain(tones(24, 0), tones(10, 1), TINY, said.append)
+    sent = []
+    encoder, scores = pretrain(tones(24, 0), tones(10, 1), TINY, Progress(sent.append))
     assert scores.masked_accuracy > 0.75
-    assert len(said) == 1 + TINY.epochs
+    assert (sent[-1].done, sent[-1].total, sent[-1].unit) == (TINY.epochs, TINY.epochs, "epochs")
+    assert sent[-1].note.startswith("loss ")
     encoder.save_pretrained(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"config.json", "model.safetensors", "preprocessor_config.json"}
@@ -61,7 +63,7 @@ def test_masked_frames_are_learned_and_the_folder_loads_again(tmp_path):
 
 def test_same_seed_same_weights():
     settings = TINY.model_copy(update={"epochs": 1})
-    encoders = [pretrain(tones(6, 0), tones(2, 1), settings, lambda _line: None)[0] for _ in "ab"]
+    encoders = [pretrain(tones(6, 0), tones(2, 1), settings)[0] for _ in "ab"]
     first, second = (encoder.state_dict() for encoder in encoders)
     assert all(torch.equal(first[name], second[name]) for name in first)
 

@@ -15,6 +15,7 @@ from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph import disk_space
 from pipeline.graph.graph import Graph, Node
 from pipeline.graph.stage import Estimate, Resources, Stage
+from pipeline.progress import SILENT
 from pipeline.runtime import scheduler
 from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.storage.s3 import StorageError
@@ -62,7 +63,8 @@ def node(name: str, cpus: float, *inputs: Node, workers: int = 0, **cluster) -> 
 
 def machine(cpus: float, gpus: float = 0, *, alive: bool = True) -> dict:
     """As Ray lists it; a machine without GPUs has no such entry."""
-    return {"Alive": alive, "Resources": {"CPU": cpus, **({"GPU": gpus} if gpus else {})}}
+    resources = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
+    return {"Alive": alive, "NodeID": str(cpus), "NodeName": "node", "Resources": resources}
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def execution(monkeypatch):
 
     def make(*nodes: Node, machines=None):
         monkeypatch.setattr(scheduler.ray, "nodes", lambda: machines or [machine(2)])
-        made = scheduler._Execution(Graph(nodes), {}, [].append)
+        made = scheduler._Execution(Graph(nodes), {}, None, None)
 
         def start(one: Node, _machines) -> None:
             made.running[one.key] = scheduler._Running(one, None, 0.0)
@@ -98,7 +100,7 @@ def alone(tmp_path):
 
 
 def run_alone(one: Node) -> scheduler.NodeOutcome:
-    return scheduler.run_node(one, TrackingSpec.disabled(), 0.0)
+    return scheduler.run_node(one, TrackingSpec.disabled(), SILENT, 0.0)
 
 
 def test_a_stage_that_cannot_fit_does_not_start(alone, monkeypatch):
@@ -190,7 +192,7 @@ def test_what_killed_writers_left_is_swept_away_and_nothing_else(alone):
 
 def running(execution) -> list[str]:
     execution.start_ready()
-    return [one.node.stage.name for one in execution.running.values()]
+    return [each.node.stage.name for each in execution.running.values()]
 
 
 def test_stages_with_workers_go_first_and_side_by_side_where_the_cpus_suffice(execution):
@@ -249,10 +251,10 @@ def test_machines_that_come_and_go_are_seen(execution):
 def test_a_stage_asks_for_no_more_cpus_than_the_largest_machine_has():
     greedy = node("greedy", 8)
     machines = [Resources(1), Resources(4)]
-    assert scheduler._place(greedy, machines) == {"num_cpus": 4, "num_gpus": 0}
-    assert scheduler._place(greedy, [Resources(16)])["num_cpus"] == 8
+    assert scheduler._ray_options(greedy, machines) == {"num_cpus": 4, "num_gpus": 0}
+    assert scheduler._ray_options(greedy, [Resources(16)])["num_cpus"] == 8
     # A head that does no work, while the autoscaler has not started any machine yet.
-    assert scheduler._place(greedy, [Resources(0)])["num_cpus"] == 1
+    assert scheduler._ray_options(greedy, [Resources(0)])["num_cpus"] == 1
 
 
 def test_a_node_waits_for_its_inputs(execution):

@@ -1,9 +1,10 @@
-"""Word of missing nodes, without any: who waits for what must not be a riddle."""
+"""Messages about missing nodes, without any node."""
 
 import threading
 
 import ray
 
+from pipeline.progress import Progress
 from pipeline.runtime import train
 
 
@@ -22,7 +23,7 @@ def test_room_counts_whole_workers_on_nodes_that_are_alive():
 def test_a_lost_node_is_said_once_and_so_is_its_return(monkeypatch):
     whole, broken = [node(CPU=1.0), node(CPU=1.0)], [node(CPU=1.0), node(CPU=1.0, alive=False)]
     seen = [whole, broken, broken, whole]
-    said, over = [], threading.Event()
+    sent, over = [], threading.Event()
 
     def nodes():
         if len(seen) == 1:
@@ -30,12 +31,11 @@ def test_a_lost_node_is_said_once_and_so_is_its_return(monkeypatch):
         return seen.pop(0) if len(seen) > 1 else seen[0]
 
     monkeypatch.setattr(ray, "nodes", nodes)
-    monkeypatch.setattr(train, "say", said.append)
     monkeypatch.setattr(train, "ROOM_CHECK_SECONDS", 0.001)
-    with train._word_of_missing_room({"CPU": 1.0}, 2, "train_joint-x"):
+    with train._missing_room_messages({"CPU": 1.0}, 2, Progress(sent.append)):
         assert over.wait(60)
-    assert len(said) == 2
-    assert "2 training workers of 1 CPU are wanted" in said[0]
-    assert "room for 1" in said[0]
-    assert "--set cluster.training_workers=1" in said[0]
-    assert "again" in said[1]
+    assert len(sent) == 2
+    assert "needs 2 training workers of 1 CPU" in sent[0]
+    assert "room for 1" in sent[0]
+    assert "--set cluster.training_workers=1" in sent[0]
+    assert "again" in sent[1]

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pipeline.audio.utterance import CorpusError, from_table
 from pipeline.config import Config, Ssl
 from pipeline.corpus.adapters.manifest import ManifestCorpus
 from pipeline.graph.stage import StageContext
+from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
 from tasks.prepare_corpus import STAGE
 
@@ -31,8 +33,9 @@ def context(tmp_path):
     return StageContext(config, Artifact(str(tmp_path / "output")), {}, None)
 
 
-def test_writes_tables_and_returns_scores(context, capsys):
-    scores = STAGE.run(context)
+def test_writes_tables_and_returns_scores(context):
+    sent = []
+    scores = STAGE.run(dataclasses.replace(context, progress=Progress(sent.append)))
     assert scores == {
         "rejects": 1.0,
         "left_out": 0.0,
@@ -49,7 +52,8 @@ def test_writes_tables_and_returns_scores(context, capsys):
     ]
     (reject,) = context.output.read_table("rejects.parquet").to_pylist()
     assert (reject["utt_id"], reject["reason"]) == ("mute", "empty text")
-    assert "checked 7 of 7 utterances" in capsys.readouterr().out
+    assert (sent[-2].done, sent[-2].total, sent[-2].unit) == (7, 7, "utterances")
+    assert sent[-1] == "rejected 1 utterances, with reasons in rejects.parquet"
 
 
 def test_tables_stand_even_when_too_much_is_rejected(context):

@@ -2,12 +2,13 @@ from support import tiny_config, tone_utterances, write_corpus
 
 from pipeline.features.ssl import SslModel
 from pipeline.graph.stage import StageContext
+from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import TrackingSpec, start_stage
 from tasks.pretrain_encoder import STAGE
 
 
-def test_stage_leaves_a_checkpoint_and_its_scores(tmp_path, capsys):
+def test_stage_leaves_a_checkpoint_and_its_scores(tmp_path):
     settings = {
         "num_labels": 4,
         "dim": 16,
@@ -22,7 +23,9 @@ def test_stage_leaves_a_checkpoint_and_its_scores(tmp_path, capsys):
     corpus = write_corpus(Artifact(str(tmp_path / "corpus")), utterances)
     output = Artifact(str(tmp_path / "out"))
     tracker = start_stage(TrackingSpec.disabled(), STAGE.name, "digest")
-    scores = STAGE.run(StageContext(config, output, {"prepare_corpus": corpus}, tracker))
+    sent = []
+    inputs, progress = {"prepare_corpus": corpus}, Progress(sent.append)
+    scores = STAGE.run(StageContext(config, output, inputs, tracker, progress))
     assert scores.keys() == {
         "masked_accuracy",
         "masked_loss",
@@ -33,4 +36,4 @@ def test_stage_leaves_a_checkpoint_and_its_scores(tmp_path, capsys):
     assert 0 < scores["layer_0.pnmi"] <= 1
     with output.read_folder("encoder") as folder:
         assert SslModel.from_pretrained(folder).hidden_size == 16
-    assert "epoch 1/1" in capsys.readouterr().out
+    assert (sent[-1].done, sent[-1].total, sent[-1].unit) == (1, 1, "epochs")

@@ -15,6 +15,7 @@ from pipeline.corpus.adapters.synthetic import (
 )
 from pipeline.corpus.check import check, require
 from pipeline.corpus.espeak import speak
+from pipeline.progress import Progress, Report
 from pipeline.storage.artifacts import Artifact
 
 SMALL = SyntheticCorpus(utterances={"train": 4, "valid": 1, "test": 1})
@@ -25,11 +26,11 @@ LARGE = SyntheticCorpus(utterances={"train": 300, "valid": 60, "test": 60})
 def two_runs(tmp_path_factory):
     """The same corpus, spoken in processes of their own and in this one."""
     pooled, plain = (Artifact(str(tmp_path_factory.mktemp("synthetic"))) for _ in range(2))
-    said = []
-    spoken = list(synthesize_corpus(SMALL, pooled, said.append))
+    sent = []
+    spoken = list(synthesize_corpus(SMALL, pooled, Progress(sent.append)))
     backwards = make_prompts(SMALL)[::-1]
     spoken_again = _speak_batch(backwards, plain, 16000)[::-1]
-    return (pooled, spoken, said), (plain, spoken_again, [])
+    return (pooled, spoken, sent), (plain, spoken_again, [])
 
 
 def test_two_runs_are_byte_identical(two_runs):
@@ -48,12 +49,12 @@ def test_two_runs_are_byte_identical(two_runs):
 
 
 def test_what_was_spoken_passes_the_check(two_runs):
-    output, spoken, said = two_runs[0]
+    output, spoken, sent = two_runs[0]
     corpus = check(spoken, SMALL)
     require(corpus, SMALL)
     assert corpus.rejects == []
     assert len(corpus.utterances) == 6
-    assert said == ["synthesised 6 of 6 utterances"]
+    assert sent[-1] == Report(6, 6, "utterances synthesised")
     for utterance in spoken:
         info = probe(utterance.audio)
         assert (info.sample_rate_hz, info.num_channels) == (16000, 1)
