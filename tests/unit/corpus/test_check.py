@@ -12,7 +12,7 @@ from pipeline.corpus.adapter import adapter_of
 from pipeline.corpus.adapters.kaldi import KaldiCorpus
 from pipeline.corpus.adapters.manifest import ManifestCorpus
 from pipeline.corpus.check import check, estimate, require
-from pipeline.progress import Progress
+from pipeline.progress import SILENT, Progress
 
 RATE = 16000
 
@@ -44,7 +44,7 @@ def with_nan(path, value):
 
 
 def entries(config):
-    return adapter_of(config).read(config, None, print)
+    return adapter_of(config).read(config, None, SILENT)
 
 
 class Folder:

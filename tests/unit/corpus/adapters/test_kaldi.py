@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import Splits
 from pipeline.corpus.adapters.kaldi import ADAPTER, KaldiCorpus
+from pipeline.progress import SILENT
 
 WHOLE = {"wav.scp": "a audio/a.wav\n", "text": "a hello there\n", "utt2spk": "a anna\n"}
 CUT = {
@@ -29,7 +30,7 @@ def read(root, files, **values):
         write(root, split, {name: text.replace("a ", "z ", 1) for name, text in WHOLE.items()})
     write(root, "train", files)
     config = KaldiCorpus(root=str(root), audio_root=str(root), **values)
-    found = list(ADAPTER.read(config, None, print))
+    found = list(ADAPTER.read(config, None, SILENT))
     assert [one.split for one in found[-2:]] == ["valid", "test"]
     return found[:-2]
 
@@ -77,7 +78,7 @@ def test_a_recipe_on_an_object_store():
         audio_root="memory://recipe",
         alignments="memory://recipe/ali.ctm",
     )
-    first, *_ = ADAPTER.read(config, None, print)
+    first, *_ = ADAPTER.read(config, None, SILENT)
     assert first.audio == "memory://recipe/audio/rec.flac"
     assert first.alignment == (Segment(0.0, 1.25, "a"),)
 

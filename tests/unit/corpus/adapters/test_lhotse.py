@@ -10,6 +10,7 @@ from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import Splits
 from pipeline.corpus.adapters.lhotse import ADAPTER, LhotseCorpus
+from pipeline.progress import SILENT
 
 SOURCE = {"type": "file", "channels": [0], "source": "audio/rec.flac"}
 RECORDING = {
@@ -61,7 +62,7 @@ def read(folder, *lines, **values):
     cuts = {"train": str(folder / "train.jsonl.gz")}
     cuts |= {split: str(folder / f"{split}.jsonl") for split in ("valid", "test")}
     config = LhotseCorpus(cuts=cuts, audio_root=str(folder), **values)
-    return list(ADAPTER.read(config, None, print))
+    return list(ADAPTER.read(config, None, SILENT))
 
 
 def test_times_of_the_supervision_count_from_the_cuts_start(tmp_path):
@@ -152,10 +153,10 @@ def test_a_missing_file_and_a_damaged_one_are_one_clear_error(tmp_path):
     for content in (path.read_bytes()[:-20], b"no gzip"):
         path.write_bytes(content)
         with pytest.raises(CorpusError, match="is cut short or damaged"):
-            list(ADAPTER.read(config, None, print))
+            list(ADAPTER.read(config, None, SILENT))
     path.unlink()
     with pytest.raises(CorpusError, match=r"no CutSet at .*: check corpus\.cuts\.train"):
-        list(ADAPTER.read(config, None, print))
+        list(ADAPTER.read(config, None, SILENT))
 
 
 @given(st.lists(st.sampled_from([one[0] for one in BAD.values()] + [CUT, supervised({}, {})])))
@@ -198,7 +199,7 @@ def test_files_that_lhotse_wrote(tmp_path):
     for split, content in files.items():
         lhotse.CutSet.from_cuts(content).to_file(cuts[split])
     config = LhotseCorpus(cuts=cuts, splits=Splits())
-    found = list(ADAPTER.read(config, None, print))
+    found = list(ADAPTER.read(config, None, SILENT))
     good = [one for one in found if isinstance(one, Utterance)]
     assert [(one.split, one.utt_id, one.offset, one.duration) for one in good] == [
         ("train", "sup1", 2.0, 1.5),

@@ -8,6 +8,7 @@ from pipeline.audio.utterance import CorpusError, Reject, Segment
 from pipeline.config.corpus import Splits
 from pipeline.corpus.adapters.librispeech import ADAPTER, LibrispeechCorpus
 from pipeline.corpus.check import check
+from pipeline.progress import SILENT
 
 TEXTGRID = (
     b'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n1\n<exists>\n1\n'
@@ -40,7 +41,7 @@ def config(root, **values):
 
 
 def read(corpus_config):
-    return ADAPTER.read(corpus_config, None, print)
+    return ADAPTER.read(corpus_config, None, SILENT)
 
 
 def test_every_utterance_with_text_and_speaker(root):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import Splits
 from pipeline.corpus.adapters.ljspeech import ADAPTER, LjspeechCorpus, split_of
+from pipeline.progress import SILENT
 
 
 def corpus(root, metadata, names=(), **values):
@@ -15,7 +16,7 @@ def corpus(root, metadata, names=(), **values):
     for name in names:
         (root / "wavs" / name).write_bytes(b"")
     config = LjspeechCorpus(root=str(root), **values)
-    return list(ADAPTER.read(config, None, print))
+    return list(ADAPTER.read(config, None, SILENT))
 
 
 def test_the_last_column_is_the_text(tmp_path):
@@ -60,7 +61,7 @@ def test_audio_without_a_row_is_rejected(tmp_path):
 def test_no_table_is_one_clear_error(tmp_path):
     config = LjspeechCorpus(root=str(tmp_path))
     with pytest.raises(CorpusError, match=r"has no metadata\.csv: check corpus\.root"):
-        list(ADAPTER.read(config, None, print))
+        list(ADAPTER.read(config, None, SILENT))
 
 
 def test_shares_are_about_what_was_asked_for():

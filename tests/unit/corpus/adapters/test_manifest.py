@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 from pipeline.corpus.adapters.manifest import ADAPTER, ManifestCorpus
+from pipeline.progress import SILENT
 
 ROW = {"utt_id": "a", "split": "train", "speaker": "s", "audio": "audio/a.wav", "text": "hi"}
 
@@ -18,7 +19,7 @@ def write(tmp_path, *lines):
 
 def read(uri):
     config = ManifestCorpus(manifest=uri)
-    return ADAPTER.read(config, None, print)
+    return ADAPTER.read(config, None, SILENT)
 
 
 def test_the_shortest_row_and_the_longest(tmp_path):
