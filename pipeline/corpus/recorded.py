@@ -52,7 +52,7 @@ class RecordedAdapter(Adapter[RecordedT]):
         return digest([recorded, alignments.fingerprint() if alignments else []])
 
     def paths(self, config: RecordedT) -> dict[str, str]:
-        paths = {}
+        paths: dict[str, str] = {}
         for key in (*self.path_keys, "alignments"):
             value = getattr(config, key)
             if isinstance(value, Mapping):
