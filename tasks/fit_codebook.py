@@ -14,31 +14,16 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _run(context: StageContext) -> dict[str, float]:
-    """Write `codebook.safetensors`: "centroids" (K x D) and "calibration_frames" (N x D)."""
-    from safetensors.torch import save
-
     from pipeline.features.stored_frames import StoredFrames
     from pipeline.runtime.fit_codebook import fit_codebook
 
     config = context.config
-    features, split = context.inputs["extract_features"], config.corpus.splits.train
-    frames = StoredFrames.of_split(features, split, config.codebook.layer)
+    frames = StoredFrames.of_split(
+        context.inputs["extract_features"], config.corpus.splits.train, config.codebook.layer
+    )
     fitted = fit_codebook(frames, config.codebook, config.cluster, context.output, context.progress)
-    tensors = {
-        "centroids": fitted.fit.centroids_KD.contiguous(),
-        "calibration_frames": fitted.calibration_ND.contiguous(),
-    }
-    with context.output.write("codebook.safetensors") as file:
-        file.write(save(tensors))
-    sums = fitted.fit.sums
-    return {
-        "mean_squared_distance": sums.mean_squared_distance,
-        "num_frames": sums.weight,
-        "held_frames": float(fitted.num_held),
-        "rejected_frames": float(fitted.num_rejected),
-        "passes": float(fitted.fit.num_passes),
-        "used_units": float((sums.weights_K > 0).sum()),
-    }
+    fitted.write(context.output)
+    return fitted.scores
 
 
 STAGE = Stage(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pipeline.clustering.assignment import FramesError
+from pipeline.clustering.codebook import FittedCodebook
 from pipeline.clustering.coreset import Coreset, condense, every_frame, union
 from pipeline.clustering.coreset_store import CoresetStore
 from pipeline.clustering.kmeans import Fit, PartialSums, iterate, iterate_batches, partial_sums
@@ -36,23 +37,6 @@ SHARD_PARTS = 64
 HELD_PARTS = 8
 # Passes over a quarter of what is held end once they lower the inertia by less than this share.
 ROUGH_TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class FittedCodebook:
-    """A fit, and what it saw.
-
-    Attributes:
-        fit: centroids and the sums of the pass that measured them.
-        calibration_ND: a few frames to calibrate sigma^2 on, float32.
-        num_held: frames that were in memory at the start.
-        num_rejected: frames left out, since they held NaN or infinity.
-    """
-
-    fit: Fit
-    calibration_ND: Tensor
-    num_held: int
-    num_rejected: int
 
 
 def fit_codebook(

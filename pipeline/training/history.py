@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,21 @@ from pipeline.progress import SILENT, Progress
 Row = dict[str, float]
 
 RECENT_ROWS = 100
+
+
+@dataclass(frozen=True)
+class Update:
+    """How one optimizer step went, over all workers.
+
+    Attributes:
+        losses: "loss" and what it is made of.
+        gradient_norm: before clipping.
+        values: what is logged as it stands at the end of an interval, such as tau.
+    """
+
+    losses: Row
+    gradient_norm: float
+    values: Row
 
 
 class History:
@@ -39,9 +55,12 @@ class History:
         total, number = self._sums.get(name, [0.0, 0.0])
         self._sums[name] = [total + value, number + 1]
 
-    def set(self, name: str, value: float) -> None:
-        """The latest value of `name`."""
-        self._values[name] = value
+    def update(self, update: Update) -> None:
+        """Add an optimizer step to the current interval."""
+        for name, value in update.losses.items():
+            self.count(f"train.{name}", value)
+        self.count("gradient_norm", update.gradient_norm)
+        self._values |= update.values
 
     def steps(self, step: int, epoch: int, costs: Row) -> None:
         """Close an interval of steps; `costs` is what they took."""

@@ -14,6 +14,7 @@ import torch
 
 from pipeline.audio.decode import read_utterance
 from pipeline.audio.utterance import Utterance
+from pipeline.config import Phase
 from pipeline.features.columns import frames_of
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.table_schemas import layer_column
@@ -158,3 +159,24 @@ class AudioSource:
             found = read_utterance(utterance, self._sample_rate_hz)
             self._cache.put(utterance.utt_id, found)
         return found
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Examples, and where the frames come from with the SSL model frozen or fine-tuned."""
+
+    train: list[Example]
+    valid: list[Example]
+    frozen: Source | None
+    finetuned: Source | None
+
+    def source(self, phase: Phase) -> Source:
+        source = self.finetuned if phase.ssl == "finetuned" else self.frozen
+        if source is None:
+            raise ValueError(f"a phase with ssl '{phase.ssl}' has nothing to read")
+        return source
+
+
+def durations(examples: Sequence[Example]) -> list[float]:
+    """The seconds of each example."""
+    return [example.utterance.duration for example in examples]

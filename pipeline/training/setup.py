@@ -13,9 +13,8 @@ from pipeline.features.windows import Windowing
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.storage.artifacts import Artifact
 from pipeline.training.feature_index import feature_index
-from pipeline.training.inputs import AudioSource, Example, FeatureSource
+from pipeline.training.inputs import AudioSource, Example, FeatureSource, TrainingData
 from pipeline.training.joint_model import JointModel
-from pipeline.training.loop import TrainingData
 
 
 def load_ssl(config: Config) -> SslModel:

@@ -1,6 +1,8 @@
-"""The place of a process among the training workers."""
+"""A process among the training workers."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,8 +26,8 @@ class Worker:
     def prepare(self, module: nn.Module) -> nn.Module:
         """Move to the device; with several workers, average gradients over them.
 
-        Whatever takes a gradient must take part in every step: frozen parameters are told by their
-        `requires_grad`, so that nobody need search for unused ones. Buffers stay as they are.
+        Whatever takes a gradient must take part in every step: frozen parameters are known by
+        their `requires_grad`, so nobody searches for unused ones. Buffers stay as they are.
         """
         module = module.to(self.device)
         if self.world_size == 1:
@@ -37,6 +39,11 @@ class Worker:
             gradient_as_bucket_view=True,
         )
 
+    def autocast(self, precision: str) -> AbstractContextManager[Any]:
+        """bfloat16 where `training.precision` asks for it; "auto" means on a GPU."""
+        wanted = precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted)
+
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over workers, on every one of them."""
         if self.world_size > 1:
@@ -44,7 +51,7 @@ class Worker:
         return values
 
     def max(self, values: torch.Tensor) -> torch.Tensor:
-        """The largest of all workers' values, one by one, on every one of them."""
+        """The elementwise maximum over workers, on every one of them."""
         if self.world_size > 1:
             dist.all_reduce(values, dist.ReduceOp.MAX)
         return values

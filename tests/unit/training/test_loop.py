@@ -216,10 +216,10 @@ def test_the_best_epoch_is_kept_though_a_kill_came_before_its_checkpoint(inputs,
     with pytest.raises(InterruptedTrainingError):
         training.run()
     resumed = make_training(inputs, output, **sections)
-    [(_, epoch, _)] = resumed.best
+    [(_, epoch, _)] = resumed.best.entries
     assert resumed.store.load_epoch(epoch)
     resumed.run()
-    [(_, best, _)] = resumed.best
+    [(_, best, _)] = resumed.best.entries
     assert {name.split("/")[1] for name in output.names("checkpoints") if "epoch" in name} == {
         f"epoch-{best:04d}"
     }

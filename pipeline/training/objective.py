@@ -1,0 +1,68 @@
+"""What training lowers: a weighted sum of the ASR losses and the quantizer's own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from pipeline.audio.frame_grid import SSL_GRID
+from pipeline.config import Config
+from pipeline.training.inputs import Example
+from pipeline.training.worker import Worker
+
+LOSSES = ("ctc", "attention", "kmeans")
+
+
+@dataclass(frozen=True)
+class Divisors:
+    """What each summed loss is divided by: pieces of text (with the end), or nominal frames.
+
+    They depend on all utterances of a step, whichever worker has them, so nobody need ask.
+    """
+
+    pieces: float
+    frames: float
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> Self:
+        seconds = sum(example.utterance.duration for example in examples)
+        pieces = sum(len(example.target) + 1 for example in examples)
+        return cls(float(pieces), max(1.0, seconds * SSL_GRID.frames_per_second))
+
+    def __getitem__(self, loss: str) -> float:
+        return self.frames if loss == "kmeans" else self.pieces
+
+
+@dataclass(frozen=True)
+class Objective:
+    """ctc_weight * ctc + (1 - ctc_weight) * attention + kmeans_weight * kmeans."""
+
+    ctc_weight: float
+    kmeans_weight: float
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        return cls(config.asr.ctc_weight, config.quantizer.kmeans_loss_weight)
+
+    def loss(self, sums: Mapping[str, Tensor], divisors: Divisors) -> Tensor:
+        """This worker's part of the objective, from the sums that its forward pass made."""
+        loss: Tensor = self._weighted({n: sums[n] / divisors[n] for n in LOSSES if n in sums})
+        return loss
+
+    def parts(self, sums: Mapping[str, Tensor], divisors: Divisors) -> Tensor:
+        """This worker's part of each loss, detached, float64, in the order of `LOSSES`."""
+        absent = sums["ctc"].new_zeros(())
+        return torch.stack(
+            [sums.get(name, absent).detach().double() / divisors[name] for name in LOSSES]
+        )
+
+    def report(self, parts: Tensor, worker: Worker) -> dict[str, float]:
+        """Each loss over all workers, and the objective itself as "loss"."""
+        losses = dict(zip(LOSSES, worker.sum(parts).tolist(), strict=True))
+        return {"loss": float(self._weighted(losses)), **losses}
+
+    def _weighted(self, losses: Mapping[str, Any]) -> Any:
+        asr = self.ctc_weight * losses["ctc"] + (1 - self.ctc_weight) * losses["attention"]
+        return asr + self.kmeans_weight * losses.get("kmeans", 0.0)

@@ -1,0 +1,170 @@
+"""One phase of the joint training on one worker: what lives exactly as long as the phase."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pipeline.config import Config, Phase
+from pipeline.training import schedule
+from pipeline.training.batches import Batch, epoch_batches
+from pipeline.training.history import Update
+from pipeline.training.inputs import TrainingData, durations
+from pipeline.training.joint_model import JointModel, parameter_groups
+from pipeline.training.loading import Loader, Micro, Request, loader_processes
+from pipeline.training.objective import LOSSES, Divisors, Objective
+from pipeline.training.sharding import exchange_gradients, gathered, is_sharded
+from pipeline.training.worker import Worker
+
+
+class PhaseRun:
+    """An optimizer, a loader and the epochs' sizes, made afresh where a phase begins.
+
+    Args:
+        index: of the phase.
+        ssl_parameters: what the phase trains of the SSL model if it fine-tunes it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        index: int,
+        model: JointModel,
+        data: TrainingData,
+        worker: Worker,
+        *,
+        ssl_parameters: Sequence[nn.Parameter],
+    ) -> None:
+        phases = config.training.phases
+        self.index, self.phase = index, phases[index]
+        self.first_epoch = sum(phase.epochs for phase in phases[:index])
+        self.end_epoch = self.first_epoch + self.phase.epochs
+        self._training, self._quantizer = config.training, config.quantizer
+        self._model, self._data, self._worker = model, data, worker
+        self._objective = Objective.of(config)
+        for parameter in ssl_parameters:
+            parameter.requires_grad_(self.phase.ssl == "finetuned")
+        # The gradients of the phase before are freed before memory is taken for this one's.
+        model.zero_grad(set_to_none=True)
+        self._wrapped: nn.Module = model if is_sharded(model) else worker.prepare(model)
+        self.optimizer = _optimizer(model, self.phase, config.training.weight_decay)
+        self.loader = Loader(
+            data.source(self.phase),
+            {"train": data.train, "valid": data.valid},
+            loader_processes(config.cluster, worker.device),
+            worker.device,
+        )
+        self._epoch_sizes = [
+            len(self.batches(epoch)) for epoch in range(self.first_epoch, self.end_epoch)
+        ]
+
+    def batches(self, epoch: int) -> list[Batch]:
+        """The epoch's batches, over all workers."""
+        training = self._training
+        seconds = durations(self._data.train)
+        return epoch_batches(seconds, training.batch_seconds, training.seed, epoch)
+
+    def num_batches(self, epoch: int) -> int:
+        return self._epoch_sizes[epoch - self.first_epoch]
+
+    def read(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Micro]]]:
+        """Each batch with this worker's micro-batches of it."""
+        rank, world_size = self._worker.rank, self._worker.world_size
+        num_micro = self._training.accumulate
+        requests = [
+            Request(
+                "train",
+                tuple(
+                    batch.share(rank, world_size, micro, num_micro) for micro in range(num_micro)
+                ),
+            )
+            for batch in batches
+        ]
+        return zip(batches, self.loader.read(requests), strict=True)
+
+    def update(
+        self, batch: Batch, micros: Sequence[Micro], *, epoch: int, number: int, step: int
+    ) -> Update:
+        """One optimizer step from all workers' shares of `batch`, the epoch's `number`th."""
+        tau = schedule.tau(self._quantizer, step)
+        rate_share = self._set_rates(epoch, number)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts, sums = self._add_gradients(batch, micros, tau, step)
+        norm = self._clip(step)
+        self.optimizer.step()
+        stats = {name: float(sums[name]) for name in ("entropy", "agreement") if name in sums}
+        losses = self._objective.report(parts, self._worker)
+        return Update(losses, norm, {**stats, "tau": tau, "rate_share": rate_share})
+
+    def _set_rates(self, epoch: int, number: int) -> float:
+        """Set the learning rates; returns their share of the peaks."""
+        step = sum(self._epoch_sizes[: epoch - self.first_epoch]) + number
+        share = schedule.rate_share(self.phase, step, sum(self._epoch_sizes))
+        for group in self.optimizer.param_groups:
+            group["lr"] = share * group["peak_rate"]
+        return share
+
+    def _add_gradients(
+        self, batch: Batch, micros: Sequence[Micro], tau: float, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradients of all micro-batches; this worker's part of each loss, and the last sums."""
+        worker, seed = self._worker, self._training.seed
+        divisors = Divisors.of([self._data.train[index] for index in batch.indices])
+        noise_seed = _seed(seed, step)
+        torch.manual_seed(_seed(seed, step, worker.rank))
+        parts = torch.zeros(len(LOSSES), dtype=torch.float64, device=worker.device)
+        for index, (inputs, counted) in enumerate(micros):
+            last = index == len(micros) - 1
+            with self._exchange(wanted=last), worker.autocast(self._training.precision):
+                sums = self._wrapped(inputs.to(worker.device), tau, noise_seed)
+                loss = self._objective.loss(sums, divisors) * float(counted)
+                # Workers' gradients are averaged, the objective is a sum over workers.
+                (loss * worker.world_size).backward()
+            if counted:
+                parts += self._objective.parts(sums, divisors)
+        return parts, sums
+
+    def _clip(self, step: int) -> float:
+        """Clip the gradient; returns its norm before."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = gathered(
+            nn.utils.clip_grad_norm_(parameters, self._training.clip_norm, error_if_nonfinite=False)
+        )
+        if not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"the gradient is not finite at step {step}: lower the learning rates of the phase "
+                "or lengthen its warmup_steps"
+            )
+        return float(norm)
+
+    def _exchange(self, *, wanted: bool) -> AbstractContextManager[Any]:
+        """Workers exchange gradients once a step, with the last micro-batch."""
+        exchange_gradients(self._model, wanted=wanted)
+        if wanted or not isinstance(self._wrapped, DistributedDataParallel):
+            return nullcontext()
+        return self._wrapped.no_sync()
+
+
+def _optimizer(model: JointModel, phase: Phase, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW with a group for each learning rate; only networks decay, not codebook or weights."""
+    rates = phase.learning_rates.model_dump()
+    groups = []
+    for name, parameters in parameter_groups(model).items():
+        if name not in rates:
+            raise ValueError(
+                f"the quantizer's parameter group '{name}' has no learning rate: parameter_groups "
+                f"may name {list(rates)}"
+            )
+        decay = weight_decay if name in ("asr", "ssl") else 0.0
+        groups.append({"params": parameters, "peak_rate": rates[name], "weight_decay": decay})
+    return torch.optim.AdamW(groups, lr=rates["asr"], betas=(0.9, 0.98))
+
+
+def _seed(*parts: int) -> int:
+    """62 bits that depend on all parts, so that neighbouring steps share no noise."""
+    text = "/".join(map(str, parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 2
