@@ -1,7 +1,7 @@
 """CTC prefix probabilities (Watanabe et al., 2017, algorithm 2), for many hypotheses at once.
 
-The recurrences over time are written as sums over all frames, so that no Python loop runs
-over frames. All in float64 and in logarithms.
+The recurrences over time are written as sums over all frames, which need no Python loop. All values
+are float64 logarithms.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from torch import Tensor
 
 from pipeline.asr.text_pieces import BLANK
 
-# Stands for log 0: finite, so that no difference of two of them is undefined.
+# Stands for log 0; finite, so that the difference of two of them is defined.
 NEVER = -1e30
 
 
 @dataclass(frozen=True)
 class CtcState:
-    """N prefixes: how likely the first t frames (0 … T, so T + 1 columns) spell each of them.
+    """How likely the first t frames (0 … T, so T + 1 columns) spell each of N prefixes.
 
     `piece_NT`: log-probability of the alignments whose last frame shows the prefix's last piece;
     `blank_NT`: of those whose last frame shows the blank; `last_N`: the last piece, -1 for none.

@@ -40,7 +40,7 @@ class Decoder(nn.Module):
         self.stack = nn.TransformerDecoder(
             layer, settings.decoder_layers, norm=nn.LayerNorm(settings.dim)
         )
-        for weight in self.stack.parameters():  # torch's stack is one layer copied
+        for weight in self.stack.parameters():  # torch copies one layer into the stack
             if weight.dim() > 1:
                 nn.init.xavier_uniform_(weight)
         self.output = nn.Linear(settings.dim, vocabulary_size)
@@ -75,7 +75,7 @@ class Decoder(nn.Module):
         """Log-probabilities N x V of what follows each hypothesis' newest token (evaluation only).
 
         Equals the last column of `forward` over complete hypotheses. All hypotheses belong to one
-        utterance, so that its frames are read once, by N queries at a time.
+        utterance, so its frames are read once, by N queries at a time.
         """
         x_N1D = self._embed(tokens_N[:, None], state.past_NSD[0].shape[1])
         memory_1TD = encoded_TD[None]

@@ -1,10 +1,9 @@
 """From embedded frames to encoded frames: subsampling, then torchaudio's Conformer layers.
 
-An utterance's output depends on its own frames alone, in training as in evaluation. Two things
-in torchaudio's layer stand against that: its depthwise convolution reads the frames behind the
-end, which are not zero there, and its BatchNorm (or one-group GroupNorm) takes means over them.
-Here the frames behind the end are set to zero before the convolution, and each frame is
-normalised by itself.
+An utterance's output depends on its own frames alone, in training and in evaluation. Two parts of
+torchaudio's layer would violate that: its depthwise convolution reads the frames after the end,
+which are not zero, and its BatchNorm (or one-group GroupNorm) averages over them. Here the frames
+after the end are set to zero before the convolution, and each frame is normalised by itself.
 """
 
 from typing import Any
@@ -18,7 +17,7 @@ from pipeline.config import Asr
 
 
 def padding_mask(num_frames_B: Tensor, num_columns: int) -> Tensor:
-    """B x num_columns, true behind each utterance's end."""
+    """B x num_columns, true after each utterance's end."""
     columns = torch.arange(num_columns, device=num_frames_B.device)
     return columns >= num_frames_B[:, None]
 
@@ -30,21 +29,21 @@ class Encoder(nn.Module):
         super().__init__()
         halvings = {1: 0, 2: 1, 4: 2}[settings.subsampling]
         width = settings.embedding_dim
-        # Embedded frames start small: unscaled, the biases behind them would drown them.
+        # Embedded frames start small: unscaled, the biases that follow would dominate them.
         self.input_norm = nn.LayerNorm(width)
         self.halve = nn.ModuleList(
             nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1) for _ in range(halvings)
         )
         self.project = nn.Linear(width, settings.dim)
-        # What was heard weighs as much as the positions added to it.
+        # So that the frames weigh as much as the positions added to them.
         self.norm = nn.LayerNorm(settings.dim)
         self.dropout = nn.Dropout(settings.dropout)
         self.layers = nn.ModuleList(_Layer(settings) for _ in range(settings.encoder_layers))
 
     def forward(self, embedded_BTE: Tensor, num_frames_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoded B x T' x D (zero behind each end) and the lengths B.
+        """Encoded B x T' x D (zero after each end) and the lengths B.
 
-        Frames behind an utterance's end may hold anything finite.
+        Frames after an utterance's end may have any finite value.
         """
         lengths_B = num_frames_B.to(embedded_BTE.device)
         x_BTE = _blank(self.input_norm(embedded_BTE), lengths_B)
@@ -73,7 +72,7 @@ def _blank(frames_BTD: Tensor, lengths_B: Tensor) -> Tensor:
 
 
 class _Layer(ConformerLayer):  # type: ignore[misc] # torchaudio ships no types
-    """torchaudio's layer, blind to the frames behind an utterance's end (Gulati et al., 2020)."""
+    """torchaudio's layer, blind to the frames after an utterance's end (Gulati et al., 2020)."""
 
     def __init__(self, settings: Asr) -> None:
         super().__init__(

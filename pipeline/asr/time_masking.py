@@ -1,4 +1,4 @@
-"""Time-only SpecAugment (Park et al., 2019): spans of frames are blanked in training."""
+"""Time-only SpecAugment (Park et al., 2019): spans of frames are masked in training."""
 
 import torch
 from torch import Tensor, nn
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class TimeMasking(nn.Module):
     """Sets `masks` spans to zero in each utterance, each at most `max_share` of its frames long.
 
-    Width and place are drawn uniformly, from torch's global generator. In evaluation nothing
-    happens.
+    Width and position are drawn uniformly from torch's global generator. In evaluation nothing is
+    masked.
     """
 
     def __init__(self, masks: int, max_share: float) -> None:

@@ -1,4 +1,4 @@
-"""`compare`: the scores of all variants side by side, as far as they are there."""
+"""`compare`: the scores of all variants side by side, as far as they are computed."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -15,7 +15,7 @@ TEXTS = {"markdown": comparison.as_markdown, "csv": comparison.as_csv, "json": c
 
 
 def compare(configs: Sequence[Config], output_format: Format, console: Console) -> None:
-    """Print the variants' scores; what is not computed yet is missing."""
+    """Print the variants' scores; a score that is not computed yet is missing."""
     show(scores(build(configs), configs), configs, output_format, console)
 
 

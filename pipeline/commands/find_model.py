@@ -11,10 +11,10 @@ Model = TypeVar("Model")
 
 
 def find_model(uri: str, name: str) -> tuple[Artifact, str]:
-    """Where the model `name` of a stage's output at `uri` (a folder or s3://…), or at `uri`, lies.
+    """Where the model `name` is: in a stage's output at `uri` (a folder or s3://…), or at `uri`.
 
     Returns:
-        A folder, by an address that holds for workers elsewhere too, and the model's name in it.
+        A folder, by an address that is valid on other machines too, and the model's name in it.
 
     Raises:
         ConfigError: there is no such model.
@@ -25,8 +25,8 @@ def find_model(uri: str, name: str) -> tuple[Artifact, str]:
         output = Artifact(folder.uri)
     if not output.exists(f"{inner}/{MODEL_CONFIG}"):
         raise ConfigError(
-            f"{uri} holds no model: name a folder with config.json and model.safetensors, or the "
-            f"output of a training stage, which holds one in {name}/"
+            f"{uri} has no model: name a folder with config.json and model.safetensors, or the "
+            f"output of a training stage, which has one in {name}/"
         )
     return output, inner
 

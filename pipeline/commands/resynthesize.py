@@ -21,12 +21,12 @@ def resynthesize(
     """Write one WAV file into `output` for each row of the Parquet files `tokens`.
 
     Raises:
-        ConfigError: a file holds no tokens, units of another codebook, or the speaker is unknown.
+        ConfigError: a file has no tokens, or units of another codebook, or the speaker is unknown.
     """
     vocoder = load_model(model, "vocoder", UnitVocoder.from_pretrained)
     if speaker is not None and speaker not in vocoder.speakers:
         raise ConfigError(
-            f"the vocoder has not heard '{speaker}': leave --speaker out, or name one of "
+            f"the vocoder does not know the speaker '{speaker}': leave --speaker out, or name one of "
             f"{', '.join(vocoder.speakers)}"
         )
     output.mkdir(parents=True, exist_ok=True)
@@ -46,21 +46,21 @@ def _utterances(tokens: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     for uri in tokens:
         source = Artifact(uri)
         if not source.exists(""):
-            raise ConfigError(f"{uri}: there is no such file")
+            raise ConfigError(f"{uri}: no such file")
         with source.filesystem.open(source.path(), "rb") as file:
             try:
                 table = pq.read_table(file, columns=["utt_id", "units"])
             except (ValueError, KeyError) as error:
                 names = ", ".join(table_schemas.TOKENS.names)
                 raise ConfigError(
-                    f"{uri} holds no tokens: name a Parquet file with {names} ({error})"
+                    f"{uri} has no tokens: name a Parquet file with {names} ({error})"
                 ) from error
         for row in table.to_pylist():
             yield row["utt_id"], np.asarray(row["units"], dtype=np.int64)
 
 
 def _free_name(utt_id: str, taken: set[str]) -> str:
-    """A file name for an utterance, whose id may be a path, that no other one has."""
+    """A unique file name for an utterance, whose id may be a path."""
     stem = name = Path(utt_id).stem or "utterance"
     number = 1
     while name in taken:

@@ -16,7 +16,7 @@ from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
 
 def tokenize(model: str, audio: Sequence[str], output: str, console: Console) -> bool:
-    """Write the units of each file to the Parquet file `output`; whether all could be read.
+    """Write the units of each file to the Parquet file `output`; return whether all could be read.
 
     Raises:
         ConfigError: there is no such tokenizer, or a folder among the files.
@@ -24,7 +24,7 @@ def tokenize(model: str, audio: Sequence[str], output: str, console: Console) ->
     for uri in audio:
         if Folder.at(uri).is_folder():
             raise ConfigError(
-                f"{uri} is a folder: its units go to a folder too, so name one, such as "
+                f"{uri} is a folder: its units are written to a folder too, so name one, such as "
                 "--output tokens"
             )
     tokenizer = load_model(model, "tokenizer", UnitTokenizer.from_pretrained)

@@ -16,7 +16,7 @@ MAX_SECONDS = 30.0
 
 
 def transcribe(model: str, audio: Sequence[str], console: Console) -> bool:
-    """Print each file's text; whether all files could be read.
+    """Print each file's text; return whether all files could be read.
 
     `model` is an output of train_joint. Long audio is cut at pauses, because the attention decoder
     has learned from short utterances.

@@ -1,4 +1,4 @@
-"""`verify`: whether an output's files are those that were written; starts neither Ray nor torch."""
+"""`verify`: whether an output's files are intact; imports neither Ray nor torch."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,7 +15,7 @@ Files = dict[str, dict[str, Any]]
 
 
 def verify_folder(uri: str, console: Console, *, quick: bool, repair: bool) -> bool:
-    """Check one output by its address, such as a folder of `tokenize`; whether it is whole.
+    """Check one output by its address, such as a folder of `tokenize`; return whether it is intact.
 
     Args:
         uri: the folder, local or `s3://…`.
@@ -24,12 +24,12 @@ def verify_folder(uri: str, console: Console, *, quick: bool, repair: bool) -> b
         repair: as for `verify`.
 
     Raises:
-        ArtifactError: there is no output.
+        ArtifactError: there is no such output.
     """
     output = Artifact(uri.rstrip("/"))
     if not output.is_complete() and not output.names(RECORDS):
         raise ArtifactError(
-            f"{uri} is no output folder: name one that `tokenize` wrote, or a stage and its configs"
+            f"{uri} is not an output folder: name one that `tokenize` wrote, or a stage and its configs"
         )
     return _verify(output, output.uri, console, quick=quick, repair=repair)
 
@@ -37,15 +37,15 @@ def verify_folder(uri: str, console: Console, *, quick: bool, repair: bool) -> b
 def verify(
     stage: str, configs: Sequence[Config], console: Console, *, quick: bool, repair: bool
 ) -> bool:
-    """Check the outputs of `stage` for every config; whether all are whole and undamaged.
+    """Check the outputs of `stage` for every config; return whether all are intact.
 
     Args:
         stage: its name.
         configs: the variants.
         console: gets a line for each damaged or missing file.
-        quick: compare sizes alone.
-        repair: take away what is damaged, and the manifest beside it, so that the next run makes
-            just that anew. The digest stays, so nothing behind it runs again.
+        quick: compare sizes only.
+        repair: delete damaged files and the manifest, so that the next run writes just those files
+            again. The digest stays, so no later stage runs again.
 
     Raises:
         ConfigError: there is no such stage.
@@ -63,20 +63,20 @@ def _verify(output: Artifact, label: str, console: Console, *, quick: bool, repa
     damaged = _check(output, label, console, quick=quick)
     good = output.is_complete() and not damaged
     if repair and damaged:
-        _take_away(output, damaged)
-        line = f"{label}: {len(damaged)} taken away; the command that made them makes them anew"
+        _delete(output, damaged)
+        line = f"{label}: {len(damaged)} deleted; the command that wrote them writes them again"
         console.print(line, markup=False, soft_wrap=True)
     return good
 
 
 def _check(output: Artifact, label: str, console: Console, *, quick: bool) -> list[str]:
-    """The names of damaged and missing files, each of which gets a line."""
+    """Print a line for each damaged or missing file; return their names."""
     if not output.is_complete():
-        console.print(f"{label}: not finished, the same command goes on with it", markup=False)
+        console.print(f"{label}: not finished; the same command resumes it", markup=False)
     try:
         files = _expected(output)
     except (ValueError, KeyError, TypeError):
-        console.print(f"{output.uri}/{MANIFEST}: is damaged", markup=False, soft_wrap=True)
+        console.print(f"{output.uri}/{MANIFEST} is damaged", markup=False, soft_wrap=True)
         return [MANIFEST]
     sizes = output.sizes()
     faults = {name: fault for name in files if (fault := _size_fault(files[name], sizes.get(name)))}
@@ -91,17 +91,17 @@ def _check(output: Artifact, label: str, console: Console, *, quick: bool) -> li
 
 
 def _expected(output: Artifact) -> Files:
-    """What the manifest names; in an unfinished stage, what writers left records of."""
+    """The files of the manifest, or of the records that an unfinished stage has written."""
     if output.is_complete():
         return dict(output.read_json(MANIFEST)["files"])
     return output.recorded()
 
 
-def _size_fault(expected: dict[str, Any], found: int | None) -> str:
-    if found is None:
+def _size_fault(expected: dict[str, Any], num_bytes: int | None) -> str:
+    if num_bytes is None:
         return "is missing"
-    if found != expected["bytes"]:
-        return f"has {found} bytes instead of {expected['bytes']}"
+    if num_bytes != expected["bytes"]:
+        return f"has {num_bytes} bytes instead of {expected['bytes']}"
     return ""
 
 
@@ -127,14 +127,14 @@ def _content_faults(output: Artifact, files: Files, console: Console) -> dict[st
             name = checks[check]
             try:
                 if check.result()["sha256"] != files[name]["sha256"]:
-                    faults[name] = "has other bytes than were written"
+                    faults[name] = "has changed since it was written"
             except OSError as error:
                 faults[name] = f"cannot be read ({error})"
     return faults
 
 
-def _take_away(output: Artifact, damaged: Sequence[str]) -> None:
-    """The manifest first, or a kill in between would leave a whole output without its files."""
+def _delete(output: Artifact, damaged: Sequence[str]) -> None:
+    """The manifest first: otherwise a kill in between would leave a complete output without files."""
     output.delete(MANIFEST)
     for name in damaged:
         output.delete(name)

@@ -1,4 +1,4 @@
-"""Audio files as they come: of any rate and length, some of them unusable."""
+"""Audio files of any rate and length, some of them unusable."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,7 +15,7 @@ PAUSE_SECONDS = 0.1
 def readable(
     audio: Sequence[str], grid: FrameGrid, console: Console
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Each usable file with its waveform (num_samples,); the others are named in red."""
+    """Each usable file with its waveform (num_samples,); the others are reported in red."""
     for uri in audio:
         try:
             waveform = read_whole(uri, grid)
@@ -28,15 +28,15 @@ def readable(
 def split_at_pauses(
     waveform: np.ndarray, sample_rate_hz: int, max_seconds: float
 ) -> list[np.ndarray]:
-    """The waveform in pieces of at most `max_seconds`, cut where its second half is quietest."""
+    """The waveform in parts of at most `max_seconds`, cut where the second half is quietest."""
     longest = int(max_seconds * sample_rate_hz)
     block = int(PAUSE_SECONDS * sample_rate_hz)
-    pieces = []
+    parts = []
     while len(waveform) > longest:
         half = longest // 2
         blocks = waveform[half : half + (longest - half) // block * block].reshape(-1, block)
         quietest = int(np.square(blocks).mean(axis=1).argmin())
         cut = half + quietest * block + block // 2
-        pieces.append(waveform[:cut])
+        parts.append(waveform[:cut])
         waveform = waveform[cut:]
-    return [*pieces, waveform]
+    return [*parts, waveform]

@@ -4,26 +4,26 @@ from collections.abc import Sequence
 
 import torch
 
-# Seconds of audio, padding included, that a model takes at once unless told otherwise. On 2 CPU
-# cores WavLM base did 9.6, 9.3, 7.9 and 7.1 seconds of audio a second in batches of 10, 20, 40 and
-# 80 s: what its convolutions make soon leaves the caches. A GPU wants to be filled.
+# Seconds of audio, padding included, in a batch, unless the config says otherwise. On 2 CPU cores
+# WavLM base processed 9.6, 9.3, 7.9 and 7.1 seconds of audio per second in batches of 10, 20, 40 and
+# 80 s: the output of its convolutions soon exceeds the caches. A GPU needs large batches.
 BATCH_SECONDS = {"cpu": 10.0, "cuda": 160.0}
 
 
-def batch_seconds_on(device: torch.device, asked: float | None = None) -> float:
-    """What was asked for, or what suits the device."""
-    return asked or BATCH_SECONDS.get(device.type, BATCH_SECONDS["cpu"])
+def batch_seconds_on(device: torch.device, requested: float | None = None) -> float:
+    """The requested size, or a size that suits the device."""
+    return requested or BATCH_SECONDS.get(device.type, BATCH_SECONDS["cpu"])
 
 
 def length_batches(lengths: Sequence[float], max_padded: float) -> list[list[int]]:
     """Indices in batches, shortest first, whose padded size is at most `max_padded`.
 
     The padded size is the number of rows times the longest length; an utterance longer than
-    `max_padded` is a batch of its own. Equal lengths keep their order.
+    `max_padded` is a batch by itself. Equal lengths keep their order.
     """
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        # Lengths rise, so the newcomer is the longest.
+        # Lengths are ascending, so this one is the longest of its batch.
         if batches and lengths[index] * (len(batches[-1]) + 1) <= max_padded:
             batches[-1].append(index)
         else:

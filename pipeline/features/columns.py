@@ -1,4 +1,4 @@
-"""Frames as a Parquet column: one row an utterance, each a list of float16 vectors."""
+"""Frames as a Parquet column: a row for each utterance, which is a list of float16 vectors."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 
 def frames_column(frames: Sequence[np.ndarray]) -> pa.Array:
-    """T x D float16 arrays as one list<list<halffloat>> column, without a Python object a value."""
+    """T x D float16 arrays as one list<list<halffloat>> column, without a Python object for each value."""
     values_ND = np.concatenate(frames)
     num_frames, dim = values_ND.shape
     inner = np.arange(0, (num_frames + 1) * dim, dim, dtype=np.int32)

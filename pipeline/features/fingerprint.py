@@ -1,4 +1,4 @@
-"""What pins an SSL model's weights, so that stored features cannot go stale unseen."""
+"""What identifies an SSL model's weights, so that changed weights are noticed."""
 
 import hashlib
 from collections.abc import Iterable
@@ -22,8 +22,8 @@ def ssl_fingerprint(ssl: Ssl) -> str:
     has_weights = any(path.suffix in {".safetensors", ".bin"} for path in files)
     if not has_weights or not (folder / "config.json").is_file():
         raise FileNotFoundError(
-            f"{folder} is no transformers checkpoint: it needs config.json and "
-            "model.safetensors; name the folder that save_pretrained wrote"
+            f"{folder} is not a transformers checkpoint: it needs config.json and "
+            "model.safetensors; name a folder written by save_pretrained"
         )
     return hash_files(folder, files)
 

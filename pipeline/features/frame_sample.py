@@ -1,4 +1,4 @@
-"""Which frames of an utterance are stored where only a sample is wanted."""
+"""Which frames of an utterance are stored when the config asks for a sample."""
 
 import random
 
@@ -12,7 +12,7 @@ def sample_size(num_frames: int, share: float) -> int:
 
 
 def sample_frames(utt_id: str, num_frames: int, share: float, seed: int) -> npt.NDArray[np.int32]:
-    """`sample_size` frames, rising; whatever corpus, shard or batch the utterance is in."""
+    """`sample_size` ascending indices, which do not depend on corpus, shard or batch."""
     generator = random.Random(f"{seed}/{utt_id}")  # noqa: S311 (no secret)
     chosen = generator.sample(range(num_frames), sample_size(num_frames, share))
     return np.sort(np.array(chosen, dtype=np.int32))

@@ -1,8 +1,8 @@
-"""Linear layers that infer on a CPU by oneDNN.
+"""Linear layers that use oneDNN for inference on a CPU.
 
-torch multiplies float32 matrices by MKL, which on AMD's processors keeps to half of their vector
-units: one thread of a Zen 5 did 105 GFLOP/s with it and 220 with oneDNN, for the shapes of a *base*
-model. On other processors the two are alike.
+torch multiplies float32 matrices with MKL, which uses half of the vector units of AMD's processors:
+one thread of a Zen 5 reached 105 GFLOP/s with MKL and 220 with oneDNN, on the shapes of a *base*
+model. On other processors the two are equally fast.
 """
 
 from typing import cast
@@ -13,9 +13,9 @@ from torch.nn import functional
 
 
 class InferringLinear(nn.Linear):
-    """A linear layer, the same but for rounding and speed where no gradient is asked for.
+    """A linear layer whose results without gradients differ in rounding and speed alone.
 
-    It shares the parameters of the layer that it is made from, under the same names.
+    It shares the parameters of the layer that it replaces, under the same names.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -26,7 +26,7 @@ class InferringLinear(nn.Linear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         if _suits_onednn(inputs):
-            product = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001 - as torch's compiler does
+            product = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001 - torch's compiler calls it too
             return cast("Tensor", product(inputs, self.weight, self.bias, "none", [], ""))
         return functional.linear(inputs, self.weight, self.bias)
 
@@ -42,7 +42,7 @@ def _suits_onednn(inputs: Tensor) -> bool:
 
 
 def replace_linears(module: nn.Module) -> None:
-    """Make every linear layer inside `module` an InferringLinear."""
+    """Replace every linear layer inside `module` by an InferringLinear."""
     for name, child in module.named_children():
         if type(child) is nn.Linear:
             setattr(module, name, InferringLinear(child))

@@ -1,4 +1,4 @@
-"""The stored frames of one layer and one split, block by block, however large the shards are."""
+"""The stored frames of one layer and one split, block by block, for shards of any size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pipeline.features.extraction import FOLDER
 from pipeline.storage.artifacts import MANIFEST, Artifact
 from pipeline.storage.table_schemas import FRAME_INDEX, layer_column, num_stored_frames
 
-# A block holds at least this many frames (an utterance is never cut), where there are as many.
+# A block holds at least this many frames, except the last; an utterance is never cut.
 BLOCK_FRAMES = 16_384
 # Rows decoded at a time, and bytes fetched at a time: a shard may be one row group of gigabytes.
 ROWS = 16
@@ -36,11 +36,13 @@ class StoredFrames:
         names = features.names(FOLDER)
         shards = tuple(n for n in names if n.rpartition("-")[0] == f"{FOLDER}/{split}")
         if not shards:
-            raise ValueError(f"{features.uri} has no shard of split '{split}': extract it first")
+            raise ValueError(
+                f"{features.uri} has no shard of split '{split}': run extract_features for it"
+            )
         return cls(features, layer, shards)
 
     def num_frames(self, shard: str) -> int:
-        # A column that is not there is not read: then all frames are stored.
+        # A missing column is skipped: then all frames are stored.
         with self.features.read(shard) as file:
             return num_stored_frames(pq.ParquetFile(file).read(["num_frames", FRAME_INDEX]))
 
@@ -51,14 +53,14 @@ class StoredFrames:
 
     def read(self, shard: str) -> Iterator[np.ndarray]:
         """The frames (N x D, float16) in blocks; an empty shard has none."""
-        held: list[np.ndarray] = []
+        block: list[np.ndarray] = []
         with self.features.read(shard) as file:
             parquet = pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
             column = layer_column(self.layer)
             for batch in parquet.iter_batches(batch_size=ROWS, columns=[column]):
-                held += [row for row in frames_of(batch.column(0)) if len(row)]
-                if sum(map(len, held)) >= BLOCK_FRAMES:
-                    yield np.concatenate(held)
-                    held = []
-        if held:
-            yield np.concatenate(held)
+                block += [row for row in frames_of(batch.column(0)) if len(row)]
+                if sum(map(len, block)) >= BLOCK_FRAMES:
+                    yield np.concatenate(block)
+                    block = []
+        if block:
+            yield np.concatenate(block)

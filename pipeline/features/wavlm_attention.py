@@ -1,8 +1,8 @@
-"""WavLM's attention without what transformers computes beside it.
+"""WavLM's attention without the attention weights that transformers computes too.
 
-It asks torch for the mean over all heads of the attention weights, which nobody reads here, and so
-keeps all T x T weights of every head; and it hands torch the projections' weights in place of the
-layers, which may know a better way.
+transformers asks torch for the mean of the attention weights over all heads, which nothing here
+reads, and therefore stores all T x T weights of every head. It also passes the projections' weights
+to torch instead of calling the layers, which bypasses faster ones.
 """
 
 from types import MethodType
@@ -15,7 +15,7 @@ from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 
 def replace_attention(module: nn.Module) -> None:
-    """Let every WavLM attention inside `module` compute the same by `attend`."""
+    """Let every WavLM attention inside `module` compute its output with `attend`."""
     for attention in module.modules():
         if isinstance(attention, WavLMAttention):
             method = MethodType(attend, attention)
@@ -25,16 +25,16 @@ def replace_attention(module: nn.Module) -> None:
 def attend(
     attention: Any, hidden_BTD: Tensor, valid_BT: Tensor | None, bias: Tensor
 ) -> tuple[Tensor, None]:
-    """Self-attention with a bias to its logits.
+    """Self-attention with a bias added to its logits.
 
     Args:
         attention: the layers and settings, a WavLMAttention.
         hidden_BTD: its input.
-        valid_BT: which frames may be attended to; None for all.
+        valid_BT: which frames may be attended to; `None` for all.
         bias: the gated relative position bias, (B * H) x T x T.
 
     Returns:
-        the output (B x T x D), and no weights.
+        The output (B x T x D), and no weights.
     """
     B, T, _ = hidden_BTD.shape
     queries, keys, values = (

@@ -35,7 +35,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Windowing:
-    """Utterances above `max_seconds` are cut into windows that share `overlap_seconds` or more."""
+    """Utterances above `max_seconds` are cut into windows that overlap by `overlap_seconds` or more."""
 
     max_seconds: float = Features.model_fields["max_seconds"].default
     overlap_seconds: float = Features.model_fields["overlap_seconds"].default
@@ -45,9 +45,9 @@ class Windowing:
         return cls(features.max_seconds, features.overlap_seconds)
 
     def plan(self, num_samples: int, grid: FrameGrid) -> list[Window]:
-        """Windows of equal length, as few and then as short as cover the utterance.
+        """Windows of equal length: as few as possible, and then as short as possible.
 
-        What they keep follows one another without a gap: `grid.num_frames(num_samples)` frames.
+        The frames that they keep are contiguous: `grid.num_frames(num_samples)` in total.
         """
         num_frames = grid.num_frames(num_samples)
         longest = max(1, grid.num_frames(round(self.max_seconds * grid.sample_rate_hz)))
@@ -57,7 +57,7 @@ class Windowing:
         count = -(-(num_frames - overlap) // (longest - overlap))
         length = -(-(num_frames + (count - 1) * overlap) // count)
         starts = [index * (num_frames - length) // (count - 1) for index in range(count)]
-        # Half of what two windows share goes to each.
+        # Each of two windows keeps half of the frames that they share.
         cuts = [(before + length + start) // 2 for before, start in pairwise(starts)]
         bounds = zip([0, *cuts], [*cuts, num_frames], strict=True)
         reach = (length - 1) * grid.hop + grid.receptive_field
@@ -78,7 +78,7 @@ def join(
     """The utterance's frames (… x T x D) from those of its windows, in the plan's order.
 
     Raises:
-        AssertionError: a window does not have the frames that the grid says.
+        AssertionError: a window has another number of frames than the grid says.
     """
     for window, part in zip(plan, parts, strict=True):
         expected = grid.num_frames(window.samples.stop - window.samples.start)
@@ -100,22 +100,22 @@ def encode_in_windows(
     """Frames (… x T x D) of each waveform (num_samples,), in the order given.
 
     Args:
-        encode: from waveforms of similar length, none above the limit, to their frames.
+        encode: turns waveforms of similar length, none above the limit, into their frames.
         waveforms: at `grid.sample_rate_hz`, of any length.
         grid: the frames that `encode` makes.
         windowing: the limit.
-        batch_seconds: how much audio, with its padding, `encode` gets at once.
+        batch_seconds: seconds of audio, padding included, that `encode` gets at once.
     """
     plans = [windowing.plan(len(waveform), grid) for waveform in waveforms]
-    pieces = [
+    cuts = [
         waveform[window.samples]
         for waveform, plan in zip(waveforms, plans, strict=True)
         for window in plan
     ]
-    encoded: list[np.ndarray] = [np.empty(0)] * len(pieces)
+    encoded: list[np.ndarray] = [np.empty(0)] * len(cuts)
     limit = int(batch_seconds * grid.sample_rate_hz)
-    for indices in length_batches([len(piece) for piece in pieces], limit):
-        for index, frames in zip(indices, encode([pieces[i] for i in indices]), strict=True):
+    for indices in length_batches([len(cut) for cut in cuts], limit):
+        for index, frames in zip(indices, encode([cuts[i] for i in indices]), strict=True):
             encoded[index] = frames
     parts = iter(encoded)
     return [join(plan, [next(parts) for _ in plan], grid, np.concatenate) for plan in plans]
@@ -128,7 +128,7 @@ def hidden_states_in_windows(
     layers: Sequence[int],
     windowing: Windowing,
 ) -> HiddenStates:
-    """What `ssl` gives for a padded batch, long rows in windows; gradients pass through."""
+    """The output of `ssl` for a padded batch, long rows in windows; gradients pass through."""
     plans = [windowing.plan(num_samples, ssl.grid) for num_samples in num_samples_B.tolist()]
     if all(len(plan) == 1 for plan in plans):
         hidden: HiddenStates = ssl(waveforms_BS, num_samples_B, layers)
@@ -138,11 +138,15 @@ def hidden_states_in_windows(
         for row_S, plan in zip(waveforms_BS, plans, strict=True)
         for window in plan
     ]
-    pieces_PS, piece_samples_P = pad_waveforms(rows)
-    hidden_LPTD, num_frames_P = ssl(pieces_PS, piece_samples_P.to(num_samples_B.device), layers)
-    pieces = zip(hidden_LPTD.unbind(1), num_frames_P.tolist(), strict=True)
-    parts = iter([hidden_LTD[:, :length] for hidden_LTD, length in pieces])
+    windows_WS, num_samples_W = pad_waveforms(rows)
+    hidden_LWTD, num_frames_W = ssl(windows_WS, num_samples_W.to(num_samples_B.device), layers)
+    padded = zip(hidden_LWTD.unbind(1), num_frames_W.tolist(), strict=True)
+    parts = iter([hidden_LTD[:, :length] for hidden_LTD, length in padded])
     joined = [join(plan, [next(parts) for _ in plan], ssl.grid, torch.cat) for plan in plans]
-    padded_TBLD = torch.nn.utils.rnn.pad_sequence([one_LTD.transpose(0, 1) for one_LTD in joined])
-    num_frames_B = torch.tensor([one.shape[1] for one in joined], device=num_samples_B.device)
+    padded_TBLD = torch.nn.utils.rnn.pad_sequence(
+        [hidden_LTD.transpose(0, 1) for hidden_LTD in joined]
+    )
+    num_frames_B = torch.tensor(
+        [len(hidden_LTD[0]) for hidden_LTD in joined], device=num_samples_B.device
+    )
     return HiddenStates(padded_TBLD.permute(2, 1, 0, 3), num_frames_B)

@@ -1,7 +1,7 @@
-"""The graph over all variants: what is done, what is to do, in which order.
+"""The graph over all variants: which outputs are complete, which are not, and in what order.
 
 A node is one stage under one digest; variants whose settings and inputs agree share it. Stages are
-known by module name and imported when a graph is built, so this file needs neither torch nor Ray.
+known by module name and imported when a graph is built, so this file imports neither torch nor Ray.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ DEFAULT_STAGES = (
 class Node:
     """One stage's output, for every variant that shares it.
 
-    `config` is the first of those variants' configs; the others agree with it in all that the
+    `config` is the first of those variants' configs; the others agree with it in everything that the
     digest covers. `inputs` maps the names of the stages it reads to their digests.
     """
 
@@ -58,11 +58,11 @@ class Node:
     @property
     def input_artifacts(self) -> dict[str, Artifact]:
         storage = self.config.storage
-        return {name: artifact(storage, name, found) for name, found in self.inputs.items()}
+        return {name: artifact(storage, name, digest) for name, digest in self.inputs.items()}
 
     @property
     def workers(self) -> int:
-        """How many workers the stage starts beside itself."""
+        """How many workers the stage starts."""
         return self.stage.workers(self.config)
 
     @property
@@ -81,12 +81,12 @@ class Node:
         return self.stage.estimate(self.config, self.input_artifacts)
 
     def bytes_to_write(self) -> int:
-        """The estimate without what an earlier, broken run has left."""
+        """The estimate, less what an earlier, interrupted run has written."""
         expected = self.estimate().bytes_written
         return max(0, expected - sum(self.artifact.sizes().values())) if expected else 0
 
     def description(self) -> dict[str, Any]:
-        """What the output is made from, as its manifest tells it."""
+        """What the output depends on, for its manifest."""
         return {
             "stage": self.stage.name,
             "version": self.stage.version,
@@ -104,7 +104,7 @@ class Graph:
     nodes: tuple[Node, ...]
 
     def pending(self) -> tuple[Node, ...]:
-        """The nodes whose output is not whole, each after its inputs."""
+        """The nodes whose output is not complete, each after its inputs."""
         return tuple(node for node in self.nodes if not node.is_complete())
 
     def of_variant(self, variant: str) -> dict[str, Node]:
@@ -126,7 +126,7 @@ def build(
     only: Sequence[str] = (),
     default_stages: Sequence[str] = DEFAULT_STAGES,
 ) -> Graph:
-    """The graph over all configs; with `only`, just those stages and what they read.
+    """The graph over all configs; with `only`, those stages and what they read.
 
     Raises:
         ConfigError: a stage is unknown, or reads one that is absent or does not apply.
@@ -173,7 +173,7 @@ class _Variant:
         return list(self._nodes.values())
 
     def rank(self, name: str) -> tuple[int, int]:
-        """Where a stage stands in the order: behind its inputs, then as the modules are listed."""
+        """A stage's position: after its inputs, then in the order in which the modules are listed."""
         return self._depths[name], list(self.stages).index(name)
 
     def _visit(self, name: str, readers: tuple[str, ...]) -> Node:
@@ -186,22 +186,20 @@ class _Variant:
             for source in stage.inputs(self.config)
         }
         settings = stage.settings(self.config)
-        found = digest(
+        digest_of_node = digest(
             {"stage": name, "version": stage.version, "settings": settings, "inputs": inputs}
         )
         variants = (self.config.variant,)
-        self._nodes[name] = Node(stage, found, self.config, variants, settings, inputs)
+        self._nodes[name] = Node(stage, digest_of_node, self.config, variants, settings, inputs)
         self._depths[name] = 1 + max((self._depths[source] for source in inputs), default=0)
         return self._nodes[name]
 
     def _check(self, name: str, readers: tuple[str, ...]) -> None:
         if name in readers:
-            raise ConfigError(
-                f"stages read each other in a circle: {' -> '.join((*readers, name))}"
-            )
+            raise ConfigError(f"stages read each other in a cycle: {' -> '.join((*readers, name))}")
         if name not in self.stages:
             raise ConfigError(
-                f"stage '{readers[-1]}' reads '{name}', which is no stage of this config: add its "
+                f"stage '{readers[-1]}' reads '{name}', which is not a stage of this config: add its "
                 "module to extra_stages"
             )
         if not self.stages[name].applies(self.config):

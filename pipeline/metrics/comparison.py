@@ -1,7 +1,7 @@
 """The comparison: one row for each score and test split, one column for each variant.
 
-Scores go by the names that the stages give them (`test.wer`, `training_seconds`). The table and its
-Markdown hold a chosen few, rounded; JSON and CSV hold all of them as they are.
+Scores have the names that the stages give them (`test.wer`, `training_seconds`). The table and its
+Markdown show some of them, rounded; JSON and CSV have all of them, unrounded.
 """
 
 import csv
@@ -25,7 +25,7 @@ Rows = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Score:
-    """How one score is shown: its name behind the split, title, factor and decimals."""
+    """How a score is shown: its name after the split, title, factor and decimals."""
 
     name: str
     title: str
@@ -70,23 +70,23 @@ TRAINING_SECONDS = Score("training_seconds", "training (s)", 1, 0)
 
 
 def scores(outputs: Mapping[str, Artifact]) -> dict[str, float]:
-    """All scores of one variant, from its whole outputs by stage.
+    """All scores of one variant, from its complete outputs by stage.
 
-    Where two stages use one name, the later one's carries its stage's name in front.
+    If two stages use the same name, the later score gets its stage's name as a prefix.
     """
-    found: dict[str, float] = {}
+    all_scores: dict[str, float] = {}
     for stage, output in outputs.items():
         if output.is_complete():
             for name, value in output.metrics().items():
-                found[f"{stage}.{name}" if name in found else name] = value
-    return found
+                all_scores[f"{stage}.{name}" if name in all_scores else name] = value
+    return all_scores
 
 
 def with_reductions(rows: Rows, splits: Sequence[str]) -> dict[str, dict[str, float]]:
-    """`rows` with `<split>.wer_reduction` = (w0 - w) / w0 where both WERs are known.
+    """`rows` with `<split>.wer_reduction` = (w0 - w) / w0 if both WERs are known.
 
-    w0 is the WER of `kmeans`, or of the first variant where there is no `kmeans`. Scores that are
-    not finite count as missing.
+    w0 is the WER of `kmeans`, or of the first variant if there is no `kmeans`. Scores that are not
+    finite count as missing.
     """
     known = {
         variant: {name: value for name, value in row.items() if math.isfinite(value)}
@@ -116,7 +116,7 @@ def headline(row: Mapping[str, float], splits: Sequence[str]) -> dict[str, float
 
 
 def comparison_table(rows: Rows, splits: Sequence[str]) -> Table:
-    """Scores by variant for the terminal, grouped; what is not known shows as a dash."""
+    """Scores by variant for the terminal, in groups; a missing score is a dash."""
     table = Table(caption=_caption(rows) if rows else None)
     table.add_column("score")
     table.add_column("split")

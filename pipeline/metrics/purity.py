@@ -30,7 +30,7 @@ class JointCounts:
         """Count one utterance: a label and a unit for each frame.
 
         Raises:
-            ValueError: there are not as many labels as units, or a unit is out of range.
+            ValueError: the numbers of labels and units differ, or a unit is out of range.
         """
         units_N = np.asarray(units, dtype=np.int64)
         if units_N.shape != (len(labels),):
@@ -61,7 +61,7 @@ class JointCounts:
 
 
 def phone_purity(counts: JointCounts) -> float:
-    """sum_u max_p P(p, u): how often a unit's most frequent phone is the right one.
+    """sum_u max_p P(p, u): how often a unit's most frequent phone is the correct one.
 
     Raises:
         ValueError: nothing was counted.

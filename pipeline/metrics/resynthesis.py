@@ -1,6 +1,6 @@
-"""How near resynthesised speech is to its recording: spectral envelope and fundamental frequency.
+"""How close resynthesised speech is to its recording: spectral envelope and F0.
 
-Both signals lie on one time axis (a vocoder of units keeps the time of its input), so frames are
+Both signals have the same time axis (a vocoder of units keeps the time of its input), so frames are
 compared by index, after trimming to the shorter signal.
 """
 
@@ -15,7 +15,7 @@ NUM_CEPSTRA = 13
 NUM_MELS = 80
 WINDOW_SECONDS = 0.064
 HOP_SECONDS = 0.01
-# Relative to the power of a full-scale sine; what is quieter counts as this quiet.
+# Relative to the power of a full-scale sine; the least power that counts.
 FLOOR_POWER = 1e-8
 
 F0_RANGE_HZ = (60.0, 400.0)
@@ -29,7 +29,7 @@ Samples = np.ndarray
 
 @dataclass(frozen=True)
 class F0Comparison:
-    """`error_cents` is NaN where no frame is voiced in both signals (100 cents are a semitone)."""
+    """`error_cents` is NaN if no frame is voiced in both signals (100 cents are a semitone)."""
 
     error_cents: float
     voicing_disagreement: float
@@ -50,10 +50,10 @@ def mel_cepstral_distortion_db(reference: Samples, made: Samples, sample_rate_hz
 
 def mel_cepstra(samples_S: Samples, sample_rate_hz: int) -> torch.Tensor:
     """T x 14 float64 coefficients c_m, such that sum_m c_m cos(pi m (j + 1/2) / 80) is the natural
-    logarithm of the amplitude in mel band j (of 80), as far as 14 terms can follow it.
+    logarithm of the amplitude in mel band j (of 80), approximated by 14 terms.
 
-    Windows (Hann) of 64 ms every 10 ms that lie whole inside the signal; a signal shorter than
-    one window is filled up with zeros.
+    Hann windows of 64 ms every 10 ms, all inside the signal; a signal shorter than one window is
+    padded with zeros.
     """
     window = round(WINDOW_SECONDS * sample_rate_hz)
     hop = round(HOP_SECONDS * sample_rate_hz)
@@ -75,7 +75,7 @@ def mel_cepstra(samples_S: Samples, sample_rate_hz: int) -> torch.Tensor:
 
 def compare_f0(reference: Samples, made: Samples, sample_rate_hz: int) -> F0Comparison:
     """Mean absolute F0 difference in cents over the frames voiced in both, and the share of frames
-    that are voiced in one only.
+    that are voiced in one signal only.
     """
     length = min(len(reference), len(made))
     f0_T = fundamental_hz(reference[:length], sample_rate_hz)
@@ -98,7 +98,7 @@ def fundamental_hz(samples_S: Samples, sample_rate_hz: int) -> np.ndarray:
     shortest, longest = (round(sample_rate_hz / hz) for hz in reversed(F0_RANGE_HZ))
     window = round(F0_WINDOW_SECONDS * sample_rate_hz)
     samples = np.asarray(samples_S, dtype=np.float64)
-    # One lag more than asked for, so that the longest period has a neighbour on either side.
+    # One lag more, so that the longest period has a neighbour on either side.
     span = window + longest + 1
     samples = np.pad(samples, (0, max(0, span - len(samples))))
     hop = round(HOP_SECONDS * sample_rate_hz)

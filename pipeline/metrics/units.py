@@ -1,4 +1,4 @@
-"""How a corpus uses its units: how many, how evenly, at how many bits per second."""
+"""How a corpus uses its units: how many of them, how evenly, and at what bit rate."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ class UnitStatistics:
 
     Attributes:
         usage_share: units that occur, as a share of the codebook.
-        perplexity: exp of the entropy of the unigram distribution; num_units if all are as frequent.
+        perplexity: exp of the entropy of the unigram distribution; num_units if all are equally frequent.
         bits_per_second: entropy of the units in bits x frames per second.
-        deduplicated_units_per_second: units left when each run of one unit is written once.
-        deduplicated_bits_per_second: their entropy in bits x their rate; durations are not coded.
+        deduplicated_units_per_second: the rate when each run of one unit counts once.
+        deduplicated_bits_per_second: the entropy of those in bits x their rate, without durations.
     """
 
     usage_share: float
@@ -87,12 +87,12 @@ def entropy_of_counts(counts_K: ArrayLike) -> float:
 
 
 def perplexity_of_counts(counts_K: ArrayLike) -> float:
-    """The exponential of the entropy: how many equally frequent units would be as hard to guess."""
+    """The exponential of the entropy: the number of equally frequent units with the same entropy."""
     return float(np.exp(entropy_of_counts(counts_K)))
 
 
 def _counted(counts_K: ArrayLike) -> NDArray[np.float64]:
     counts = np.asarray(counts_K, dtype=np.float64)
     if counts.sum() == 0:
-        raise ValueError("no frames were counted: the tokens are empty, so they have no statistics")
+        raise ValueError("no frames were counted: the tokens are empty")
     return counts

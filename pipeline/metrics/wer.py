@@ -8,7 +8,7 @@ import jiwer
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """Errors of hypotheses against references in a cheapest alignment, counted in words."""
+    """Errors of hypotheses against references in an alignment with fewest errors, counted in words."""
 
     substitutions: int = 0
     insertions: int = 0
@@ -21,7 +21,7 @@ class ErrorCounts:
 
     @property
     def wer(self) -> float:
-        """Errors per reference word; above 1 where insertions abound.
+        """Errors per reference word; above 1 if there are many insertions.
 
         Raises:
             ValueError: there is no reference word to divide by.
@@ -40,7 +40,7 @@ class ErrorCounts:
 
 
 def score_each(references: Sequence[str], hypotheses: Sequence[str]) -> list[ErrorCounts]:
-    """The counts of each utterance; words are what white space separates.
+    """The counts of each utterance; words are separated by white space.
 
     Raises:
         ValueError: the two sequences differ in length.

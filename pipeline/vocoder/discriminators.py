@@ -13,7 +13,7 @@ SLOPE = 0.1
 
 
 class Judgement(NamedTuple):
-    """What one discriminator makes of a batch: scores (1 is real) and its layers' outputs."""
+    """The judgement of one discriminator on a batch: scores (1 is real) and its layers' outputs."""
 
     scores: Tensor
     maps: list[Tensor]
@@ -26,7 +26,7 @@ class Judgement(NamedTuple):
 
 
 class PeriodDiscriminator(nn.Module):
-    """Looks at every `period`-th sample: the waveform folded to S / period rows, one column each.
+    """Sees every `period`-th sample: the waveform folded to S / period rows of `period` columns.
 
     `channels` is the first layer's width; the paper has 32.
     """
@@ -50,7 +50,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class ScaleDiscriminator(nn.Module):
-    """Looks at the waveform averaged down by `reduction`; widths as in the paper for channels 32."""
+    """Sees the waveform averaged over `reduction` samples; the paper's widths at 32 channels."""
 
     def __init__(self, reduction: int, channels: int) -> None:
         super().__init__()

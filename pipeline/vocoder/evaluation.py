@@ -29,7 +29,7 @@ class Listener:
 
 @dataclass(frozen=True)
 class Resynthesis:
-    """One utterance, spoken again from its units, and what is left of it."""
+    """One utterance, spoken again from its units, and how much of it survived."""
 
     utterance: Utterance
     samples: np.ndarray
@@ -119,9 +119,9 @@ def table(results: Sequence[Resynthesis]) -> pa.Table:
 
 
 def scores(results: Sequence[Resynthesis]) -> dict[str, float]:
-    """Error rates over all utterances, beside those from the recordings' units; means of the rest.
+    """Error rates over all utterances, those from the recordings' units, and means of the rest.
 
-    `f0_error_cents` is left out where no utterance has one.
+    Without an utterance that is voiced in both signals there is no `f0_error_cents`.
     """
     references = [result.utterance.text for result in results]
     texts = [result.text for result in results]

@@ -34,15 +34,15 @@ class UnitVocoder(nn.Module):
     """Speech from units at the tokenizer's frame rate.
 
     Frame i of the units covers the samples [hop i, hop (i + 1)) of the output. In the recording
-    the same frame is centred at receptive_field / 2 + hop i, so that the output is the recording
-    from sample `shift` = (receptive_field - hop) / 2 on (40 samples on SSL_GRID).
+    the same frame is centred at receptive_field / 2 + hop i, so the output starts at sample
+    `shift` = (receptive_field - hop) / 2 of the recording.
 
     Args:
         settings: sizes of the generator; the product of its upsample rates must be `hop`.
         num_units: size of the codebook.
         speakers: names of the training speakers, in the order of their embeddings.
-        hop: samples a frame.
-        receptive_field: samples that the tokenizer's front end sees for one frame.
+        hop: samples between two frames.
+        receptive_field: samples that one frame of the tokenizer depends on.
         sample_rate_hz: of the output.
 
     Raises:
@@ -75,14 +75,14 @@ class UnitVocoder(nn.Module):
 
     @property
     def shift(self) -> int:
-        """Samples of the recording before the first one that the vocoder makes."""
+        """Samples of the recording before the vocoder's first sample."""
         return (self.receptive_field - self.hop) // 2
 
     def speaker_index(self, speaker: str | None) -> int:
         """The row of a speaker's embedding, to be passed to `forward`.
 
-        None and speakers not heard in training are spoken by `settings.unseen_speaker`, or where
-        that is None by the average of all speakers (`AVERAGE_SPEAKER`).
+        `settings.unseen_speaker` stands for `None` and for speakers not heard in training; if it is
+        `None`, the average of all speakers does (`AVERAGE_SPEAKER`).
         """
         if speaker in self.speakers:
             return self.speakers.index(speaker)
@@ -115,12 +115,12 @@ class UnitVocoder(nn.Module):
     ) -> np.ndarray:
         """Speak one utterance's T units: float32 samples on the time axis of the recording.
 
-        `shift` zeros stand before and behind, so that the result has as many frames as there are
-        units and frame i of it is frame i of the recording. De-duplicated units are first
-        repeated for their predicted durations.
+        `shift` zeros are added on either side, so the result has one frame for each unit, and its
+        frame i is frame i of the recording. De-duplicated units are first repeated for their
+        predicted durations.
 
         Raises:
-            ValueError: no units, or a unit that the codebook has not.
+            ValueError: no units, or a unit that is not in the codebook.
         """
         device = self.unit_embedding.weight.device
         units_T = torch.as_tensor(np.asarray(units, dtype=np.int64), device=device)
@@ -159,14 +159,14 @@ class UnitVocoder(nn.Module):
         """Read what `save_pretrained` wrote; the result is in evaluation mode.
 
         Raises:
-            ValueError: the folder holds no unit vocoder.
+            ValueError: the folder is not a unit vocoder.
         """
         path = Path(folder) / CONFIG
         description: dict[str, Any] = {}
         if path.is_file():
             description = json.loads(path.read_text(encoding="utf-8"))
         if description.pop("model_type", None) != "unit_vocoder":
-            raise ValueError(f"{folder} holds no unit vocoder: name the `vocoder` folder of a run")
+            raise ValueError(f"{folder} is not a unit vocoder: name the `vocoder` folder of a run")
         settings = Vocoder.model_validate(description.pop("architecture"))
         vocoder = cls(settings, **description)
         vocoder.load_state_dict(load_file(Path(folder) / WEIGHTS))
@@ -174,10 +174,10 @@ class UnitVocoder(nn.Module):
 
 
 def check_upsampling(rates: Sequence[int], kernels: Sequence[int], hop: int) -> None:
-    """Refuse rates and kernels that do not turn T frames into exactly hop T samples.
+    """Reject rates and kernels that do not turn T frames into exactly hop T samples.
 
     A transposed convolution of stride r, kernel k and padding floor((k - r) / 2) gives r T steps
-    only where k - r is even and not negative.
+    only if k - r is even and not negative.
     """
     if math.prod(rates) != hop:
         raise ValueError(
@@ -187,13 +187,13 @@ def check_upsampling(rates: Sequence[int], kernels: Sequence[int], hop: int) -> 
     for rate, kernel in zip(rates, kernels, strict=True):
         if kernel < rate or (kernel - rate) % 2:
             raise ValueError(
-                f"vocoder.upsample_kernels: {kernel} does not suit the rate {rate}, for it would "
+                f"vocoder.upsample_kernels: {kernel} does not suit the rate {rate}: it would "
                 f"change the length; choose {rate} plus an even number, such as {2 * rate + rate % 2}"
             )
 
 
 def _hifigan(settings: Vocoder, sample_rate_hz: int) -> SpeechT5HifiGan:
-    # normalize_before would standardise its input by buffers that only a mel spectrogram has.
+    # normalize_before would need the mean and scale of a mel spectrogram.
     hifigan = SpeechT5HifiGan(
         SpeechT5HifiGanConfig(
             model_in_dim=settings.unit_dim + settings.speaker_dim,
@@ -206,9 +206,9 @@ def _hifigan(settings: Vocoder, sample_rate_hz: int) -> SpeechT5HifiGan:
             normalize_before=False,
         )
     )
-    # transformers draws weights of deviation 0.01, which is meant for weight norm: without it the
-    # signal fades from layer to layer. torch's own start learns faster, and plain weights need no
-    # folding when they are saved.
+    # transformers initialises weights with a deviation of 0.01, which is meant for weight norm:
+    # without it the signal fades from layer to layer. torch's own initialisation learns faster, and
+    # weights without weight norm can be saved as they are.
     for module in hifigan.modules():
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
             module.reset_parameters()

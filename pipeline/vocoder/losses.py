@@ -1,4 +1,4 @@
-"""The losses of HiFi-GAN (Kong et al., 2020, section 2.4), each as one number."""
+"""The losses of HiFi-GAN (Kong et al., 2020, section 2.4), each a scalar."""
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,8 @@ FLOOR = 1e-5
 class LogMelLoss(nn.Module):
     """L1 between log-mel magnitudes, averaged over windows of several lengths (in samples).
 
-    The paper has one window of 1024. Three of them (8, 32 and 128 ms at 16 kHz) brought the
-    mel-cepstral distortion of held-out speech down by 0.2 to 0.3 dB after 400 steps.
+    The paper uses one window of 1024. Three windows (8, 32 and 128 ms at 16 kHz) reduced the
+    mel-cepstral distortion of held-out speech by 0.2 to 0.3 dB after 400 steps.
     """
 
     def __init__(self, sample_rate_hz: int, windows: tuple[int, ...] = (128, 512, 2048)) -> None:

@@ -1,4 +1,4 @@
-"""Random segments of utterances for training: units, the samples they stand for, the speaker."""
+"""Random segments of utterances for training: units, their samples and the speaker."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,20 +33,20 @@ class SegmentBatches(Dataset[Segments]):
     """The batches of one worker, indexed by training step.
 
     Every epoch visits the usable clips once, in an order drawn from (seed, epoch), and cuts one
-    segment from each, at a place drawn from (seed, step): so a resumed training sees what an
-    undisturbed one would have seen, and the order is random on a single worker too.
+    segment from each at a position drawn from (seed, step). So a resumed training reads the same
+    batches as an uninterrupted one, and the order is random on a single worker too.
 
     Args:
         clips: utterances; those shorter than a segment are left out (`num_too_short`).
         segment_frames: frames T of a segment.
-        batch_size: segments a worker.
-        hop: samples a frame.
-        shift: samples of the recording before the first one that the vocoder makes.
-        seed: of order and places.
+        batch_size: segments on each worker.
+        hop: samples between two frames.
+        shift: samples of the recording before the vocoder's first sample.
+        seed: of order and positions.
         rank: this worker's number.
-        world_size: number of workers, which share each step's clips out.
-        speaker_dropout: share of segments that the average speaker stands for, so that this
-            stand-in for unknown speakers is trained too.
+        world_size: number of workers, which divide each step's clips among them.
+        speaker_dropout: share of segments that the average speaker speaks, so that it is trained to
+            stand for unknown speakers.
 
     Raises:
         ValueError: no clip is as long as a segment.
@@ -70,7 +70,7 @@ class SegmentBatches(Dataset[Segments]):
         if not self.clips:
             raise ValueError(
                 f"none of {len(clips)} utterances has the {segment_frames} frames of a segment: "
-                "lower vocoder.segment_seconds, or train on longer utterances"
+                "lower vocoder.segment_seconds, or use longer utterances"
             )
         self._segment_frames = segment_frames
         self._batch_size = batch_size
@@ -115,16 +115,15 @@ class SegmentBatches(Dataset[Segments]):
 
 
 def aligned(waveform_S: np.ndarray, num_frames: int, hop: int, shift: int) -> np.ndarray:
-    """The hop x num_frames samples of a recording that its frames' centres lie in the middle of.
+    """The hop x num_frames samples of a recording whose blocks of `hop` are centred on its frames.
 
     The tokenizer's frame i is centred at receptive_field / 2 + hop i, the vocoder's at
     hop / 2 + hop i; the recording therefore starts `shift` = (receptive_field - hop) / 2 samples
-    in. What is left behind the last frame, less than a hop and `shift`, is trimmed; nothing is
-    padded, since the last frame's receptive field reaches beyond its hop.
+    in. The rest after the last frame, less than a hop and `shift`, is trimmed; nothing is padded,
+    because the last frame's receptive field reaches beyond its hop.
 
     Raises:
-        ValueError: the recording is shorter than its frames, so units and audio do not belong
-            together.
+        ValueError: the recording is shorter than its frames, so units and audio do not match.
     """
     end = shift + hop * num_frames
     if len(waveform_S) < end:

@@ -1,6 +1,6 @@
 """Training of the unit vocoder: mel and duration losses first, adversaries later.
 
-Plain torch: who starts the workers and where checkpoints lie is the caller's affair.
+Plain torch: the caller starts the workers and stores the checkpoints.
 """
 
 import math
@@ -44,21 +44,21 @@ def train_vocoder(
     wrap: Wrap = lambda module: module,
     loader_workers: int = 0,
 ) -> None:
-    """Train `vocoder` in place for `settings.steps` steps, from the last checkpoint on.
+    """Train `vocoder` in place for `settings.steps` steps, starting at the last checkpoint.
 
     Args:
-        vocoder: the model, alike on all workers.
+        vocoder: the model, equal on all workers.
         batches: this worker's share of the segments.
         settings: steps, rates and weights.
-        restore: gives the state of the last checkpoint, None at the start.
-        save: keeps the state after a number of steps: every `checkpoint_steps`, and at the end.
-        log: takes the losses at a step, averaged over the last `log_steps` of them.
-        device: where to compute.
+        restore: returns the state of the last checkpoint, `None` without one.
+        save: stores the state, every `checkpoint_steps` steps and at the end.
+        log: gets a step's losses, averaged over the last `log_steps` steps.
+        device: where the models compute.
         wrap: makes a module data-parallel.
         loader_workers: processes that read segments ahead; `batches` must be picklable for them.
 
     Raises:
-        FloatingPointError: a loss is no finite number any more.
+        FloatingPointError: a loss is not finite.
     """
     trainer = VocoderTrainer(vocoder, settings, torch.device(device), wrap)
     done = trainer.resume(restore())
@@ -67,7 +67,7 @@ def train_vocoder(
         batch_size=None,
         sampler=range(done, settings.steps),
         num_workers=loader_workers,
-        # A fork would copy the locks of threads that storage has started.
+        # A fork would copy the locks of the storage's threads.
         multiprocessing_context="spawn" if loader_workers else None,
     )
     recent: list[Losses] = []
@@ -84,7 +84,7 @@ def train_vocoder(
 def evaluate_vocoder(
     vocoder: UnitVocoder, batches: SegmentBatches, num_batches: int
 ) -> dict[str, float]:
-    """Mean mel and duration losses over the first `num_batches` batches, the same every time."""
+    """Mean mel and duration losses over the first `num_batches` batches, which never change."""
     device = vocoder.unit_embedding.weight.device
     mel_loss = LogMelLoss(vocoder.sample_rate_hz).to(device)
     losses: list[Losses] = []
@@ -96,7 +96,7 @@ def evaluate_vocoder(
 
 
 class VocoderTrainer:
-    """Models and optimizers, one step of training, and the state to go on from."""
+    """Models and optimizers, one step of training, and the state to resume from."""
 
     def __init__(
         self,
@@ -133,11 +133,11 @@ class VocoderTrainer:
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _judge(self, step: int, real_BS: Tensor, made_BS: Tensor) -> Losses:
-        """Train the discriminators; what they then say to the vocoder."""
+        """Train the discriminators, then return the losses that they give the vocoder."""
         judged = _halves(self.judge(torch.cat([real_BS, made_BS.detach()])))
         loss = discriminator_loss(*judged)
         self._update("discriminators", loss, step)
-        # Frozen and not wrapped, as the vocoder's update neither needs their gradients nor may
+        # Frozen and not wrapped: the vocoder's update needs none of their gradients, and must not
         # start an exchange of them between workers.
         self.discriminators.requires_grad_(requires_grad=False)
         real, made = _halves(self.discriminators(torch.cat([real_BS, made_BS])))
@@ -172,7 +172,7 @@ class VocoderTrainer:
         }
 
     def resume(self, state: State | None) -> int:
-        """Take up a state; the number of steps that are done, 0 without one."""
+        """Restore a state; return the number of completed steps, 0 without a state."""
         if state is None:
             return 0
         for name, model in self.models.items():
@@ -201,13 +201,17 @@ def rate_share(step: int, num_steps: int) -> float:
 
 
 def _halves(judgements: list[Judgement]) -> tuple[list[Judgement], list[Judgement]]:
-    return [each.half(0) for each in judgements], [each.half(1) for each in judgements]
+    return [judgement.half(0) for judgement in judgements], [
+        judgement.half(1) for judgement in judgements
+    ]
 
 
 def _means(losses: list[Losses], step: int) -> dict[str, float]:
     """The mean of each loss over the steps that have it."""
     means = {
-        name: float(torch.stack([each[name] for each in losses if name in each]).mean())
+        name: float(
+            torch.stack([step_losses[name] for step_losses in losses if name in step_losses]).mean()
+        )
         for name in losses[-1]
     }
     if not all(map(math.isfinite, means.values())):
