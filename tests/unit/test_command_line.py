@@ -29,7 +29,8 @@ TOYS = """
         raise AssertionError("a plan runs nothing")
 
     def estimate(config, inputs):
-        return Estimate(audio_seconds=7200, num_frames=360_000, bytes_written=config.codebook.seed)
+        written = config.codebook.seed
+        return Estimate(7200, 360_000, bytes_written=written, grows_with={"hours": 2.0})
 
     def corpus(config):
         return {"corpus": config.corpus.model_dump(mode="json")}
@@ -164,7 +165,7 @@ def test_a_mistake_is_one_message_and_no_traceback(project, arguments, message):
 def test_a_model_that_is_not_there_is_a_clear_error(project, name):
     error = invoke(name, "nowhere", "a.wav").exception
     assert isinstance(error, ConfigError)
-    assert re.search("nowhere.* holds no model: name a folder with", str(error))
+    assert re.search("nowhere.* has no model: name a folder with", str(error))
 
 
 def test_plan_imports_neither_torch_nor_ray(project):

@@ -156,9 +156,9 @@ def test_resynthesize_names_a_users_mistakes(vocoder, tmp_path):
     other = tmp_path / "other.parquet"
     pq.write_table(pa.table({"a": [1]}), other)
     for arguments, message in (
-        ((tokens, "--speaker", "eve"), "has not heard 'eve'.* ann, bob"),
+        ((tokens, "--speaker", "eve"), "does not know the speaker 'eve'.* ann, bob"),
         ((tokens,), "codebook of 7"),
-        ((other,), "holds no tokens"),
+        ((other,), "has no tokens"),
         ((tmp_path / "gone.parquet",), "no such file"),
     ):
         error = invoke("resynthesize", vocoder, *arguments, "--output", tmp_path).exception

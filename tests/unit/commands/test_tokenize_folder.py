@@ -254,7 +254,7 @@ def test_mistakes_are_named(trained, audio, made, tmp_path):
     assert f"no audio found below {tmp_path / 'gone'}" in said
     assert "is a folder" in refusal(trained, audio, "--output", tmp_path / "tokens.parquet")
     asked = ("--output", tmp_path / "tokens.parquet", "--workers", 2)
-    assert "name a folder as --output" in refusal(trained, audio / "first-000.flac", *asked)
+    assert "give a folder as --output" in refusal(trained, audio / "first-000.flac", *asked)
     assert "not of this command" in refusal(trained, audio, "--output", audio)
     features = tmp_path / "features" / "shards"
     features.mkdir(parents=True)
@@ -275,4 +275,4 @@ def test_mistakes_are_named(trained, audio, made, tmp_path):
     assert "listings/000.parquet is damaged" in said
     result = invoke("verify", audio)
     assert isinstance(result.exception, ArtifactError)
-    assert "is no output folder" in str(result.exception)
+    assert "is not an output folder" in str(result.exception)

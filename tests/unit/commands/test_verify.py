@@ -1,4 +1,4 @@
-"""A damaged or missing shard is found, and a run makes just that one anew, to the same bytes."""
+"""A damaged or missing shard is found, and a run writes just that one again, to the same bytes."""
 
 import json
 import re
@@ -89,7 +89,7 @@ def flip(path):
 
 
 DAMAGES = {
-    "flipped": (flip, "has other bytes"),
+    "flipped": (flip, "has changed"),
     "cut short": (
         lambda path: path.write_bytes(path.read_bytes()[:-3]),
         r"has \d+ bytes instead of \d+",
@@ -100,7 +100,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("stage", FOLDERS)
-def test_a_damaged_shard_alone_is_made_anew(project, stage, damage):
+def test_a_damaged_shard_alone_is_written_again(project, stage, damage):
     project.run(stage)
     node = project.node(stage)
     folder = Path(node.artifact.path(FOLDERS[stage]))
@@ -146,14 +146,14 @@ def test_a_run_that_is_not_finished_is_verified_as_far_as_it_is(project):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
-def test_a_damaged_manifest_is_written_anew(project, content):
+def test_a_damaged_manifest_is_written_again(project, content):
     project.run("extract_features")
     output = project.node("extract_features").artifact
     files = output.read_json(MANIFEST)["files"]
     Path(output.path(MANIFEST)).write_text(content)
     good, said = project.verify("extract_features", repair=True)
     assert not good
-    assert "manifest.json: is damaged" in said
+    assert "manifest.json is damaged" in said
     project.run("extract_features")
     assert output.read_json(MANIFEST)["files"] == files
 

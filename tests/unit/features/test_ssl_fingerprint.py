@@ -28,5 +28,5 @@ def test_folder_is_pinned_by_config_and_weights_but_not_by_its_notes(folder):
 
 def test_folder_without_weights_is_refused(folder):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="no transformers checkpoint"):
+    with pytest.raises(FileNotFoundError, match="not a transformers checkpoint"):
         ssl_fingerprint(Ssl(model=str(folder)))

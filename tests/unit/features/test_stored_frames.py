@@ -139,7 +139,7 @@ def test_the_shards_are_those_of_the_split(output):
 @pytest.mark.parametrize("split", ["tes", "trai", "train-00000"])
 def test_a_split_without_shards_is_named(output, split):
     write_shard(output, "train-00000", rows_of([3]))
-    with pytest.raises(ValueError, match=rf"features has no shard of split '{split}': extract"):
+    with pytest.raises(ValueError, match=rf"features has no shard of split '{split}': run extract"):
         StoredFrames.of_split(output, split, 2)
 
 

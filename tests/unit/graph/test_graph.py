@@ -125,13 +125,13 @@ def test_reading_a_stage_that_does_not_apply_is_a_contradiction(build):
 
 def test_reading_a_stage_that_is_not_there_names_the_cure(build):
     with pytest.raises(
-        ConfigError, match=r"'evaluate' reads 'train', which is no stage .* extra_stages"
+        ConfigError, match=r"'evaluate' reads 'train', which is not a stage .* extra_stages"
     ):
         build([config("v")], (stage("evaluate", "train"),))
 
 
 def test_stages_that_read_each_other_are_refused(build):
-    with pytest.raises(ConfigError, match="circle: a -> b -> a"):
+    with pytest.raises(ConfigError, match="cycle: a -> b -> a"):
         build([config("v")], (stage("a", "b"), stage("b", "a")))
 
 

@@ -98,5 +98,5 @@ def test_the_saved_config_names_the_speakers_and_the_architecture(vocoder, tmp_p
 
 
 def test_another_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no unit vocoder"):
+    with pytest.raises(ValueError, match="is not a unit vocoder"):
         UnitVocoder.from_pretrained(tmp_path)
