@@ -14,7 +14,6 @@ from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 from pipeline.training.worker import Worker
 from pipeline.vocoder.generator import UnitVocoder
-from tasks import train_vocoder
 from tasks.train_vocoder import STAGE
 
 # utt_id -> split, speaker, frames; "short" has fewer than a segment's.
@@ -128,10 +127,8 @@ def test_a_stopped_training_goes_on(context, run_alone, tmp_path):
     stopped = StageContext(
         context.config, Artifact(str(tmp_path / "stopped")), context.inputs, context.tracker
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_vocoder, "_log", stop_at_four)
-        with pytest.raises(KeyboardInterrupt):
-            STAGE.run(stopped)
+    with pytest.raises(KeyboardInterrupt):
+        STAGE.run(dataclasses.replace(stopped, progress=Progress(stop_at_four)))
     assert "checkpoints/step-00000002/values.json" in stopped.output.names()
     assert STAGE.run(stopped) == expected
     with stopped.output.read_folder("vocoder") as folder:
@@ -154,8 +151,8 @@ def test_processes_read_what_the_training_would_read_itself(context, run_alone, 
     assert weights[0] == weights[1]
 
 
-def stop_at_four(_config, _tracker, step, _losses):
-    if step == 4:
+def stop_at_four(report):
+    if report.done == 4:
         raise KeyboardInterrupt
 
 
