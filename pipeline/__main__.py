@@ -291,8 +291,6 @@ def main() -> None:
     """Run the command line; a user's mistake ends in one message without a traceback."""
     # transformers shows a progress bar for every small file that it loads or saves.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # Ray would print what its daemons report; Ray reads this variable when it is imported.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     # Modules that a config names may lie in the current folder, for `dkm` as for `python -m`.
     sys.path.insert(0, str(Path.cwd()))
     try:

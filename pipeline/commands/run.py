@@ -62,7 +62,6 @@ def _execute(
     # Importing torch in a process that has already run a Ray Data job can crash in its BLAS.
     import torch  # noqa: F401
 
-    from pipeline.runtime.scheduler import execute
     from pipeline.runtime.session import ray_session
 
     runs = {
@@ -74,6 +73,8 @@ def _execute(
         with RunDisplay(console) as display:
             display.line("starting Ray")
             with ray_session(configs[0].cluster):
+                from pipeline.runtime.scheduler import execute  # imports Ray, so not earlier
+
                 # Ray's own handler aborts the process; a job that is stopped should end as cleanly
                 # as after Ctrl-C.
                 signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -1,6 +1,7 @@
 """The running stages on a terminal, one live line each, or as plain lines in a log."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -26,15 +27,17 @@ class _HowFar(ProgressColumn):
 class RunDisplay:
     """Shows what a run does, for the length of a `with` block."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
         self._bars = Bars(
             TextColumn("{task.description}", markup=False, style="bold"),
             BarColumn(BAR_WIDTH),
             _HowFar(),
             console=console,
             speed_estimate_period=SPEED_SECONDS,
+            get_time=clock,
         )
         self._tasks: dict[str, TaskID] = {}
         self._printed_at: dict[str, float] = {}
@@ -50,7 +53,8 @@ class RunDisplay:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        self._bars.stop()
+        if self._console.is_terminal:
+            self._bars.stop()
 
     def progress(self, label: str) -> Progress:
         """Start a line, and return what it shows the reports of, for work in this process."""
@@ -65,7 +69,7 @@ class RunDisplay:
 
     def start(self, label: str) -> None:
         self._tasks[label] = self._bars.add_task(label, total=None, unit="", note="")
-        self._printed_at[label] = time.monotonic()
+        self._printed_at[label] = self._clock()
         if not self._console.is_terminal:
             self.line(f"{label} starts")
 
@@ -82,7 +86,7 @@ class RunDisplay:
             unit=report.unit,
             note=report.note,
         )
-        now = time.monotonic()
+        now = self._clock()
         due = now - self._printed_at[label] >= SECONDS_BETWEEN_LINES
         if due and not self._console.is_terminal:
             self._printed_at[label] = now
@@ -93,7 +97,7 @@ class RunDisplay:
         self.line(f"{label} {text}")
 
     def line(self, text: str) -> None:
-        minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
+        minutes, seconds = divmod(int(self._clock() - self._started), 60)
         line = f"{minutes:3d}:{seconds:02d}  {text}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -113,7 +117,8 @@ def how_far(task: Task) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"
+    rounded = round(value, 2)
+    return f"{rounded:,.0f}" if rounded >= 100 or rounded.is_integer() else f"{rounded:.2f}"
 
 
 def _speed(per_second: float) -> str:

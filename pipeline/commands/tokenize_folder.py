@@ -78,10 +78,11 @@ def _run(
     progress: Progress,
 ) -> None:
     from pipeline.runtime.session import ray_session
-    from pipeline.runtime.shard_pool import run_shards
 
     progress.update(note="starting Ray")
     with ray_session(cluster):
+        from pipeline.runtime.shard_pool import run_shards  # imports Ray, so not earlier
+
         # Ray's own handler aborts the process; a job that is stopped should end as cleanly as
         # after Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

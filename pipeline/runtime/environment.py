@@ -1,6 +1,7 @@
 """The environment of Ray's workers, here and on a cluster."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pipeline
@@ -10,6 +11,9 @@ WORKER_SETUP = "pipeline.runtime.worker_setup.set_up_worker"
 # Stages report their own progress; Ray's messages below a warning are in its log folder.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # The driver prints no line of Ray's daemons, such as that a worker or a node has died: the
+    # scheduler reports that itself. Ray reads this when it is imported.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_DATA_LOG_LEVEL": "WARNING",
     # It would send what training prints a second time, through the log.
@@ -71,9 +75,14 @@ def cluster_environment() -> dict[str, str]:
     return {**QUIET, **ALLOCATOR, **{name: os.environ[name] for name in S3 if name in os.environ}}
 
 
+def set_environment(variables: Mapping[str, str]) -> None:
+    """Set `variables` for this process and its workers; what the user has set stays."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
 def set_local_environment() -> None:
     """Set what workers of a local Ray inherit; what the user has set stays."""
-    for name, value in LOCAL.items():
-        os.environ.setdefault(name, value)
+    set_environment(LOCAL)
     paths = [str(project_folder()), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))

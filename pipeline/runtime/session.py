@@ -9,7 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipeline.config import Cluster
-from pipeline.runtime.environment import WORKER_SETUP, cluster_environment, project_modules
+from pipeline.runtime.environment import (
+    QUIET,
+    WORKER_SETUP,
+    cluster_environment,
+    project_modules,
+    set_environment,
+)
 from pipeline.runtime.local_ray import start_local_ray
 
 ANSWER_SECONDS = 10.0
@@ -58,6 +64,7 @@ def _is_running() -> bool:
 
 def _join(address: str) -> None:
     _require_answer(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+    set_environment(QUIET)
     import ray
 
     try:
