@@ -117,7 +117,7 @@ def how_far(task: Task) -> str:
 
 
 def _number(value: float) -> str:
-    rounded = round(value, 2)
+    rounded = round(float(value), 2)
     return f"{rounded:,.0f}" if rounded >= 100 or rounded.is_integer() else f"{rounded:.2f}"
 
 
