@@ -1,0 +1,35 @@
+"""How large stored features will be; imports neither torch nor transformers, so `plan` may ask."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.audio.frame_grid import SSL_GRID
+from pipeline.config import Features, Ssl
+from pipeline.features.frame_sample import sample_size
+
+BYTES_PER_VALUE = 2  # float16; noise-like values do not compress
+# Of the models on the hub; the *base* models have 768.
+HIDDEN_SIZES = {"xlarge": 1280, "large": 1024}
+
+
+def num_stored_frames(seconds: Sequence[float], features: Features) -> int:
+    """Frames of utterances of these durations, as far as `features` stores them."""
+    rate_hz = SSL_GRID.sample_rate_hz
+    counts = [SSL_GRID.num_frames(round(duration * rate_hz)) for duration in seconds]
+    if features.sample_frames_per_second is not None:
+        share = features.sample_frames_per_second / SSL_GRID.frames_per_second
+        counts = [sample_size(count, share) for count in counts]
+    return sum(counts)
+
+
+def bytes_per_frame(features: Features, ssl: Ssl) -> int:
+    return len(features.layers) * hidden_size(ssl) * BYTES_PER_VALUE
+
+
+def hidden_size(ssl: Ssl) -> int:
+    """What the model's folder says, or the size that the name of a hub model suggests."""
+    file = Path(ssl.source) / "config.json"
+    if file.is_file():
+        return int(json.loads(file.read_text(encoding="utf-8"))["hidden_size"])
+    return next((size for name, size in HIDDEN_SIZES.items() if name in ssl.model), 768)
