@@ -13,6 +13,7 @@ from rich.console import Console
 from pipeline.commands import submit_paths
 from pipeline.config import Config, ConfigError
 from pipeline.config.files import load_all
+from pipeline.config.shipped import name_in_package
 from pipeline.graph.disk_space import readable_bytes
 from pipeline.graph.graph import build
 from pipeline.redaction import redact
@@ -34,7 +35,9 @@ class RunCommand:
 
     def arguments(self, folder: Path) -> tuple[str, ...]:
         """The command for a job whose current folder is a copy of `folder`."""
-        names = [str(submit_paths.name_in(folder, path)) for path in self.paths]
+        names = [
+            name_in_package(path) or str(submit_paths.name_in(folder, path)) for path in self.paths
+        ]
         # A job runs on the cluster that it is in, whatever cluster a config names.
         settings = [f"--set={setting}" for setting in (*self.overrides, "cluster.address=auto")]
         stages = [f"--stage={stage}" for stage in self.only]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.config import Config, ConfigError
 from pipeline.config.files import sources
+from pipeline.config.shipped import name_in_package
 from pipeline.corpus.adapter import adapter_of
 
 
@@ -40,7 +41,8 @@ def needed(configs: Sequence[Config], paths: Sequence[Path], folder: Path) -> di
     Raises:
         ConfigError: one of them is outside `folder`.
     """
-    named = {f"the config {source}": source for path in paths for source in sources(path)}
+    files = [source for path in paths for source in sources(path)]
+    named = {f"the config {file}": file for file in files if name_in_package(file) is None}
     inputs = [entry for config in configs for entry in local_inputs(config)]
     named |= {f"{key} '{path}'": path for key, path in inputs if not path.is_absolute()}
     names = {what: name_in(folder, path) for what, path in named.items()}

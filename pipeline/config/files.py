@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.config import Config, ConfigError
 from pipeline.config.corpus import CorpusSection
 from pipeline.config.corpus_kind import load_adapter
+from pipeline.config.shipped import find_shipped
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -48,8 +49,8 @@ def load_all(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list
 
 def sources(path: Path) -> list[Path]:
     """The file and all that it `extends`, for a config that `load` takes."""
-    inner = [path.parent / base for base in _bases(_parse(path))]
-    return [path, *(source for base in inner for source in sources(base))]
+    bases = _bases(path, _parse(path))
+    return [path, *(source for base in bases for source in sources(base))]
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -58,8 +59,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"{path}: `extends` goes round in a circle")
     values = _parse(path)
     merged: dict[str, Any] = {}
-    for base in _bases(values):
-        merged = _merge(merged, _read(path.parent / base, (*seen, resolved)))
+    for base in _bases(path, values):
+        merged = _merge(merged, _read(base, (*seen, resolved)))
     values.pop("extends", None)
     return _merge(merged, values)
 
@@ -76,9 +77,12 @@ def _parse(path: Path) -> dict[str, Any]:
     return values
 
 
-def _bases(values: dict[str, Any]) -> list[str]:
+def _bases(path: Path, values: dict[str, Any]) -> list[Path]:
+    """The files that `path` extends: beside it, or shipped ones of the same name."""
     bases = values.get("extends", [])
-    return [bases] if isinstance(bases, str) else bases
+    names = [bases] if isinstance(bases, str) else bases
+    pairs = [(path.parent / name, find_shipped(name)) for name in names]
+    return [own if own.exists() or not shipped.is_file() else shipped for own, shipped in pairs]
 
 
 def _merge(base: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:

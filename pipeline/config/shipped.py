@@ -36,6 +36,11 @@ def find_shipped(name: str) -> Path:
     return _CONFIGS / name.removeprefix("configs/")
 
 
+def name_in_package(path: Path) -> str | None:
+    """The name of a config that is part of the package, and so goes wherever the package goes."""
+    return path.relative_to(_CONFIGS).as_posix() if path.is_relative_to(_PACKAGE) else None
+
+
 def _names() -> list[str]:
     folders = {path.parent.name for path in _CONFIGS.glob("*/*.yaml")} - {"variants"}
     return sorted(folders | {"pretrain_encoder"})

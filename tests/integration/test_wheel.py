@@ -6,10 +6,13 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import yaml
+from fake_dashboard import fake_dashboard
 
 from pipeline.config.files import load_all
 from pipeline.graph.graph import build
@@ -82,6 +85,19 @@ def test_digests_are_those_of_the_repository(environment, elsewhere, monkeypatch
     monkeypatch.chdir(ROOT)
     configs = load_all(sorted(Path("configs/demo").glob("*.yaml")))
     assert digests == {node.label: node.digest for node in build(configs).nodes}
+
+
+def test_a_job_finds_the_configs_in_the_package(environment, elsewhere):
+    """Configs and encoder travel within `pipeline`, and the job's command names them."""
+    with fake_dashboard() as dashboard:
+        options = ("--address", dashboard.address, "--storage", "s3://bucket/runs", "--no-follow")
+        execute(elsewhere, environment / "dkm", "submit", "demo", *options)
+    assert "run demo/dkm_full.yaml demo/kmeans.yaml" in dashboard.jobs[0]["entrypoint"]
+    packed = {
+        name for data in dashboard.packages.values() for name in ZipFile(BytesIO(data)).namelist()
+    }
+    assert "pipeline/shipped/configs/demo/kmeans.yaml" in packed
+    assert "pipeline/shipped/configs/small_encoder/model.safetensors" in packed
 
 
 def test_cluster_files_are_there(environment, elsewhere):

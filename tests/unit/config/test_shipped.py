@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import ConfigError, Ssl
+from pipeline.config.files import load, sources
 from pipeline.config.shipped import SHIPPED, config_files
 
 CONFIGS = SHIPPED / "configs"
@@ -44,6 +45,14 @@ def test_what_is_in_the_current_folder_comes_first(elsewhere):
     (elsewhere / "demo" / "mine.yaml").write_text("")
     assert config_files("demo") == [Path("demo/mine.yaml")]
     assert config_files("demo/mine.yaml") == [Path("demo/mine.yaml")]
+
+
+def test_a_config_of_ones_own_extends_shipped_ones(elsewhere):
+    (elsewhere / "mine.yaml").write_text("extends: [demo.yaml, configs/variants/kmeans.yaml]\n")
+    assert load(elsewhere / "mine.yaml").quantizer.kind == "kmeans"
+    assert CONFIGS / "demo.yaml" in sources(elsewhere / "mine.yaml")
+    (elsewhere / "demo.yaml").write_text("corpus: {kind: synthetic, seed: 5}\n")
+    assert load(elsewhere / "mine.yaml").corpus.seed == 5
 
 
 def test_an_unknown_name_lists_the_shipped_ones():
