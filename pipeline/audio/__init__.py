@@ -1,1 +1,1 @@
-"""Utterances, the decoding of their audio, and the grid of frames over its samples."""
+"""Utterances, decoding of their audio, and the grid of frames over its samples."""

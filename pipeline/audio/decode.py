@@ -18,17 +18,17 @@ from pipeline.audio.truncation import mp3_counts_its_frames, what_is_missing
 from pipeline.audio.utterance import Utterance
 from pipeline.storage.filesystem import filesystem_and_path
 
-# Manifests round durations; an end that overshoots the file by less than this is taken for its end.
+# Manifests round durations: an end beyond the file's by less than this means the file's end.
 ROUNDING_SECONDS = 0.01
 
-# Of all filters of a resampling together; 256 MiB of them.
+# For all filters of one resampling together: 256 MiB.
 MOST_FILTER_TAPS = 1 << 26
 
-# An MP3 frame borrows bits of those before it: what follows a seek is silence at first, some five
-# thousand samples at most, and is exact from then on.
+# An MP3 frame borrows bits from earlier frames: after a seek, up to about five thousand samples are
+# silent, and all later ones are exact.
 MP3_LEAD = 1 << 15
 
-# What libsndfile reports where a header does not say how long the audio is.
+# libsndfile reports at least this where a header does not tell the length.
 _UNKNOWN_LENGTH = 2**62
 
 
@@ -37,7 +37,7 @@ class AudioError(ValueError):
 
 
 class AudioStorageError(RuntimeError):
-    """A storage that did not give the bytes of a file: no fault of the audio."""
+    """The storage failed to deliver the bytes of a file; the audio is not at fault."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ class AudioInfo:
 
 
 class _Opened(NamedTuple):
-    """A file as libsndfile sees it, what is missing of it, and how far before a place to begin."""
+    """A file as libsndfile sees it, what is missing from it, and its lead.
+
+    Decoding starts `lead` samples early, so that those asked for are exact.
+    """
 
     file: soundfile.SoundFile
     missing: str | None
@@ -61,7 +64,7 @@ def probe(uri: str) -> AudioInfo:
     """Read the header alone.
 
     Raises:
-        AudioError: the file is missing, empty, no audio, or holds no samples.
+        AudioError: the file is missing or empty, is not audio, or holds no samples.
         AudioStorageError: the storage failed.
     """
     with _open(uri) as opened:
@@ -77,13 +80,13 @@ def decode(
 ) -> tuple[npt.NDArray[np.float32], int]:
     """The samples (num_samples x num_channels) at the file's own rate, and that rate in Hz.
 
-    Only what is asked for is decoded, and of a large remote file little more is fetched. A
-    duration of None or infinity reads to the file's end.
+    Only the requested interval is decoded, and little more is fetched of a large remote file. A
+    duration of None or infinity reads to the end of the file.
 
     Raises:
-        AudioError: as `probe`; or the file is cut short before the end of what is asked for, holds
-            NaN or infinite samples there, or ends before `offset + duration`; or more than
-            `max_seconds` would have to be read.
+        AudioError: as `probe`; or the file is cut short within the interval, holds NaN or infinite
+            samples there, or ends before `offset + duration`; or the interval is longer than
+            `max_seconds`.
         AudioStorageError: the storage failed.
     """
     with _open(uri) as opened:
@@ -94,7 +97,7 @@ def decode(
                 f"too long: {count / file.samplerate:g} s of at most {max_seconds:g} s"
             )
         try:
-            # In one read: soundfile seeks after each.
+            # One read for lead and samples: soundfile seeks after each.
             lead = min(first, opened.lead)
             file.seek(first - lead)
             samples = file.read(lead + count, dtype="float32", always_2d=True)[lead:]
@@ -115,7 +118,7 @@ def read_audio(
     """The samples as mono (channels averaged) float32 of shape (num_samples,) at `sample_rate_hz`.
 
     Raises:
-        AudioError: as `decode`; or the rate is one that `resample` cannot start from.
+        AudioError: as `decode`; or `resample` cannot convert the file's rate.
         AudioStorageError: the storage failed.
     """
     samples, native_rate_hz = decode(uri, offset, duration)
@@ -127,26 +130,27 @@ def read_audio(
 
 
 def read_utterance(utterance: Utterance, sample_rate_hz: int) -> npt.NDArray[np.float32]:
-    """`read_audio` of an utterance that was whole when the corpus was prepared.
+    """`read_audio` of an utterance that was intact when the corpus was prepared.
 
     Raises:
-        AudioError: it is so no more; the message names the utterance.
+        AudioError: it no longer is; the message names the utterance.
         AudioStorageError: the storage failed.
     """
     try:
         return read_audio(utterance.audio, sample_rate_hz, utterance.offset, utterance.duration)
     except AudioError as error:
         raise AudioError(
-            f"utterance '{utterance.utt_id}' ({utterance.audio}) was whole when the corpus was "
+            f"utterance '{utterance.utt_id}' ({utterance.audio}) was intact when the corpus was "
             f"prepared, but now: {error}"
         ) from None
 
 
 def require_resampling(from_hz: int, to_hz: int) -> None:
-    """Refuse a rate whose filters would not fit in memory: one for each phase of the two rates.
+    """Refuse a rate whose filters, one for each phase of the two rates, would not fit in memory.
 
     Raises:
-        AudioError: 22051 Hz to 16000 Hz, say, takes 16000 filters of 22051 taps.
+        AudioError: the rates have no small ratio; 22051 Hz to 16000 Hz takes 16000 filters of
+            22051 taps.
     """
     common = math.gcd(from_hz, to_hz)
     if (from_hz // common) * (to_hz // common) > MOST_FILTER_TAPS:
@@ -168,7 +172,7 @@ def resample(samples: npt.NDArray[np.float32], from_hz: int, to_hz: int) -> npt.
 
 
 def resampled_length(num_samples: int, from_hz: int, to_hz: int) -> int:
-    """How many samples `resample` makes of `num_samples`: ceil(num_samples * to / from)."""
+    """The number of samples that `resample` returns: ceil(num_samples * to / from)."""
     return -(-num_samples * to_hz // from_hz)
 
 
@@ -179,7 +183,7 @@ def write_audio(
     format: str = "FLAC",  # noqa: A002 - soundfile's own word for it
 ) -> None:
     """Write samples, float in [-1, 1] or int16, of shape (num_samples,), as 16-bit audio."""
-    # Encoders seek back to complete their header, which the file of an object store cannot.
+    # Encoders seek back to complete their header, which a file on an object store does not allow.
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, sample_rate_hz, subtype="PCM_16", format=format)
     if isinstance(file_or_path, str | Path):
@@ -189,7 +193,7 @@ def write_audio(
 
 
 def _range(opened: _Opened, offset: float, duration: float | None) -> tuple[int, int]:
-    """First sample and number of samples of the asked stretch."""
+    """First sample and number of samples of the requested interval."""
     rate, length = opened.file.samplerate, opened.file.frames
     first, last = round(offset * rate), length
     if duration is not None and math.isfinite(duration):
@@ -197,8 +201,8 @@ def _range(opened: _Opened, offset: float, duration: float | None) -> tuple[int,
     if opened.missing is not None and last >= length:
         raise AudioError(f"audio is cut short: {opened.missing}")
     if first >= length or last - length > ROUNDING_SECONDS * rate:
-        asked = f"from {first / rate:g} s to {last / rate:g} s of {length / rate:g} s"
-        raise AudioError(f"offset and duration lie beyond the file: {asked}")
+        interval = f"from {first / rate:g} s to {last / rate:g} s of {length / rate:g} s"
+        raise AudioError(f"offset and duration lie beyond the file: {interval}")
     return first, min(last, length) - first
 
 
@@ -210,8 +214,8 @@ def _open(uri: str) -> Iterator[_Opened]:
             raise AudioError("audio file is empty (0 bytes)")
         missing, counted = what_is_missing(stream, size), mp3_counts_its_frames(stream)
         stream.seek(0)
-        # Never by its name: the content says what a file is, and a wrong ending would mislead.
-        # By a local file's number libsndfile reads without Python.
+        # libsndfile gets no name, as a wrong extension would mislead it. From the descriptor of a
+        # local file it reads without calling Python.
         source = stream.fileno() if isinstance(stream, io.FileIO) else stream
         try:
             file = soundfile.SoundFile(source, closefd=False)
@@ -224,13 +228,15 @@ def _open(uri: str) -> Iterator[_Opened]:
                 raise AudioError(reason)
             is_mp3 = file.format == "MP3"
             if file.frames >= _UNKNOWN_LENGTH or (is_mp3 and not counted):
-                raise AudioError("audio does not say its length: encode it again to a whole file")
+                raise AudioError(
+                    "audio does not say its length: encode it again to a complete file"
+                )
             yield _Opened(file, missing, MP3_LEAD if is_mp3 else 0)
 
 
 @contextmanager
 def _bytes(uri: str) -> Iterator[io.RawIOBase]:
-    """The file's bytes, to be read from any place; what the storage fails to give is an error."""
+    """The file's bytes, which can seek; a storage that fails to deliver them is an error."""
     try:
         stream = _stream(uri)
     except (AudioError, AudioStorageError):
@@ -254,12 +260,12 @@ def _stream(uri: str) -> io.RawIOBase:
     try:
         filesystem, path = filesystem_and_path(uri)
     except (ValueError, ImportError) as error:
-        raise AudioError(f"no address that can be read: {error}") from None
+        raise AudioError(f"the address cannot be read: {error}") from None
     info = filesystem.info(path)
     if info["type"] == "directory":
         raise AudioError("not readable as audio: it is a folder")
     if info["type"] != "file":
-        raise AudioError("not readable as audio: it is no file")
+        raise AudioError("not readable as audio: it is not a regular file")
     if isinstance(filesystem, LocalFileSystem):
         return Path(path).open("rb", buffering=0)
     return Recorded(open_remote(filesystem, path, info["size"]))

@@ -1,21 +1,21 @@
-"""A file of an object store as libsndfile reads it: through callbacks that cannot raise."""
+"""A file on an object store as libsndfile reads it: through callbacks that must not raise."""
 
 import io
 from typing import IO, Any
 
-# Up to this size one request for everything beats several for parts.
-WHOLE_BYTES = 4 << 20
-# A seek in FLAC or Ogg is a search of some ten places, each of which costs a block.
+# Up to this size, one request for the complete file is faster than several for parts.
+ONE_REQUEST_BYTES = 4 << 20
+# A seek in FLAC or Ogg searches about ten positions, each of which costs a block.
 BLOCK_BYTES = 512 << 10
 KEPT_BLOCKS = 16
 
 
 def open_remote(filesystem: Any, path: str, size: int | None) -> IO[bytes]:
-    """Bytes of `path` on an fsspec filesystem that can seek, at most 8 MiB of them held at a time.
+    """Bytes of `path` on an fsspec filesystem; they can seek, and at most 8 MiB stay in memory.
 
-    Where the size is unknown the storage cannot seek, and everything is held.
+    If the size is unknown, the storage cannot seek, and the complete file stays in memory.
     """
-    if size is None or size <= WHOLE_BYTES:
+    if size is None or size <= ONE_REQUEST_BYTES:
         return io.BytesIO(filesystem.cat_file(path))
     file: IO[bytes] = filesystem.open(
         path,
@@ -28,9 +28,9 @@ def open_remote(filesystem: Any, path: str, size: int | None) -> IO[bytes]:
 
 
 class Recorded(io.RawIOBase):
-    """`file`, which after an exception says that it has ended, and keeps the exception.
+    """`file`, which reports its end after an exception and keeps the exception in `failure`.
 
-    libsndfile would take what a callback could not read for the end of the audio.
+    libsndfile takes a failed callback for the end of the audio, so the caller must look there.
     """
 
     def __init__(self, file: IO[bytes]) -> None:

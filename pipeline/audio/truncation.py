@@ -1,7 +1,7 @@
 """Whether a sound file ends before its own header says it does.
 
-libsndfile takes a WAV or Ogg file that was cut off for a shorter one and says nothing. FLAC, and
-MP3 that says its length, give themselves away when they are read.
+libsndfile reads a WAV or Ogg file that was cut off as a shorter one, without an error. FLAC, and MP3
+with a frame count, fail when they are read.
 
 WAV: RIFF chunks, and EBU Tech 3306 (RF64) for the 64-bit sizes. Ogg: RFC 3533.
 """
@@ -9,8 +9,8 @@ WAV: RIFF chunks, and EBU Tech 3306 (RF64) for the 64-bit sizes. Ogg: RFC 3533.
 import io
 import struct
 
-# What encoders that cannot go back write for a length that they do not know yet; SoX rounds its
-# 0x7FFFF000 down to whole samples. libsndfile then reads to the end.
+# Encoders that cannot seek back write these for a length that they do not know yet; SoX rounds its
+# 0x7FFFF000 down to a multiple of the sample size. libsndfile then reads to the end.
 _PLACEHOLDERS = (range(0x7FFF0000, 0x80000000), range(0xFFFF0000, 0x100000000))
 
 _LARGEST_OGG_PAGE = 65_307
@@ -20,9 +20,9 @@ _LARGEST_MP3_FRAME = 2881
 
 
 def what_is_missing(file: io.RawIOBase, size: int) -> str | None:
-    """What a WAV or Ogg file of `size` bytes lacks, in words; None where it is whole.
+    """What a WAV or Ogg file of `size` bytes lacks, in words; None if it is complete.
 
-    Files of other formats count as whole. The file's position afterwards is anywhere.
+    Files of other formats count as complete. The file's position is undefined afterwards.
     """
     file.seek(0)
     magic = _read(file, 4)
@@ -36,7 +36,7 @@ def what_is_missing(file: io.RawIOBase, size: int) -> str | None:
 
 
 def _end_of_samples(file: io.RawIOBase, size: int, magic: bytes) -> int:
-    """Where the `data` chunk ends by its own header; 0 where that says nothing."""
+    """Where the `data` chunk ends according to its header; 0 where that does not say."""
     chunk_header = ">4sI" if magic == b"RIFX" else "<4sI"
     position, long_length = 12, 0
     while position + 8 <= size:
@@ -55,7 +55,7 @@ def _end_of_samples(file: io.RawIOBase, size: int, magic: bytes) -> int:
 
 
 def _ends_with_last_page(file: io.RawIOBase, size: int) -> bool:
-    """Whether the last page is all there and marked as the last."""
+    """Whether the last page is complete and marked as the last."""
     file.seek(max(0, size - _LARGEST_OGG_PAGE))
     tail = _read(file, _LARGEST_OGG_PAGE)
     page = tail[max(0, tail.rfind(b"OggS")) :]
@@ -67,21 +67,21 @@ def _ends_with_last_page(file: io.RawIOBase, size: int) -> bool:
 
 
 def mp3_counts_its_frames(file: io.RawIOBase) -> bool:
-    """Whether an MP3 begins with a frame of Xing's, LAME's or Fraunhofer's that counts the others.
+    """Whether an MP3 begins with a Xing, LAME or Fraunhofer frame that counts the others.
 
-    Without it decoders guess, and the end of the audio would be lost or missed.
+    Without it decoders guess the length, and the end of the audio could be lost unnoticed.
     """
     file.seek(0)
     head = _read(file, 10)
     start = 0
     if head[:3] == b"ID3":
-        # Seven bits a byte, without the tag's own ten bytes.
-        start = 10 + sum((byte & 0x7F) << 7 * place for place, byte in enumerate(head[:5:-1]))
+        # Seven bits in each byte; the tag's own ten bytes are not counted.
+        start = 10 + sum((byte & 0x7F) << 7 * index for index, byte in enumerate(head[:5:-1]))
     file.seek(start)
     first_frame = _read(file, _LARGEST_MP3_FRAME)
     return any(name in first_frame for name in (b"Xing", b"Info", b"VBRI"))
 
 
 def _read(file: io.RawIOBase, size: int) -> bytes:
-    """Up to `size` bytes; fewer at the file's end."""
+    """Up to `size` bytes; fewer at the end of the file."""
     return file.read(size) or b""

@@ -1,4 +1,4 @@
-"""New audio: every file below a place is found once, under a name of its own, or has a reason."""
+"""New audio: every file below a path is listed once, under a name of its own, or has a reason."""
 
 import uuid
 
@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from faulty_s3 import FaultyS3, local_s3, use
 
-from pipeline.audio.audio_files import ENDINGS, AudioFile, list_audio, probe_all, read_whole
+from pipeline.audio.audio_files import EXTENSIONS, AudioFile, list_audio, probe_all, read_whole
 from pipeline.audio.decode import AudioError
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import CorpusError, Reject, Utterance
@@ -49,7 +49,7 @@ def names_of(files, root):
     return {file.utt_id: file.uri.removeprefix(f"{root}/") for file in files}
 
 
-def test_a_folder_is_searched_to_its_depth_for_audio_alone(folder, monkeypatch):
+def test_a_folder_is_searched_recursively_for_audio_only(folder, monkeypatch):
     files = list_audio([str(folder)])
     assert names_of(files, folder) == EXPECTED
     assert [file.uri for file in files] == sorted(file.uri for file in files)
@@ -58,11 +58,11 @@ def test_a_folder_is_searched_to_its_depth_for_audio_alone(folder, monkeypatch):
     assert list_audio(["new/"]) == files
 
 
-def test_so_is_a_bucket(folder, server):
-    place = f"bucket/{uuid.uuid4().hex}"
-    ObjectStore().put(f"{folder}/", f"{place}/", recursive=True)
-    assert names_of(list_audio([f"s3://{place}/"]), f"s3://{place}") == EXPECTED
-    (file,) = list_audio([f"s3://{place}/a/one.flac"])
+def test_a_bucket_is_searched_in_the_same_way(folder, server):
+    prefix = f"bucket/{uuid.uuid4().hex}"
+    ObjectStore().put(f"{folder}/", f"{prefix}/", recursive=True)
+    assert names_of(list_audio([f"s3://{prefix}/"]), f"s3://{prefix}") == EXPECTED
+    (file,) = list_audio([f"s3://{prefix}/a/one.flac"])
     assert file.utt_id == "one"
     (utterance,) = probe_all([file], print)
     assert utterance.duration == 0.5
@@ -74,12 +74,12 @@ def test_a_file_named_twice_is_found_once_by_the_first_name(folder):
     assert [file.utt_id for file in files] == ["deep/er/TWO", "one", "v1.2", "b"]
 
 
-def test_a_file_that_is_named_needs_no_ending(tmp_path):
+def test_a_named_file_needs_no_extension(tmp_path):
     path = write(tmp_path / "recording", format="WAV")
     assert list_audio([str(path)]) == [AudioFile("recording", str(path), 16044)]
 
 
-def test_a_place_without_audio_is_refused(folder):
+def test_a_path_without_audio_is_refused(folder):
     (folder / "empty").mkdir()
     (folder / "texts").mkdir()
     (folder / "texts" / "a.txt").touch()
@@ -102,31 +102,33 @@ def test_a_bucket_that_cannot_be_read_is_refused(server, monkeypatch):
 @pytest.mark.parametrize("name", sorted(soundfile.available_formats().keys() & {
     "AIFF", "AU", "CAF", "FLAC", "MP3", "OGG", "RF64", "VOC", "W64", "WAV"
 }))  # fmt: skip
-def test_formats_are_listed_by_the_ending_of_their_name(tmp_path, name):
-    assert name.lower() in ENDINGS or f"{name.lower()[:3]}" in ENDINGS
+def test_formats_are_listed_by_their_extension(tmp_path, name):
+    assert name.lower() in EXTENSIONS or f"{name.lower()[:3]}" in EXTENSIONS
     path = write(tmp_path / f"a.{name.lower()}", format=name)
     (result,) = probe_all(list_audio([str(path.parent)]), print)
     assert isinstance(result, Utterance), result
 
 
-def test_headers_tell_durations_or_reasons(tmp_path):
+def test_headers_give_durations_or_reasons(tmp_path):
     write(tmp_path / "good.wav", seconds=0.25, rate=8000)
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.flac").write_text("no audio")
     (tmp_path / "lost.wav").symlink_to(tmp_path / "nowhere.wav")
     said = []
-    found = {one.utt_id: one for one in probe_all(list_audio([str(tmp_path)]), said.append)}
-    assert found["good"] == Utterance(
+    results = {
+        result.utt_id: result for result in probe_all(list_audio([str(tmp_path)]), said.append)
+    }
+    assert results["good"] == Utterance(
         "good", "", str(tmp_path / "good.wav"), 0.0, 0.25, speaker="", text=""
     )
     reasons = {"empty": "is empty", "text": "not readable as audio", "lost": "no such audio file"}
     for name, reason in reasons.items():
-        assert isinstance(found[name], Reject)
-        assert reason in found[name].reason
+        assert isinstance(results[name], Reject)
+        assert reason in results[name].reason
     assert said[-1] == "headers of 4 of 4 files read"
 
 
-def test_a_whole_file_has_one_frame_at_least(tmp_path):
+def test_a_file_must_have_at_least_one_frame(tmp_path):
     assert len(read_whole(str(write(tmp_path / "a.wav", seconds=0.5, rate=8000)), GRID)) == 8000
     assert len(read_whole(str(write(tmp_path / "b.wav", seconds=0.025)), GRID)) == 400
     with pytest.raises(AudioError, match=r"^shorter than one frame of 0\.025 s$"):

@@ -66,11 +66,11 @@ def test_resampling_keeps_a_tone_in_time_and_pitch(tmp_path, rate):
     read = read_audio(str(tmp_path / "a.wav"), 16000)
     expected = tone(0.5, 16000)
     assert len(read) == resampled_length(round(0.5 * rate), rate, 16000) == len(expected)
-    # Away from the edges, where the filter sees nothing.
+    # Away from the edges, where the filter lacks samples.
     assert np.abs(read - expected)[400:-400].max() < 5e-3
 
 
-def test_offset_and_duration_cut_the_very_samples(tmp_path):
+def test_offset_and_duration_are_exact_to_the_sample(tmp_path):
     samples = tone(1.0, 16000)
     soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
     read = read_audio(str(tmp_path / "a.wav"), 16000, offset=0.25, duration=0.5)
@@ -86,7 +86,7 @@ def test_reads_from_any_storage():
         probe("memory://bucket/b.flac")
 
 
-def test_a_rounded_duration_is_taken_for_the_end(tmp_path):
+def test_a_rounded_duration_means_the_end(tmp_path):
     write_audio(tmp_path / "a.flac", tone(0.5, 16000), 16000)
     assert len(read_audio(str(tmp_path / "a.flac"), 16000, duration=0.504)) == 8000
     with pytest.raises(AudioError, match="beyond the file"):
@@ -111,6 +111,6 @@ def test_a_flac_cut_anywhere_is_refused(tmp_path, share):
         read_audio(str(tmp_path / "a.flac"), 16000)
 
 
-def test_a_folder_is_no_audio(tmp_path):
+def test_a_folder_is_refused(tmp_path):
     with pytest.raises(AudioError, match="folder"):
         probe(str(tmp_path))

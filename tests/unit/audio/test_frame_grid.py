@@ -8,7 +8,7 @@ WAV2VEC_KERNELS = (10, 3, 3, 3, 3, 2, 2)
 WAV2VEC_STRIDES = (5, 2, 2, 2, 2, 2, 2)
 
 
-def test_usual_front_end_has_the_published_grid():
+def test_the_usual_front_end_has_the_published_grid():
     grid = FrameGrid.of_convolutions(WAV2VEC_KERNELS, WAV2VEC_STRIDES, 16000)
     assert grid == FrameGrid(400, 320, 16000)
     assert grid.frames_per_second == 50.0

@@ -17,7 +17,7 @@ RATE = 16000
 
 
 def sweep(seconds, rate, channels=1):
-    """Each channel a rising tone below 3 kHz of its own, all within [-0.5, 0.5]."""
+    """Each channel is a different rising tone below 3 kHz, all within [-0.5, 0.5]."""
     times = np.arange(round(seconds * rate)) / rate
     phases = [2 * np.pi * (200 * (1 + c) * times + 80 * times**2) for c in range(channels)]
     return 0.5 * np.sin(np.stack(phases, axis=1))
@@ -41,7 +41,7 @@ LOSSLESS = {
 
 
 @pytest.mark.parametrize(("container", "subtype"), LOSSLESS)
-def test_lossless_formats_come_back_to_their_last_bit(tmp_path, container, subtype):
+def test_lossless_formats_are_exact_to_the_last_bit(tmp_path, container, subtype):
     samples, path = sweep(0.2, RATE, 2), tmp_path / "a"
     soundfile.write(path, samples, RATE, format=container, subtype=subtype)
     read, rate = decode(str(path))
@@ -81,20 +81,20 @@ SEEKABLE = [
 
 @pytest.mark.parametrize(("container", "subtype", "rate"), SEEKABLE)
 @pytest.mark.parametrize("offset", [0.013, 1.0, 7.77777, 19.5])
-def test_a_stretch_is_cut_at_the_very_sample(tmp_path, container, subtype, rate, offset):
+def test_an_interval_is_exact_to_the_sample(tmp_path, container, subtype, rate, offset):
     noise = np.random.default_rng(0).normal(0, 0.1, (20 * rate, 2))
     soundfile.write(tmp_path / "a", noise, rate, format=container, subtype=subtype)
-    whole, _ = decode(str(tmp_path / "a"))
+    complete, _ = decode(str(tmp_path / "a"))
     part, _ = decode(str(tmp_path / "a"), offset, 0.4)
     first = round(offset * rate)
-    expected = whole[first : first + round(0.4 * rate)]
+    expected = complete[first : first + round(0.4 * rate)]
     assert part.shape == expected.shape
     np.testing.assert_allclose(part, expected, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
 def variable_rate_mp3():
-    """A minute, the half of it noise, whose bytes are spread unevenly, with its original."""
+    """A minute, half of it noise, so that bytes are spread unevenly; with its original."""
     times = np.arange(60 * 44100) / 44100
     noise = np.random.default_rng(0).normal(0, 0.1, len(times))
     samples = np.where(np.sin(2 * np.pi * 0.3 * times) > 0, noise, np.sin(900 * times) / 9)
@@ -106,16 +106,16 @@ def variable_rate_mp3():
 
 @pytest.mark.parametrize("offset", [0.013, 7.77777, 30.0, 55.5])
 @pytest.mark.parametrize("with_tags", [False, True])
-def test_an_mp3_of_variable_rate_is_cut_at_the_very_sample_too(
+def test_an_interval_of_a_variable_rate_mp3_is_exact_too(
     tmp_path, variable_rate_mp3, offset, with_tags
 ):
     tags = b"ID3\x04\0\0\0\0\x42\x02" + bytes(0x42 * 128 + 2) if with_tags else b""
     (tmp_path / "a").write_bytes(tags + variable_rate_mp3)
-    whole, rate = decode(str(tmp_path / "a"))
-    assert len(whole) == 60 * rate
+    complete, rate = decode(str(tmp_path / "a"))
+    assert len(complete) == 60 * rate
     part, _ = decode(str(tmp_path / "a"), offset, 0.4)
     first = round(offset * rate)
-    np.testing.assert_allclose(part, whole[first : first + len(part)], atol=1e-6)
+    np.testing.assert_allclose(part, complete[first : first + len(part)], atol=1e-6)
 
 
 def test_an_mp3_that_does_not_count_its_frames_is_refused(tmp_path, variable_rate_mp3):
@@ -125,7 +125,7 @@ def test_an_mp3_that_does_not_count_its_frames_is_refused(tmp_path, variable_rat
         decode(str(tmp_path / "a"))
 
 
-def test_a_wrong_ending_misleads_nobody(tmp_path):
+def test_a_wrong_extension_does_not_matter(tmp_path):
     samples = sweep(0.2, RATE)
     for name in ("a.raw", "a.mp3", "a.flac", "a.ul", "a.gsm", "a"):
         soundfile.write(tmp_path / name, samples, RATE, format="WAV", subtype="FLOAT")
@@ -155,8 +155,8 @@ CONTAINERS = [
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95, 0.9999])
-@pytest.mark.parametrize("settings", CONTAINERS, ids=lambda one: "-".join(one.values()))
-def test_a_file_cut_anywhere_is_refused_without_a_duration_to_hold_it_to(tmp_path, settings, share):
+@pytest.mark.parametrize("settings", CONTAINERS, ids=lambda settings: "-".join(settings.values()))
+def test_a_file_cut_anywhere_is_refused_without_a_known_duration(tmp_path, settings, share):
     content = wav_bytes(4 * RATE, **settings)
     (tmp_path / "a").write_bytes(content)
     assert decode(str(tmp_path / "a"))[0].shape == (4 * RATE, 1)
@@ -167,20 +167,20 @@ def test_a_file_cut_anywhere_is_refused_without_a_duration_to_hold_it_to(tmp_pat
         decode(str(tmp_path / "a"), offset=3.9, duration=0.1)
 
 
-@pytest.mark.parametrize("settings", CONTAINERS, ids=lambda one: "-".join(one.values()))
-def test_what_lies_before_the_cut_can_be_used(tmp_path, settings):
+@pytest.mark.parametrize("settings", CONTAINERS, ids=lambda settings: "-".join(settings.values()))
+def test_what_is_before_the_cut_can_be_used(tmp_path, settings):
     content = wav_bytes(10 * RATE, **settings)
     (tmp_path / "a").write_bytes(content)
-    whole, _ = decode(str(tmp_path / "a"), 1.0, 2.0)
+    complete, _ = decode(str(tmp_path / "a"), 1.0, 2.0)
     (tmp_path / "a").write_bytes(content[: len(content) // 2])
-    np.testing.assert_allclose(decode(str(tmp_path / "a"), 1.0, 2.0)[0], whole, atol=1e-6)
+    np.testing.assert_allclose(decode(str(tmp_path / "a"), 1.0, 2.0)[0], complete, atol=1e-6)
 
 
 @pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF])
 def test_a_stream_that_never_learned_its_length_is_read_to_its_end(tmp_path, length):
     content = bytearray(wav_bytes())
-    place = content.index(b"data") + 4
-    content[place : place + 4] = struct.pack("<I", length)
+    position = content.index(b"data") + 4
+    content[position : position + 4] = struct.pack("<I", length)
     (tmp_path / "a.wav").write_bytes(content)
     assert decode(str(tmp_path / "a.wav"))[0].shape == (RATE, 1)
 
@@ -191,11 +191,11 @@ def test_a_stream_that_never_learned_its_length_is_read_to_its_end(tmp_path, len
 )
 def test_a_header_that_lies_about_its_length(tmp_path, length, message):
     content = bytearray(wav_bytes())
-    place = content.index(b"data") + 4
-    content[place : place + 4] = struct.pack("<I", length)
+    position = content.index(b"data") + 4
+    content[position : position + 4] = struct.pack("<I", length)
     (tmp_path / "a.wav").write_bytes(content)
     if message is None:
-        # Less than there is: what follows is no audio by the file's own word.
+        # Less than there is: by its own header, what follows is not audio.
         assert len(decode(str(tmp_path / "a.wav"))[0]) == length // 2
         return
     with pytest.raises(AudioError, match=message):
@@ -205,28 +205,28 @@ def test_a_header_that_lies_about_its_length(tmp_path, length, message):
 def test_chunks_before_and_behind_the_samples_do_not_mislead(tmp_path):
     content = wav_bytes()
     listing = b"LIST" + struct.pack("<I", 7) + b"INFOabc\0"
-    place = content.index(b"data")
+    position = content.index(b"data")
     size = struct.pack("<I", len(content) + 2 * len(listing) - 8)
-    mixed = content[:4] + size + content[8:place] + listing + content[place:] + listing
+    mixed = content[:4] + size + content[8:position] + listing + content[position:] + listing
     (tmp_path / "a.wav").write_bytes(mixed)
     assert decode(str(tmp_path / "a.wav"))[0].shape == (RATE, 1)
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 11, 12, 13, 20, 36, 43])
-@pytest.mark.parametrize("settings", CONTAINERS, ids=lambda one: "-".join(one.values()))
-def test_a_header_cut_short_is_an_error_of_audio(tmp_path, settings, size):
+@pytest.mark.parametrize("settings", CONTAINERS, ids=lambda settings: "-".join(settings.values()))
+def test_a_header_cut_short_is_an_audio_error(tmp_path, settings, size):
     (tmp_path / "a").write_bytes(wav_bytes(**settings)[:size])
     with pytest.raises(AudioError):
         decode(str(tmp_path / "a"))
 
 
-def test_random_bytes_are_an_error_of_audio_or_samples(tmp_path):
+def test_random_bytes_are_an_audio_error_or_samples(tmp_path):
     generator = np.random.default_rng(0)
     content = wav_bytes(2000)
     for _ in range(200):
         broken = bytearray(content)
-        for place in generator.integers(0, 60, 4):
-            broken[place] = generator.integers(256)
+        for position in generator.integers(0, 60, 4):
+            broken[position] = generator.integers(256)
         (tmp_path / "a.wav").write_bytes(broken)
         try:
             samples, rate = decode(str(tmp_path / "a.wav"), max_seconds=60)
@@ -242,7 +242,7 @@ def test_silence_is_audio(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_broken_sample_counts_where_it_is_read_only(tmp_path, value):
+def test_a_broken_sample_counts_only_where_it_is_read(tmp_path, value):
     samples = np.zeros(RATE, np.float32)
     samples[12_000] = value
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
@@ -253,35 +253,35 @@ def test_a_broken_sample_counts_where_it_is_read_only(tmp_path, value):
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.wav")
-    with pytest.raises(AudioError, match="it is no file"):
+    with pytest.raises(AudioError, match="it is not a regular file"):
         decode(str(tmp_path / "a.wav"))
 
 
-def test_an_address_of_no_storage_is_refused():
+def test_an_address_of_an_unknown_storage_is_refused():
     with pytest.raises(AudioError, match="no address"):
         decode("nowhere://bucket/a.wav")
 
 
-def test_a_rate_of_no_small_ratio_is_refused(tmp_path):
+def test_a_rate_without_a_small_ratio_is_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(2205), 22051)
     assert probe(str(tmp_path / "a.wav")).sample_rate_hz == 22051
     with pytest.raises(AudioError, match="sample rate is too odd: 22051 Hz"):
         read_audio(str(tmp_path / "a.wav"), RATE)
 
 
-def test_an_utterance_that_broke_since_is_named(tmp_path):
+def test_an_utterance_damaged_since_is_named(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
-    one = Utterance("u-1", "train", str(tmp_path / "a.wav"), 0.0, 1.0, "s", "text", None)
-    assert len(read_utterance(one, RATE)) == RATE
+    utterance = Utterance("u-1", "train", str(tmp_path / "a.wav"), 0.0, 1.0, "s", "text", None)
+    assert len(read_utterance(utterance, RATE)) == RATE
     shutil.copyfile(tmp_path / "a.wav", tmp_path / "b.wav")
     os.truncate(tmp_path / "a.wav", 9000)
-    with pytest.raises(AudioError, match=r"'u-1' \(.*a\.wav\) was whole.*but now: audio is cut"):
-        read_utterance(one, RATE)
+    with pytest.raises(AudioError, match=r"'u-1' \(.*a\.wav\) was intact.*but now: audio is cut"):
+        read_utterance(utterance, RATE)
 
 
 @pytest.fixture(scope="module")
 def hour(tmp_path_factory):
-    """An hour of 48 kHz stereo, 16 bits: 691 MB that take no disk, with a noise at 3000 s."""
+    """An hour of 48 kHz stereo, 16 bits: a sparse file of 691 MB, with noise at 3000 s."""
     path = tmp_path_factory.mktemp("hour") / "hour.wav"
     num_bytes = 3600 * 48000 * 4
     header = b"RIFF" + struct.pack("<I", 36 + num_bytes) + b"WAVEfmt "

@@ -1,4 +1,4 @@
-"""Audio of an object store: what is fetched, and what happens when the network goes away."""
+"""Audio on an object store: what is fetched, and what happens when the network fails."""
 
 import io
 
@@ -8,13 +8,13 @@ import pytest
 import soundfile
 
 from pipeline.audio.decode import AudioError, AudioStorageError, decode
-from pipeline.audio.remote_file import BLOCK_BYTES, WHOLE_BYTES
+from pipeline.audio.remote_file import BLOCK_BYTES, ONE_REQUEST_BYTES
 
 RATE = 48000
 
 
 class RemoteFileSystem(fsspec.AbstractFileSystem):
-    """An object store that counts its bytes and may break off after some of them."""
+    """An object store that counts its bytes and may fail after some of them."""
 
     protocol = "remote"
     cachable = False
@@ -61,7 +61,7 @@ def audio(seconds, container="WAV", subtype="PCM_16"):
 
 
 @pytest.mark.parametrize("container", ["WAV", "FLAC"])
-def test_of_a_long_file_little_more_is_fetched_than_is_asked_for(store, container):
+def test_little_more_than_the_interval_of_a_long_file_is_fetched(store, container):
     samples, store.objects["long"] = audio(180, container)
     read, _ = decode("remote://long", 100.0, 2.0)
     np.testing.assert_array_equal(read, samples[100 * RATE : 102 * RATE])
@@ -69,9 +69,9 @@ def test_of_a_long_file_little_more_is_fetched_than_is_asked_for(store, containe
     assert store.fetched < asked + 12 * BLOCK_BYTES < len(store.objects["long"]) / 2
 
 
-def test_a_long_file_is_read_whole_where_all_is_asked_for(store):
+def test_a_long_file_is_read_completely_on_request(store):
     samples, store.objects["long"] = audio(60)
-    assert len(store.objects["long"]) > WHOLE_BYTES
+    assert len(store.objects["long"]) > ONE_REQUEST_BYTES
     np.testing.assert_array_equal(decode("remote://long")[0], samples)
 
 
@@ -83,7 +83,7 @@ def test_a_short_file_is_one_request(store):
 
 @pytest.mark.parametrize("seconds", [2, 60])
 @pytest.mark.parametrize("breaks_after", [0, 3 * BLOCK_BYTES])
-def test_a_network_that_goes_away_is_no_fault_of_the_audio(store, seconds, breaks_after):
+def test_a_network_failure_is_not_blamed_on_the_audio(store, seconds, breaks_after):
     _, store.objects["a"] = audio(seconds)
     store.breaks_after = min(breaks_after, len(store.objects["a"]) // 2)
     with pytest.raises(AudioStorageError, match="remote://a cannot be fetched: the network went"):
@@ -91,7 +91,7 @@ def test_a_network_that_goes_away_is_no_fault_of_the_audio(store, seconds, break
 
 
 @pytest.mark.parametrize("seconds", [2, 60])
-def test_odd_files_are_refused_as_local_ones_are(store, seconds):
+def test_damaged_files_are_refused_as_local_ones_are(store, seconds):
     _, content = audio(seconds)
     store.objects |= {"cut": content[:-99], "text": b"text\n" * seconds, "empty": b""}
     for name, reason in (

@@ -35,6 +35,6 @@ def test_rejects_keep_a_missing_id():
     ]
 
 
-def test_a_wrong_type_does_not_get_into_the_table():
+def test_a_wrong_type_does_not_enter_the_table():
     with pytest.raises((ArrowInvalid, TypeError)):
         to_table([Utterance("a", "train", "/a.wav", "soon", 1.0, "s", "hi")])
