@@ -24,7 +24,7 @@ PROBING_THREADS = 16
 
 @dataclass(frozen=True)
 class AudioFile:
-    """A file by address and size; `utt_id` is its path below the named folder, without extension."""
+    """An address and a size; `utt_id` is the path below the named folder, without extension."""
 
     utt_id: str
     uri: str

@@ -1,4 +1,4 @@
-"""Reading and writing audio, local or on any fsspec storage, of any sample rate and channel count."""
+"""Reading and writing audio of any sample rate and channel count, local or on any storage."""
 
 import io
 import math

@@ -1,7 +1,7 @@
 """Whether a sound file ends before its own header says it does.
 
-libsndfile reads a WAV or Ogg file that was cut off as a shorter one, without an error. FLAC, and MP3
-with a frame count, fail when they are read.
+libsndfile reads a WAV or Ogg file that was cut off as a shorter one, without an error. FLAC, and
+MP3 with a frame count, fail when they are read.
 
 WAV: RIFF chunks, and EBU Tech 3306 (RF64) for the 64-bit sizes. Ogg: RFC 3533.
 """

@@ -92,7 +92,7 @@ def _run(
 def _records(store: ShardStore, shards: Sequence[Shard]) -> list[tuple[Shard, Record | None]]:
     """Each shard with its record, None where it is not whole."""
     with ThreadPoolExecutor(CHECKSUM_THREADS) as pool:
-        found = pool.map(lambda shard: store.whole(shard.name, shard.utterances), shards)
+        found = pool.map(lambda shard: store.complete(shard.name, shard.utterances), shards)
         return list(zip(shards, found, strict=True))
 
 

@@ -1,6 +1,6 @@
 """The bundled espeak-ng synthesiser: speech with the exact times of its phones.
 
-The wheel `espeakng-loader` brings library and data; nothing of the system is used.
+The wheel `espeakng-loader` contains library and data; nothing installed on the system is used.
 """
 
 import _ctypes
@@ -33,7 +33,7 @@ _STRESS_AND_LENGTH = str.maketrans("", "", "ˈˌːˑ:")
 
 
 class EspeakError(RuntimeError):
-    """The synthesiser cannot work as asked."""
+    """The synthesiser cannot do what was asked."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +77,20 @@ _Callback = ctypes.CFUNCTYPE(
 
 @dataclass
 class _Recording:
-    """What the library has brought so far."""
+    """What the library has delivered so far."""
 
     chunks: list[npt.NDArray[np.int16]] = field(default_factory=list)
     events: list[tuple[int, str]] = field(default_factory=list)
 
     def receive(self, samples: Any, num_samples: int, events: Any) -> int:
-        """The library's callback; 0 asks it to go on."""
+        """The library's callback; 0 tells it to continue."""
         if samples and num_samples > 0:
             self.chunks.append(np.ctypeslib.as_array(samples, (num_samples,)).copy())
-        place = 0
-        while events[place].type != _LIST_END:
-            if events[place].type == _PHONEME:
-                self.events.append((events[place].sample, events[place].name.decode()))
-            place += 1
+        index = 0
+        while events[index].type != _LIST_END:
+            if events[index].type == _PHONEME:
+                self.events.append((events[index].sample, events[index].name.decode()))
+            index += 1
         return 0
 
 
@@ -104,7 +104,7 @@ def speak(
     """Speak `text`: 80 to 450 words a minute, pitch 0 to 99. One call at a time in a process.
 
     Raises:
-        EspeakError: the data are not there, there is no such voice, or nothing was spoken.
+        EspeakError: the data or the voice do not exist, or nothing was spoken.
     """
     data = data_path or _bundled_data()
     _check(data, voice)
@@ -127,7 +127,7 @@ def _bundled_data() -> Path:
 
 
 def _check(data: Path, voice: Voice) -> None:
-    # The library takes a wrong data path and an unknown variant without a word.
+    # The library accepts a wrong data path and an unknown variant silently.
     if not (data / "phontab").is_file():
         raise EspeakError(f"no espeak-ng data at {data}: install espeakng-loader again")
     if not (data / "voices" / "!v" / voice.variant).is_file():
@@ -138,8 +138,8 @@ def _check(data: Path, voice: Voice) -> None:
 def _engine(data: Path) -> Iterator[tuple[ctypes.CDLL, int]]:
     """A freshly loaded library and its sample rate.
 
-    What the library keeps from one utterance to the next changes the samples of the next, and
-    ending it does not reset that; only unloading does (about 2 ms an utterance).
+    The library keeps state that changes the samples of the next utterance. Terminating it does not
+    reset that state, only unloading does (about 2 ms for each utterance).
     """
     import espeakng_loader
 

@@ -1,4 +1,4 @@
-"""A line of JSON as a typed row, and why a line is none."""
+"""A line of JSON as a typed row, and the reason why a line is not one."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 class Row(BaseModel):
-    """Keys of other tools are left alone; a speaker or an id may be written as a number."""
+    """Unknown keys are ignored; a speaker or an id may be written as a number."""
 
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, allow_inf_nan=False)
 
@@ -16,6 +16,6 @@ class Row(BaseModel):
 def why_broken(error: ValidationError) -> str:
     """The first problem of a line as the reason of a reject."""
     problem = error.errors()[0]
-    place = ".".join(map(str, problem["loc"]))
+    key = ".".join(map(str, problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ")
-    return f"broken line: {f'{place}: ' if place else ''}{message}"
+    return f"broken line: {f'{key}: ' if key else ''}{message}"

@@ -1,4 +1,4 @@
-"""Reading what earlier stages left: utterances and tokens, split by split, and their frames."""
+"""Reading the outputs of earlier stages: utterances, tokens, and the grid of their frames."""
 
 import numpy as np
 import pyarrow.compute as pc
@@ -9,16 +9,16 @@ from pipeline.storage.artifacts import Artifact, ArtifactError
 
 
 def read_split(corpus: Artifact, split: str) -> list[Utterance]:
-    """The utterances of one split, in the corpus's order."""
+    """The utterances of one split, in the order of the corpus."""
     table = corpus.read_table("corpus.parquet")
     return from_table(table.filter(pc.field("split") == split))
 
 
 def read_tokens(output: Artifact, split: str) -> dict[str, np.ndarray]:
-    """Units of each utterance of `split` (uint16, one a frame), by utterance.
+    """The units of each utterance of `split` (uint16, one for each frame), by utt_id.
 
     Raises:
-        ArtifactError: there is no shard of that split.
+        ArtifactError: the split has no shard.
     """
     units: dict[str, np.ndarray] = {}
     for name in output.names("tokens"):
@@ -35,6 +35,6 @@ def read_tokens(output: Artifact, split: str) -> dict[str, np.ndarray]:
 
 
 def tokenizer_grid(trained: Artifact, sample_rate_hz: int) -> FrameGrid:
-    """The frame grid of the tokenizer that a training left."""
+    """The frame grid of a trained tokenizer; `trained` is an output of train_joint."""
     ssl = trained.read_json("tokenizer/ssl/config.json")
     return FrameGrid.of_convolutions(ssl["conv_kernel"], ssl["conv_stride"], sample_rate_hz)

@@ -49,7 +49,7 @@ def test_extends_merges_sections_and_the_last_word_wins(tmp_path, minimal):
     [
         (
             {"kind": "ljspeech", "root": "r", "shares": {"valid": 0.1}},
-            r"of the splits \['test', 'v",
+            r"exactly the splits \['test', 'v",
         ),
         ({"kind": "ljspeech", "root": "r", "shares": {"valid": 0.5, "test": 0.5}}, "less than 1"),
         ({"kind": "lhotse", "cuts": {"train": "a", "test": "b"}}, r"no file for .*\['valid'\]"),
@@ -57,7 +57,7 @@ def test_extends_merges_sections_and_the_last_word_wins(tmp_path, minimal):
         ({"kind": "kaldi", "root": "r", "alignment_format": "lab"}, "'textgrid', 'ctm' or 'phn'"),
     ],
 )
-def test_a_corpus_that_is_not_whole_is_refused(tmp_path, corpus, message):
+def test_an_incomplete_corpus_is_refused(tmp_path, corpus, message):
     path = write(tmp_path, "a.yaml", corpus=corpus, ssl=HUB)
     with pytest.raises(ConfigError, match=message):
         load(path)

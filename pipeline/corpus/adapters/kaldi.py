@@ -1,6 +1,6 @@
-"""Kaldi data folders, one a split: wav.scp, text, utt2spk and, where there are any, segments.
+"""Kaldi data folders, one for each split: wav.scp, text, utt2spk and optionally segments.
 
-Only audio files are read: no command is run that a wav.scp names, and no archive is opened.
+Only audio files are read: commands in wav.scp are never executed, and archives are not opened.
 """
 
 import math
@@ -20,7 +20,7 @@ _ARCHIVE = re.compile(r"\.ark(:\d+)?$|:\d+$")
 
 
 class KaldiCorpus(RecordedCorpus):
-    """Kaldi data folders, one a split: `root/<split>/` with wav.scp, text, utt2spk, segments."""
+    """Kaldi data folders: `root/<split>/` with wav.scp, text, utt2spk and optionally segments."""
 
     kind: Literal["kaldi"] = "kaldi"
     root: str
@@ -33,10 +33,10 @@ def read_tables(config: KaldiCorpus) -> dict[str, dict[str, bytes]]:
     """The files of each split that the config names, by name.
 
     Raises:
-        CorpusError: a split's folder or one of its files is not there.
+        CorpusError: a split's folder or one of its files does not exist.
     """
     root = Folder.at(config.root)
-    found: dict[str, dict[str, bytes]] = {}
+    tables: dict[str, dict[str, bytes]] = {}
     for split in config.splits.names:
         present = {
             name for name in (*_REQUIRED, *_OPTIONAL) if root.size(f"{split}/{name}") is not None
@@ -48,12 +48,12 @@ def read_tables(config: KaldiCorpus) -> dict[str, dict[str, bytes]]:
                 f"'{config.root}' are {root.folders() or 'none'}: check corpus.root and "
                 "corpus.splits"
             )
-        found[split] = {name: root.read(f"{split}/{name}") for name in sorted(present)}
-    return found
+        tables[split] = {name: root.read(f"{split}/{name}") for name in sorted(present)}
+    return tables
 
 
 def read_kaldi(config: KaldiCorpus) -> Iterator[Utterance | Reject]:
-    """Every utterance that any file of a split names, in the order of its id.
+    """Every utterance that any file of a split names, sorted by id.
 
     Raises:
         CorpusError: as `read_tables`.
@@ -67,7 +67,7 @@ def read_kaldi(config: KaldiCorpus) -> Iterator[Utterance | Reject]:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """What an utterance is of its recording, in seconds."""
+    """The part of a recording that an utterance covers, in seconds."""
 
     recording: str
     offset: float
@@ -86,7 +86,7 @@ class _DataFolder:
         self._tables = {name: _Table(content, f"{split}/{name}") for name, content in files.items()}
 
     def broken_lines(self) -> Iterator[Reject]:
-        """Lines without an id, or with one that has come before; and audio that is not used."""
+        """Lines without an id or with a repeated one, and recordings that are not used."""
         for table in self._tables.values():
             yield from table.rejects
         if "segments" in self._tables:
@@ -97,7 +97,7 @@ class _DataFolder:
                 yield Reject(recording, f"{self._split}/wav.scp", reason)
 
     def utterances(self) -> Iterator[Utterance | Reject]:
-        """Every id of segments (wav.scp, where there are none), text or utt2spk."""
+        """Every id in segments (or wav.scp, if there is no segments), text or utt2spk."""
         cut = "segments" if "segments" in self._tables else "wav.scp"
         named = (self._tables[name].rows for name in (cut, "text", "utt2spk"))
         for utt_id in sorted(set().union(*named)):
@@ -132,20 +132,20 @@ class _DataFolder:
         )
 
     def _audio(self, recording: str) -> str:
-        place = self._value("wav.scp", recording, f"no audio: wav.scp has no '{recording}'")
-        if place.endswith("|") or place.startswith("|"):
+        path = self._value("wav.scp", recording, f"no audio: wav.scp has no '{recording}'")
+        if path.endswith("|") or path.startswith("|"):
             raise _UnusableError(
-                f"wav.scp names a command, and commands from data are not run: {place} "
+                f"wav.scp names a command, and commands in data are never executed: {path} "
                 "(write its output to a file, and name that)"
             )
-        if _ARCHIVE.search(place):
+        if _ARCHIVE.search(path):
             raise _UnusableError(
-                f"wav.scp names an archive, which is not read: {place} (write its audio to "
+                f"wav.scp names an archive, which is not supported: {path} (write its audio to "
                 "files, and name those)"
             )
-        if place in {"", "-"}:
-            raise _UnusableError(f"wav.scp names no file: '{recording} {place}'")
-        return self._audio_root.locate(place)
+        if path in {"", "-"}:
+            raise _UnusableError(f"wav.scp names no file: '{recording} {path}'")
+        return self._audio_root.locate(path)
 
     def _value(self, table: str, key: str, reason: str) -> str:
         try:
@@ -161,24 +161,24 @@ class _Table:
         self.rows: dict[str, str] = {}
         self.rejects: list[Reject] = []
         for number, line in enumerate(content.splitlines(), start=1):
-            place = f"{source}:{number}"
+            position = f"{source}:{number}"
             try:
                 key, _, value = line.decode().strip().replace("\t", " ").partition(" ")
             except UnicodeDecodeError:
-                self.rejects.append(Reject(None, place, "broken line: not UTF-8"))
+                self.rejects.append(Reject(None, position, "broken line: not UTF-8"))
                 continue
             if key in self.rows:
-                self.rejects.append(Reject(key, place, f"duplicate id: {source} has it already"))
+                self.rejects.append(Reject(key, position, f"duplicate id: {source} has it already"))
             elif key:
                 self.rows[key] = value.strip()
 
 
 def _parse_segment(row: str) -> _Stretch:
-    """A line of segments, its id taken off: `recording start end`; an end of -1 is the file's."""
+    """A line of segments without its id: `recording start end`; an end of -1 is the file's end."""
     fields = row.split()
     if len(fields) == 4:
         raise _UnusableError(
-            "segments names a channel, and channels are averaged: write each to a file of its own"
+            "segments names a channel, but channels are averaged: write each to a file of its own"
         )
     try:
         recording, first, last = fields
@@ -187,7 +187,7 @@ def _parse_segment(row: str) -> _Stretch:
         raise _UnusableError(f"segments has no `recording start end`: '{row}'") from None
     end = math.inf if end == -1 else end
     if not 0 <= start < end:
-        raise _UnusableError(f"segments has times that do not rise from 0 on: '{row}'")
+        raise _UnusableError(f"segments has a negative start, or an end before it: '{row}'")
     return _Stretch(recording, start, end - start)
 
 

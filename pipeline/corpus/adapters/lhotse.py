@@ -1,7 +1,7 @@
-"""Lhotse CutSets as JSON Lines, each supervision of a cut an utterance; needs no Lhotse.
+"""Lhotse CutSets as JSON Lines; each supervision of a cut is an utterance. Lhotse is not needed.
 
-Audio must be one plain file a recording, as it is stored: mixed or padded cuts, audio inside the
-manifest, commands, one channel of several, and transforms on the fly are rejected.
+Each recording must be one plain audio file: mixed or padded cuts, audio inside the manifest,
+commands, several channels, and transforms that are applied on reading are rejected.
 """
 
 import gzip
@@ -21,9 +21,9 @@ from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.storage.filesystem import filesystem_and_path
 from pipeline.storage.folders import Folder
 
-# Lhotse rounds times; a supervision may overshoot its cut by less than this.
+# Lhotse rounds times: a supervision may extend beyond its cut by less than this.
 _ROUNDING_SECONDS = 0.01
-_DIGITS = 6  # of a second, as Lhotse's own times have eight
+_DIGITS = 6  # decimals of a second; Lhotse's own times have eight
 
 _Item = tuple[str, float, Seconds] | tuple[str, float, Seconds, float | None]
 
@@ -66,8 +66,8 @@ class _Supervision(Row):
     duration: float = Field(gt=0)
     text: str | None = None
     speaker: str | None = None
-    # By kind, items of symbol, start, duration and a score. Their clock is the recording's, unlike
-    # that of `start`, which is the cut's (Lhotse 1.17 and later).
+    # For each kind, items of symbol, start, duration and a score. Their times count from the
+    # recording's start, whereas `start` counts from the cut's (Lhotse 1.17 and later).
     alignment: dict[str, tuple[_Item, ...]] | None = None
 
 
@@ -85,10 +85,10 @@ class _UnusableError(ValueError):
 
 
 def open_cuts(config: LhotseCorpus, split: str) -> bytes:
-    """A split's CutSet, unpacked.
+    """A split's CutSet, decompressed.
 
     Raises:
-        CorpusError: there is no such file, or it is no whole gzip.
+        CorpusError: the file does not exist, or is an incomplete gzip file.
     """
     uri = config.cuts[split]
     try:
@@ -103,7 +103,7 @@ def open_cuts(config: LhotseCorpus, split: str) -> bytes:
 
 
 def read_lhotse(config: LhotseCorpus) -> Iterator[Utterance | Reject]:
-    """Every supervision of every cut, in the files' order.
+    """Every supervision of every cut, in the order of the files.
 
     Raises:
         CorpusError: as `open_cuts`.
@@ -138,25 +138,25 @@ def _read_line(
 
 
 def _why_unusable(cut: _Cut) -> str:
-    """Why none of a cut's supervisions can be used; empty where they can."""
+    """Why none of a cut's supervisions can be used; empty if they can."""
     if cut.type not in {"MonoCut", "MultiCut"}:
         return f"not a plain cut of one recording: {cut.type} (save it as audio)"
     if not cut.supervisions:
         return "no supervision: the cut has no text"
     if cut.recording is None:
-        return "no audio: the cut has features alone"
+        return "no audio: the cut has features only"
     return _why_unreadable(cut.recording)
 
 
 def _why_unreadable(recording: _Recording) -> str:
-    """Why a recording is not one plain file; empty where it is."""
+    """Why a recording is not one plain file; empty if it is."""
     if recording.transforms:
-        return "audio is transformed when it is read: save it as it sounds"
+        return "audio is transformed when it is read: save the transformed audio"
     sources = recording.sources
     if len(sources) != 1 or len(sources[0].channels) != 1:
         return "audio has several channels or files: save each channel as one file"
     if sources[0].type not in {"file", "url"}:
-        return f"audio is no file: its source is of type '{sources[0].type}'"
+        return f"audio is not in a file: its source is of type '{sources[0].type}'"
     return ""
 
 
@@ -167,7 +167,7 @@ def _utterance(
     length = end if cut.duration is None else cut.duration
     if supervision.start < -_ROUNDING_SECONDS or end > length + _ROUNDING_SECONDS:
         raise _UnusableError(
-            f"supervision reaches beyond its cut: {supervision.start:g} to {end:g} s of "
+            f"supervision extends beyond its cut: {supervision.start:g} to {end:g} s of "
             f"{length:g} s"
         )
     if not supervision.speaker:
@@ -186,9 +186,9 @@ def _utterance(
 
 
 def _alignment(supervision: _Supervision, offset: float, tier: str) -> tuple[Segment, ...] | None:
-    """The items of kind `tier`, or of its singular, counted from the supervision's start.
+    """The items of kind `tier`, or of its singular, with times from the supervision's start.
 
-    `offset` is that start in the recording, in seconds.
+    `offset` is that start within the recording, in seconds.
     """
     kinds = supervision.alignment or {}
     items = kinds.get(tier, kinds.get(tier.removesuffix("s")))

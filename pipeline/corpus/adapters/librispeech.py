@@ -1,6 +1,6 @@
 """LibriSpeech's own folders: `root/<split>/<speaker>/<chapter>/*.flac` with `.trans.txt`.
 
-Alignments, where there are any, lie in a folder of the same kind:
+Published alignments are in folders of the same structure:
 `<split>/<speaker>/<chapter>/<utt_id>.TextGrid`.
 """
 
@@ -25,21 +25,21 @@ def list_splits(config: LibrispeechCorpus) -> dict[str, dict[str, int]]:
     """The files of each split that the config names, with their sizes.
 
     Raises:
-        CorpusError: there is no such root, or it lacks one of the splits.
+        CorpusError: the root does not exist, or lacks one of the splits.
     """
     root = Folder.at(config.root)
-    found = root.folders()
-    missing = [split for split in config.splits.names if split not in found]
+    present = root.folders()
+    missing = [split for split in config.splits.names if split not in present]
     if missing:
         raise CorpusError(
-            f"'{config.root}' has no folder for {missing}; it has {found or 'none'}: check "
+            f"'{config.root}' has no folder for {missing}; it has {present or 'none'}: check "
             "corpus.root and corpus.splits"
         )
     return {split: root.files(split) for split in config.splits.names}
 
 
 def read_librispeech(config: LibrispeechCorpus) -> Iterator[Utterance | Reject]:
-    """Every utterance of the named splits, in the order of its file's name.
+    """Every utterance of the named splits, sorted by file name.
 
     Raises:
         CorpusError: as `list_splits`.

@@ -39,7 +39,7 @@ class LjspeechCorpus(RecordedCorpus):
     def _complete(self) -> Self:
         held_out = {self.splits.valid, *self.splits.test}
         if set(self.shares) != held_out:
-            raise ValueError(f"shares must be of the splits {sorted(held_out)}")
+            raise ValueError(f"shares must name exactly the splits {sorted(held_out)}")
         if sum(self.shares.values()) >= 1:
             raise ValueError("shares must sum to less than 1: the rest is the training split")
         return self
@@ -54,7 +54,7 @@ def read_metadata(config: LjspeechCorpus) -> bytes:
     """The table of texts.
 
     Raises:
-        CorpusError: there is none.
+        CorpusError: it does not exist.
     """
     root = Folder.at(config.root)
     if root.size(_METADATA) is None:
@@ -63,7 +63,7 @@ def read_metadata(config: LjspeechCorpus) -> bytes:
 
 
 def read_ljspeech(config: LjspeechCorpus) -> Iterator[Utterance | Reject]:
-    """Every row of the table, then audio that no row names.
+    """Every row of the table, then a reject for each audio file that no row names.
 
     Raises:
         CorpusError: as `read_metadata`.
@@ -80,13 +80,13 @@ def read_ljspeech(config: LjspeechCorpus) -> Iterator[Utterance | Reject]:
 
 
 def split_of(utt_id: str, config: LjspeechCorpus) -> str:
-    """The split that an utterance's own hash falls into: of any N, about `share` x N."""
+    """The split that the utterance's hash selects; each split gets about its share."""
     hashed = hashlib.sha256(f"{config.seed}/{utt_id}".encode()).digest()
-    place = int.from_bytes(hashed[:8]) / 2**64
+    position = int.from_bytes(hashed[:8]) / 2**64
     for split in (config.splits.valid, *config.splits.test):
-        if place < config.shares[split]:
+        if position < config.shares[split]:
             return split
-        place -= config.shares[split]
+        position -= config.shares[split]
     return config.splits.train
 
 

@@ -1,4 +1,4 @@
-"""A corpus as a JSON Lines manifest: one utterance a line, audio relative to the manifest."""
+"""A corpus as a JSON Lines manifest: one utterance on each line, audio relative to the manifest."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self

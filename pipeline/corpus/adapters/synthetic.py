@@ -1,7 +1,7 @@
 """A corpus that needs no download: spoken by the bundled synthesiser, with exact phone alignments.
 
-Every utterance depends on the seed, its split and its number alone, whatever the number of
-processes or of utterances.
+Every utterance depends only on the seed, its split and its number, never on how many processes or
+utterances there are.
 """
 
 import multiprocessing
@@ -74,7 +74,7 @@ class SyntheticCorpus(CorpusSection):
     def _complete(self) -> Self:
         missing = set(self.splits.names) - set(self.utterances)
         if missing:
-            raise ValueError(f"utterances says nothing for the splits {sorted(missing)}")
+            raise ValueError(f"utterances has no number for the splits {sorted(missing)}")
         if self.min_words > self.max_words:
             raise ValueError("min_words must not exceed max_words")
         return self
@@ -82,7 +82,7 @@ class SyntheticCorpus(CorpusSection):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is to be spoken, and how."""
+    """What to say, and how."""
 
     utt_id: str
     split: str
@@ -95,7 +95,7 @@ class Prompt:
 def voices(variants: tuple[str, ...]) -> tuple[Voice, ...]:
     """One voice for each variant; accents take turns."""
     return tuple(
-        Voice(_ACCENTS[place % len(_ACCENTS)], variant) for place, variant in enumerate(variants)
+        Voice(_ACCENTS[index % len(_ACCENTS)], variant) for index, variant in enumerate(variants)
     )
 
 
@@ -130,16 +130,16 @@ def synthesize_corpus(
     progress: Progress = SILENT,
     num_processes: int | None = None,
 ) -> Iterator[Utterance]:
-    """Speak every prompt into `output`'s `audio/`, in processes of their own; in prompt order.
+    """Speak every prompt into `audio/` of the output, in parallel processes; in prompt order.
 
     Raises:
-        EspeakError: the synthesiser is not whole.
+        EspeakError: the synthesiser's installation is damaged.
     """
     prompts = make_prompts(config)
     size = _UTTERANCES_PER_BATCH
     batches = [prompts[first : first + size] for first in range(0, len(prompts), size)]
     wanted = num_processes or min(os.cpu_count() or 1, _MAX_PROCESSES)
-    # Spawned, since a fork of a process with threads (torch, Ray) may hang.
+    # Spawned: a fork of a process that has threads (torch, Ray) may hang.
     with ProcessPoolExecutor(
         max_workers=min(wanted, len(batches)),
         mp_context=multiprocessing.get_context("spawn"),
@@ -155,7 +155,7 @@ def synthesize_corpus(
 
 
 def _begin_process() -> None:
-    """Leave the other cores to the other processes, and end when the parent is killed."""
+    """Use one core, and exit when the parent is killed."""
     import torch
 
     torch.set_num_threads(1)
@@ -193,7 +193,7 @@ def _speak(prompt: Prompt, output: Artifact, sample_rate_hz: int) -> Utterance:
 
 
 class SyntheticAdapter(Adapter[SyntheticCorpus]):
-    """Speaks the corpus into the stage's output instead of reading it."""
+    """Speaks the corpus into the stage's output, instead of reading one."""
 
     section = SyntheticCorpus
 
@@ -215,7 +215,7 @@ class SyntheticAdapter(Adapter[SyntheticCorpus]):
         return {}
 
     def durations(self, _config: SyntheticCorpus) -> list[float]:
-        """Nothing: durations are known once it is spoken."""
+        """Nothing: durations are known only after synthesis."""
         return []
 
 

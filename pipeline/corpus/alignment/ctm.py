@@ -9,14 +9,14 @@ from typing import IO
 
 from pipeline.audio.utterance import AlignmentError, Segment
 
-# Kaldi marks where in its word a phone stands: beginning, inside, end, single.
+# Kaldi marks a phone's position in its word: beginning, inside, end, singleton.
 _POSITION = re.compile(r"(?<=.)_[BIES]$")
 _SILENCE = {"SIL": "sil", "SPN": "spn"}
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Neighbouring lines of one name; kept as bytes, as a corpus has millions."""
+    """Consecutive lines of one name, kept as bytes because a corpus has millions of lines."""
 
     source: str
     first_line: int
@@ -26,8 +26,8 @@ class _Block:
 class Ctm:
     """The lines of CTM files by their first column, a recording or an utterance.
 
-    Of a label, Kaldi's word position is taken off (`AH0_B` becomes `AH0`), and its SIL and SPN
-    become the `sil` and `spn` that purity takes for silence. Comments (`;;`) are skipped.
+    Kaldi's word position is removed from labels (`AH0_B` becomes `AH0`), and its SIL and SPN become
+    `sil` and `spn`, which purity treats as silence. Comments (`;;`) are skipped.
     """
 
     def __init__(self, files: Iterable[tuple[str, IO[bytes]]]) -> None:
@@ -47,8 +47,8 @@ class Ctm:
         """The labels of one name, in the order of their lines.
 
         Raises:
-            AlignmentError: a line is broken, or the name has several channels, which an utterance,
-                whose channels are averaged, cannot tell apart.
+            AlignmentError: a line is broken, or the name has several channels, which cannot be told
+                apart because channels are averaged.
         """
         rows = [
             _parse_line(line, f"{block.source}:{number}")
@@ -73,9 +73,9 @@ def _parse_line(line: bytes, source: str) -> tuple[str, Segment]:
         start, duration = float(first), float(length)
     except ValueError:
         raise AlignmentError(
-            f"CTM line is no `name channel start duration label`: {source}, {line[:60]!r}"
+            f"CTM line is not `name channel start duration label`: {source}, {line[:60]!r}"
         ) from None
     if not (start >= 0 and duration >= 0 and math.isfinite(start + duration)):
-        raise AlignmentError(f"CTM times are no seconds from 0 on: {source}, {line[:60]!r}")
+        raise AlignmentError(f"CTM times are not seconds from 0 on: {source}, {line[:60]!r}")
     plain = _POSITION.sub("", label)
     return channel, Segment(start, start + duration, _SILENCE.get(plain, plain))

@@ -1,4 +1,4 @@
-"""From timed labels to one label a frame."""
+"""From timed labels to one label for each frame."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ from pipeline.audio.utterance import Segment
 
 
 def frame_labels(alignment: Sequence[Segment], num_frames: int, grid: FrameGrid) -> list[str]:
-    """The label at each frame's centre; "" where no segment lies.
+    """The label at each frame's centre; "" where there is no segment.
 
-    A segment holds its start and not its end. Where two overlap, the one that starts later wins.
+    A segment includes its start and excludes its end. Where two overlap, the later start wins.
     """
     segments = sorted(alignment, key=lambda segment: segment.start)
     starts = [segment.start for segment in segments]
     labels = []
     for frame in range(num_frames):
         centre = grid.centre_seconds(frame)
-        place = bisect_right(starts, centre) - 1
-        inside = place >= 0 and centre < segments[place].end
-        labels.append(segments[place].label if inside else "")
+        index = bisect_right(starts, centre) - 1
+        inside = index >= 0 and centre < segments[index].end
+        labels.append(segments[index].label if inside else "")
     return labels

@@ -1,8 +1,9 @@
-"""Alignments that lie apart from their corpus, and which of them belongs to which utterance.
+"""Alignments in files of their own, and which of them belongs to which utterance.
 
-A TextGrid or .PHN file is named by its path below the folder, without the extension; a CTM line by
-its first column. What is named after a recording counts its seconds from the recording's start;
-what is named after an utterance, from the utterance's. A name that is both is the recording's.
+The name of a TextGrid or .PHN file is its path below the folder, without the extension; the name of
+a CTM line is its first column. If it is the name of a recording, times count from the recording's
+start; if it is the name of an utterance, from the utterance's. A name that is both is the
+recording's.
 """
 
 import hashlib
@@ -21,37 +22,37 @@ from pipeline.storage.folders import Folder
 
 _FORMATS: dict[str, AlignmentFormat] = {"textgrid": "textgrid", "ctm": "ctm", "phn": "phn"}
 
-# The utterances of a long recording mostly follow each other.
-_TRACKS_AT_HAND = 16
+# Utterances of one recording mostly follow each other.
+_CACHED_RECORDINGS = 16
 
 
 @dataclass(frozen=True)
 class AlignmentFiles:
-    """The files of one format below a folder: relative name to size in bytes."""
+    """The files of one format below a folder; `sizes` maps relative names to bytes."""
 
     folder: Folder
     format: AlignmentFormat
     sizes: dict[str, int]
 
     def fingerprint(self) -> list[str]:
-        """Names and sizes; CTM, which is few files, by content."""
+        """Names and sizes; for CTM, which has few files, names and contents."""
         if self.format != "ctm":
             return [f"{name} {size}" for name, size in self.sizes.items()]
         contents = ((name, self.folder.read(name)) for name in self.sizes)
         return [f"{name} {hashlib.sha256(content).hexdigest()}" for name, content in contents]
 
     def opened(self) -> Iterator[tuple[str, IO[bytes]]]:
-        """Each file by name, one after the other."""
+        """Each file with its name, one after the other."""
         for name in self.sizes:
             with self.folder.open(name) as file:
                 yield name, file
 
 
 def list_alignments(config: RecordedCorpus) -> AlignmentFiles | None:
-    """What the config's `alignments` names, a folder or a file; None where it names nothing.
+    """The files that the config's `alignments` names, a folder or a file; None without that key.
 
     Raises:
-        CorpusError: nothing of a known format is there, or files of several formats are.
+        CorpusError: there are no files of a known format, or files of several formats.
     """
     if config.alignments is None:
         return None
@@ -64,19 +65,19 @@ def list_alignments(config: RecordedCorpus) -> AlignmentFiles | None:
         folder = Folder.at(config.alignments)
         sizes = folder.files()
         formats = {name: _format_of(name) for name in sizes}
-    found = {one for one in formats.values() if one and chosen in (None, one)}
-    if len(found) > 1:
+    present = {name for name in formats.values() if name and chosen in (None, name)}
+    if len(present) > 1:
         raise CorpusError(
             f"corpus.alignments '{config.alignments}' holds files of several formats, "
-            f"{sorted(found)}: set corpus.alignment_format to one of them"
+            f"{sorted(present)}: set corpus.alignment_format to one of them"
         )
-    if not found:
+    if not present:
         raise CorpusError(
-            f"corpus.alignments '{config.alignments}' is no file or folder of alignments (.TextGrid, "
-            ".ctm or .PHN): check the path; name a file of another extension itself, with "
+            f"corpus.alignments '{config.alignments}' is not a file or folder of alignments (.TextGrid, "
+            ".ctm or .PHN): check the path; for a file with another extension, set "
             "corpus.alignment_format; or leave the key out"
         )
-    (kind,) = found
+    (kind,) = present
     kept = {name: size for name, size in sizes.items() if formats[name] == kind}
     return AlignmentFiles(folder, kind, kept)
 
@@ -86,54 +87,54 @@ def _format_of(name: str) -> AlignmentFormat | None:
 
 
 class Alignments:
-    """Finds each utterance's alignment in what the config's `alignments` names."""
+    """Finds each utterance's alignment in the files that the config's `alignments` names."""
 
     def __init__(self, config: RecordedCorpus) -> None:
-        """List the files; of CTM, read them.
+        """List the files; CTM files are read at once.
 
         Raises:
             CorpusError: as `list_alignments`.
         """
         files = list_alignments(config)
         self._source = config.alignments
-        self._tracks = _tracks(files, config.alignment_tier) if files else None
-        self._missed: Utterance | None = None
-        self._found_any = False
+        self._recordings = _recordings(files, config.alignment_tier) if files else None
+        self._unmatched: Utterance | None = None
+        self._matched_any = False
 
     def attach(self, utterance: Utterance) -> Utterance | Reject:
-        """The utterance with its alignment; one that it brings along is kept.
+        """The utterance with its alignment; one that it already has takes precedence.
 
-        None where there is no alignment of it; a reject where there is one that cannot be used.
+        Unchanged if it has no alignment; a reject if it has one that cannot be used.
         """
-        if self._tracks is None or utterance.alignment is not None:
+        if self._recordings is None or utterance.alignment is not None:
             return utterance
         try:
-            alignment = _find(self._tracks, utterance)
+            alignment = _find(self._recordings, utterance)
         except AlignmentError as error:
-            self._found_any = True
+            self._matched_any = True
             return Reject(utterance.utt_id, utterance.audio, str(error))
         if alignment is None:
-            self._missed = utterance
+            self._unmatched = utterance
             return utterance
-        self._found_any = True
+        self._matched_any = True
         return replace(utterance, alignment=alignment)
 
     def require_matches(self) -> None:
-        """Refuse alignments of which none belonged to any utterance.
+        """Refuse alignments that matched no utterance: purity would silently be missing.
 
         Raises:
-            CorpusError: so it is; purity would otherwise be left out without a word.
+            CorpusError: there were utterances, and none had an alignment.
         """
-        if self._tracks is not None and self._missed and not self._found_any:
+        if self._recordings is not None and self._unmatched and not self._matched_any:
             raise CorpusError(
-                f"corpus.alignments '{self._source}' holds nothing for any utterance: its names "
-                f"must be those of utterances (such as '{self._missed.utt_id}') or recordings "
-                f"(such as '{self._missed.audio}'), but are such as '{self._tracks.example}'"
+                f"corpus.alignments '{self._source}' matches no utterance: its names "
+                f"must be those of utterances (such as '{self._unmatched.utt_id}') or recordings "
+                f"(such as '{self._unmatched.audio}'), but are such as '{self._recordings.example}'"
             )
 
 
-class _Tracks(Protocol):
-    """Tracks by key."""
+class _Recordings(Protocol):
+    """Alignments of recordings by key."""
 
     @property
     def example(self) -> str:
@@ -146,25 +147,25 @@ class _Tracks(Protocol):
         """The key of a recording by its address."""
 
     def load(self, key: str) -> RecordingAlignment:
-        """The track of a key."""
+        """The alignment of a key."""
 
 
-def _find(tracks: _Tracks, utterance: Utterance) -> tuple[Segment, ...] | None:
+def _find(recordings: _Recordings, utterance: Utterance) -> tuple[Segment, ...] | None:
     recording = utterance.recording
-    key = tracks.named(recording) if recording is not None else None
-    key = key if key is not None else tracks.beside(utterance.audio)
+    key = recordings.named(recording) if recording is not None else None
+    key = key if key is not None else recordings.beside(utterance.audio)
     if key is not None:
-        return tracks.load(key).cut(utterance.offset, utterance.duration)
-    key = tracks.named(utterance.utt_id)
-    return None if key is None else tracks.load(key).segments
+        return recordings.load(key).cut(utterance.offset, utterance.duration)
+    key = recordings.named(utterance.utt_id)
+    return None if key is None else recordings.load(key).segments
 
 
-def _tracks(files: AlignmentFiles, tier: str) -> _Tracks:
-    return _CtmTracks(files) if files.format == "ctm" else _FileTracks(files, tier)
+def _recordings(files: AlignmentFiles, tier: str) -> _Recordings:
+    return _CtmRecordings(files) if files.format == "ctm" else _FileRecordings(files, tier)
 
 
-class _FileTracks:
-    """A file a track."""
+class _FileRecordings:
+    """One recording in each file."""
 
     def __init__(self, files: AlignmentFiles, tier: str) -> None:
         self._files, self._tier = files, tier
@@ -172,20 +173,20 @@ class _FileTracks:
         self._by_name: dict[str, list[str]] = {}
         for path, name in self._by_path.items():
             self._by_name.setdefault(path.rpartition("/")[2], []).append(name)
-        self.load = lru_cache(_TRACKS_AT_HAND)(self._load)
+        self.load = lru_cache(_CACHED_RECORDINGS)(self._load)
 
     @property
     def example(self) -> str:
         return next(iter(self._files.sizes))
 
     def named(self, name: str) -> str | None:
-        found = self._by_name.get(name, [])
-        if len(found) > 1:
-            raise AlignmentError(f"several alignments of one name: {found[0]}, {found[1]}")
-        return found[0] if found else None
+        files = self._by_name.get(name, [])
+        if len(files) > 1:
+            raise AlignmentError(f"several alignments of one name: {files[0]}, {files[1]}")
+        return files[0] if files else None
 
     def beside(self, audio: str) -> str | None:
-        # Whole paths only: TIMIT has an SA1.PHN of each speaker.
+        # Complete paths only: TIMIT has an SA1.PHN for each speaker.
         return next((self._by_path[end] for end in _ends(audio) if end in self._by_path), None)
 
     def _load(self, key: str) -> RecordingAlignment:
@@ -196,12 +197,12 @@ class _FileTracks:
         )
 
 
-class _CtmTracks:
-    """A name of the first column a track."""
+class _CtmRecordings:
+    """One recording for each name in the first column."""
 
     def __init__(self, files: AlignmentFiles) -> None:
         self._ctm = Ctm(files.opened())
-        self.load = lru_cache(_TRACKS_AT_HAND)(
+        self.load = lru_cache(_CACHED_RECORDINGS)(
             lambda name: RecordingAlignment.of(self._ctm.segments(name))
         )
 
@@ -217,7 +218,7 @@ class _CtmTracks:
 
 
 def _ends(audio: str) -> Iterator[str]:
-    """`a/b/c`, `b/c`, `c` of the audio `a/b/c.wav`: its path without extension, longest first."""
+    """`a/b/c`, `b/c`, `c` for `a/b/c.wav`: ends of its path without extension, longest first."""
     folder, _, name = audio.rpartition("/")
     path = f"{folder}/{name.rpartition('.')[0] or name}".lstrip("/")
     while path:

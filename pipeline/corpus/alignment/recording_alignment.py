@@ -1,4 +1,4 @@
-"""The alignment of a recording, of which each utterance takes its stretch."""
+"""The alignment of a recording, from which each utterance takes its interval."""
 
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.audio.utterance import Segment
 
-# Far below a sample: takes off what is left behind the comma when an offset is subtracted.
+# Decimals of a second, far below a sample: rounds off the error of subtracting an offset.
 _DIGITS = 6
 
 
@@ -19,24 +19,24 @@ class RecordingAlignment:
 
     @classmethod
     def of(cls, segments: Iterable[Segment]) -> "RecordingAlignment":
-        ordered = tuple(sorted(segments, key=lambda one: one.start))
-        return cls(ordered, max((one.end - one.start for one in ordered), default=0.0))
+        ordered = tuple(sorted(segments, key=lambda segment: segment.start))
+        return cls(ordered, max((segment.end - segment.start for segment in ordered), default=0.0))
 
     def cut(self, offset: float, duration: float) -> tuple[Segment, ...]:
-        """What lies in [offset, offset + duration), counted from `offset`; all in seconds.
+        """The segments within [offset, offset + duration), with times from `offset`; in seconds.
 
-        Takes as long as the stretch has segments, so that hour-long recordings of many utterances
-        stay cheap.
+        Takes time in proportion to the interval, not to the recording, so that an hour with many
+        utterances stays cheap.
         """
         end = offset + duration
-        first = bisect_left(self.segments, offset - self.longest, key=lambda one: one.start)
-        last = bisect_left(self.segments, end, key=lambda one: one.start)
+        first = bisect_left(self.segments, offset - self.longest, key=lambda segment: segment.start)
+        last = bisect_left(self.segments, end, key=lambda segment: segment.start)
         return tuple(
             Segment(
-                round(max(one.start - offset, 0.0), _DIGITS),
-                round(min(one.end, end) - offset, _DIGITS),
-                one.label,
+                round(max(segment.start - offset, 0.0), _DIGITS),
+                round(min(segment.end, end) - offset, _DIGITS),
+                segment.label,
             )
-            for one in self.segments[first:last]
-            if one.end > offset
+            for segment in self.segments[first:last]
+            if segment.end > offset
         )

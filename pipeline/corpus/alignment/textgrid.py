@@ -12,18 +12,18 @@ _ROUNDING_SECONDS = 1e-3
 
 
 def parse_textgrid(content: bytes, tier: str = "phones") -> tuple[Segment, ...]:
-    """The labelled intervals of one tier, stress digits stripped (`AH0` becomes `AH`).
+    """The labelled intervals of one tier, without stress digits (`AH0` becomes `AH`).
 
     Raises:
-        AlignmentError: no TextGrid, cut short, or without that tier.
+        AlignmentError: it is not a TextGrid, is cut short, or lacks that tier.
     """
     try:
-        # Empty intervals are asked for because the last one shows that the tier is whole.
+        # With empty intervals, because the last interval shows whether the tier is complete.
         parsed = textgrid_io.parseTextgridStr(_text(content), includeEmptyIntervals=True)
         intervals = {
-            found["name"]: [(float(start), float(end), label) for start, end, label in entries]
-            for found in parsed["tiers"]
-            if found["class"] == "IntervalTier" and (entries := list(found["entries"]))
+            part["name"]: [(float(start), float(end), label) for start, end, label in entries]
+            for part in parsed["tiers"]
+            if part["class"] == "IntervalTier" and (entries := list(part["entries"]))
         }
         end_seconds = float(parsed["xmax"])
     except (PraatioException, LookupError, ValueError, TypeError) as error:

@@ -280,7 +280,7 @@ def test_estimate_reads_the_segments_of_kaldi(tmp_path):
 def test_alignments_of_another_corpus_stop_the_run(folder):
     (folder.path / "other.PHN").write_text("0 1 h#\n")
     config = folder.config(alignments=str(folder.path))
-    with pytest.raises(CorpusError, match="holds nothing for any utterance"):
+    with pytest.raises(CorpusError, match="matches no utterance"):
         list(entries(config))
 
 

@@ -99,9 +99,9 @@ BAD = {
     "channel": (CUT, {"segments": "a rec 0 1 A\nb rec 0 1\n"}, "segments names a channel"),
     "no times": (CUT, {"segments": "a rec\nb rec 0 1\n"}, "segments has no `recording start end`"),
     "words": (CUT, {"segments": "a rec 0 x\nb rec 0 1\n"}, "segments has no `recording start"),
-    "backwards": (CUT, {"segments": "a rec 2 1\nb rec 0 1\n"}, "segments has times that do not"),
-    "negative": (CUT, {"segments": "a rec -2 1\nb rec 0 1\n"}, "segments has times that do not"),
-    "NaN": (CUT, {"segments": "a rec nan 1\nb rec 0 1\n"}, "segments has times that do not"),
+    "backwards": (CUT, {"segments": "a rec 2 1\nb rec 0 1\n"}, "segments has a negative start"),
+    "negative": (CUT, {"segments": "a rec -2 1\nb rec 0 1\n"}, "segments has a negative start"),
+    "NaN": (CUT, {"segments": "a rec nan 1\nb rec 0 1\n"}, "segments has a negative start"),
 }
 
 

@@ -107,16 +107,16 @@ BAD = {
     "memory": (
         recorded(sources=[{**SOURCE, "type": "memory", "source": "AAAA"}]),
         "sup1",
-        "audio is no file: its source is of type 'memory'",
+        "audio is not in a file: its source is of type 'memory'",
     ),
     "command": (
         recorded(sources=[{**SOURCE, "type": "command", "source": "sph2pipe a"}]),
         "sup1",
-        "audio is no file: its source is of type 'command'",
+        "audio is not in a file: its source is of type 'command'",
     ),
     "no speaker": (supervised({"speaker": None}), "sup1", "no speaker"),
-    "early": (supervised({"start": -0.5}), "sup1", "supervision reaches beyond its cut: -0.5 to"),
-    "late": (supervised({"start": 3.5}), "sup1", "supervision reaches beyond its cut: 3.5 to"),
+    "early": (supervised({"start": -0.5}), "sup1", "supervision extends beyond its cut: -0.5 to"),
+    "late": (supervised({"start": 3.5}), "sup1", "supervision extends beyond its cut: 3.5 to"),
     "other clock": (
         supervised({"alignment": {"phone": [["OW", 0.5, 0.25, None]]}}),
         "sup1",

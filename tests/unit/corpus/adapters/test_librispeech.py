@@ -107,7 +107,7 @@ def test_a_missing_split_names_those_that_are_there(root):
 
 def test_a_missing_alignments_folder_is_one_clear_error(root, tmp_path):
     with pytest.raises(
-        CorpusError, match=r"corpus\.alignments .* is no file or folder of alignments"
+        CorpusError, match=r"corpus\.alignments .* is not a file or folder of alignments"
     ):
         list(read(config(root, alignments=str(tmp_path / "nowhere"))))
 

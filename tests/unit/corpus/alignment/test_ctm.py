@@ -35,13 +35,13 @@ def test_kaldis_phones_lose_their_position_and_its_silence_its_capitals():
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("r 1 0.5 a", r"no `name channel start duration label`: a\.ctm:3"),
-        ("r", r"no `name channel start duration label`: a\.ctm:3"),
-        ("r 1 * * <ALT_BEGIN>", "no `name channel"),
-        ("r 1 -1 0.5 a", r"no seconds from 0 on: a\.ctm:3"),
-        ("r 1 0 -0.5 a", "no seconds from 0 on"),
-        ("r 1 nan 0.5 a", "no seconds from 0 on"),
-        ("r 1 0 inf a", "no seconds from 0 on"),
+        ("r 1 0.5 a", r"not `name channel start duration label`: a\.ctm:3"),
+        ("r", r"not `name channel start duration label`: a\.ctm:3"),
+        ("r 1 * * <ALT_BEGIN>", "not `name channel"),
+        ("r 1 -1 0.5 a", r"not seconds from 0 on: a\.ctm:3"),
+        ("r 1 0 -0.5 a", "not seconds from 0 on"),
+        ("r 1 nan 0.5 a", "not seconds from 0 on"),
+        ("r 1 0 inf a", "not seconds from 0 on"),
         ("r 2 0 1 a", r"several channels of one recording: r, \['1', '2'\]"),
     ],
 )
@@ -54,5 +54,5 @@ def test_a_broken_line_is_named_and_spoils_its_own_name_alone(line, reason):
 
 def test_bytes_that_are_no_text_are_a_broken_line():
     found = Ctm([("a.ctm", io.BytesIO(b"r 1 0 1 \xff\n"))])
-    with pytest.raises(AlignmentError, match="no `name channel"):
+    with pytest.raises(AlignmentError, match="not `name channel"):
         found.segments("r")

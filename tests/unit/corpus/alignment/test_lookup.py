@@ -111,7 +111,7 @@ def test_another_tier_and_a_missing_one(tmp_path):
 def test_a_file_of_another_extension_by_its_format(tmp_path):
     path = write(tmp_path, "ali.txt", CTM.format(name="u"))
     assert attach(path, utterance(), alignment_format="ctm") is not None
-    with pytest.raises(CorpusError, match="is no file or folder of alignments"):
+    with pytest.raises(CorpusError, match="is not a file or folder of alignments"):
         Alignments(config(path))
 
 
@@ -127,7 +127,7 @@ def test_a_folder_of_several_formats_asks_which(tmp_path):
 
 @pytest.mark.parametrize("source", ["nowhere", "nowhere/a.ctm", "."])
 def test_nothing_there_is_one_clear_error(tmp_path, source):
-    with pytest.raises(CorpusError, match=r"no file or folder of alignments .*: check the path"):
+    with pytest.raises(CorpusError, match=r"not a file or folder of alignments .*: check the path"):
         Alignments(config(tmp_path / source))
 
 

@@ -31,12 +31,12 @@ def test_a_closure_is_no_silence():
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"0 100", "no `start end label` in samples: line 2"),
-        (b"0 100 a b", "no `start end label`"),
-        (b"0.0 0.1 a", "no `start end label`"),
-        (b"\xff 1 a", "no `start end label`"),
-        (b"200 100 a", "do not rise from 0 on: line 2"),
-        (b"-5 100 a", "do not rise from 0 on"),
+        (b"0 100", "not `start end label` in samples: line 2"),
+        (b"0 100 a b", "not `start end label`"),
+        (b"0.0 0.1 a", "not `start end label`"),
+        (b"\xff 1 a", "not `start end label`"),
+        (b"200 100 a", "has a negative start: line 2"),
+        (b"-5 100 a", "has a negative start"),
     ],
 )
 def test_a_broken_line_is_named(line, reason):
