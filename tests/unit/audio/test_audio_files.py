@@ -11,6 +11,7 @@ from pipeline.audio.audio_files import EXTENSIONS, AudioFile, list_audio, probe_
 from pipeline.audio.decode import AudioError
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import CorpusError, Reject, Utterance
+from pipeline.progress import Progress, Report
 from pipeline.storage.s3 import ObjectStore, StorageError
 
 GRID = FrameGrid(400, 320, 16000)
@@ -64,7 +65,7 @@ def test_a_bucket_is_searched_in_the_same_way(folder, server):
     assert names_of(list_audio([f"s3://{prefix}/"]), f"s3://{prefix}") == EXPECTED
     (file,) = list_audio([f"s3://{prefix}/a/one.flac"])
     assert file.utt_id == "one"
-    (utterance,) = probe_all([file], print)
+    (utterance,) = probe_all([file])
     assert utterance.duration == 0.5
 
 
@@ -105,7 +106,7 @@ def test_a_bucket_that_cannot_be_read_is_refused(server, monkeypatch):
 def test_formats_are_listed_by_their_extension(tmp_path, name):
     assert name.lower() in EXTENSIONS or f"{name.lower()[:3]}" in EXTENSIONS
     path = write(tmp_path / f"a.{name.lower()}", format=name)
-    (result,) = probe_all(list_audio([str(path.parent)]), print)
+    (result,) = probe_all(list_audio([str(path.parent)]))
     assert isinstance(result, Utterance), result
 
 
@@ -114,9 +115,10 @@ def test_headers_give_durations_or_reasons(tmp_path):
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.flac").write_text("no audio")
     (tmp_path / "lost.wav").symlink_to(tmp_path / "nowhere.wav")
-    said = []
+    sent = []
     results = {
-        result.utt_id: result for result in probe_all(list_audio([str(tmp_path)]), said.append)
+        result.utt_id: result
+        for result in probe_all(list_audio([str(tmp_path)]), Progress(sent.append))
     }
     assert results["good"] == Utterance(
         "good", "", str(tmp_path / "good.wav"), 0.0, 0.25, speaker="", text=""
@@ -125,7 +127,7 @@ def test_headers_give_durations_or_reasons(tmp_path):
     for name, reason in reasons.items():
         assert isinstance(results[name], Reject)
         assert reason in results[name].reason
-    assert said[-1] == "headers of 4 of 4 files read"
+    assert sent[-1] == Report(4, 4, "headers")
 
 
 def test_a_file_must_have_at_least_one_frame(tmp_path):

@@ -258,7 +258,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
 
 
 def test_an_address_of_an_unknown_storage_is_refused():
-    with pytest.raises(AudioError, match="no address"):
+    with pytest.raises(AudioError, match="the address cannot be read"):
         decode("nowhere://bucket/a.wav")
 
 

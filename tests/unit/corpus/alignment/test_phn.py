@@ -35,7 +35,7 @@ def test_a_closure_is_no_silence():
         (b"0 100 a b", "not `start end label`"),
         (b"0.0 0.1 a", "not `start end label`"),
         (b"\xff 1 a", "not `start end label`"),
-        (b"200 100 a", "has a negative start: line 2"),
+        (b"200 100 a", "an end before it: line 2"),
         (b"-5 100 a", "has a negative start"),
     ],
 )
