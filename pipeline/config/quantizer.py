@@ -127,7 +127,8 @@ class Quantizer(Section):
 
     def build(self, codebook: Any) -> Any:
         """The module that starts from a fitted codebook, a `pipeline.clustering.codebook.Codebook`."""
-        return load_quantizer(self.kind).build(self, codebook)
+        kind = load_quantizer(self.kind)
+        return kind.build(self, codebook)  # type: ignore[misc] # a kind with a codebook has it
 
     def settings(self) -> dict[str, Any]:
         """What the training depends on: without units that is the mix of layers alone."""

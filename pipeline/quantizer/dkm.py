@@ -43,6 +43,7 @@ class DifferentiableKMeans(UnitQuantizer):
         assignment: what training embeds; evaluation always takes the nearest.
     """
 
+    centroids_KD: nn.Parameter
     mean_squared_distance: Tensor
 
     def __init__(

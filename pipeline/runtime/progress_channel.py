@@ -26,7 +26,7 @@ class Mailbox:
 
     def take(self) -> list[tuple[str, Report | str]]:
         """What has come since the last call."""
-        taken = [*self._messages, *self._reports.items()]
+        taken: list[tuple[str, Report | str]] = [*self._messages, *self._reports.items()]
         self._messages, self._reports = [], {}
         return taken
 
@@ -36,7 +36,7 @@ class ProgressChannel:
 
     def __init__(self) -> None:
         home = ray.get_runtime_context().get_node_id()
-        self._mailbox = (
+        self._mailbox: Any = (
             ray.remote(Mailbox)
             .options(
                 num_cpus=0,
@@ -46,7 +46,7 @@ class ProgressChannel:
             )
             .remote()
         )
-        self._awaited: ray.ObjectRef | None = None
+        self._awaited: ray.ObjectRef[Any] | None = None
 
     def progress(self, label: str) -> Progress:
         """What a stage gets."""
