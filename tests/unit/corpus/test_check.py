@@ -48,7 +48,7 @@ def entries(config):
 
 
 class Folder:
-    """A corpus in the making: good utterances of each split, and whatever a test adds."""
+    """A corpus with a good utterance in each split, and whatever a test adds."""
 
     def __init__(self, path):
         self.path = path
@@ -100,7 +100,7 @@ def test_bad_audio_is_rejected_with_its_reason(folder, case):
     make(folder.path / "bad.wav")
     folder.add(audio="bad.wav")
     corpus = folder.check()
-    assert [one.utt_id for one in corpus.rejects] == ["bad"]
+    assert [row.utt_id for row in corpus.rejects] == ["bad"]
     assert corpus.rejects[0].reason.startswith(reason)
     assert corpus.rejects[0].source == str(folder.path / "bad.wav")
     assert len(corpus.utterances) == 3
@@ -133,9 +133,9 @@ def test_a_bad_row_is_rejected_with_its_reason(folder, case):
     values, reason = BAD_ROWS[case]
     folder.add(**values)
     corpus = folder.check()
-    assert [one.utt_id for one in corpus.rejects] == [values.get("utt_id", "bad")]
+    assert [row.utt_id for row in corpus.rejects] == [values.get("utt_id", "bad")]
     assert corpus.rejects[0].reason.startswith(reason), corpus.rejects[0].reason
-    assert [one.utt_id for one in corpus.utterances] == ["good-test", "good-train", "good-valid"]
+    assert [row.utt_id for row in corpus.utterances] == ["good-test", "good-train", "good-valid"]
 
 
 def test_a_broken_line_is_rejected_by_its_number(folder):
@@ -146,44 +146,46 @@ def test_a_broken_line_is_rejected_by_its_number(folder):
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(16000, 2), (8000, 1), (44100, 1), (48000, 6)])
-def test_any_rate_and_channel_count_is_taken(folder, rate, channels):
+def test_any_rate_and_channel_count_is_accepted(folder, rate, channels):
     wav(folder.path / "other.wav", noise(0.5, rate, channels), rate)
     folder.add(utt_id="other", audio="other.wav")
     corpus = folder.check()
     assert corpus.rejects == []
-    (found,) = [one for one in corpus.utterances if one.utt_id == "other"]
-    assert found.duration == 0.5
-    samples = read_audio(found.audio, RATE, found.offset, found.duration)
+    (utterance,) = [row for row in corpus.utterances if row.utt_id == "other"]
+    assert utterance.duration == 0.5
+    samples = read_audio(utterance.audio, RATE, utterance.offset, utterance.duration)
     assert samples.shape == (8000,)
 
 
-def test_text_that_just_fits_its_frames_is_taken(folder):
+def test_text_that_just_fits_its_frames_is_accepted(folder):
     # 49 frames: 25 times `a` needs 25 + 24.
     folder.add(utt_id="full", text="a" * 25)
     assert FrameGrid(400, 320, 16000).num_frames(RATE) == 49
     assert folder.check().rejects == []
 
 
-def test_a_stretch_of_a_long_recording_is_measured_by_itself(folder):
+def test_an_interval_of_a_long_recording_is_measured_by_itself(folder):
     wav(folder.path / "long.wav", noise(100, 1000), 1000)
     folder.add(utt_id="part", audio="long.wav", offset=90.0, duration=2.5)
-    (found,) = [one for one in folder.check().utterances if one.utt_id == "part"]
-    assert (found.offset, found.duration) == (90.0, 2.5)
+    (utterance,) = [row for row in folder.check().utterances if row.utt_id == "part"]
+    assert (utterance.offset, utterance.duration) == (90.0, 2.5)
 
 
-def test_text_is_lowercased_and_its_blanks_are_single(folder):
+def test_text_is_lowercased_with_single_spaces(folder):
     folder.add(utt_id="loud", text="  DON'T \t Go ")
-    texts = {one.utt_id: one.text for one in folder.check().utterances}
+    texts = {row.utt_id: row.text for row in folder.check().utterances}
     assert texts["loud"] == "don't go"
-    strict = {one.utt_id: one.reason for one in folder.check(lowercase=False).rejects}
+    strict = {row.utt_id: row.reason for row in folder.check(lowercase=False).rejects}
     assert strict["loud"].startswith("text has characters outside the alphabet: ['D', 'G'")
 
 
-def test_punctuation_is_taken_for_spaces(folder):
+def test_punctuation_is_replaced_by_spaces(folder):
     folder.add(utt_id="a", text='"Well-known," (she said): don\'t; go.')
-    (found,) = [one for one in folder.check(punctuation='"-,():;.').utterances if one.utt_id == "a"]
-    assert found.text == "well known she said don't go"
-    assert [one.utt_id for one in folder.check().rejects] == ["a"]
+    (utterance,) = [
+        row for row in folder.check(punctuation='"-,():;.').utterances if row.utt_id == "a"
+    ]
+    assert utterance.text == "well known she said don't go"
+    assert [row.utt_id for row in folder.check().rejects] == ["a"]
 
 
 def test_order_does_not_depend_on_the_manifest(folder):
@@ -192,7 +194,7 @@ def test_order_does_not_depend_on_the_manifest(folder):
     forward = folder.check().utterances
     folder.lines.reverse()
     assert folder.check().utterances == forward
-    assert [one.utt_id for one in forward if one.split == "train"] == [
+    assert [row.utt_id for row in forward if row.split == "train"] == [
         "good-train",
         "u1",
         "u2",
@@ -204,7 +206,7 @@ def test_max_utterances_takes_the_first_of_each_split(folder):
     for number in (3, 1, 2):
         folder.add(utt_id=f"a{number}")
     corpus = folder.check(max_utterances=2)
-    ids = [(one.split, one.utt_id) for one in corpus.utterances]
+    ids = [(row.split, row.utt_id) for row in corpus.utterances]
     assert ids == [
         ("test", "good-test"),
         ("train", "a1"),
@@ -240,7 +242,7 @@ def test_too_many_rejects_stop_the_run_with_the_commonest_reasons(folder):
     require(corpus, config.model_copy(update={"max_reject_share": 0.7}))
 
 
-def test_a_split_without_utterances_names_those_found(folder):
+def test_an_empty_split_is_refused_with_those_that_exist(folder):
     folder.add(utt_id="x", split="extra")
     config = folder.config(splits=Splits(test=("test", "test_hard")))
     with pytest.raises(CorpusError, match=r"in the splits \['test_hard'\]; the corpus has .*extra"):
@@ -272,8 +274,8 @@ def test_estimate_reads_the_segments_of_kaldi(tmp_path):
         tables = {"wav.scp": "r r.wav", "segments": "a r 1 3\nb r 3 -1", "utt2spk": "a s\nb s"}
         for name, content in {**tables, "text": "a x\nb x"}.items():
             (tmp_path / split / name).write_text(content)
-    # The second segment runs to the end of its recording, wherever that is.
-    config = KaldiCorpus(root=str(tmp_path), alignments="not looked at")
+    # The second segment ends with its recording, whose length is unknown.
+    config = KaldiCorpus(root=str(tmp_path), alignments="not read")
     assert estimate(config) == (6.0, 3 * 99)
 
 
@@ -294,4 +296,4 @@ def test_real_digits_all_pass(shared_data):
     require(corpus, config)
     assert corpus.rejects == []
     assert len(corpus.utterances) == 80
-    assert all(one.alignment for one in corpus.utterances)
+    assert all(row.alignment for row in corpus.utterances)

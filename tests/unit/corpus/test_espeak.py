@@ -31,8 +31,8 @@ def test_phones_tile_the_speech_and_silence_follows():
     speech = speak("table today tree under village", VOICE)
     phones = speech.phones
     assert 0 <= phones[0].start < 0.06
-    for one, other in pairwise(phones):
-        assert one.start < one.end <= other.start
+    for phone, following in pairwise(phones):
+        assert phone.start < phone.end <= following.start
     end_seconds = len(speech.samples) / speech.sample_rate_hz
     assert phones[-1].end < end_seconds
     spoken = loudness(speech, phones[0].start, phones[-1].end)
@@ -40,27 +40,27 @@ def test_phones_tile_the_speech_and_silence_follows():
 
 
 def test_alignment_is_exact_enough_to_hear_each_sibilant():
-    # A sibilant crosses zero several times as often as a vowel: were the times off by a phone,
-    # the two would mix.
+    # A sibilant crosses zero several times as often as a vowel: off by one phone, the two would
+    # mix.
     speech = speak("six sister house summer seven", VOICE)
-    sibilants = [zero_crossing_rate(speech, one) for one in speech.phones if one.label == "s"]
+    sibilants = [zero_crossing_rate(speech, phone) for phone in speech.phones if phone.label == "s"]
     vowels = [
-        zero_crossing_rate(speech, one)
-        for one in speech.phones
-        if one.label in {"ɛ", "ʌ", "aʊ", "ə"}
+        zero_crossing_rate(speech, phone)
+        for phone in speech.phones
+        if phone.label in {"ɛ", "ʌ", "aʊ", "ə"}
     ]
     assert len(sibilants) >= 6
     assert min(sibilants) > 2 * max(vowels)
 
 
-def test_speed_and_pitch_are_heard():
+def test_speed_and_pitch_are_audible():
     slow, fast = (speak("summer morning", VOICE, rate) for rate in (120, 240))
     assert len(slow.samples) > 1.4 * len(fast.samples)
     low, high = (speak("summer morning", VOICE, pitch=pitch) for pitch in (20, 80))
     assert not np.array_equal(low.samples[:20000], high.samples[:20000])
 
 
-def test_what_was_spoken_before_changes_nothing():
+def test_earlier_speech_changes_nothing():
     def digest(text, voice):
         return hashlib.sha256(speak(text, voice).samples.tobytes()).hexdigest()
 

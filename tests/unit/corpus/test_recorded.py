@@ -27,7 +27,7 @@ def test_a_changed_manifest_has_another_fingerprint(tmp_path):
     assert fingerprint(config) != before
 
 
-def test_a_missing_manifest_is_told_before_any_work(tmp_path):
+def test_a_missing_manifest_is_reported_before_any_work(tmp_path):
     with pytest.raises(CorpusError, match="there is no manifest at"):
         fingerprint(ManifestCorpus(manifest=str(tmp_path / "m.jsonl")))
 
@@ -102,7 +102,7 @@ def test_a_ctm_counts_by_its_content(tmp_path):
     assert len(seen) == 2
 
 
-def test_a_missing_root_is_told_before_any_work(tmp_path):
+def test_a_missing_root_is_reported_before_any_work(tmp_path):
     with pytest.raises(CorpusError, match="it has none"):
         fingerprint(LibrispeechCorpus(root=str(tmp_path / "nowhere")))
 
@@ -111,7 +111,7 @@ def test_the_synthetic_corpus_depends_on_the_synthesiser():
     assert fingerprint(SyntheticCorpus()).startswith("espeakng-loader ")
 
 
-def test_paths_are_told_by_their_keys():
+def test_paths_are_named_by_their_keys():
     cuts = {"train": "a.jsonl", "valid": "b.jsonl", "test": "c.jsonl"}
     config = LhotseCorpus(cuts=cuts, alignments="ali")
     assert adapter_of(config).paths(config) == {

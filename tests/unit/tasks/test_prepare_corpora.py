@@ -1,4 +1,4 @@
-"""Each adapter from its own files on disk to the stage's tables, with real phones of an aligner.
+"""Each adapter from its own files to the stage's tables, with real phones of an aligner.
 
 The recordings are one of `mfa_aligned`, cut into pieces; where it is absent, these tests skip.
 """
@@ -26,15 +26,15 @@ STARTS = {split: 3.0 * number for number, split in enumerate(SPLITS, start=1)}
 
 @pytest.fixture(scope="module")
 def speech(shared_data):
-    """Samples at 16 kHz, the aligned file, and the phones of each piece by a plain way."""
+    """Samples at 16 kHz, the aligned file, and the phones of each piece, cut in a simple way."""
     source = shared_data / "mfa_aligned" / "cold_corpus"
     grid = source.with_suffix(".TextGrid")
     phones = parse_textgrid(grid.read_bytes())
     pieces = {
         split: [
-            (max(one.start, start) - start, min(one.end, start + SECONDS) - start, one.label)
-            for one in phones
-            if one.end > start and one.start < start + SECONDS
+            (max(phone.start, start) - start, min(phone.end, start + SECONDS) - start, phone.label)
+            for phone in phones
+            if phone.end > start and phone.start < start + SECONDS
         ]
         for split, start in STARTS.items()
     }
@@ -61,11 +61,11 @@ def librispeech(folder, speech):
 
 
 def ljspeech(folder, speech):
-    """One CTM file names the phones of each recording."""
+    """One CTM file has the phones of every recording."""
     samples, _, pieces = speech
     (folder / "wavs").mkdir(parents=True)
     rows, ctm = [], []
-    # Names that the default seed sends to each of the splits.
+    # Names that the default seed assigns to each of the splits.
     for name, split in {"LJ0": "test", "LJ1": "valid", "LJ3": "train"}.items():
         write_audio(folder / "wavs" / f"{name}.wav", piece(samples, split), RATE, "WAV")
         rows.append(f"{name}|Words.|Words.\n")
@@ -103,7 +103,7 @@ def kaldi(folder, speech):
 
 
 def lhotse(folder, speech):
-    """A cut a split, which starts a second before its supervision; phones within."""
+    """One cut for each split, which starts a second before its supervision and has its phones."""
     samples, _, pieces = speech
     folder.mkdir()
     write_audio(folder / "long.flac", samples, RATE)
@@ -129,12 +129,14 @@ def test_from_its_own_files_to_the_stages_tables(tmp_path, speech, adapter):
     scores = STAGE.run(StageContext(config, output, {}, None))
     assert scores["rejects"] == 0
     utterances = from_table(output.read_table("corpus.parquet"))
-    assert tuple(one.split for one in utterances) == SPLITS
-    for one in utterances:
-        assert (one.text, one.duration) == ("words", SECONDS)
-        found = list(chain.from_iterable((part.start, part.end) for part in one.alignment))
-        expected = speech[2][one.split]
-        assert [part.label for part in one.alignment] == [label for *_, label in expected]
-        # A sample of a .PHN is the coarsest of the formats.
+    assert tuple(utterance.split for utterance in utterances) == SPLITS
+    for utterance in utterances:
+        assert (utterance.text, utterance.duration) == ("words", SECONDS)
+        found_times = list(
+            chain.from_iterable((part.start, part.end) for part in utterance.alignment)
+        )
+        expected = speech[2][utterance.split]
+        assert [part.label for part in utterance.alignment] == [label for *_, label in expected]
+        # .PHN is the coarsest format: whole samples.
         times = list(chain.from_iterable(part[:2] for part in expected))
-        assert found == pytest.approx(times, abs=1.01 / RATE)
+        assert found_times == pytest.approx(times, abs=1.01 / RATE)

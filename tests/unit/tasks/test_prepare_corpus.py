@@ -18,7 +18,7 @@ from tasks.prepare_corpus import STAGE
 
 @pytest.fixture
 def context(tmp_path):
-    """Two good utterances a split, and one without text."""
+    """Two good utterances in each split, and one without text."""
     write_audio(tmp_path / "a.flac", np.random.default_rng(0).normal(0, 0.1, 18000), 16000)
     rows = [
         {"utt_id": f"{split}-{number}", "split": split, "text": "go on", "duration": 1.125}
@@ -47,7 +47,7 @@ def test_writes_tables_and_returns_scores(context):
         "test.hours": pytest.approx(2.25 / 3600),
     }
     utterances = from_table(context.output.read_table("corpus.parquet"))
-    assert [one.utt_id for one in utterances] == [
+    assert [row.utt_id for row in utterances] == [
         f"{split}-{number}" for split in ("test", "train", "valid") for number in range(2)
     ]
     (reject,) = context.output.read_table("rejects.parquet").to_pylist()
@@ -56,7 +56,7 @@ def test_writes_tables_and_returns_scores(context):
     assert sent[-1] == "rejected 1 utterances, with reasons in rejects.parquet"
 
 
-def test_tables_stand_even_when_too_much_is_rejected(context):
+def test_tables_are_written_even_if_too_much_is_rejected(context):
     strict = context.config.corpus.model_copy(update={"max_reject_share": 0.1})
     config = context.config.model_copy(update={"corpus": strict})
     with pytest.raises(CorpusError, match="1 of 7 utterances were rejected"):
@@ -76,7 +76,7 @@ def test_settings_change_with_the_manifest_and_the_limits(context):
     assert before["corpus"] == after["corpus"]
 
 
-def test_estimate_is_the_manifests(context):
+def test_the_estimate_comes_from_the_manifest(context):
     estimate = STAGE.estimate(context.config, {})
     assert estimate.audio_seconds == pytest.approx(6 * 1.125)
     assert estimate.num_frames == 6 * 56

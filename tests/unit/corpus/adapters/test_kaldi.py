@@ -8,7 +8,7 @@ from pipeline.config.corpus import Splits
 from pipeline.corpus.adapters.kaldi import ADAPTER, KaldiCorpus
 from pipeline.progress import SILENT
 
-WHOLE = {"wav.scp": "a audio/a.wav\n", "text": "a hello there\n", "utt2spk": "a anna\n"}
+COMPLETE = {"wav.scp": "a audio/a.wav\n", "text": "a hello there\n", "utt2spk": "a anna\n"}
 CUT = {
     "wav.scp": "rec audio/rec.flac\n",
     "segments": "a rec 1.50 2.75\nb rec 2.75 -1\n",
@@ -25,20 +25,20 @@ def write(root, split, files):
 
 
 def read(root, files, **values):
-    """What the training split holds; the others are one utterance each."""
+    """The entries of the training split; the others have one utterance each."""
     for split in ("valid", "test"):
-        write(root, split, {name: text.replace("a ", "z ", 1) for name, text in WHOLE.items()})
+        write(root, split, {name: text.replace("a ", "z ", 1) for name, text in COMPLETE.items()})
     write(root, "train", files)
     config = KaldiCorpus(root=str(root), audio_root=str(root), **values)
-    found = list(ADAPTER.read(config, None, SILENT))
-    assert [one.split for one in found[-2:]] == ["valid", "test"]
-    return found[:-2]
+    entries = list(ADAPTER.read(config, None, SILENT))
+    assert [entry.split for entry in entries[-2:]] == ["valid", "test"]
+    return entries[:-2]
 
 
-def test_whole_recordings(tmp_path):
-    (found,) = read(tmp_path, WHOLE)
+def test_complete_recordings(tmp_path):
+    (utterance,) = read(tmp_path, COMPLETE)
     audio = f"{tmp_path}/audio/a.wav"
-    assert found == Utterance("a", "train", audio, 0.0, TO_THE_END, "anna", "hello there")
+    assert utterance == Utterance("a", "train", audio, 0.0, TO_THE_END, "anna", "hello there")
 
 
 def test_segments_of_a_recording_and_an_end_of_minus_one(tmp_path):
@@ -48,13 +48,13 @@ def test_segments_of_a_recording_and_an_end_of_minus_one(tmp_path):
     assert second == Utterance("b", "train", audio, 2.75, TO_THE_END, "bert", "yes")
 
 
-@pytest.mark.parametrize("place", ["/data/my audio.wav", "s3://bucket/a.wav"])
-def test_an_absolute_address_stays_spaces_and_all(tmp_path, place):
-    (found,) = read(tmp_path, {**WHOLE, "wav.scp": f"a\t{place}\r\n"})
-    assert found.audio == place
+@pytest.mark.parametrize("address", ["/data/my audio.wav", "s3://bucket/a.wav"])
+def test_an_absolute_address_is_kept_with_its_spaces(tmp_path, address):
+    (utterance,) = read(tmp_path, {**COMPLETE, "wav.scp": f"a\t{address}\r\n"})
+    assert utterance.audio == address
 
 
-def test_ctm_by_recording_with_the_segments_offset_taken_off(tmp_path):
+def test_ctm_by_recording_minus_the_offset_of_the_segment(tmp_path):
     ctm = tmp_path / "phones.ctm"
     ctm.write_text("rec 1 1.4 0.3 HH_B\nrec 1 1.7 1.0 AH0_E\nrec 1 2.7 0.4 Y_S\n")
     first, second = read(tmp_path, CUT, alignments=str(ctm))
@@ -84,16 +84,16 @@ def test_a_recipe_on_an_object_store():
 
 
 BAD = {
-    "pipe": (WHOLE, {"wav.scp": "a sph2pipe -f wav a.sph |\n"}, "wav.scp names a command"),
-    "pipe without a space": (WHOLE, {"wav.scp": "a cat a.wav|\n"}, "wav.scp names a command"),
-    "archive": (WHOLE, {"wav.scp": "a /data/wavs.ark:1234\n"}, "wav.scp names an archive"),
-    "whole archive": (WHOLE, {"wav.scp": "a data/wavs.ark\n"}, "wav.scp names an archive"),
-    "stdin": (WHOLE, {"wav.scp": "a -\n"}, "wav.scp names no file: 'a -'"),
-    "no file": (WHOLE, {"wav.scp": "a\n"}, "wav.scp names no file"),
-    "no audio": (WHOLE, {"wav.scp": ""}, "no audio: wav.scp has no 'a'"),
-    "no text": (WHOLE, {"text": ""}, "no transcript: text does not name it"),
-    "no speaker": (WHOLE, {"utt2spk": ""}, "no speaker: utt2spk does not name it"),
-    "empty speaker": (WHOLE, {"utt2spk": "a\n"}, "no speaker: utt2spk names none"),
+    "pipe": (COMPLETE, {"wav.scp": "a sph2pipe -f wav a.sph |\n"}, "wav.scp names a command"),
+    "pipe without a space": (COMPLETE, {"wav.scp": "a cat a.wav|\n"}, "wav.scp names a command"),
+    "archive": (COMPLETE, {"wav.scp": "a /data/wavs.ark:1234\n"}, "wav.scp names an archive"),
+    "complete archive": (COMPLETE, {"wav.scp": "a data/wavs.ark\n"}, "wav.scp names an archive"),
+    "stdin": (COMPLETE, {"wav.scp": "a -\n"}, "wav.scp names no file: 'a -'"),
+    "no file": (COMPLETE, {"wav.scp": "a\n"}, "wav.scp names no file"),
+    "no audio": (COMPLETE, {"wav.scp": ""}, "no audio: wav.scp has no 'a'"),
+    "no text": (COMPLETE, {"text": ""}, "no transcript: text does not name it"),
+    "no speaker": (COMPLETE, {"utt2spk": ""}, "no speaker: utt2spk does not name it"),
+    "empty speaker": (COMPLETE, {"utt2spk": "a\n"}, "no speaker: utt2spk names none"),
     "no segment": (CUT, {"segments": "b rec 0 1\n"}, "no audio: segments does not name it"),
     "no recording": (CUT, {"segments": "a x 0 1\nb rec 0 1\n"}, "no audio: wav.scp has no 'x'"),
     "channel": (CUT, {"segments": "a rec 0 1 A\nb rec 0 1\n"}, "segments names a channel"),
@@ -106,18 +106,18 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_row_is_rejected_with_its_reason_and_the_rest_stands(tmp_path, case):
+def test_a_bad_row_is_rejected_with_its_reason_and_the_rest_is_kept(tmp_path, case):
     base, change, reason = BAD[case]
-    found = read(tmp_path, {**base, **change})
-    rejects = [one for one in found if isinstance(one, Reject)]
-    assert [one.utt_id for one in rejects] == ["a"]
+    entries = read(tmp_path, {**base, **change})
+    rejects = [entry for entry in entries if isinstance(entry, Reject)]
+    assert [entry.utt_id for entry in rejects] == ["a"]
     assert rejects[0].reason.startswith(reason)
-    assert len(found) == len(base["text"].splitlines())
+    assert len(entries) == len(base["text"].splitlines())
 
 
-def test_no_command_of_the_data_is_run(tmp_path):
+def test_no_command_in_the_data_is_executed(tmp_path):
     trace = tmp_path / "ran"
-    read(tmp_path, {**WHOLE, "wav.scp": f"a touch {trace} |\n"})
+    read(tmp_path, {**COMPLETE, "wav.scp": f"a touch {trace} |\n"})
     assert not trace.exists()
 
 
@@ -127,21 +127,23 @@ def test_duplicates_and_unused_recordings_are_rejected_by_line(tmp_path):
         "text": CUT["text"] + "a again\n",
         "wav.scp": CUT["wav.scp"] + "spare audio/spare.wav\n",
     }
-    rejects = {one.source: one.reason for one in read(tmp_path, files) if isinstance(one, Reject)}
+    rejects = {
+        entry.source: entry.reason for entry in read(tmp_path, files) if isinstance(entry, Reject)
+    }
     assert rejects == {
         "train/text:3": "duplicate id: train/text has it already",
         "train/wav.scp": "unused recording: no line of segments names it",
     }
 
 
-def test_bytes_that_are_no_text_are_a_broken_line(tmp_path):
+def test_bytes_that_are_not_text_are_a_broken_line(tmp_path):
     broken, *_ = read(tmp_path, {**CUT, "text": b"c caf\xe9\n" + CUT["text"].encode()})
     assert broken == Reject(None, "train/text:1", "broken line: not UTF-8")
 
 
 @pytest.mark.parametrize("name", ["wav.scp", "text", "utt2spk"])
 def test_a_missing_file_is_one_clear_error(tmp_path, name):
-    files = {key: value for key, value in WHOLE.items() if key != name}
+    files = {key: value for key, value in COMPLETE.items() if key != name}
     with pytest.raises(
         CorpusError, match=rf"/train' has no {name}; .*\['test', 'train', 'valid'\]"
     ):
@@ -150,7 +152,7 @@ def test_a_missing_file_is_one_clear_error(tmp_path, name):
 
 def test_a_missing_split_is_one_clear_error(tmp_path):
     with pytest.raises(CorpusError, match=r"has no wav\.scp, text, utt2spk"):
-        read(tmp_path, WHOLE, splits=Splits(test=("test", "dev_other")))
+        read(tmp_path, COMPLETE, splits=Splits(test=("test", "dev_other")))
 
 
 IDS = st.lists(st.sampled_from("abcdef"), max_size=8)
@@ -159,15 +161,15 @@ IDS = st.lists(st.sampled_from("abcdef"), max_size=8)
 @given(IDS, IDS, IDS, st.none() | IDS)
 def test_every_row_is_an_utterance_or_a_reject(tmp_path_factory, wavs, texts, speakers, segments):
     files = {
-        "wav.scp": "".join(f"{one} {one}.wav\n" for one in wavs),
-        "text": "".join(f"{one} hello\n" for one in texts),
-        "utt2spk": "".join(f"{one} spk\n" for one in speakers),
+        "wav.scp": "".join(f"{name} {name}.wav\n" for name in wavs),
+        "text": "".join(f"{name} hello\n" for name in texts),
+        "utt2spk": "".join(f"{name} spk\n" for name in speakers),
     }
     if segments is not None:
-        files["segments"] = "".join(f"{one} {one} 0 1\n" for one in segments)
-    found = read(tmp_path_factory.mktemp("kaldi"), files)
+        files["segments"] = "".join(f"{name} {name} 0 1\n" for name in segments)
+    entries = read(tmp_path_factory.mktemp("kaldi"), files)
     named = [*wavs, *texts, *speakers, *(segments or [])]
-    assert {one.utt_id for one in found} == set(named)
-    whole = set(wavs) & set(texts) & set(speakers)
-    expected = whole if segments is None else whole & set(segments)
-    assert {one.utt_id for one in found if isinstance(one, Utterance)} == expected
+    assert {entry.utt_id for entry in entries} == set(named)
+    complete = set(wavs) & set(texts) & set(speakers)
+    expected = complete if segments is None else complete & set(segments)
+    assert {entry.utt_id for entry in entries if isinstance(entry, Utterance)} == expected

@@ -54,7 +54,7 @@ def recorded(**values):
 
 
 def read(folder, *lines, **values):
-    """What the training split holds; the others are empty."""
+    """The entries of the training split; the others are empty."""
     for split in ("valid", "test"):
         (folder / f"{split}.jsonl").write_text("")
     content = "\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines) + "\n"
@@ -66,15 +66,15 @@ def read(folder, *lines, **values):
 
 
 def test_times_of_the_supervision_count_from_the_cuts_start(tmp_path):
-    (found,) = read(tmp_path, CUT)
-    assert found == Utterance(
+    (utterance,) = read(tmp_path, CUT)
+    assert utterance == Utterance(
         "sup1", "train", f"{tmp_path}/audio/rec.flac", 2.5, 1.0, "anna", "Oh no", None
     )
 
 
 def test_each_supervision_is_an_utterance(tmp_path):
-    found = read(tmp_path, supervised({}, {"id": "sup2", "start": 2.0, "text": "yes"}), "", CUT)
-    assert [(one.utt_id, one.offset, one.text) for one in found] == [
+    entries = read(tmp_path, supervised({}, {"id": "sup2", "start": 2.0, "text": "yes"}), "", CUT)
+    assert [(entry.utt_id, entry.offset, entry.text) for entry in entries] == [
         ("sup1", 2.5, "Oh no"),
         ("sup2", 4.0, "yes"),
         ("sup1", 2.5, "Oh no"),  # the check rejects it as a duplicate
@@ -85,15 +85,15 @@ def test_each_supervision_is_an_utterance(tmp_path):
 def test_alignments_count_from_the_supervisions_start(tmp_path, kind, tier):
     items = [["OW", 2.5, 0.25, None], ["N", 2.75, 0.75, 0.9], ["OW", 3.5, 0.25]]
     line = supervised({"alignment": {kind: items, "other": [["oh", 2.5, 1.0, None]]}})
-    (found,) = read(tmp_path, line, alignment_tier=tier)
-    assert found.alignment == (Segment(0.0, 0.25, "OW"), Segment(0.25, 1.0, "N"))
+    (utterance,) = read(tmp_path, line, alignment_tier=tier)
+    assert utterance.alignment == (Segment(0.0, 0.25, "OW"), Segment(0.25, 1.0, "N"))
 
 
-def test_alignments_apart_are_found_by_the_recordings_id(tmp_path):
+def test_separate_alignments_are_found_by_the_recordings_id(tmp_path):
     ctm = tmp_path / "a.ctm"
     ctm.write_text("rec 1 2.4 0.6 OW\nrec 1 3.0 0.5 N\n")
-    (found,) = read(tmp_path, CUT, alignments=str(ctm))
-    assert found.alignment == (Segment(0.0, 0.5, "OW"), Segment(0.5, 1.0, "N"))
+    (utterance,) = read(tmp_path, CUT, alignments=str(ctm))
+    assert utterance.alignment == (Segment(0.0, 0.5, "OW"), Segment(0.5, 1.0, "N"))
 
 
 BAD = {
@@ -130,7 +130,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_cut_is_rejected_by_line_and_the_rest_stands(tmp_path, case):
+def test_a_bad_cut_is_rejected_by_line_and_the_rest_is_kept(tmp_path, case):
     line, name, reason = BAD[case]
     reject, good = read(tmp_path, line, CUT)
     assert isinstance(reject, Reject)
@@ -139,7 +139,7 @@ def test_a_bad_cut_is_rejected_by_line_and_the_rest_stands(tmp_path, case):
     assert isinstance(good, Utterance)
 
 
-def test_one_bad_supervision_leaves_the_other(tmp_path):
+def test_one_bad_supervision_does_not_affect_the_other(tmp_path):
     first, second = read(tmp_path, supervised({"speaker": None}, {"id": "sup2"}))
     assert isinstance(first, Reject)
     assert second.utt_id == "sup2"
@@ -159,15 +159,15 @@ def test_a_missing_file_and_a_damaged_one_are_one_clear_error(tmp_path):
         list(ADAPTER.read(config, None, SILENT))
 
 
-@given(st.lists(st.sampled_from([one[0] for one in BAD.values()] + [CUT, supervised({}, {})])))
+@given(st.lists(st.sampled_from([entry[0] for entry in BAD.values()] + [CUT, supervised({}, {})])))
 def test_every_supervision_is_an_utterance_or_a_reject(tmp_path_factory, lines):
-    found = read(tmp_path_factory.mktemp("cuts"), *lines)
+    entries = read(tmp_path_factory.mktemp("cuts"), *lines)
     expected = sum(2 if line == supervised({}, {}) else 1 for line in lines)
-    assert len(found) == expected
+    assert len(entries) == expected
 
 
 def test_files_that_lhotse_wrote(tmp_path):
-    """Against the package itself: times, alignments, and what is to be rejected."""
+    """Against the package itself: times, alignments, rejects."""
     lhotse = pytest.importorskip("lhotse")
     from lhotse.supervision import AlignmentItem
 
@@ -190,25 +190,27 @@ def test_files_that_lhotse_wrote(tmp_path):
         )
         for number in range(1, 4)
     ]
-    whole = lhotse.MonoCut("whole", 0, 10.0, 0, supervisions=spoken, recording=recording)
-    part = whole.truncate(offset=3.5, duration=4.5)  # of sup2 and sup3
-    mixed = whole.append(whole).with_id("mixed")
-    fast = whole.perturb_speed(1.1)
-    files = {"train": [whole], "valid": [part], "test": [mixed, fast]}
+    complete = lhotse.MonoCut("whole", 0, 10.0, 0, supervisions=spoken, recording=recording)
+    part = complete.truncate(offset=3.5, duration=4.5)  # of sup2 and sup3
+    mixed = complete.append(complete).with_id("mixed")
+    fast = complete.perturb_speed(1.1)
+    files = {"train": [complete], "valid": [part], "test": [mixed, fast]}
     cuts = {split: str(tmp_path / f"{split}.jsonl.gz") for split in files}
     for split, content in files.items():
         lhotse.CutSet.from_cuts(content).to_file(cuts[split])
     config = LhotseCorpus(cuts=cuts, splits=Splits())
-    found = list(ADAPTER.read(config, None, SILENT))
-    good = [one for one in found if isinstance(one, Utterance)]
-    assert [(one.split, one.utt_id, one.offset, one.duration) for one in good] == [
+    entries = list(ADAPTER.read(config, None, SILENT))
+    good = [entry for entry in entries if isinstance(entry, Utterance)]
+    assert [(entry.split, entry.utt_id, entry.offset, entry.duration) for entry in good] == [
         ("train", "sup1", 2.0, 1.5),
         ("train", "sup2", 4.0, 1.5),
         ("train", "sup3", 6.0, 1.5),
         ("valid", "sup2", 4.0, 1.5),
         ("valid", "sup3", 6.0, 1.5),
     ]
-    assert {one.alignment for one in good} == {(Segment(0.0, 0.5, "OW"), Segment(0.5, 1.5, "N"))}
-    reasons = [one.reason.partition(":")[0] for one in found if isinstance(one, Reject)]
+    assert {entry.alignment for entry in good} == {
+        (Segment(0.0, 0.5, "OW"), Segment(0.5, 1.5, "N"))
+    }
+    reasons = [entry.reason.partition(":")[0] for entry in entries if isinstance(entry, Reject)]
     assert reasons[0] == "not a plain cut of one recording"
     assert reasons[1:] == ["audio is transformed when it is read"] * 3

@@ -47,7 +47,7 @@ def read(corpus_config):
 def test_every_utterance_with_text_and_speaker(root):
     corpus = check(read(config(root)), config(root))
     assert corpus.rejects == []
-    ids = [(one.split, one.utt_id, one.speaker, one.text) for one in corpus.utterances]
+    ids = [(row.split, row.utt_id, row.speaker, row.text) for row in corpus.utterances]
     assert ids == [
         ("dev", "1-2-0000", "1", "go on then"),
         ("dev", "1-2-0001", "1", "go on then"),
@@ -56,16 +56,16 @@ def test_every_utterance_with_text_and_speaker(root):
         ("train", "84-121-0000", "84", "go on then"),
         ("train", "84-121-0001", "84", "go on then"),
     ]
-    assert {one.alignment for one in corpus.utterances} == {None}
-    assert {one.duration for one in corpus.utterances} == {1.0}
+    assert {row.alignment for row in corpus.utterances} == {None}
+    assert {row.duration for row in corpus.utterances} == {1.0}
 
 
 def test_alignments_where_there_are_any(root, tmp_path):
     folder = tmp_path / "alignments" / "train" / "84" / "121"
     folder.mkdir(parents=True)
     (folder / "84-121-0000.TextGrid").write_bytes(TEXTGRID)
-    found = read(config(root, alignments=str(tmp_path / "alignments")))
-    alignments = {one.utt_id: one.alignment for one in found}
+    entries = read(config(root, alignments=str(tmp_path / "alignments")))
+    alignments = {entry.utt_id: entry.alignment for entry in entries}
     assert alignments["84-121-0000"] == (Segment(0.0, 1.0, "AH"),)
     assert alignments["84-121-0001"] is None
     assert alignments["61-70-0000"] is None
@@ -75,18 +75,18 @@ def test_a_broken_textgrid_is_rejected(root, tmp_path):
     folder = tmp_path / "alignments" / "train" / "84" / "121"
     folder.mkdir(parents=True)
     (folder / "84-121-0001.TextGrid").write_bytes(TEXTGRID[:40])
-    found = list(read(config(root, alignments=str(tmp_path / "alignments"))))
-    (reject,) = [one for one in found if isinstance(one, Reject)]
+    entries = list(read(config(root, alignments=str(tmp_path / "alignments"))))
+    (reject,) = [entry for entry in entries if isinstance(entry, Reject)]
     assert reject.utt_id == "84-121-0001"
     assert "not readable as a TextGrid" in reject.reason
-    assert len(found) == 6
+    assert len(entries) == 6
 
 
 def test_audio_without_text_and_text_without_audio(root):
     folder = root / "train" / "84" / "121"
     (folder / "84-121-0000.flac").rename(folder / "84-121-0007.flac")
     corpus = check(read(config(root)), config(root))
-    reasons = {one.utt_id: one.reason for one in corpus.rejects}
+    reasons = {reject.utt_id: reject.reason for reject in corpus.rejects}
     assert set(reasons) == {"84-121-0000", "84-121-0007"}
     assert reasons["84-121-0000"] == "no such audio file"
     assert reasons["84-121-0007"].startswith("no transcript")
@@ -96,10 +96,12 @@ def test_a_transcript_line_without_words_is_rejected(root):
     folder = root / "train" / "84" / "121"
     (folder / "84-121.trans.txt").write_text("84-121-0000\n84-121-0001 HI\n")
     corpus = check(read(config(root)), config(root))
-    assert [(one.utt_id, one.reason) for one in corpus.rejects] == [("84-121-0000", "empty text")]
+    assert [(reject.utt_id, reject.reason) for reject in corpus.rejects] == [
+        ("84-121-0000", "empty text")
+    ]
 
 
-def test_a_missing_split_names_those_that_are_there(root):
+def test_a_missing_split_names_those_that_exist(root):
     shutil.rmtree(root / "train")
     with pytest.raises(CorpusError, match=r"no folder for \['train'\]; it has \['dev', 'test'\]"):
         list(read(config(root)))
@@ -126,5 +128,5 @@ def test_real_aligned_speech_in_librispeechs_folders(shared_data, tmp_path):
     corpus_config = config(tmp_path / "audio", alignments=str(tmp_path / "grids"))
     corpus = check(read(corpus_config), corpus_config)
     assert corpus.rejects == []
-    assert [round(one.duration, 2) for one in corpus.utterances] == [26.72, 26.72, 25.72]
-    assert all(len(one.alignment) > 200 for one in corpus.utterances)
+    assert [round(row.duration, 2) for row in corpus.utterances] == [26.72, 26.72, 25.72]
+    assert all(len(row.alignment) > 200 for row in corpus.utterances)

@@ -22,9 +22,9 @@ def corpus(root, metadata, names=(), **values):
 def test_the_last_column_is_the_text(tmp_path):
     rows = b'LJ001-0001|It cost 5 "dollars"|It cost five "dollars"\nLJ001-0002|Two columns\n'
     names = ["LJ001-0001.wav", "LJ001-0002.wav"]
-    found = corpus(tmp_path, rows, names, shares={"valid": 0, "test": 0}, speaker="linda")
+    entries = corpus(tmp_path, rows, names, shares={"valid": 0, "test": 0}, speaker="linda")
     audio = f"{tmp_path}/wavs/LJ001-000"
-    assert found == [
+    assert entries == [
         Utterance(
             "LJ001-0001",
             "train",
@@ -46,7 +46,7 @@ def test_the_last_column_is_the_text(tmp_path):
         (b"LJ1|caf\xe9|x", "broken line: not UTF-8"),
     ],
 )
-def test_a_broken_row_is_rejected_by_number_and_the_rest_stands(tmp_path, row, reason):
+def test_a_broken_row_is_rejected_by_number_and_the_rest_is_kept(tmp_path, row, reason):
     first, second = corpus(tmp_path, row + b"\n\nLJ2|two\n")
     assert second.utt_id == "LJ2"
     assert first.source == "metadata.csv:1"
@@ -64,7 +64,7 @@ def test_no_table_is_one_clear_error(tmp_path):
         list(ADAPTER.read(config, None, SILENT))
 
 
-def test_shares_are_about_what_was_asked_for():
+def test_splits_get_about_their_shares():
     splits = Splits(test=("test", "hard"))
     config = LjspeechCorpus(
         root="r", splits=splits, shares={"valid": 0.1, "test": 0.2, "hard": 0.05}
@@ -75,17 +75,17 @@ def test_shares_are_about_what_was_asked_for():
     assert shares == pytest.approx(expected, abs=0.02)
 
 
-def test_a_split_is_the_utterances_own_and_the_seeds():
+def test_a_split_depends_on_the_utterance_and_the_seed_only():
     config = LjspeechCorpus(root="r", shares={"valid": 0.3, "test": 0.3})
     ids = [f"LJ{number}" for number in range(50)]
-    splits = [split_of(one, config) for one in ids]
+    splits = [split_of(name, config) for name in ids]
     assert splits[:4] == ["test", "valid", "valid", "train"]  # never to change
     other = config.model_copy(update={"seed": 1})
-    assert [split_of(one, other) for one in ids] != splits
+    assert [split_of(name, other) for name in ids] != splits
 
 
 @given(st.lists(st.text("ab|é\t ", max_size=8)))
 def test_every_row_is_an_utterance_or_a_reject(tmp_path_factory, rows):
     root = tmp_path_factory.mktemp("lj")
-    found = corpus(root, "\n".join(rows).encode())
-    assert len(found) == sum(bool(row.encode().strip()) for row in rows)
+    entries = corpus(root, "\n".join(rows).encode())
+    assert len(entries) == sum(bool(row.encode().strip()) for row in rows)

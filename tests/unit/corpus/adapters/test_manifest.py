@@ -22,7 +22,7 @@ def read(uri):
     return ADAPTER.read(config, None, SILENT)
 
 
-def test_the_shortest_row_and_the_longest(tmp_path):
+def test_a_minimal_row_and_a_full_one(tmp_path):
     alignment = [{"start": 0.0, "end": 0.5, "label": "h"}]
     full = {**ROW, "utt_id": "b", "offset": 1.5, "duration": 2.0, "alignment": alignment, "x": 1}
     short, long = read(write(tmp_path, ROW, "", full))
@@ -32,32 +32,29 @@ def test_the_shortest_row_and_the_longest(tmp_path):
     assert long == Utterance("b", "train", audio, 1.5, 2.0, "s", "hi", segments)
 
 
-@pytest.mark.parametrize(
-    ("audio", "place"),
-    [("/data/a.wav", "/data/a.wav"), ("s3://bucket/a.wav", "s3://bucket/a.wav")],
-)
-def test_an_absolute_address_stays(tmp_path, audio, place):
-    (found,) = read(write(tmp_path, {**ROW, "audio": audio}))
-    assert found.audio == place
+@pytest.mark.parametrize("audio", ["/data/a.wav", "s3://bucket/a.wav"])
+def test_an_absolute_address_is_kept(tmp_path, audio):
+    (utterance,) = read(write(tmp_path, {**ROW, "audio": audio}))
+    assert utterance.audio == audio
 
 
 def test_a_relative_manifest_gives_absolute_audio(tmp_path, monkeypatch):
     write(tmp_path, ROW)
     monkeypatch.chdir(tmp_path)
-    (found,) = read("manifest.jsonl")
-    assert found.audio == f"{tmp_path}/audio/a.wav"
+    (utterance,) = read("manifest.jsonl")
+    assert utterance.audio == f"{tmp_path}/audio/a.wav"
 
 
 def test_a_remote_manifest_has_its_audio_beside_it():
     with fsspec.open("memory://corpus/m.jsonl", "w") as file:
         file.write(json.dumps(ROW))
-    (found,) = read("memory://corpus/m.jsonl")
-    assert found.audio == "memory://corpus/audio/a.wav"
+    (utterance,) = read("memory://corpus/m.jsonl")
+    assert utterance.audio == "memory://corpus/audio/a.wav"
 
 
 def test_numbers_may_name_speakers_and_utterances(tmp_path):
-    (found,) = read(write(tmp_path, {**ROW, "utt_id": 17, "speaker": 4}))
-    assert (found.utt_id, found.speaker) == ("17", "4")
+    (utterance,) = read(write(tmp_path, {**ROW, "utt_id": 17, "speaker": 4}))
+    assert (utterance.utt_id, utterance.speaker) == ("17", "4")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +71,7 @@ def test_numbers_may_name_speakers_and_utterances(tmp_path):
         ({**ROW, "alignment": [{"start": 2}]}, "alignment.0.end: Field required"),
     ],
 )
-def test_a_broken_line_is_rejected_by_number_and_the_rest_stands(tmp_path, line, reason):
+def test_a_broken_line_is_rejected_by_number_and_the_rest_is_kept(tmp_path, line, reason):
     first, second, third = read(write(tmp_path, ROW, line, {**ROW, "utt_id": "c"}))
     assert isinstance(second, Reject)
     assert second.source == "manifest.jsonl:2"
@@ -83,7 +80,7 @@ def test_a_broken_line_is_rejected_by_number_and_the_rest_stands(tmp_path, line,
     assert (first.utt_id, third.utt_id) == ("a", "c")
 
 
-def test_bytes_that_are_no_text_are_a_broken_line(tmp_path):
+def test_bytes_that_are_not_text_are_a_broken_line(tmp_path):
     path = tmp_path / "manifest.jsonl"
     path.write_bytes(b'{"utt_id": "\xff\xfe"}\n' + json.dumps(ROW).encode())
     first, second = read(str(path))
@@ -91,10 +88,10 @@ def test_bytes_that_are_no_text_are_a_broken_line(tmp_path):
     assert isinstance(second, Utterance)
 
 
-def test_a_byte_order_mark_is_no_harm(tmp_path):
+def test_a_byte_order_mark_is_ignored(tmp_path):
     path = tmp_path / "manifest.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(ROW).encode())
-    assert [type(found) for found in read(str(path))] == [Utterance]
+    assert [type(entry) for entry in read(str(path))] == [Utterance]
 
 
 @pytest.mark.parametrize("name", ["nothing.jsonl", "."])

@@ -24,7 +24,7 @@ LARGE = SyntheticCorpus(utterances={"train": 300, "valid": 60, "test": 60})
 
 @pytest.fixture(scope="module")
 def two_runs(tmp_path_factory):
-    """The same corpus, spoken in processes of their own and in this one."""
+    """The same corpus, spoken in parallel processes and in this one."""
     pooled, plain = (Artifact(str(tmp_path_factory.mktemp("synthetic"))) for _ in range(2))
     sent = []
     spoken = list(synthesize_corpus(SMALL, pooled, Progress(sent.append)))
@@ -34,11 +34,11 @@ def two_runs(tmp_path_factory):
 
 
 def test_two_runs_are_byte_identical(two_runs):
-    (one, spoken, _), (other, spoken_again, _) = two_runs
-    assert len(one.names("audio")) == 6
-    assert one.names() == other.names()
-    for name in one.names():
-        with one.read(name) as left, other.read(name) as right:
+    (first, spoken, _), (second, spoken_again, _) = two_runs
+    assert len(first.names("audio")) == 6
+    assert first.names() == second.names()
+    for name in first.names():
+        with first.read(name) as left, second.read(name) as right:
             assert left.read() == right.read(), name
     for left, right in zip(spoken, spoken_again, strict=True):
         assert (left.text, left.speaker, left.alignment) == (
@@ -48,7 +48,7 @@ def test_two_runs_are_byte_identical(two_runs):
         )
 
 
-def test_what_was_spoken_passes_the_check(two_runs):
+def test_spoken_utterances_pass_the_check(two_runs):
     output, spoken, sent = two_runs[0]
     corpus = check(spoken, SMALL)
     require(corpus, SMALL)
@@ -114,9 +114,9 @@ def test_sentences_are_of_the_vocabulary_and_length():
     assert set("".join(VOCABULARY)) <= set("abcdefghijklmnopqrstuvwxyz")
 
 
-def test_every_voice_exists_and_draws_nothing_at_random():
-    # Variants with aspiration noise take it from the C library's generator, which goes on from
-    # one utterance to the next.
+def test_every_voice_exists_and_is_deterministic():
+    # Variants with aspiration noise take it from the C library's random generator, whose state
+    # survives an utterance.
     for voice in voices(_TRAIN_VARIANTS) + voices(_VALID_VARIANTS) + voices(_TEST_VARIANTS):
         once, again = (speak("zero six", voice).samples.tobytes() for _ in range(2))
         assert once == again, voice

@@ -12,23 +12,28 @@ def ctm(content, **more):
 
 
 def test_with_and_without_confidence_comments_and_blank_lines():
-    found = ctm(
+    alignments = ctm(
         ";; made by an aligner\nrec1 1 0.00 0.25 hello 0.98\n\nrec1 1 0.25 0.50 world\n"
         "rec2 A 1.0 0.5 hello 1.00 lex spk\n"
     )
-    assert list(found.names) == ["rec1", "rec2"]
-    assert found.segments("rec1") == (Segment(0.0, 0.25, "hello"), Segment(0.25, 0.75, "world"))
-    assert found.segments("rec2") == (Segment(1.0, 1.5, "hello"),)
+    assert list(alignments.names) == ["rec1", "rec2"]
+    assert alignments.segments("rec1") == (
+        Segment(0.0, 0.25, "hello"),
+        Segment(0.25, 0.75, "world"),
+    )
+    assert alignments.segments("rec2") == (Segment(1.0, 1.5, "hello"),)
 
 
-def test_a_name_may_be_spread_over_places_and_files():
-    found = ctm("r 1 0 1 a\ns 1 0 1 x\nr 1 1 1 b\n", other="r 1 2 1 c\n")
-    assert [one.label for one in found.segments("r")] == ["a", "b", "c"]
+def test_a_name_may_be_spread_over_blocks_and_files():
+    alignments = ctm("r 1 0 1 a\ns 1 0 1 x\nr 1 1 1 b\n", other="r 1 2 1 c\n")
+    assert [segment.label for segment in alignments.segments("r")] == ["a", "b", "c"]
 
 
-def test_kaldis_phones_lose_their_position_and_its_silence_its_capitals():
-    found = ctm("".join(f"r 1 0 1 {x}\n" for x in ("SIL", "AH0_B", "T_I", "SPN_S", "_B", "a_b")))
-    labels = [one.label for one in found.segments("r")]
+def test_kaldis_word_positions_and_silences_are_normalised():
+    alignments = ctm(
+        "".join(f"r 1 0 1 {x}\n" for x in ("SIL", "AH0_B", "T_I", "SPN_S", "_B", "a_b"))
+    )
+    labels = [segment.label for segment in alignments.segments("r")]
     assert labels == ["sil", "AH0", "T", "spn", "_B", "a_b"]
 
 
@@ -45,14 +50,14 @@ def test_kaldis_phones_lose_their_position_and_its_silence_its_capitals():
         ("r 2 0 1 a", r"several channels of one recording: r, \['1', '2'\]"),
     ],
 )
-def test_a_broken_line_is_named_and_spoils_its_own_name_alone(line, reason):
-    found = ctm(f"other 1 0 1 a\nr 1 0 1 a\n{line}\n")
+def test_a_broken_line_affects_only_its_own_name(line, reason):
+    alignments = ctm(f"other 1 0 1 a\nr 1 0 1 a\n{line}\n")
     with pytest.raises(AlignmentError, match=reason):
-        found.segments("r")
-    assert found.segments("other") == (Segment(0.0, 1.0, "a"),)
+        alignments.segments("r")
+    assert alignments.segments("other") == (Segment(0.0, 1.0, "a"),)
 
 
-def test_bytes_that_are_no_text_are_a_broken_line():
-    found = Ctm([("a.ctm", io.BytesIO(b"r 1 0 1 \xff\n"))])
+def test_bytes_that_are_not_text_are_a_broken_line():
+    alignments = Ctm([("a.ctm", io.BytesIO(b"r 1 0 1 \xff\n"))])
     with pytest.raises(AlignmentError, match="not `name channel"):
-        found.segments("r")
+        alignments.segments("r")

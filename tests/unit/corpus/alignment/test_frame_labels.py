@@ -16,7 +16,7 @@ def test_label_at_each_centre():
     assert frame_labels(alignment, 5, SECONDS) == ["a", "", "b", "b", ""]
 
 
-def test_a_segment_holds_its_start_and_not_its_end():
+def test_a_segment_includes_its_start_and_excludes_its_end():
     assert frame_labels((Segment(0.5, 1.5, "a"),), 3, SECONDS) == ["a", "", ""]
 
 

@@ -21,9 +21,9 @@ def utterance(audio="/data/a/rec.wav", utt_id="u", offset=0.0, duration=TO_THE_E
     return Utterance(utt_id, "train", audio, offset, duration, "s", "oh no", **values)
 
 
-def attach(source, one, **values):
-    found = Alignments(config(source, **values)).attach(one)
-    return found if isinstance(found, Reject) else found.alignment
+def attach(source, utterance, **values):
+    result = Alignments(config(source, **values)).attach(utterance)
+    return result if isinstance(result, Reject) else result.alignment
 
 
 def write(folder, name, content):
@@ -41,8 +41,8 @@ def test_a_file_beside_its_audio_counts_from_the_recordings_start(
     tmp_path, extension, content, labels
 ):
     write(tmp_path, f"a/rec.{extension}", content)
-    whole = attach(tmp_path, utterance())
-    assert [(one.start, one.end, one.label) for one in whole] == [
+    complete = attach(tmp_path, utterance())
+    assert [(segment.start, segment.end, segment.label) for segment in complete] == [
         (0.0, 1.0, labels[0]),
         (1.0, 4.0, labels[1]),
     ]
@@ -52,8 +52,8 @@ def test_a_file_beside_its_audio_counts_from_the_recordings_start(
 
 def test_a_file_named_after_the_utterance_counts_from_the_utterances_start(tmp_path):
     write(tmp_path, "speaker/u.TextGrid", TEXTGRID)
-    found = attach(tmp_path, utterance(offset=7.0, duration=4.0))
-    assert found == (Segment(0.0, 1.0, "OW"), Segment(1.0, 4.0, "N"))
+    alignment = attach(tmp_path, utterance(offset=7.0, duration=4.0))
+    assert alignment == (Segment(0.0, 1.0, "OW"), Segment(1.0, 4.0, "N"))
 
 
 @pytest.mark.parametrize(
@@ -66,12 +66,12 @@ def test_a_file_named_after_the_utterance_counts_from_the_utterances_start(tmp_p
         ("u", "R", 1.0),
     ],
 )
-def test_a_ctm_is_by_recording_its_address_or_the_utterance(tmp_path, name, recording, start):
+def test_a_ctm_is_found_by_recording_address_or_utterance(tmp_path, name, recording, start):
     path = write(tmp_path, "ali.ctm", CTM.format(name=name))
     for source in (path, tmp_path):
-        found = attach(source, utterance(offset=0.5, recording=recording))
-        assert [part.label for part in found] == ["OW1", "N"]
-        assert found[1].start == start
+        alignment = attach(source, utterance(offset=0.5, recording=recording))
+        assert [part.label for part in alignment] == ["OW1", "N"]
+        assert alignment[1].start == start
 
 
 def test_the_same_name_in_other_folders_is_another_recording(tmp_path):
@@ -83,18 +83,18 @@ def test_the_same_name_in_other_folders_is_another_recording(tmp_path):
 def test_two_files_named_after_one_utterance_are_a_reject(tmp_path):
     write(tmp_path, "x/u.PHN", PHN)
     write(tmp_path, "y/u.PHN", PHN)
-    found = attach(tmp_path, utterance())
-    assert found.reason == "several alignments of one name: x/u.PHN, y/u.PHN"
+    reject = attach(tmp_path, utterance())
+    assert reject.reason == "several alignments of one name: x/u.PHN, y/u.PHN"
 
 
 def test_a_broken_file_is_a_reject_of_its_utterances(tmp_path):
     write(tmp_path, "u.TextGrid", TEXTGRID[:70])
-    found = attach(tmp_path, utterance())
-    assert (found.utt_id, found.source) == ("u", "/data/a/rec.wav")
-    assert found.reason.startswith("not readable as a TextGrid")
+    reject = attach(tmp_path, utterance())
+    assert (reject.utt_id, reject.source) == ("u", "/data/a/rec.wav")
+    assert reject.reason.startswith("not readable as a TextGrid")
 
 
-def test_what_the_corpus_brings_along_is_kept(tmp_path):
+def test_an_alignment_of_the_corpus_itself_is_kept(tmp_path):
     write(tmp_path, "u.TextGrid", TEXTGRID)
     own = (Segment(0.0, 1.0, "x"),)
     assert attach(tmp_path, utterance(alignment=own)) == own
@@ -102,8 +102,8 @@ def test_what_the_corpus_brings_along_is_kept(tmp_path):
 
 def test_another_tier_and_a_missing_one(tmp_path):
     write(tmp_path, "u.TextGrid", TEXTGRID)
-    found = attach(tmp_path, utterance(), alignment_tier="words")
-    assert found == (Segment(0.0, 4.0, "oh no"),)
+    alignment = attach(tmp_path, utterance(), alignment_tier="words")
+    assert alignment == (Segment(0.0, 4.0, "oh no"),)
     missing = attach(tmp_path, utterance(), alignment_tier="phonemes")
     assert "no interval tier 'phonemes': it has ['phones', 'words']" in missing.reason
 
@@ -121,12 +121,12 @@ def test_a_folder_of_several_formats_asks_which(tmp_path):
     write(tmp_path, "notes.txt", "")
     with pytest.raises(CorpusError, match=r"\['phn', 'textgrid'\]: set corpus.alignment_format"):
         Alignments(config(tmp_path))
-    found = attach(tmp_path, utterance(), alignment_format="phn")
-    assert [one.label for one in found] == ["ow", "n"]
+    alignment = attach(tmp_path, utterance(), alignment_format="phn")
+    assert [segment.label for segment in alignment] == ["ow", "n"]
 
 
 @pytest.mark.parametrize("source", ["nowhere", "nowhere/a.ctm", "."])
-def test_nothing_there_is_one_clear_error(tmp_path, source):
+def test_missing_alignments_are_one_clear_error(tmp_path, source):
     with pytest.raises(CorpusError, match=r"not a file or folder of alignments .*: check the path"):
         Alignments(config(tmp_path / source))
 
@@ -142,7 +142,7 @@ def test_alignments_of_another_corpus_are_refused(tmp_path):
     alignments.require_matches()
 
 
-def test_no_alignments_named_is_no_alignment():
+def test_without_the_key_there_are_no_alignments():
     unaligned = ManifestCorpus(manifest="m.jsonl")
     alignments = Alignments(unaligned)
     assert list_alignments(unaligned) is None

@@ -19,13 +19,13 @@ def test_samples_become_seconds_and_the_three_silences_one():
     )
 
 
-def test_its_silence_is_what_purity_takes_for_silence():
-    (silence,) = {one.label for one in parse_phn(b"0 1 h#\n1 2 epi\n2 3 pau\n")}
+def test_its_silence_is_silence_to_purity():
+    (silence,) = {segment.label for segment in parse_phn(b"0 1 h#\n1 2 epi\n2 3 pau\n")}
     assert silence in Purity().silence_labels
 
 
-def test_a_closure_is_no_silence():
-    assert [one.label for one in parse_phn(b"0 100 kcl\n100 200 k\n")] == ["kcl", "k"]
+def test_a_closure_is_not_silence():
+    assert [segment.label for segment in parse_phn(b"0 100 kcl\n100 200 k\n")] == ["kcl", "k"]
 
 
 @pytest.mark.parametrize(

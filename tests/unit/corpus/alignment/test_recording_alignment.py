@@ -10,12 +10,12 @@ from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
 TIMES = st.integers(0, 80).map(lambda eighths: eighths / 8)
 SEGMENTS = st.lists(
     st.tuples(TIMES, TIMES, st.sampled_from("ab")).map(
-        lambda one: Segment(min(one[:2]), max(one[:2]), one[2])
+        lambda segment: Segment(min(segment[:2]), max(segment[:2]), segment[2])
     )
 )
 
 
-def test_a_stretch_counts_from_its_own_start():
+def test_an_interval_counts_from_its_own_start():
     track = RecordingAlignment.of(
         [Segment(2.0, 3.0, "b"), Segment(0.0, 2.0, "a"), Segment(3.0, 4.0, "c")]
     )
@@ -28,7 +28,7 @@ def test_a_stretch_counts_from_its_own_start():
     assert track.cut(4.0, 1.0) == ()
 
 
-def test_an_offset_leaves_no_dust_behind_the_comma():
+def test_an_offset_leaves_no_rounding_error():
     assert RecordingAlignment.of([Segment(0.3, 0.4, "a")]).cut(0.1, 1.0) == (
         Segment(0.2, 0.3, "a"),
     )
@@ -38,12 +38,12 @@ def test_an_offset_leaves_no_dust_behind_the_comma():
 def test_against_looking_at_every_segment(segments, offset, duration):
     end = offset + duration
     expected = [
-        (max(one.start, offset) - offset, min(one.end, end) - offset, one.label)
-        for one in segments
-        if one.end > offset and one.start < end
+        (max(segment.start, offset) - offset, min(segment.end, end) - offset, segment.label)
+        for segment in segments
+        if segment.end > offset and segment.start < end
     ]
-    found = [
-        (one.start, one.end, one.label)
-        for one in RecordingAlignment.of(segments).cut(offset, duration)
+    cut = [
+        (segment.start, segment.end, segment.label)
+        for segment in RecordingAlignment.of(segments).cut(offset, duration)
     ]
-    assert sorted(found) == sorted(expected)
+    assert sorted(cut) == sorted(expected)

@@ -67,9 +67,9 @@ def test_another_tier():
     assert parse_textgrid(LONG.encode(), "words") == (Segment(0.0, 1.0, "oh"),)
 
 
-def test_digits_that_are_no_stress_stay():
+def test_digits_that_do_not_mark_stress_are_kept():
     content = LONG.replace("OW1", "a1").replace("sil", "T5")
-    assert [one.label for one in parse_textgrid(content.encode())] == ["a1", "T5"]
+    assert [segment.label for segment in parse_textgrid(content.encode())] == ["a1", "T5"]
 
 
 @pytest.mark.parametrize(
@@ -89,18 +89,18 @@ def test_a_broken_file_is_refused_with_a_reason(content, reason):
 
 
 @pytest.mark.parametrize("name", ["acoustic_corpus", "cold_corpus"])
-def test_real_aligner_output_lies_on_its_audio(shared_data, name):
+def test_real_aligner_output_matches_its_audio(shared_data, name):
     folder = shared_data / "mfa_aligned"
     phones = parse_textgrid((folder / f"{name}.TextGrid").read_bytes())
     samples = read_audio(str(folder / f"{name}.wav"), 16000)
     assert phones[-1].end <= len(samples) / 16000 + 0.01
-    assert not any(one.label[-1].isdigit() for one in phones)
+    assert not any(segment.label[-1].isdigit() for segment in phones)
     grid = FrameGrid(400, 320, 16000)
     num_frames = grid.num_frames(len(samples))
     labels = frame_labels(phones, num_frames, grid)
     windows = np.lib.stride_tricks.sliding_window_view(samples, 400)[::320][:num_frames]
     power = np.abs(np.fft.rfft(windows * np.hanning(400))) ** 2
-    # A sibilant lies mostly above 4 kHz, a vowel hardly at all: off by a phone, the two would mix.
+    # A sibilant is mostly above 4 kHz, a vowel hardly at all: off by one phone, the two would mix.
     sibilance = power[:, 100:].sum(axis=1) / power.sum(axis=1)
 
     def median(wanted):
