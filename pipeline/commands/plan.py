@@ -44,14 +44,14 @@ def show(graph: Graph, storage: str, console: Console) -> None:
 
 
 def check_space(graph: Graph, storage: str) -> None:
-    """Refuse a run that cannot end for want of space.
+    """Reject a run that needs more space than the storage has.
 
     Raises:
         StorageFullError: the storage has less room than the pending stages are known to need.
     """
     pending = graph.pending()
     estimates = [node.estimate() for node in pending]
-    largest = max(estimates, key=lambda one: one.bytes_written, default=Estimate())
+    largest = max(estimates, key=lambda estimate: estimate.bytes_written, default=Estimate())
     require_space(storage, bytes_to_write(pending), largest)
 
 

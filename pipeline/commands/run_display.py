@@ -19,9 +19,10 @@ SPEED_SECONDS = 300.0
 BAR_WIDTH = 20
 
 
-class _HowFar(ProgressColumn):
+class _TimeAndHowFar(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(how_far(task), overflow="ellipsis", no_wrap=True)
+        seconds = task.get_time() - task.fields["started"]
+        return Text(f"{_duration(seconds)}  {how_far(task)}", overflow="ellipsis", no_wrap=True)
 
 
 class RunDisplay:
@@ -34,7 +35,7 @@ class RunDisplay:
         self._bars = Bars(
             TextColumn("{task.description}", markup=False, style="bold"),
             BarColumn(BAR_WIDTH),
-            _HowFar(),
+            _TimeAndHowFar(),
             console=console,
             speed_estimate_period=SPEED_SECONDS,
             get_time=clock,
@@ -68,8 +69,11 @@ class RunDisplay:
             self.show(label, item)
 
     def start(self, label: str) -> None:
-        self._tasks[label] = self._bars.add_task(label, total=None, unit="", note="")
-        self._printed_at[label] = self._clock()
+        if label in self._tasks:  # its process was lost, and it starts again
+            self._bars.remove_task(self._tasks[label])
+        self._printed_at[label] = now = self._clock()
+        fields = {"unit": "", "note": "", "started": now}
+        self._tasks[label] = self._bars.add_task(label, total=None, **fields)
         if not self._console.is_terminal:
             self.line(f"{label} starts")
 

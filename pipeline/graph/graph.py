@@ -66,12 +66,17 @@ class Node:
         return self.stage.workers(self.config)
 
     @property
+    def worker_resources(self) -> Resources:
+        """What each worker holds while it runs."""
+        return Resources(self.config.cluster.cpus_per_worker, self.config.cluster.gpus_per_worker)
+
+    @property
     def resources(self) -> Resources:
         """What the stage and its workers hold while they run."""
-        cluster = self.config.cluster
+        worker = self.worker_resources
         return Resources(
-            self.stage.cpus + self.workers * cluster.cpus_per_worker,
-            self.stage.gpus + self.workers * cluster.gpus_per_worker,
+            self.stage.cpus + self.workers * worker.cpus,
+            self.stage.gpus + self.workers * worker.gpus,
         )
 
     def is_complete(self) -> bool:

@@ -46,8 +46,8 @@ LOST = (NodeDiedError, OutOfMemoryError, WorkerCrashedError)
 SETTLING_SECONDS = 3.0
 # How long a stage has to say what the loss of a machine means to it.
 UNEXPLAINED_SECONDS = 30.0
-# How long the last messages may take to arrive.
-LAST_REPORT_SECONDS = 1.0
+# How long the mailbox may take to answer.
+ANSWER_SECONDS = 0.1
 LIBRARIES = ("numpy", "pyarrow", "ray", "torch", "torchaudio", "transformers")
 
 Key = tuple[str, str]
@@ -97,8 +97,6 @@ def execute(
         while execution.waiting or execution.running:
             execution.start_ready()
             execution.collect()
-            execution.report()
-        execution.report(LAST_REPORT_SECONDS)
     finally:
         execution.stop()
     return Outcome(tuple(execution.outcomes.values()))
@@ -160,17 +158,19 @@ class _Execution:
             name=node.label, max_retries=0, **_ray_options(node, machines)
         )
         self.display.start(node.label)
-        there = sum(machines, Resources())
-        if not node.resources.fits(there):
-            self._tell(node.label, f"wants {node.resources}, of {there}: it waits for machines")
+        worker = node.worker_resources
+        if node.workers and not any(worker.fits(machine) for machine in machines):
+            self._tell(node.label, f"waits for a machine with {worker}, which each worker needs")
         settling = SETTLING_SECONDS if self.losses[node.key] else 0.0
         progress = self.channel.progress(node.label)
         reference = task.remote(node, tracker, progress, settling)
         self.running[reference] = _Running(node, tracker, time.monotonic())
 
     def collect(self) -> None:
-        """Wait for the next node to end, but not for long, and record its outcome."""
-        for reference in ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)[0]:
+        """Wait for the next node to end, but not for long; show progress; record the outcome."""
+        ended_nodes = ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)[0]
+        self._report()
+        for reference in ended_nodes:
             ended = self.running.pop(reference)
             try:
                 outcome = ray.get(reference)
@@ -187,9 +187,9 @@ class _Execution:
                 else:
                     self._settle(outcome, ended)
 
-    def report(self, seconds: float = 0.0) -> None:
+    def _report(self) -> None:
         """Show what the stages have sent, and the machines that were lost."""
-        for label, item in self.channel.poll(seconds):
+        for label, item in self.channel.poll(ANSWER_SECONDS):
             if isinstance(item, str):
                 self._tell(label, item)
             else:
@@ -197,7 +197,7 @@ class _Execution:
         lost = self.machines.take_lost(UNEXPLAINED_SECONDS)
         if lost:
             labels = [each.node.label for each in self.running.values()]
-            self.display.line(f"{', '.join(lost)} lost; still running: {', '.join(labels) or '-'}")
+            self.display.line(f"{', '.join(lost)} left the cluster; running: {', '.join(labels)}")
 
     def _tell(self, label: str, text: str) -> None:
         """A line for a stage's message, which explains what a lost machine means to it."""
