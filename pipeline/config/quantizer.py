@@ -80,14 +80,14 @@ class Iteration(Section):
 class Quantizer(Section):
     """From hidden states to what the ASR model reads.
 
-    `kind` is `none` (continuous features), `kmeans` (the codebook as it was fitted), `dkm` (it
-    learns), `iterated_dkm` (it learns too, and in training centroids settle on each batch, as
-    `iteration` says, before units are chosen), or the dotted name of a module of your own that
-    declares QUANTIZER; docs/new_quantizer.md has an example.
+    `kind` is `none` (continuous features), `kmeans` (the codebook as it was fitted), `dkm` (the
+    codebook learns), `iterated_dkm` (it learns, and in training it first adapts to each batch, as
+    `iteration` says), or the dotted name of a module of your own that declares QUANTIZER;
+    docs/new_quantizer.md has an example.
 
-    `assignment` is what a DKM embeds in training: the row of a unit `sampled` with Gumbel noise, or
-    of the nearest (`argmax`), both with the gradient of the relaxation, or the relaxation's own
-    mean of rows (`soft`). Evaluation always takes the nearest.
+    `assignment` is what a DKM embeds in training: the row of a unit `sampled` with Gumbel noise or
+    of the nearest unit (`argmax`), both with the gradient of the soft assignment, or the mean of
+    all rows under the soft assignment (`soft`). Evaluation always takes the nearest unit.
     """
 
     kind: str = "dkm"
