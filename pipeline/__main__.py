@@ -203,12 +203,13 @@ def tokenize(
             )
         from pipeline.commands.tokenize import tokenize
 
-        good = tokenize(tokenizer, audio, output, Console())
+        succeeded = tokenize(tokenizer, audio, output, Console())
     else:
         from pipeline.commands.tokenize_folder import tokenize_folder
 
-        good = tokenize_folder(tokenizer, audio, output, Cluster.model_validate(given), Console())
-    if not good:
+        cluster = Cluster.model_validate(given)
+        succeeded = tokenize_folder(tokenizer, audio, output, cluster, Console())
+    if not succeeded:
         raise typer.Exit(1)
 
 
@@ -248,17 +249,17 @@ def resynthesize(
 def ui(
     configs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG...]", help="Whose experiment is shown"),
+        typer.Argument(metavar="[CONFIG...]", help="Configs whose experiment to show"),
     ] = None,
     storage: Storage = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the local server")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The local server's port")] = 5000,
     *,
-    opens: Annotated[bool, typer.Option("--open/--no-open", help="Start a browser on it")] = True,
+    opens: Annotated[bool, typer.Option("--open/--no-open", help="Open it in a browser")] = True,
 ) -> None:
-    """Show the runs in MLflow, opened on the comparison of the variants.
+    """Open MLflow on the comparison of the variants.
 
-    Without a config: what lies in --storage (runs by default). A local server is started on this
-    machine alone; where MLFLOW_TRACKING_URI names a server, its address is shown.
+    Without a config it shows everything in --storage (default: runs). The server that it starts
+    listens on this machine only; if MLFLOW_TRACKING_URI names a server, that address is shown.
     """
     from pipeline.commands.ui import ui
 
@@ -291,7 +292,7 @@ def main() -> None:
     """Run the command line; a user's mistake ends in one message without a traceback."""
     # transformers shows a progress bar for every small file that it loads or saves.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # Modules that a config names may lie in the current folder, for `dkm` as for `python -m`.
+    # A config may name modules in the current folder: `dkm` finds them as `python -m` does.
     sys.path.insert(0, str(Path.cwd()))
     try:
         app()

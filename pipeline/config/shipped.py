@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.config.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# In a wheel `configs/` and `cluster/` are part of the package, in the repository they stand beside it.
+# configs/ and cluster/ are in the package when it comes from a wheel, beside it in the repository.
 SHIPPED = _PACKAGE / "shipped" if (_PACKAGE / "shipped").is_dir() else _PACKAGE.parent
 _CONFIGS = SHIPPED / "configs"
 
@@ -13,11 +13,11 @@ _CONFIGS = SHIPPED / "configs"
 def config_files(name: str) -> list[Path]:
     """The variants that `name` stands for: a file, or all files of a folder.
 
-    Paths count from the current folder; what is not there is looked for among the shipped configs,
-    where `demo` stands for all its variants and `demo/kmeans` for one.
+    A path counts from the current folder. What does not exist there may be a shipped config: `demo`
+    stands for all its variants, `demo/kmeans` for one of them.
 
     Raises:
-        ConfigError: there is nothing of this name.
+        ConfigError: nothing has this name.
     """
     shipped = find_shipped(name)
     for path in (Path(name), shipped, shipped.with_name(f"{shipped.name}.yaml")):
@@ -32,12 +32,12 @@ def config_files(name: str) -> list[Path]:
 
 
 def find_shipped(name: str) -> Path:
-    """Where the shipped `name` is if it exists: `demo.yaml` or `configs/demo.yaml`."""
+    """Where `demo.yaml` or `configs/demo.yaml` would be among the shipped files."""
     return _CONFIGS / name.removeprefix("configs/")
 
 
 def name_in_package(path: Path) -> str | None:
-    """The name of a config that is part of the package, and so goes wherever the package goes."""
+    """The name of a config inside the package, which finds it wherever the package is; else None."""
     return path.relative_to(_CONFIGS).as_posix() if path.is_relative_to(_PACKAGE) else None
 
 
