@@ -72,8 +72,7 @@ class RunDisplay:
         if label in self._tasks:  # its process was lost, and it starts again
             self._bars.remove_task(self._tasks[label])
         self._printed_at[label] = now = self._clock()
-        fields = {"unit": "", "note": "", "started": now}
-        self._tasks[label] = self._bars.add_task(label, total=None, **fields)
+        self._tasks[label] = self._bars.add_task(label, total=None, unit="", note="", started=now)
         if not self._console.is_terminal:
             self.line(f"{label} starts")
 
