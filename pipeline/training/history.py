@@ -12,7 +12,7 @@ from pipeline.progress import SILENT, Progress
 
 Row = dict[str, float]
 
-RECENT_ROWS = 100
+SHOWN = {"train.loss": "loss", "valid.loss": "validation loss"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class History:
         self._progress = progress
         self._sums: dict[str, list[float]] = {}
         self._values: dict[str, float] = {}
+        self._losses: dict[str, float] = {}
 
     def count(self, name: str, value: float) -> None:
         """Add to the mean of `name` over the current interval."""
@@ -89,10 +90,8 @@ class History:
 
     def reached(self, epochs: float) -> None:
         """Report how far the training is, a fraction of an epoch included."""
-        latest = {name: value for row in self.rows[-RECENT_ROWS:] for name, value in row.items()}
-        names = {"train.loss": "loss", "valid.loss": "validation loss"}
-        notes = [f"{text} {latest[name]:.3f}" for name, text in names.items() if name in latest]
-        self._progress.update(epochs, self._num_epochs, "epochs", ", ".join(notes))
+        note = ", ".join(f"{SHOWN[name]} {loss:.3f}" for name, loss in self._losses.items())
+        self._progress.update(epochs, self._num_epochs, "epochs", note)
 
     def resumed(self, epoch: int) -> None:
         self._progress.message(f"goes on from epoch {epoch + 1}")
@@ -102,6 +101,7 @@ class History:
         self._pass_on(self.rows[-1])
 
     def _pass_on(self, row: Row) -> None:
+        self._losses |= {name: row[name] for name in SHOWN if name in row}
         finite = {name: value for name, value in row.items() if math.isfinite(value)}
         self._log(finite, int(finite.pop("step")))
 

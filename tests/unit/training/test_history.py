@@ -2,6 +2,7 @@
 
 import math
 
+from pipeline.progress import Progress, Report
 from pipeline.training.history import History
 
 
@@ -26,6 +27,25 @@ def test_rows_of_a_checkpoint_are_passed_on_again_in_order_before_new_ones():
     second.steps(30, 1, {})
     assert after[-1] == (30, {"train.loss": 8.0, "epoch": 1.0})
     assert [row["step"] for row in second.rows] == [10, 20, 20, 30]
+
+
+def test_progress_counts_epochs_with_the_latest_losses_and_tells_where_it_resumes():
+    sent = []
+    history = History(4, progress=Progress(sent.append))
+    history.count("train.loss", 2.0)
+    history.steps(10, 0, {})
+    history.reached(0.5)
+    history.epoch(20, 3, {"loss": 1.5}, {}, None)
+    resumed = History(4, progress=Progress(sent.append))
+    resumed.restore(history.state())
+    resumed.resumed(3)
+    resumed.reached(3.5)
+    assert sent == [
+        Report(0.5, 4, "epochs", "loss 2.000"),
+        Report(4, 4, "epochs", "loss 2.000, validation loss 1.500"),
+        "goes on from epoch 4",
+        Report(3.5, 4, "epochs", "loss 2.000, validation loss 1.500"),
+    ]
 
 
 def test_what_is_not_finite_is_kept_in_the_rows_and_told_to_nobody():
