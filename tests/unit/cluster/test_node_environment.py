@@ -56,11 +56,11 @@ def test_every_parameter_becomes_a_variable(store, capsys):
 
 def test_without_a_token_there_is_no_node(store):
     store(MLFLOW_TRACKING_URI="x")
-    with pytest.raises(SystemExit, match="holds no RAY_AUTH_TOKEN"):
+    with pytest.raises(SystemExit, match="contains no RAY_AUTH_TOKEN"):
         script().main(FOLDER)
 
 
 def test_no_name_runs_in_the_shell(store, capsys):
     store(RAY_AUTH_TOKEN=FOUND, **{"a.b": "x"})
-    with pytest.raises(SystemExit, match=r"/dkm-pipeline/a\.b is no name of a variable"):
+    with pytest.raises(SystemExit, match=r"/dkm-pipeline/a\.b is not the name of a variable"):
         script().main(FOLDER)
