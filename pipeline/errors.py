@@ -1,6 +1,6 @@
-"""Which errors are for the user's eyes."""
+"""Which errors are shown to users by their message alone."""
 
 
 def is_for_user(error: BaseException) -> bool:
-    """Whether the project raised it itself: then the message alone says what, why and the cure."""
+    """Whether it is one of the project's own: its message says what happened, why, and the cure."""
     return any(kind.__module__.startswith("pipeline.") for kind in type(error).__mro__)

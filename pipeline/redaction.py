@@ -14,20 +14,20 @@ _SECRET_KEY = re.compile(
     r"(?![a-z])",
     re.IGNORECASE,
 )
-# Values of variables that only look secret, such as a path to a token or an authentication mode.
+# Variables whose names only look secret, such as a path to a token or an authentication mode.
 _NO_SECRET_VARIABLE = re.compile(r"(?:_PATH|_FILE|_DIR|_MODE|_SOCK|_URL)$")
-# A shorter value could be a part of any text.
+# Shorter values could occur in any text.
 _FEWEST_CHARACTERS = 6
 
-# Names of what is secret; `tokens` are counted, and a `tokenizer` is none.
+# Names of secrets; `tokens` are counted, and a `tokenizer` is not a secret.
 _TELLTALE = (
     r"[\w.-]{0,80}(?:secret|password|passwd|passphrase|credential|signature|(?:api|access|private)[_-]?key"
     r"|(?<![a-z])token(?![a-z]))[\w.-]{0,80}"
 )
-# Names are not endless, so that the search in a long text without spaces is not either.
+# Names have a limit, so that the search ends soon in a long text without spaces.
 _IN_QUERY = r"[^=&;?\s'\"]{0,80}"
 _PATTERNS = (
-    # The whole of a header, however many parts its value has.
+    # The complete value of a header, with any number of parts.
     (
         re.compile(
             r"(authorization|cookie|x-amz-security-token(?!=))"
@@ -40,7 +40,7 @@ _PATTERNS = (
     # user:password@host, with or without a scheme; a password may hold an @ of its own.
     (re.compile(r"(?<=://)[^/\s?#'\"<>]+@"), f"{HIDDEN}@"),
     (re.compile(r"(?<![\w/.*-])[\w.%+-]+:(?!\*\*\*@)[^\s:@/'\"<>]+@(?=\w)"), f"{HIDDEN}@"),
-    # Queries of signed addresses.
+    # Queries of signed URLs.
     (
         re.compile(
             rf"([?&;]{_IN_QUERY}(?:key|token|secret|signature|sig|password|credential){_IN_QUERY}=)"
@@ -49,7 +49,7 @@ _PATTERNS = (
         ),
         rf"\1{HIDDEN}",
     ),
-    # password=x and password='x', and "password": "x" of JSON and Python.
+    # password=x and password='x', and "password": "x" as in JSON and Python.
     (
         re.compile(
             rf"(?<![\w.-])({_TELLTALE}[ \t]*=[ \t]*)(?!b?['\"]|[=\s])[^\s,;&'\"()\[\]{{}}]+",
@@ -76,19 +76,19 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, str]:
         for key, value in _leaves("", settings)
         if not _is_secret(key)
     }
-    # A tracker takes these characters in a name and no others.
+    # A tracker accepts only these characters in a name.
     return {re.sub(r"[^\w.\-/ ]", "_", key): redact(text) for key, text in texts.items()}
 
 
 def redact(text: str) -> str:
-    """`text` without what could open a door; a text without secrets stays as it is.
+    """`text` without secrets; a text that has none is returned unchanged.
 
-    Taken out are user and password of URIs, signatures and tokens of queries, values of
-    authentication headers and of names that say they are secret, access keys of AWS, and
-    whatever this process's environment holds in variables of such names (6 characters or more).
+    Removed are the user and password of URIs, signatures and tokens in queries, the values of
+    authentication headers and of names that sound secret, access keys of AWS, and the values of
+    environment variables with such names (6 characters or more).
     """
     secrets = _secrets_of_environment()
-    # What is left of one pattern may be another's.
+    # What one pattern leaves may match another.
     while (redacted := _redact_once(text, secrets)) != text:
         text = redacted
     return text
@@ -103,15 +103,15 @@ def _redact_once(text: str, secrets: list[str]) -> str:
 
 
 def _secrets_of_environment() -> list[str]:
-    """The values of secret variables, and passwords in URIs of any, the longest first."""
-    found: set[str] = set()
+    """The values of secret variables, and passwords in URIs of any variable, longest first."""
+    secrets: set[str] = set()
     for name, value in os.environ.items():
         if _is_secret(name) and not _NO_SECRET_VARIABLE.search(name):
-            found.add(value)
+            secrets.add(value)
         for password in re.findall(r"://[^/\s:@]*:([^/\s?#]+)@", value):
-            found |= {password, unquote(password)}
+            secrets |= {password, unquote(password)}
     return sorted(
-        (value for value in found if len(value) >= _FEWEST_CHARACTERS), key=len, reverse=True
+        (value for value in secrets if len(value) >= _FEWEST_CHARACTERS), key=len, reverse=True
     )
 
 

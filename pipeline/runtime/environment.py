@@ -1,6 +1,7 @@
 """The environment of Ray's workers, here and on a cluster."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,10 +42,10 @@ LOCAL = {
     **ALLOCATOR,
     # No cloud provider can reclaim a node of a local Ray.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    # Off, Ray uses 127.0.0.1 in place of the machine's address on the network, on Linux too. Ray
-    # reads it when it is imported.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
+
+# Without clusters of several machines, Ray listens on 127.0.0.1 alone, on Linux too.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 # How a cluster's workers reach the same S3 as the driver. No keys: the dashboard shows a runtime
 # environment, and nodes have credentials or a role of their own.
@@ -83,6 +84,7 @@ def set_environment(variables: Mapping[str, str]) -> None:
 
 def set_local_environment() -> None:
     """Set what workers of a local Ray inherit; what the user has set stays."""
-    set_environment(LOCAL)
+    # Ray reads LOOPBACK when it is imported: later, workers would disagree with this process.
+    set_environment(LOCAL if "ray" in sys.modules else {**LOCAL, **LOOPBACK})
     paths = [str(project_folder()), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))

@@ -1,1 +1,1 @@
-"""Where outputs lie: artifacts with manifests, folders, S3, and the columns of tables."""
+"""Storage: artifacts with manifests, folders, S3, and the columns of tables."""

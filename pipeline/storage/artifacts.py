@@ -1,6 +1,6 @@
-"""A stage's output folder: written aside, moved into place, named whole by a manifest written last.
+"""A stage's output folder: files appear atomically, and a manifest, written last, makes it complete.
 
-A folder lies at `<storage>/<stage>/<digest>`, where storage is a local path or any fsspec URI
+Its address is `<storage>/<stage>/<digest>`, where storage is a local path or any fsspec URI
 (`s3://…`). Files are addressed by names relative to the folder.
 """
 
@@ -29,14 +29,14 @@ from pipeline.storage.table_schemas import COMPRESSION
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"
-# What a folder of a model is known by, as transformers has it.
+# The file by which transformers recognizes a model's folder.
 MODEL_CONFIG = "config.json"
-# What writers say of single files, bytes and SHA-256 among it: `records/<name>.json`. A folder of
-# their own, so that a folder of Parquet files holds nothing else.
+# What writers record of single files, with bytes and SHA-256: `records/<name>.json`. They have a
+# folder of their own, so that a folder of Parquet files contains nothing else.
 RECORDS = "records"
 CHECKSUM_THREADS = 16
-# On an object store: a reader of some columns must not fetch much of their neighbours, a copy
-# should come in large pieces, and so many parts of one file go up at once.
+# On an object store: a reader of some columns should not fetch their neighbours, a copy is read in
+# large blocks, and this many parts of one file are uploaded at once.
 READ_AHEAD_BYTES = 1 << 20
 COPIED_BYTES = 32 << 20
 UPLOADED_PARTS = 8
@@ -49,12 +49,12 @@ class ArtifactError(RuntimeError):
 
 
 class StorageFullError(ArtifactError):
-    """The storage took no more bytes."""
+    """The storage is full."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """One output folder, whole or in the making."""
+    """One output folder, complete or in progress."""
 
     uri: str
 
@@ -75,7 +75,7 @@ class Artifact:
         return bool(self.filesystem.exists(self.path(name)))
 
     def names(self, folder: str = "") -> list[str]:
-        """Every file below `folder`, relative to the artifact, sorted; aside files left out."""
+        """Every file below `folder`, relative to the artifact, sorted, without temporary files."""
         return list(self.sizes(folder))
 
     def sizes(self, folder: str = "") -> dict[str, int]:
@@ -83,25 +83,25 @@ class Artifact:
         filesystem, root = self.filesystem, self.path()
         if not filesystem.exists(self.path(folder)):
             return {}
-        found = filesystem.find(self.path(folder), detail=True)
-        sizes = {path[len(root) :].lstrip("/"): int(info["size"]) for path, info in found.items()}
+        infos = filesystem.find(self.path(folder), detail=True)
+        sizes = {path[len(root) :].lstrip("/"): int(info["size"]) for path, info in infos.items()}
         return {name: sizes[name] for name in sorted(sizes) if not _is_aside(name)}
 
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:
-        """A binary file that appears under `name` whole or not at all."""
+        """A binary file that appears under `name` when it is complete, or not at all."""
         filesystem, target = self.filesystem, self.path(name)
         if not _is_local(filesystem):
-            # An object store shows an object when its upload is complete, never before; an
-            # exception must discard the upload, which closing the file would complete.
+            # An object store shows an object only when its upload is complete. Closing the file would
+            # complete it, so after an exception it is discarded.
             file = filesystem.open(target, "wb")
             try:
                 yield file
                 file.close()
             except BaseException:
-                with suppress(OSError):  # what went wrong may keep this from being told, too
+                with suppress(OSError):  # the same fault may stop this, too
                     file.discard()
-                file.closed = True  # or its finaliser would try to complete the upload after all
+                file.closed = True  # or its finalizer would try to complete the upload
                 raise
             return
         folder, _, leaf = target.rpartition("/")
@@ -142,9 +142,9 @@ class Artifact:
     def write_table(
         self, name: str, table: pa.Table, row_group_size: int | None = None
     ) -> dict[str, Any]:
-        """Write Parquet; returns the file's `bytes` and `sha256`, taken on the way."""
-        # Frames hardly repeat: a dictionary of them takes longer to write and four times as long
-        # to read, and is no smaller.
+        """Write Parquet; returns the file's `bytes` and `sha256`, computed while it is written."""
+        # Frames hardly repeat: with a dictionary, writing takes longer and reading four times as
+        # long, and the file is no smaller.
         words = [field.name for field in table.schema if pa.types.is_string(field.type)]
         with self.write(name) as file:
             hashed = _Hashed(file)
@@ -165,10 +165,10 @@ class Artifact:
     def write_folder(self, name: str, last: str = MODEL_CONFIG) -> Iterator[Path]:
         """A local scratch folder whose files appear under `name` when the block ends well.
 
-        On a local storage an older folder of that name is replaced by one rename, so it is
-        either the old one or the new one. On an object store files go one by one: the file `last`
-        of the old folder goes first and that of the new one comes last, so that a folder is whole
-        where it stands.
+        On a local storage one rename replaces an older folder of that name, so it is either the
+        old one or the new one. On an object store files are replaced one by one: the file `last` of
+        the old folder is deleted first and that of the new one written last, so that a folder with
+        this file is complete.
         """
         filesystem, target = self.filesystem, self.path(name)
         if not _is_local(filesystem):
@@ -199,10 +199,10 @@ class Artifact:
 
     @contextmanager
     def read_folder(self, name: str, last: str = MODEL_CONFIG) -> Iterator[Path]:
-        """The files below `name` as a local folder: itself, or a download that goes afterwards.
+        """The files below `name` as a local folder: itself, or a download that is deleted afterwards.
 
         Raises:
-            ArtifactError: there is no such folder, or it is not whole: its file `last` is missing.
+            ArtifactError: there is no such folder, or it is incomplete: its file `last` is missing.
         """
         if not self.exists(f"{name}/{last}"):
             raise self._missing(name)
@@ -210,11 +210,11 @@ class Artifact:
             yield Path(self.path(name))
             return
         with tempfile.TemporaryDirectory() as scratch:
-            for found in self.names(name):
-                target = Path(scratch, found.removeprefix(f"{name}/"))
+            for file in self.names(name):
+                target = Path(scratch, file.removeprefix(f"{name}/"))
                 target.parent.mkdir(parents=True, exist_ok=True)
-                # As `read` does it: a file that is replaced meanwhile is an error, no mixture.
-                with self.read(found) as source, target.open("wb") as copy:
+                # `read` raises an error if the file is replaced meanwhile, so versions never mix.
+                with self.read(file) as source, target.open("wb") as copy:
                     shutil.copyfileobj(source, copy, COPIED_BYTES)
             yield Path(scratch)
 
@@ -231,10 +231,10 @@ class Artifact:
             self.filesystem.rm(self.path(name), recursive=True)
 
     def finish(self, description: dict[str, Any]) -> None:
-        """Write the manifest: every file with bytes and SHA-256, and what made them.
+        """Write the manifest: `description`, and every file with bytes and SHA-256.
 
-        A file that its writer left a record of, and that has the size it had then, is not read
-        again: at terabytes that would take a day.
+        A file that still has the size in its writer's record is not read again, which would take a
+        day for terabytes.
         """
         sizes = self.sizes()
         sizes.pop(MANIFEST, None)
@@ -250,11 +250,11 @@ class Artifact:
         self.write_json(MANIFEST, {**description, "files": files})
 
     def write_record(self, name: str, record: dict[str, Any]) -> None:
-        """Leave word of the file `name`, its `bytes` and `sha256` among it, as JSON values."""
+        """Record JSON values about the file `name`, with `bytes` and `sha256`."""
         self.write_json(f"{RECORDS}/{name}.json", record)
 
     def read_record(self, name: str) -> dict[str, Any] | None:
-        """What `write_record` was given; None where that is missing or damaged."""
+        """What `write_record` was given; None if that is missing or damaged."""
         try:
             record = self.read_json(f"{RECORDS}/{name}.json")
         except (ArtifactError, ValueError):
@@ -262,19 +262,19 @@ class Artifact:
         return record if isinstance(record, dict) and {"bytes", "sha256"} <= record.keys() else None
 
     def recorded(self) -> dict[str, dict[str, Any]]:
-        """`bytes` and `sha256` of every file that its writer left a record of."""
+        """`bytes` and `sha256` of every file that has a record."""
         records = self.names(RECORDS)
         names = [name.removeprefix(f"{RECORDS}/").removesuffix(".json") for name in records]
         with ThreadPoolExecutor(CHECKSUM_THREADS) as pool:
-            found = zip(names, pool.map(self.read_record, names), strict=True)
+            pairs = zip(names, pool.map(self.read_record, names), strict=True)
             return {
                 name: {key: record[key] for key in ("bytes", "sha256")}
-                for name, record in found
+                for name, record in pairs
                 if record is not None
             }
 
     def checksum(self, name: str, progress: Callable[[int], None] | None = None) -> dict[str, Any]:
-        """`bytes` and `sha256` of a file; `progress` hears of the bytes read."""
+        """`bytes` and `sha256` of a file; `progress` is called with the number of bytes read."""
         hasher = hashlib.sha256()
         size = 0
         with self.read(name) as file:
@@ -286,10 +286,10 @@ class Artifact:
         return {"bytes": size, "sha256": hasher.hexdigest()}
 
     def sweep(self) -> None:
-        """Delete what killed writers left: files aside, parts of uploads.
+        """Delete what killed writers left: temporary files, parts of uploads.
 
         A file that changed in the last ten minutes, or an upload that began in the last hour, may
-        belong to a writer at work.
+        belong to a running writer.
         """
         if not _is_local(self.filesystem):
             self._abort_uploads(ABANDONED_UPLOAD_SECONDS)
@@ -300,25 +300,25 @@ class Artifact:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _abort_uploads(self, min_seconds: float) -> None:
-        """On S3: forget parts that nobody will complete, which no reader sees and somebody pays."""
+        """On S3: delete parts of abandoned uploads, which no reader sees and somebody pays for."""
         abort_uploads = getattr(self.filesystem, "abort_uploads", None)
         if abort_uploads is not None:
             with suppress(OSError):  # not every store and every key can list them
                 abort_uploads(self.path(), min_seconds)
 
     def metrics(self) -> dict[str, float]:
-        """The scores the stage left, empty where it left none."""
+        """The stage's scores; empty if it has none."""
         return dict(self.read_json(METRICS)) if self.exists(METRICS) else {}
 
 
 def artifact(storage: str, stage: str, digest: str) -> Artifact:
-    """The output folder of `stage` under `storage`; a local storage is made absolute."""
+    """The output folder of `stage` in `storage`; a local path is made absolute."""
     root = storage.rstrip("/") if "://" in storage else str(Path(storage).resolve())
     return Artifact(f"{root}/{stage}/{digest}")
 
 
 class _Hashed(io.RawIOBase):
-    """What is written passes to `file`; its size and checksum are taken on the way."""
+    """Passes on to `file` what is written, and computes its size and checksum."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__()
@@ -340,15 +340,15 @@ class _Hashed(io.RawIOBase):
 
 @contextmanager
 def _room_for(uri: str) -> Iterator[None]:
-    """A full disk or quota in the block as one clear error."""
+    """Turn a full disk or quota in the block into one clear error."""
     try:
         yield
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
         raise StorageFullError(
-            f"no space left to write {uri}: make room, or store less, and run again; what is "
-            "whole is kept"
+            f"no space left to write {uri}: free some, or store less, and run again; completed "
+            "files are kept"
         ) from error
 
 

@@ -11,18 +11,18 @@ from pipeline.storage.filesystem import filesystem_and_path
 
 @dataclass(frozen=True)
 class Folder:
-    """Its address is a local absolute path or a URI (`s3://…`)."""
+    """`uri` is a local absolute path or a URI (`s3://…`)."""
 
     uri: str
 
     @classmethod
     def at(cls, uri: str) -> "Folder":
-        """A folder by path or URI; a local path is made absolute, for workers elsewhere."""
+        """A folder by path or URI; a local path is made absolute, for workers with another folder."""
         return cls(uri.rstrip("/") if "://" in uri else str(Path(uri).resolve()))
 
     @classmethod
     def around(cls, uri: str) -> tuple["Folder", str]:
-        """The folder that a file lies in, and the file's name."""
+        """The folder that contains a file, and the file's name."""
         folder, _, name = cls.at(uri).uri.rpartition("/")
         return cls(folder), name
 
@@ -34,25 +34,25 @@ class Folder:
         return bool(self.filesystem.isdir(self._path()))
 
     def folders(self) -> list[str]:
-        """The names of the folders right below, sorted; none where this is no folder."""
+        """The names of the folders directly below, sorted; none if this is not a folder."""
         path = self._path()
         if not self.filesystem.isdir(path):
             return []
-        found = self.filesystem.ls(path, detail=True)
+        infos = self.filesystem.ls(path, detail=True)
         return sorted(
             info["name"].rstrip("/").rpartition("/")[2]
-            for info in found
+            for info in infos
             if info["type"] == "directory"
         )
 
     def files(self, name: str = "") -> dict[str, int]:
         """Every file below the folder `name`: relative name to size in bytes, sorted."""
         path = self._path(name)
-        found = self.filesystem.find(path, detail=True) if self.filesystem.isdir(path) else {}
-        return {full[len(path) + 1 :]: info["size"] for full, info in sorted(found.items())}
+        infos = self.filesystem.find(path, detail=True) if self.filesystem.isdir(path) else {}
+        return {full[len(path) + 1 :]: info["size"] for full, info in sorted(infos.items())}
 
     def size(self, name: str) -> int | None:
-        """A file's size in bytes; None where there is no such file."""
+        """A file's size in bytes; None if there is no such file."""
         path = self._path(name)
         return self.filesystem.size(path) if self.filesystem.isfile(path) else None
 
@@ -65,7 +65,7 @@ class Folder:
         return file
 
     def locate(self, path: str) -> str:
-        """The address of `path`: one that is absolute or a URI stays, another lies below."""
+        """The address of `path`, which is relative to this folder unless it is absolute or a URI."""
         return path if "://" in path or path.startswith("/") else f"{self.uri}/{path}"
 
     def _path(self, name: str = "") -> str:

@@ -21,11 +21,11 @@ from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 from s3fs.core import S3_RETRYABLE_ERRORS
 
-# What a store says when it is busy, or was cut off, without a status of 500 or above.
+# Codes of a busy store or an interrupted request that come with a status below 500.
 BUSY = {"RequestTimeout", "IncompleteBody", "SlowDown"}
 NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 UNKNOWN_KEY = {
-    "400",  # an expired token, where the answer has no body to say so
+    "400",  # an expired token, if the answer has no body
     "ExpiredToken",
     "InvalidAccessKeyId",
     "InvalidSecurity",
@@ -40,37 +40,37 @@ class StorageError(OSError):
 
 
 class StorageDeniedError(StorageError, PermissionError):
-    """The credentials are not allowed to do this."""
+    """The credentials do not permit this."""
 
 
 class ObjectStore(S3FileSystem):  # type: ignore[misc] # s3fs ships no types
-    """s3fs with one policy for what can go wrong.
+    """s3fs with one policy for failures.
 
-    A request is repeated by botocore (3 times, unless AWS_MAX_ATTEMPTS says otherwise), and then
-    by s3fs `retries` times with waits that grow from 0.1 s: connections cut at any moment, bodies
-    that end early, timeouts, SlowDown, and all that is the server's own fault.
+    botocore tries a request 3 times (or AWS_MAX_ATTEMPTS); on top of that it is tried `retries` times
+    with waits that grow from 0.1 s: after cut connections, bodies that end early, timeouts, SlowDown,
+    and every other error of the server itself.
     """
 
     retries = 8
     read_timeout = 60
-    default_block_size = 16 << 20  # of a part: an upload may have 10,000
+    default_block_size = 16 << 20  # of one part; an upload has at most 10,000
 
     def __init__(self, **options: Any) -> None:
         mode = os.environ.get("AWS_RETRY_MODE", "standard")
         policy = {
             "config_kwargs": {"retries": {"mode": mode}},
-            # Other processes write here: what was listed a moment ago is no longer true.
+            # Other processes write here, so a listing is soon outdated.
             "use_listings_cache": False,
-            # Its concurrent readers give up when one body is cut.
+            # Concurrent reads of one file fail if one of their bodies is cut.
             "max_concurrency": 1,
         }
         super().__init__(**{**policy, **options})
 
     async def _call_s3(self, method: str, *settings: Any, **request: Any) -> Any:
-        """Every request of s3fs comes through here; one that failed is explained.
+        """Send a request, as all of s3fs does, and explain what failed.
 
         Raises:
-            StorageError: in the store or the way to it; a missing object is a FileNotFoundError.
+            StorageError: the store or the network failed; a missing object is FileNotFoundError.
         """
         try:
             answer = await self._repeat(method, *settings, **request)
@@ -85,7 +85,7 @@ class ObjectStore(S3FileSystem):  # type: ignore[misc] # s3fs ships no types
             failed = answer["Errors"][0]
             raise StorageError(
                 f"s3://{request['Bucket']}/{failed.get('Key')} could not be deleted: "
-                f"{failed.get('Code')} {failed.get('Message', '')}; give the same command again"
+                f"{failed.get('Code')} {failed.get('Message', '')}; run the same command again"
             )
         return answer
 
@@ -103,24 +103,24 @@ class ObjectStore(S3FileSystem):  # type: ignore[misc] # s3fs ships no types
         return await super()._call_s3(method, *settings, **request)
 
     async def _ended(self, method: str, request: dict[str, Any]) -> bool:
-        """Whether an upload is unknown since an earlier try ended it and its answer was lost."""
+        """Whether an upload is unknown because an earlier try, whose answer was lost, ended it."""
         if method == "abort_multipart_upload":
             return True
         if method != "complete_multipart_upload":
             return False
         parts = request["MultipartUpload"]["Parts"]
         try:
-            found = await super()._call_s3(
+            head = await super()._call_s3(
                 "head_object", Bucket=request["Bucket"], Key=request["Key"]
             )
-            return bool(found["ETag"].strip('"') == _etag([part["ETag"] for part in parts]))
+            return bool(head["ETag"].strip('"') == _etag([part["ETag"] for part in parts]))
         except (FileNotFoundError, ValueError):
             return False
 
     async def _abort_uploads(self, path: str, min_seconds: float) -> None:
-        """Forget uploads below `path` that nobody completed: their parts are seen by none and paid.
+        """Abort incomplete uploads below `path`: nobody sees their parts, and somebody pays for them.
 
-        Those that began less than `min_seconds` ago may belong to a writer at work.
+        Those that began less than `min_seconds` ago may belong to a running writer.
         """
         bucket, key, _ = self.split_path(path)
         began_before = datetime.now(UTC) - timedelta(seconds=min_seconds)
@@ -140,10 +140,10 @@ class ObjectStore(S3FileSystem):  # type: ignore[misc] # s3fs ships no types
 
 
 def explain(error: Exception, endpoint: str, request: dict[str, Any]) -> Exception:
-    """What, why and cure of a failed request, or `error` itself where it is no matter of storage."""
+    """What failed, why, and the cure; `error` itself if it does not come from the storage."""
     bucket, code = request.get("Bucket", ""), _code(error)
     address = f"s3://{bucket}/{request.get('Key') or request.get('Prefix') or ''}"
-    said = f"{code or type(error).__name__}: {error}"
+    reason = f"{code or type(error).__name__}: {error}"
     keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)"
     causes: tuple[tuple[bool, type[StorageError], str], ...] = (
         (
@@ -157,39 +157,39 @@ def explain(error: Exception, endpoint: str, request: dict[str, Any]) -> Excepti
         (
             code in UNKNOWN_KEY,
             StorageDeniedError,
-            f"{endpoint} does not accept the credentials for {address} ({said}): check {keys}",
+            f"{endpoint} does not accept the credentials for {address} ({reason}): check {keys}",
         ),
         (
             isinstance(error, PermissionError),
             StorageDeniedError,
             (
-                f"{endpoint} denies access to {address} ({said}): the credentials need the rights to "
+                f"{endpoint} denies access to {address} ({reason}): the credentials need the rights to "
                 "list, get, put and delete objects and to abort uploads there"
             ),
         ),
         (
             code == "NoSuchBucket",
             StorageError,
-            f"{endpoint} has no bucket '{bucket}': make it, or check the name in storage and corpus",
+            f"{endpoint} has no bucket '{bucket}': create it, or check the name in storage and corpus",
         ),
         (
             code in OTHER_REGION,
             StorageError,
-            f"the bucket '{bucket}' lies in another region ({said}): set AWS_DEFAULT_REGION to its",
+            f"the bucket '{bucket}' is in another region ({reason}): set AWS_DEFAULT_REGION to that region",
         ),
         (
             isinstance(error, S3_RETRYABLE_ERRORS) or _is_transient(error),
             StorageError,
             (
-                f"{address} cannot be reached at {endpoint} ({said}): check AWS_ENDPOINT_URL and the "
-                "network, and give the same command again; what is whole stays"
+                f"{address} cannot be reached at {endpoint} ({reason}): check AWS_ENDPOINT_URL and the "
+                "network, and run the same command again; completed work is kept"
             ),
         ),
         (
             isinstance(error, BotoCoreError | ValueError),
             StorageError,
             (
-                f"{address} cannot be asked for at {endpoint} ({said}): check the address, "
+                f"{address} cannot be requested at {endpoint} ({reason}): check the address, "
                 "AWS_ENDPOINT_URL (http://host:port) and AWS_PROFILE"
             ),
         ),
@@ -198,7 +198,7 @@ def explain(error: Exception, endpoint: str, request: dict[str, Any]) -> Excepti
 
 
 def _is_transient(error: Exception) -> bool:
-    """Whether the server or the way to it, not the request, was at fault."""
+    """Whether the server or the network failed, not the request."""
     status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     busy = status >= 500 or status == 429 or _code(error) in BUSY
     return busy or isinstance(error, NoConnectionError)
@@ -209,11 +209,11 @@ def _code(error: BaseException) -> str:
 
 
 def _response(error: BaseException) -> dict[str, Any]:
-    """The server's answer: botocore's errors hold it, those that s3fs makes of them lead to it."""
-    for one in (error, error.__cause__):
-        found = getattr(one, "response", None)
-        if isinstance(found, dict):
-            return found
+    """The server's answer: in botocore's error, or in the cause of the one that s3fs made of it."""
+    for source in (error, error.__cause__):
+        response = getattr(source, "response", None)
+        if isinstance(response, dict):
+            return response
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Columns of the Parquet tables that stages hand to each other. Times are in seconds."""
+"""Columns of the Parquet tables that stages exchange. Times are in seconds."""
 
 import pyarrow as pa
 import pyarrow.compute as pc

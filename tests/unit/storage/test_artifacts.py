@@ -1,4 +1,4 @@
-"""Outputs: whole or not at all, on a local folder and on an object store."""
+"""Outputs: complete or absent, in a local folder and on an object store."""
 
 import hashlib
 import os
@@ -80,7 +80,7 @@ def test_a_folder_appears_when_its_block_ends_well(output):
         assert (folder / "sub" / "a.txt").read_text() == "a"
 
 
-def test_a_new_folder_replaces_the_old_one_whole(output):
+def test_a_new_folder_replaces_the_old_one_completely(output):
     with output.write_folder("model") as folder:
         (folder / "old.txt").write_text("old")
     fail_while(output.write_folder("model"))
@@ -90,7 +90,7 @@ def test_a_new_folder_replaces_the_old_one_whole(output):
     assert output.names() == ["model/new.txt"]
 
 
-def test_whole_means_the_manifest_stands_and_names_every_file(output):
+def test_an_output_is_complete_when_its_manifest_exists_and_names_every_file(output):
     output.write_json(METRICS, {"wer": 0.5})
     assert not output.is_complete()
     output.finish({"stage": "train_joint"})
@@ -137,7 +137,7 @@ def test_what_is_missing_is_named_with_the_cure(output):
         pass
 
 
-def test_delete_takes_files_and_folders_and_minds_no_absence(output):
+def test_delete_takes_files_and_folders_and_ignores_absence(output):
     output.write_json("folder/a.json", 1)
     output.delete("folder")
     output.delete("folder")
@@ -150,7 +150,7 @@ def test_a_local_storage_is_absolute_so_that_workers_find_it(tmp_path, monkeypat
     assert artifact("s3://bucket/prefix/", "s", "d").uri == "s3://bucket/prefix/s/d"
 
 
-def test_what_a_killed_writer_left_is_no_part_of_the_output(tmp_path):
+def test_what_a_killed_writer_left_does_not_belong_to_the_output(tmp_path):
     output = artifact(str(tmp_path), "stage", "d")
     output.write_json("good.json", 1)
     (Path(output.path()) / ".bad.json.12ab34cd.aside").write_text("half")

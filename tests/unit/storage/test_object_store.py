@@ -1,4 +1,4 @@
-"""S3 through a server that errs and cuts connections: whole, or not there, and said plainly."""
+"""S3 through a server that fails and cuts connections: objects are complete or absent."""
 
 import signal
 import socket
@@ -58,8 +58,8 @@ def through(server, monkeypatch):
 
 def uploads() -> list[str]:
     """Keys of uploads that are neither complete nor aborted."""
-    found = ObjectStore().call_s3("list_multipart_uploads", Bucket="bucket")
-    return [upload["Key"] for upload in found.get("Uploads", [])]
+    answer = ObjectStore().call_s3("list_multipart_uploads", Bucket="bucket")
+    return [upload["Key"] for upload in answer.get("Uploads", [])]
 
 
 def write_large(output: Artifact, then=lambda: None) -> None:
@@ -80,7 +80,7 @@ def content(output: Artifact, name: str) -> bytes:
         return file.read()
 
 
-def test_whole_content_comes_through_where_three_of_ten_requests_fail(output, through):
+def test_content_is_complete_although_three_of_ten_requests_fail(output, through):
     table = pa.table({"a": list(range(50_000)), "b": np.random.default_rng(1).random(50_000)})
     proxy = through(seeded(0.3, seed=7))
 
@@ -141,7 +141,7 @@ def test_a_writer_killed_in_an_upload_leaves_no_object_and_its_parts_are_swept(o
 
     # moto lets every upload begin in 2010.
     output.filesystem.abort_uploads(output.path(), min_seconds=3e9)
-    assert len(uploads()) == 1, "an upload that just began may belong to a writer at work"
+    assert len(uploads()) == 1, "an upload that just began may belong to a running writer"
     Artifact(f"{output.uri}0").finish({})
     assert len(uploads()) == 1, "it belongs to another output"
     output.finish({})
@@ -177,7 +177,7 @@ def on_completion(*faults: str):
 def test_an_upload_that_cannot_be_completed_is_aborted(output, through, monkeypatch):
     monkeypatch.setattr(ObjectStore, "retries", 2)
     proxy = through(on_completion("internal_error", "internal_error"))
-    with pytest.raises(StorageError, match=r"InternalError: .*what is whole stays"):
+    with pytest.raises(StorageError, match=r"InternalError: .*completed work is kept"):
         write_large(output)
     assert proxy.faults["internal_error"] == 2
     assert uploads() == []
@@ -191,7 +191,7 @@ def test_an_upload_whose_last_answer_was_lost_is_complete(output, through):
     assert content(output, "large.bin") == LARGE
 
 
-def test_an_upload_that_somebody_else_aborted_is_no_whole_one(output, through):
+def test_an_upload_that_somebody_else_aborted_is_an_error(output, through):
     output.write_json("large.bin", "old")
     through(on_completion("no_such_upload"))
     with pytest.raises(FileNotFoundError):
@@ -200,7 +200,7 @@ def test_an_upload_that_somebody_else_aborted_is_no_whole_one(output, through):
     assert output.read_json("large.bin") == "old"
 
 
-def test_a_half_written_folder_is_none(output, through, monkeypatch):
+def test_a_partly_written_folder_is_reported_as_missing(output, through, monkeypatch):
     write_model(output, "old")
     monkeypatch.setattr(ObjectStore, "retries", 2)
     through(lambda method, path: "denied" if method == "PUT" and "config.json" in path else None)
@@ -234,14 +234,14 @@ def refused(write, kind=StorageError) -> str:
     return str(caught.value)
 
 
-def test_a_missing_bucket_is_named_and_not_made(server):
+def test_a_missing_bucket_is_named_and_not_created(server):
     output = Artifact("s3://bukcet/runs")
-    assert "has no bucket 'bukcet': make it" in refused(output.is_complete)
+    assert "has no bucket 'bukcet': create it" in refused(output.is_complete)
     assert "has no bucket 'bukcet'" in refused(lambda: output.write_json("a.json", 1))
     assert not ObjectStore().exists("bukcet")
 
 
-def test_denied_access_is_said_with_the_address_and_the_cure(output, through):
+def test_denied_access_is_reported_with_the_address_and_the_cure(output, through):
     through(lambda *_request: "denied")
     message = refused(lambda: output.write_json("a.json", 1), StorageDeniedError)
     assert f"denies access to {output.uri}/a.json (AccessDenied: as planned)" in message
@@ -269,6 +269,6 @@ def test_an_endpoint_that_does_not_answer_is_named(output, monkeypatch):
     ObjectStore.clear_instance_cache()
 
 
-def test_an_endpoint_that_is_no_address_is_said(output, monkeypatch):
+def test_an_endpoint_that_is_not_an_address_is_reported(output, monkeypatch):
     use(monkeypatch, "localhost-9000")
     assert "AWS_ENDPOINT_URL (http://host:port)" in refused(output.is_complete)
