@@ -45,7 +45,8 @@ class Resources:
         return self.cpus <= there.cpus and self.gpus <= there.gpus
 
     def __str__(self) -> str:
-        return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs"
+        amounts = ((self.cpus, "CPU"), (self.gpus, "GPU"))
+        return ", ".join(f"{amount:g} {kind}" for amount, kind in amounts if amount)
 
 
 @dataclass(frozen=True)

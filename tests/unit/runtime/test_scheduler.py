@@ -15,11 +15,11 @@ from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph import disk_space
 from pipeline.graph.graph import Graph, Node
 from pipeline.graph.stage import Estimate, Resources, Stage
-from pipeline.progress import SILENT
+from pipeline.progress import SILENT, Report
 from pipeline.runtime import scheduler
 from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.storage.s3 import StorageError
-from pipeline.tracking import TrackingSpec
+from pipeline.tracking import StageRun, TrackingSpec
 
 
 def brought_home(cause: Exception) -> Exception:
@@ -61,10 +61,43 @@ def node(name: str, cpus: float, *inputs: Node, workers: int = 0, **cluster) -> 
     return Node(stage, name, config, ("v",), {}, dict(one.key for one in inputs))
 
 
-def machine(cpus: float, gpus: float = 0, *, alive: bool = True) -> dict:
+def machine(cpus: float, gpus: float = 0, *, alive: bool = True, name: str = "node") -> dict:
     """As Ray lists it; a machine without GPUs has no such entry."""
     resources = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
-    return {"Alive": alive, "NodeID": str(cpus), "NodeName": "node", "Resources": resources}
+    return {"Alive": alive, "NodeID": name, "NodeName": name, "Resources": resources}
+
+
+class Display:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.lines, self.reports, self.ends = [], [], []
+
+    def start(self, label):
+        self.lines.append(f"{label} starts")
+
+    def show(self, label, report):
+        self.reports.append((label, report))
+
+    def end(self, label, text):
+        self.ends.append(f"{label} {text}")
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+class Channel:
+    """A mailbox that holds what the test puts into it."""
+
+    def __init__(self):
+        self.items = []
+
+    def poll(self, _seconds):
+        items, self.items = self.items, []
+        return items
+
+    def progress(self, _label):
+        return SILENT
 
 
 @pytest.fixture
@@ -73,7 +106,7 @@ def execution(monkeypatch):
 
     def make(*nodes: Node, machines=None):
         monkeypatch.setattr(scheduler.ray, "nodes", lambda: machines or [machine(2)])
-        made = scheduler._Execution(Graph(nodes), {}, None, None)
+        made = scheduler._Execution(Graph(nodes), {}, Display(), Channel())
 
         def start(one: Node, _machines) -> None:
             made.running[one.key] = scheduler._Running(one, None, 0.0)
@@ -255,6 +288,95 @@ def test_a_stage_asks_for_no_more_cpus_than_the_largest_machine_has():
     assert scheduler._ray_options(greedy, [Resources(16)])["num_cpus"] == 8
     # A head that does no work, while the autoscaler has not started any machine yet.
     assert scheduler._ray_options(greedy, [Resources(0)])["num_cpus"] == 1
+
+
+def test_reports_and_messages_are_shown_as_they_come(execution):
+    made = execution(node("train", 0, workers=1))
+    made.channel.items = [("train[v]", Report(1, 2, "epochs")), ("train[v]", "goes on")]
+    made._report()
+    assert made.display.reports == [("train[v]", Report(1, 2, "epochs"))]
+    assert made.display.lines == ["train[v] goes on"]
+
+
+def test_a_lost_machine_is_one_line_with_what_the_stage_has_to_say(execution):
+    machines = [machine(1, name="head"), machine(1, name="node-1")]
+    made = execution(node("train", 0, workers=1), machines=machines)
+    made.start_ready()
+    machines[1]["Alive"] = False
+    made.start_ready()
+    made._report()
+    assert made.display.lines == []
+    made.channel.items = [("train[v]", "goes on from epoch 1"), ("train[v]", "is well")]
+    made._report()
+    assert made.display.lines == [
+        "node-1 lost; train[v] goes on from epoch 1",
+        "train[v] is well",
+    ]
+
+
+def test_a_machine_that_no_stage_misses_has_left_the_cluster(execution, monkeypatch):
+    machines = [machine(1, name="head"), machine(1, name="node-1")]
+    made = execution(node("a", 1), machines=machines)
+    made.start_ready()
+    machines[1]["Alive"] = False
+    made.start_ready()
+    monkeypatch.setattr(scheduler, "UNEXPLAINED_SECONDS", 0.0)
+    made._report()
+    made._report()
+    assert made.display.lines == ["node-1 left the cluster; running: a[v]"]
+
+
+def test_a_stage_whose_process_is_lost_waits_to_start_again_until_it_is_too_often(execution):
+    first = node("a", 1, max_failures=1)
+    made = execution(first)
+    made.start_ready()
+    ended = dataclasses.replace(made.running.pop(first.key), tracker=StageRun.disabled())
+    made._lose(ended, "the node died\nwith much detail")
+    assert made.waiting == {first.key: first}
+    made._lose(ended, "out of memory")
+    assert made.display.lines == [
+        "a[v] lost its process (the node died) and starts again, loss 1 of at most 1"
+    ]
+    assert made.outcomes[first.key].status == "failed"
+    (end,) = made.display.ends
+    assert end.endswith("lost 2 times, more than cluster.max_failures: out of memory")
+
+
+def test_the_line_of_a_stages_end_has_its_headline_scores(execution):
+    first = node("a", 1)
+    first = dataclasses.replace(first, stage=dataclasses.replace(first.stage, headline=("wer",)))
+    made = execution(first)
+    ended = scheduler._Running(first, StageRun.disabled(), 0.0)
+    scores = {"test.wer": 0.05123456, "wer": 1.0, "test.cer": 0.01}
+    made._settle(scheduler.NodeOutcome(first, "done", 2.0, scores), ended)
+    assert made.display.ends == ["a[v] done in 2.0 s, test.wer 0.05123, wer 1"]
+
+
+def test_a_worker_that_fits_on_no_machine_is_reported(monkeypatch):
+    monkeypatch.setattr(scheduler, "ray", FakeRay())
+    wide = node("train", 0, workers=1, cpus_per_worker=1, gpus_per_worker=1)
+    made = scheduler._Execution(Graph((wide,)), {}, Display(), Channel())
+    made._start(wide, [Resources(8, 0)])
+    assert made.display.lines == [
+        "train[v] starts",
+        "train[v] waits for a machine with 1 CPU, 1 GPU, which each worker needs",
+    ]
+
+
+class FakeRay:
+    """Starts nothing."""
+
+    def get_runtime_context(self):
+        return self
+
+    def get_node_id(self):
+        return "0" * 56
+
+    def remote(self, *_arguments):
+        return self
+
+    def options(self, **_options):
+        return self
 
 
 def test_a_node_waits_for_its_inputs(execution):
