@@ -1,4 +1,4 @@
-"""`tokenize` over folders and buckets: a job on Ray that goes on where it was stopped."""
+"""`tokenize` over folders and buckets: a job on Ray that resumes where it stopped."""
 
 import signal
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def tokenize_folder(
 ) -> bool:
     """Write the units of all audio below folders into the folder `output`, shard by shard.
 
-    Shards that are whole are kept; see `Listing` for files that come or change between two calls.
+    Complete shards are kept; see `Listing` for files that are added or changed between two calls.
 
     Returns:
         Whether there are units of any file; those that cannot be used are in `rejects.parquet`.
@@ -35,7 +35,7 @@ def tokenize_folder(
     Raises:
         ConfigError: there is no such tokenizer, or `output` belongs to another one.
         CorpusError: there is no audio.
-        ShardError: a worker met one of the project's own errors.
+        ShardError: a worker raised one of the project's own errors.
     """
     try:
         with RunDisplay(console) as display:
@@ -48,22 +48,22 @@ def tokenize_folder(
 def _tokenize(
     model: str, audio: Sequence[str], output: str, cluster: Cluster, progress: Progress
 ) -> bool:
-    place = Artifact(Folder.at(output).uri)
-    store = ShardStore(place, load_model(model, NAME, made_from))
-    listing = Listing(place, store.made_from["tokenizer"])
-    found = list_audio(audio)
-    place.sweep()
-    place.delete(MANIFEST)
-    rejects = listing.update(found, progress)
+    folder = Artifact(Folder.at(output).uri)
+    store = ShardStore(folder, load_model(model, NAME, made_from))
+    listing = Listing(folder, store.made_from["tokenizer"])
+    files = list_audio(audio)
+    folder.sweep()
+    folder.delete(MANIFEST)
+    rejects = listing.update(files, progress)
     shards = listing.shards()
-    _forget_others(place, shards)
+    _delete_others(folder, shards)
     pending = [shard for shard, record in _records(store, shards) if record is None]
     progress.message(f"has {len(shards) - len(pending)} of {len(shards)} shards already")
     if pending:
         trained, name = find_model(model, NAME)
         arguments = {
             "trained": trained,
-            "output": place,
+            "output": folder,
             "name": name,
             "checked": False,
         }
@@ -90,17 +90,17 @@ def _run(
 
 
 def _records(store: ShardStore, shards: Sequence[Shard]) -> list[tuple[Shard, Record | None]]:
-    """Each shard with its record, None where it is not whole."""
+    """Each shard with its record, `None` if it is not complete."""
     with ThreadPoolExecutor(CHECKSUM_THREADS) as pool:
-        found = pool.map(lambda shard: store.complete(shard.name, shard.utterances), shards)
-        return list(zip(shards, found, strict=True))
+        records = pool.map(lambda shard: store.complete(shard.name, shard.utterances), shards)
+        return list(zip(shards, records, strict=True))
 
 
-def _forget_others(place: Artifact, shards: Sequence[Shard]) -> None:
-    """Delete shards of a listing that is lost: its files have got other shards by now."""
-    for name in set(place.names(SHARDS)) - {shard.name for shard in shards}:
-        place.delete_record(name)
-        place.delete(name)
+def _delete_others(folder: Artifact, shards: Sequence[Shard]) -> None:
+    """Delete shards of a lost listing: its files belong to other shards now."""
+    for name in set(folder.names(SHARDS)) - {shard.name for shard in shards}:
+        folder.delete_record(name)
+        folder.delete(name)
 
 
 def _finish(
@@ -113,10 +113,12 @@ def _finish(
     rows = frames = 0
     for shard, record in _records(store, shards):
         if record is None:
-            raise ArtifactError(f"{store.output.uri}/{shard.name} has gone: run again")
+            raise ArtifactError(
+                f"{store.output.uri}/{shard.name} has disappeared: run the command again"
+            )
         unusable += rejects_of(record, shard.utterances)
         rows, frames = rows + record["rows"], frames + record["frames"]
-    unusable.sort(key=lambda one: one.source)
+    unusable.sort(key=lambda reject: reject.source)
     store.output.write_table(REJECTS, rejects_to_table(unusable))
     counts = {"rows": rows, "frames": frames, "rejects": len(unusable)}
     store.output.finish({"stage": "tokenize", **store.made_from, **counts})

@@ -1,4 +1,4 @@
-"""Which file of new audio belongs to which shard, written down, so that later files move none."""
+"""Which audio file belongs to which shard, stored so that later files do not move earlier ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +13,11 @@ from pipeline.progress import Progress
 from pipeline.storage.artifacts import MANIFEST, RECORDS, Artifact, ArtifactError
 
 LISTINGS, SHARDS, REJECTS = "listings", "shards", "rejects.parquet"
-# A listing stands when all of its headers are read: what a kill while reading them costs.
+# A listing is written when all its headers are read, so a kill costs at most this many.
 FILES_PER_LISTING = 50_000
-# Waveforms of a shard are held at once: 115 MB of them, or one file that is longer.
+# All waveforms of a shard are in memory at once: 115 MB, or one longer file.
 SHARD_UTTERANCES, SHARD_SECONDS = 256, 1800.0
-TOKENIZER = "tokenizer"  # in a listing's metadata: whose units they are
+TOKENIZER = "tokenizer"  # the key in a listing's metadata
 SCHEMA = pa.schema(
     [
         pa.field("utt_id", pa.string(), nullable=False),
@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Listed:
-    """A file with its shard, as it was when it came there."""
+    """A file with its shard, as it was when it was listed."""
 
     utt_id: str
     audio: str
@@ -44,16 +44,16 @@ class Listed:
 
 
 class Listing:
-    """The files of an output folder: `listings/000.parquet`, and one more for each later arrival.
+    """The files of an output folder: `listings/000.parquet`, and one more for each later call.
 
     Files in a listing are cut into shards `shards/000-00000.parquet` by their durations.
     """
 
     def __init__(self, output: Artifact, tokenizer: str) -> None:
-        """Read what stands.
+        """Read the listings of `output`.
 
         Raises:
-            ConfigError: the folder belongs to another tokenizer, or holds other things.
+            ConfigError: the folder belongs to another tokenizer, or has other content.
             ArtifactError: a listing is damaged.
         """
         self._output = output
@@ -67,22 +67,22 @@ class Listing:
         """Every shard with its utterances, in the listings' order."""
         members: dict[str, list[Utterance]] = {}
         for _, part in sorted(self._parts.items()):
-            for one in part:
-                members.setdefault(one.shard, []).append(one.utterance())
+            for listed in part:
+                members.setdefault(listed.shard, []).append(listed.utterance())
         return [Shard(name, tuple(utterances)) for name, utterances in members.items()]
 
-    def update(self, found: Sequence[AudioFile], progress: Progress) -> list[Reject]:
-        """Take in what was found; returns what cannot be used.
+    def update(self, audio: Sequence[AudioFile], progress: Progress) -> list[Reject]:
+        """List the files in `audio`; return those that cannot be used.
 
-        A file that was not known gets a place in a new listing. One whose size has changed keeps
-        its place, and its shard loses its record, so that it is made anew; one that is gone stays
-        listed. The size is all that a file is known by.
+        New files go into a new listing. A file whose size has changed keeps its shard, whose record
+        is deleted, so that it is computed again; a file that has disappeared stays
+        listed. A changed file is recognised by its size alone.
         """
-        known = {one.utt_id: one for part in self._parts.values() for one in part}
-        files, rejects = _name_once(found, {one.audio for one in known.values()})
+        known = {listed.utt_id: listed for part in self._parts.values() for listed in part}
+        files, rejects = _name_once(audio, {listed.audio for listed in known.values()})
         self._note_changes({file.utt_id: file for file in files})
         new = [file for file in files if file.utt_id not in known]
-        progress.message(f"found {len(found)} audio files, {len(new)} of them new")
+        progress.message(f"found {len(audio)} audio files, {len(new)} of them new")
         for first in range(0, len(new), FILES_PER_LISTING):
             rejects += self._add(new[first : first + FILES_PER_LISTING], progress)
         return rejects
@@ -90,32 +90,32 @@ class Listing:
     def _add(self, files: Sequence[AudioFile], progress: Progress) -> list[Reject]:
         results = probe_all(files, progress)
         sizes = {file.utt_id: file.num_bytes for file in files}
-        utterances = [one for one in results if isinstance(one, Utterance)]
+        utterances = [result for result in results if isinstance(result, Utterance)]
         names = (f"{LISTINGS}/{number:03d}.parquet" for number in range(len(self._parts) + 1))
         name = next(name for name in names if name not in self._parts)
         prefix = name.replace(LISTINGS, SHARDS).removesuffix(".parquet")
         part = [
             Listed(
-                one.utt_id,
-                one.audio,
-                sizes[one.utt_id],
-                one.duration,
+                utterance.utt_id,
+                utterance.audio,
+                sizes[utterance.utt_id],
+                utterance.duration,
                 f"{prefix}-{number:05d}.parquet",
             )
             for number, shard in enumerate(plan_shards(utterances, SHARD_UTTERANCES, SHARD_SECONDS))
-            for one in shard.utterances
+            for utterance in shard.utterances
         ]
         if part:
             self._write(name, part)
-        return [one for one in results if isinstance(one, Reject)]
+        return [result for result in results if isinstance(result, Reject)]
 
     def _note_changes(self, files: dict[str, AudioFile]) -> None:
         for name, part in self._parts.items():
-            now = [_as_found(one, files.get(one.utt_id)) for one in part]
+            now = [_updated(listed, files.get(listed.utt_id)) for listed in part]
             if now == part:
                 continue
             changed = [
-                one.shard for one, old in zip(now, part, strict=True) if one.bytes != old.bytes
+                new.shard for new, old in zip(now, part, strict=True) if new.bytes != old.bytes
             ]
             # Records first: a kill in between must not leave old units under the new size.
             for shard in sorted(set(changed)):
@@ -123,50 +123,50 @@ class Listing:
             self._write(name, now)
 
     def _require_own(self, names: Sequence[str]) -> None:
-        """No listing stands: of what does, nothing may be other people's, since shards may go."""
+        """Without a listing, every file in the folder must be our own, because shards may be deleted."""
         for name in names:
             top = name.partition("/")[0]
             record = self._output.read_record(name) if top == SHARDS else None
             own = (record or {}).get(TOKENIZER) == self._tokenizer
             if not (own if top == SHARDS else top in {RECORDS, REJECTS, MANIFEST}):
                 raise ConfigError(
-                    f"{self._output.uri} holds {name}, which is not of this command and tokenizer: "
+                    f"{self._output.uri} holds {name}, which does not belong to this command and tokenizer: "
                     "name a new folder"
                 )
 
     def _read(self, name: str) -> list[Listed]:
         try:
             table = self._output.read_table(name)
-            found = (table.schema.metadata or {})[TOKENIZER.encode()].decode()
+            tokenizer = (table.schema.metadata or {})[TOKENIZER.encode()].decode()
             part = [Listed(**row) for row in table.to_pylist()]
         except (pa.ArrowException, KeyError, TypeError) as error:
             raise ArtifactError(
                 f"{self._output.uri}/{name} is damaged ({error}): delete it and run again; shards "
                 "whose files are the same are kept"
             ) from None
-        if found != self._tokenizer:
+        if tokenizer != self._tokenizer:
             raise ConfigError(
-                f"{self._output.uri} belongs to another tokenizer: name a folder of its own for "
+                f"{self._output.uri} belongs to another tokenizer: name another folder for "
                 "the units of this one"
             )
         return part
 
     def _write(self, name: str, part: list[Listed]) -> None:
-        table = pa.Table.from_pylist([vars(one) for one in part], schema=SCHEMA)
+        table = pa.Table.from_pylist([vars(listed) for listed in part], schema=SCHEMA)
         described = table.replace_schema_metadata({TOKENIZER: self._tokenizer})
         self._output.write_table(name, described)
         self._parts[name] = part
 
 
-def _as_found(one: Listed, file: AudioFile | None) -> Listed:
-    return one if file is None else replace(one, audio=file.uri, bytes=file.num_bytes)
+def _updated(listed: Listed, file: AudioFile | None) -> Listed:
+    return listed if file is None else replace(listed, audio=file.uri, bytes=file.num_bytes)
 
 
-def _name_once(found: Sequence[AudioFile], known: set[str]) -> tuple[list[AudioFile], list[Reject]]:
+def _name_once(audio: Sequence[AudioFile], known: set[str]) -> tuple[list[AudioFile], list[Reject]]:
     """One file for each utt_id, those at addresses in `known` first; the others as rejects."""
     named: dict[str, AudioFile] = {}
     rejects = []
-    for file in sorted(found, key=lambda one: (one.uri not in known, one.uri)):
+    for file in sorted(audio, key=lambda file: (file.uri not in known, file.uri)):
         taken = named.setdefault(file.utt_id, file)
         if taken is not file:
             reason = f"duplicate utt_id: {taken.uri} has it already"

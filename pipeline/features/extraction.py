@@ -1,4 +1,4 @@
-"""Hidden states of a corpus, shard by shard; what each worker of the extraction pool runs."""
+"""Hidden states of a corpus, shard by shard, as each worker of the extraction pool computes them."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,18 +26,18 @@ from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 
 FOLDER = "shards"
-# Small, since training reads utterances in an order of its own, and who reads one layer reads row
-# groups side by side.
+# Small, because training reads utterances in its own order. A reader of one layer reads row groups
+# in parallel.
 ROWS_PER_GROUP = 4
 DECODING_THREADS = 2
 SHARDS_OF_CORPUS, LEAST_SHARD_SECONDS, MOST_SHARD_SECONDS = 16, 60.0, 300.0
-# Settings that say how utterances are grouped, not what their features are.
+# Settings that group utterances without changing their features.
 LAYOUT = {"batch_seconds", "shard_utterances", "shard_seconds"}
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Utterances of one split, and the name of the file that they go into."""
+    """Utterances of one split, and the name of their file."""
 
     name: str
     utterances: tuple[Utterance, ...]
@@ -53,43 +53,42 @@ def plan_shards(
     shard_seconds: float | None = None,
     folder: str = FOLDER,
 ) -> list[Shard]:
-    """Cut each split, sorted by duration, into shards `<folder>/<split>-00000.parquet`.
+    """Divide each split, sorted by duration, into shards `<folder>/<split>-00000.parquet`.
 
-    Similar lengths lie together, so that batches of a shard need little padding. A shard holds at
-    most `shard_utterances` and at most `shard_seconds` of audio, or one utterance that is longer.
-    Without a limit to the seconds it is a 16th of the corpus, so that no worker is left alone with
-    the last one for long, though neither tiny nor more than what a worker can hold of the layers of
-    a *large* model.
+    A shard has utterances of similar length, so its batches need little padding: at most
+    `shard_utterances` and at most `shard_seconds` of audio, or one longer utterance. If
+    `shard_seconds` is `None`, it is a 16th of the corpus, so that all workers finish at about the
+    same time, but within limits: shards are not tiny, and the layers of a *large* model fit into a
+    worker's memory.
     """
     if shard_seconds is None:
-        share = sum(one.duration for one in utterances) / SHARDS_OF_CORPUS
+        share = sum(utterance.duration for utterance in utterances) / SHARDS_OF_CORPUS
         shard_seconds = min(max(share, LEAST_SHARD_SECONDS), MOST_SHARD_SECONDS)
-    ordered = sorted(utterances, key=lambda one: (one.split, one.duration, one.utt_id))
+    ordered = sorted(utterances, key=lambda each: (each.split, each.duration, each.utt_id))
     shards = []
-    for split, group in groupby(ordered, key=lambda one: one.split):
+    for split, group in groupby(ordered, key=lambda each: each.split):
         for number, members in enumerate(_cut(group, shard_utterances, shard_seconds)):
             shards.append(Shard(f"{folder}/{split}-{number:05d}.parquet", tuple(members)))
     return shards
 
 
 def _cut(utterances: Iterable[Utterance], most: int, most_seconds: float) -> list[list[Utterance]]:
-    pieces: list[list[Utterance]] = []
+    groups: list[list[Utterance]] = []
     seconds = 0.0
-    for one in utterances:
-        if pieces and len(pieces[-1]) < most and seconds + one.duration <= most_seconds:
-            pieces[-1].append(one)
-            seconds += one.duration
+    for utterance in utterances:
+        if groups and len(groups[-1]) < most and seconds + utterance.duration <= most_seconds:
+            groups[-1].append(utterance)
+            seconds += utterance.duration
         else:
-            pieces.append([one])
-            seconds = one.duration
-    return pieces
+            groups.append([utterance])
+            seconds = utterance.duration
+    return groups
 
 
 class ShardWriter:
-    """Loads the SSL model once, then turns shard after shard of utterances into Parquet.
+    """Loads the SSL model once, then writes the features of one shard after another as Parquet.
 
-    May be called from several threads: one shard at a time has the model, while others are decoded
-    or written.
+    May be called from several threads: one shard uses the model while others are decoded or written.
     """
 
     def __init__(self, ssl: Ssl, features: Features, output: Artifact) -> None:
@@ -107,15 +106,15 @@ class ShardWriter:
         notes = {"computed_in": str(self._dtype).removeprefix("torch.")}
         self._store = ShardStore(output, made_from, notes)
         self._decoders = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
-        self._turn = Lock()
+        self._model_lock = Lock()
 
     def __call__(self, name: str, utterances: Sequence[Utterance]) -> dict[str, Any]:
-        """Write one shard; returns its name, rows, frames and bytes. A whole shard is kept.
+        """Write one shard, unless it is complete; return its name, rows, frames and bytes.
 
         Raises:
             AudioError: an utterance cannot be decoded.
-            FeatureRangeError: a hidden state is beyond float16.
-            StorageFullError: the storage takes no more bytes.
+            FeatureRangeError: a hidden state exceeds the range of float16.
+            StorageFullError: the storage is full.
         """
         return self._store.keep_or_write(name, utterances, self._table, ROWS_PER_GROUP)
 
@@ -132,10 +131,12 @@ class ShardWriter:
         if sampled:
             rows = list(zip(columns["utt_id"], columns["num_frames"], strict=True))
             columns[table_schemas.FRAME_INDEX] = chosen = [self._sample(*row) for row in rows]
-            hidden = [one[:, index] for one, index in zip(hidden, chosen, strict=True)]
-        for place, layer in enumerate(layers):
+            hidden = [
+                frames_LTD[:, index] for frames_LTD, index in zip(hidden, chosen, strict=True)
+            ]
+        for index, layer in enumerate(layers):
             columns[table_schemas.layer_column(layer)] = frames_column(
-                [one[place] for one in hidden]
+                [frames_LTD[index] for frames_LTD in hidden]
             )
         return pa.table(columns, schema=table_schemas.features(layers, sampled=sampled))
 
@@ -143,15 +144,15 @@ class ShardWriter:
         """Frames (L x T x D, float16) of each utterance."""
         hidden: list[np.ndarray] = [np.empty(0)] * len(utterances)
         seconds = [utterance.duration for utterance in utterances]
-        # Longest first: what a batch gives back is large enough for all that follow.
+        # Longest first: the memory that a batch frees is large enough for all later ones.
         batches = length_batches(seconds, self._batch_seconds)[::-1]
-        # Decoding runs ahead of the model; a shard's audio is small enough to hold.
+        # Decoding runs ahead of the model; a shard's audio fits into memory.
         rate = self._model.grid.sample_rate_hz
         decoded = [
-            [self._decoders.submit(read_utterance, utterances[place], rate) for place in batch]
+            [self._decoders.submit(read_utterance, utterances[index], rate) for index in batch]
             for batch in batches
         ]
-        with self._turn:
+        with self._model_lock:
             for batch, futures in zip(batches, decoded, strict=True):
                 frames = encode_in_windows(
                     self._hidden_states,
@@ -160,12 +161,12 @@ class ShardWriter:
                     Windowing.of(self._features),
                     self._batch_seconds,
                 )
-                for place, frames_LTD in zip(batch, frames, strict=True):
-                    hidden[place] = frames_LTD
+                for index, frames_LTD in zip(batch, frames, strict=True):
+                    hidden[index] = frames_LTD
         return hidden
 
     def _sample(self, utt_id: str, num_frames: int) -> np.ndarray:
-        """Which of an utterance's frames are stored."""
+        """The indices of an utterance's frames that are stored."""
         share = (self._features.sample_frames_per_second or 0) / self._model.grid.frames_per_second
         return sample_frames(utt_id, num_frames, share, self._features.sample_seed)
 
@@ -186,7 +187,7 @@ class ShardWriter:
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    """What the model computes in; `auto` is bfloat16 on a GPU and float32 elsewhere."""
+    """The precision of the model's computation; `auto` is bfloat16 on a GPU and float32 elsewhere."""
     if precision == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     dtype: torch.dtype = getattr(torch, precision)
@@ -197,6 +198,6 @@ def _require_finite(frames_LTD: np.ndarray, utt_id: str, layers: tuple[int, ...]
     for layer, frames_TD in zip(layers, frames_LTD, strict=True):
         if not np.isfinite(frames_TD).all():
             raise FeatureRangeError(
-                f"layer {layer} of utterance '{utt_id}' does not fit float16 (largest number "
+                f"layer {layer} of utterance '{utt_id}' exceeds the range of float16 (at most "
                 "65504): leave that layer out of features.layers"
             )

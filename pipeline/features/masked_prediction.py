@@ -1,8 +1,8 @@
 """HuBERT-style pretraining of a small WavLM: predict the labels of masked frames.
 
-After HuBERT (Hsu et al., 2021): spans of frames are replaced by a learned embedding behind the
-convolutions, and the model names each masked frame's label by a linear classifier. As in WavLM
-(Chen et al., 2022) the model hears a spoilt signal while the labels are those of the clean one.
+After HuBERT (Hsu et al., 2021): spans of frames are replaced by a learned embedding after the
+convolutions, and a linear classifier predicts each masked frame's label. As in WavLM (Chen et al.,
+2022) the input is a degraded signal and the labels are those of the clean one.
 
 Shapes: B utterances, S samples, T frames, K labels.
 """
@@ -22,7 +22,7 @@ from pipeline.features.batching import length_batches
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.progress import SILENT, Progress
 
-UNLABELLED = -100  # cross entropy leaves such frames out
+UNLABELLED = -100  # cross entropy ignores such frames
 SAMPLE_RATE_HZ = SSL_GRID.sample_rate_hz
 TELEPHONE_BAND_HZ = 4000.0
 
@@ -37,14 +37,14 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Scores:
-    """How well masked frames of held-out speech are named."""
+    """How well the labels of masked frames of held-out speech are predicted."""
 
     masked_accuracy: float
     masked_loss: float
 
 
 def small_wavlm(settings: Pretraining) -> SslModel:
-    """A WavLM with random weights; its waveforms are normalised, so that loudness is no matter."""
+    """A WavLM with random weights; it normalises waveforms, so loudness does not matter."""
     # The first convolutions run at the highest rates and take most of the time: half the channels.
     narrow, wide = settings.conv_channels // 2, settings.conv_channels
     config = WavLMConfig(
@@ -92,8 +92,8 @@ def pretrain(
     """Train a small WavLM from random weights.
 
     Args:
-        training: what is learned from.
-        validation: what the scores are taken on, without spoiling.
+        training: the model learns from it.
+        validation: the scores are computed on it, on the clean signal.
         settings: sizes and schedule.
         progress: told of each epoch.
 
@@ -114,10 +114,10 @@ def pretrain(
         losses = []
         for indices in _shuffled(_batches(training, settings), generator):
             waveforms_BS, num_samples_B, labels_BT = _load(training, indices)
-            spoilt_BS = spoil(waveforms_BS, num_samples_B, generator, settings)
+            degraded_BS = degrade(waveforms_BS, num_samples_B, generator, settings)
             masked_BT = draw_mask(labels_BT != UNLABELLED, generator, settings)
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-                logits_BTK = model(spoilt_BS, num_samples_B, masked_BT)
+                logits_BTK = model(degraded_BS, num_samples_B, masked_BT)
             loss = _loss(logits_BTK.float(), labels_BT, masked_BT, settings)
             optimizer.zero_grad()
             loss.backward()
@@ -148,7 +148,7 @@ def score(model: MaskedPredictor, data: Labelled, settings: Pretraining) -> Scor
 
 
 def draw_mask(valid_BT: Tensor, generator: np.random.Generator, settings: Pretraining) -> Tensor:
-    """Frames to mask: spans that start at each valid frame with a given chance, one at least."""
+    """Frames to mask: spans that start at valid frames at random, at least one in each row."""
     spans = valid_BT.numpy()
     starts = (generator.random(spans.shape) < settings.mask_start_share) & spans
     for row, valid in zip(starts, spans, strict=True):
@@ -160,19 +160,19 @@ def draw_mask(valid_BT: Tensor, generator: np.random.Generator, settings: Pretra
     return torch.from_numpy(masked & spans)
 
 
-def spoil(
+def degrade(
     waveforms_BS: Tensor,
     num_samples_B: Tensor,
     generator: np.random.Generator,
     settings: Pretraining,
 ) -> Tensor:
-    """Waveforms as another microphone or a telephone might give them, with some noise.
+    """Waveforms as from another microphone or a telephone, with some noise.
 
-    Each row's spectrum is bent by a random curve and, for a share of the rows, cut off above the
-    telephone's band; noise lies 10 to 40 dB below the signal.
+    Each row's spectrum is shaped by a random curve and, for a share of the rows, cut off above the
+    telephone band; noise is 10 to 40 dB below the signal.
     """
     num_rows, num_samples = waveforms_BS.shape
-    size = 1 << (num_samples - 1).bit_length()  # a power of two, for the speed of the FFT
+    size = 1 << (num_samples - 1).bit_length()  # a power of two, because the FFT is faster
     frequencies_F = np.linspace(0, SAMPLE_RATE_HZ / 2, size // 2 + 1)
     anchors_hz = np.array([0, 200, 500, 1000, 2000, 3500, 5500, 8000])
     curves_db = generator.normal(0, 4, (num_rows, len(anchors_hz)))
@@ -193,17 +193,17 @@ def spoil(
 def _loss(
     logits_BTK: Tensor, labels_BT: Tensor, masked_BT: Tensor, settings: Pretraining
 ) -> Tensor:
-    """Mean over masked frames and, by their weight, over the frames that were heard.
+    """Mean over masked frames and, weighted, over unmasked ones.
 
-    HuBERT can do without the latter; a run of minutes cannot: they teach the convolutions.
+    HuBERT does not need the latter; a training of minutes does, because they train the convolutions.
     """
     losses_BT = nn.functional.cross_entropy(
         logits_BTK.transpose(1, 2), labels_BT, ignore_index=UNLABELLED, reduction="none"
     )
-    heard_BT = ~masked_BT & (labels_BT != UNLABELLED)
+    unmasked_BT = ~masked_BT & (labels_BT != UNLABELLED)
     masked = losses_BT[masked_BT].mean()
-    heard = losses_BT[heard_BT].sum() / heard_BT.sum().clamp(min=1)
-    return masked + settings.heard_weight * heard
+    unmasked = losses_BT[unmasked_BT].sum() / unmasked_BT.sum().clamp(min=1)
+    return masked + settings.heard_weight * unmasked
 
 
 def _batches(data: Labelled, settings: Pretraining) -> list[list[int]]:

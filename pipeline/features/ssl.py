@@ -19,39 +19,39 @@ from pipeline.features.wavlm_attention import replace_attention
 
 FAMILIES = ("wavlm", "hubert", "wav2vec2")
 UNCUT_LAYERS = "uncut_num_hidden_layers"
-VARIANCE_FLOOR = 1e-7  # as the feature extractors of these models add it
+VARIANCE_FLOOR = 1e-7  # the feature extractors of these models add it
 
 
 class HiddenStates(NamedTuple):
-    """Hidden states of the layers asked for, in that order; frames past `num_frames_B` are zero."""
+    """Hidden states of the requested layers, in that order; frames after `num_frames_B` are zero."""
 
     hidden_LBTD: Tensor
     num_frames_B: Tensor
 
 
 class SslModel(nn.Module):
-    """A self-supervised speech model that gives hidden states by layer.
+    """A self-supervised speech model that returns hidden states by layer.
 
     Layer 0 is the input of the first transformer block, layer l the output of block l. The last
-    layer of a model with stable layer norm is taken after the final layer norm, as transformers
-    gives it; a layer that became the last by `max_layer` is not.
+    layer of a model with stable layer norm is taken after the final layer norm, as in
+    transformers; a layer that `max_layer` made the last one is not.
 
     Attributes:
         grid: which samples each frame sees.
         hidden_size: D.
-        num_layers: the highest layer that can be asked for.
+        num_layers: the highest layer that `forward` can return.
     """
 
     def __init__(self, backbone: Any, feature_extractor: Any, max_layer: int | None = None) -> None:
-        """Take over `backbone` (it is cut and reconfigured in place).
+        """Wrap `backbone`, which is cut and reconfigured in place.
 
         Args:
             backbone: a transformers base model of one of FAMILIES.
             feature_extractor: its transformers feature extractor.
-            max_layer: layers above are dropped; None keeps all.
+            max_layer: layers above it are dropped; `None` keeps all.
 
         Raises:
-            ValueError: the model cannot be used, or has fewer layers than asked for.
+            ValueError: the model cannot be used, or has fewer layers than `max_layer`.
         """
         super().__init__()
         settings = backbone.config
@@ -67,12 +67,12 @@ class SslModel(nn.Module):
             tuple(settings.conv_stride),
             feature_extractor.sampling_rate,
         )
-        # Hidden layers must not vanish or be masked at random behind the caller's back.
+        # Otherwise the model would drop layers and mask frames at random in training.
         settings.layerdrop = 0.0
         settings.apply_spec_augment = False
         self._front_end_frozen = False
         self._cut(max_layer)
-        # A parameter that no output depends on would stall data-parallel training.
+        # A parameter that no output depends on would block data-parallel training.
         for name in ("masked_spec_embed", "adapter"):
             unused = getattr(backbone, name, None)
             if unused is not None:
@@ -95,17 +95,17 @@ class SslModel(nn.Module):
         self.feature_extractor.save_pretrained(folder)
 
     def freeze_front_end(self) -> None:
-        """Keep the convolutions as they are: no gradient enters them any more."""
+        """Freeze the convolutions: they get no gradient from now on."""
         self._front_end_frozen = True
         self.backbone.feature_extractor.requires_grad_(requires_grad=False)
 
     def checkpoint_gradients(self) -> None:
-        """From now on compute each block again in the backward pass instead of keeping its insides.
+        """From now on recompute each block in the backward pass instead of storing its activations.
 
-        Gradients stay the same, dropout included; only training mode knows the difference.
+        Gradients stay the same, dropout included; evaluation is not affected.
         """
         with warnings.catch_warnings():
-            # A newer transformers has another name for it, an older one this name alone.
+            # Newer versions of transformers have another name for it, older ones only this name.
             warnings.simplefilter("ignore", FutureWarning)
             self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
 
@@ -125,11 +125,11 @@ class SslModel(nn.Module):
             masked_BT: frames that the model's mask embedding replaces (for masked prediction).
 
         Raises:
-            ValueError: a layer that is not there, or an utterance shorter than one frame.
+            ValueError: the model lacks a layer, or an utterance is shorter than one frame.
         """
         self._check_request(num_samples_B, layers)
         front_BTC, num_frames_B = self._front_end(waveforms_BS, num_samples_B)
-        # HuBERT gives the projection alone, the others also its normalised input.
+        # HuBERT returns the projection alone, the other models also its normalised input.
         projected = self.backbone.feature_projection(front_BTC)
         frames_BTD = projected[0] if isinstance(projected, tuple) else projected
         if masked_BT is not None:
@@ -144,7 +144,7 @@ class SslModel(nn.Module):
         return HiddenStates(hidden_LBTD, num_frames_B)
 
     def _front_end(self, waveforms_BS: Tensor, num_samples_B: Tensor) -> tuple[Tensor, Tensor]:
-        """The convolutions, with group norm over each row's valid frames only."""
+        """The convolutions; group norm is over each row's valid frames only."""
         if self.feature_extractor.do_normalize:
             waveforms_BS = normalise(waveforms_BS, num_samples_B)
         hidden_BCT, lengths_B = waveforms_BS[:, None], num_samples_B
@@ -165,7 +165,7 @@ class SslModel(nn.Module):
         return hidden_BCT.transpose(1, 2), lengths_B
 
     def _encode(self, frames_BTD: Tensor, valid_BT: Tensor | None) -> list[Tensor]:
-        """All layers from 0 on; the encoder zeroes the padding before its positional conv."""
+        """All layers from 0 on; the encoder zeroes the padding before its positional convolution."""
         encoder = self.backbone.encoder
         with _recorded([encoder.dropout, *encoder.layers]) as outputs:
             encoded = encoder(frames_BTD, attention_mask=valid_BT)
@@ -179,13 +179,13 @@ class SslModel(nn.Module):
         self.num_layers = present if max_layer is None else max_layer
         if not 0 <= self.num_layers <= present:
             raise ValueError(
-                f"layer {max_layer} was asked for, but the SSL model has the layers 0 to {present}"
+                f"layer {max_layer} was requested, but the SSL model has layers 0 to {present}"
             )
         uncut = getattr(settings, UNCUT_LAYERS, present)
         self._is_cut = self.num_layers < uncut
         if self._is_cut:
             # The saved config keeps the count, so that a cut model that is loaded again does not
-            # take its last layer for the one behind the final layer norm.
+            # apply the final layer norm to its last layer.
             setattr(settings, UNCUT_LAYERS, uncut)
             settings.num_hidden_layers = self.num_layers
             encoder.layers = encoder.layers[: self.num_layers]
@@ -195,7 +195,7 @@ class SslModel(nn.Module):
     def _check_request(self, num_samples_B: Tensor, layers: Sequence[int]) -> None:
         missing = [layer for layer in layers if not 0 <= layer <= self.num_layers]
         if missing or not layers:
-            raise ValueError(f"layers {list(layers)}: the SSL model gives 0 to {self.num_layers}")
+            raise ValueError(f"layers {list(layers)}: the SSL model has 0 to {self.num_layers}")
         shortest = int(num_samples_B.min())
         if self.grid.num_frames(shortest) < 1:
             raise ValueError(
@@ -238,7 +238,7 @@ def _valid(lengths_B: Tensor, size: int) -> Tensor:
 
 
 def _may_be_padded(valid_BT: Tensor) -> bool:
-    """To look costs nothing on a CPU; on a GPU it would wait for all that is under way."""
+    """Looking costs nothing on a CPU; on a GPU it would wait for all pending work."""
     return valid_BT.device.type != "cpu" or not bool(valid_BT.all())
 
 
@@ -248,7 +248,7 @@ def _recorded(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     outputs: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-        # WavLM's blocks give (frames, position bias), the others the frames alone.
+        # WavLM's blocks return (frames, position bias), the others the frames alone.
         outputs.append(output[0] if isinstance(output, tuple) else output)
 
     handles = [module.register_forward_hook(keep) for module in modules]
@@ -261,7 +261,7 @@ def _recorded(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """A bar a second for each of many workers tells nobody anything."""
+    """Hide transformers' bars: each of many workers would print one."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -278,11 +278,11 @@ def _check(settings: Any, feature_extractor: Any) -> None:
         )
     if getattr(settings, "conv_pos_batch_norm", False):
         raise ValueError(
-            "ssl.model has a batch norm in its positional convolution, which lets padding into "
+            "ssl.model has a batch norm in its positional convolution, which mixes padding into "
             "the features: name a model with conv_pos_batch_norm false"
         )
     if feature_extractor.sampling_rate != SSL_GRID.sample_rate_hz:
         raise ValueError(
-            f"ssl.model wants audio at {feature_extractor.sampling_rate} Hz, the corpus is read "
+            f"ssl.model needs audio at {feature_extractor.sampling_rate} Hz, the corpus is read "
             f"at {SSL_GRID.sample_rate_hz} Hz: name a model trained on 16 kHz speech"
         )

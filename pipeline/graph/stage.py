@@ -19,7 +19,7 @@ class Estimate:
     """What a stage will read and write, as far as is known before it runs.
 
     `grows_with` has what `bytes_written` is proportional to, as the user would say it ("hours of
-    audio"), and how much of it there is; whole numbers are shown whole. `advice` names another way
+    audio"), and how much of it there is; integers are rounded down. `advice` names another way
     to write less. Both are for the message that a storage is too small.
     """
 
@@ -76,15 +76,15 @@ def _no_estimate(_config: Config, _inputs: Mapping[str, Artifact]) -> Estimate:
 class Stage:
     """One node of the graph.
 
-    `settings` gives what the output depends on beside the inputs, as JSON values. `run` writes
+    `settings` returns what the output depends on, besides the inputs, as JSON values. `run` writes
     into `context.output` and returns scores; the scheduler writes them and the manifest. `headline`
-    names the scores that are shown when the stage has ended, without their split: "wer" is
+    names the scores that are shown when the stage has ended, without their split: "wer" stands for
     "test.wer" too.
 
     A stage that computes by itself holds `cpus` and `gpus`, on any node. One that starts Ray Data
     jobs, Ray tasks or Ray Train workers holds none and stays with the driver: `workers` says how
     many it starts, each with `cluster.cpus_per_worker` and `cluster.gpus_per_worker`. Stages run
-    side by side only where the CPUs and GPUs suffice.
+    at the same time only if the CPUs and GPUs suffice.
     """
 
     name: str

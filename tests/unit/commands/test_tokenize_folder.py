@@ -255,11 +255,11 @@ def test_mistakes_are_named(trained, audio, made, tmp_path):
     assert "is a folder" in refusal(trained, audio, "--output", tmp_path / "tokens.parquet")
     asked = ("--output", tmp_path / "tokens.parquet", "--workers", 2)
     assert "give a folder as --output" in refusal(trained, audio / "first-000.flac", *asked)
-    assert "not of this command" in refusal(trained, audio, "--output", audio)
+    assert "does not belong to this command" in refusal(trained, audio, "--output", audio)
     features = tmp_path / "features" / "shards"
     features.mkdir(parents=True)
     (features / "train-00000.parquet").touch()
-    assert "not of this command" in refusal(trained, audio, "--output", features.parent)
+    assert "does not belong to this command" in refusal(trained, audio, "--output", features.parent)
     assert (features / "train-00000.parquet").exists()
     wrong = refusal(trained / "ssl", audio, "--output", output)
     assert "where a 'unit_tokenizer' is needed" in wrong

@@ -6,10 +6,10 @@ from pipeline.config import Pretraining
 from pipeline.features.masked_prediction import (
     Labelled,
     change_speed,
+    degrade,
     draw_mask,
     pretrain,
     small_wavlm,
-    spoil,
 )
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.progress import Progress
@@ -97,20 +97,20 @@ def test_telephone_band_is_cut_for_the_asked_share(share, expected):
     settings = Pretraining(band_limited_share=share)
     generator = np.random.default_rng(0)
     noise_BS = torch.from_numpy(generator.standard_normal((3, 16384), np.float32))
-    spoilt_BS = spoil(noise_BS, torch.full((3,), 16384), generator, settings)
-    power_BF = torch.fft.rfft(spoilt_BS).abs().square()
+    degraded_BS = degrade(noise_BS, torch.full((3,), 16384), generator, settings)
+    power_BF = torch.fft.rfft(degraded_BS).abs().square()
     high_share_B = power_BF[:, 4100:].sum(1) / power_BF.sum(1)
     assert ((high_share_B > 0.05) == expected).all()
 
 
-def test_spoiling_keeps_speech_and_adds_noise_by_the_level_of_each_row():
+def test_degrading_keeps_speech_and_adds_noise_by_the_level_of_each_row():
     settings = Pretraining(band_limited_share=0.0)
     times = torch.arange(16000) / 16000
     waveforms_BS = torch.stack([torch.sin(2 * np.pi * 440 * times), torch.zeros(16000)])
-    spoilt_BS = spoil(waveforms_BS, torch.full((2,), 16000), np.random.default_rng(0), settings)
-    similarity = torch.corrcoef(torch.stack([waveforms_BS[0], spoilt_BS[0]]))[0, 1].abs()
+    degraded_BS = degrade(waveforms_BS, torch.full((2,), 16000), np.random.default_rng(0), settings)
+    similarity = torch.corrcoef(torch.stack([waveforms_BS[0], degraded_BS[0]]))[0, 1].abs()
     assert 0.5 < similarity < 0.9999
-    assert spoilt_BS[1].abs().max() == 0
+    assert degraded_BS[1].abs().max() == 0
 
 
 def test_faster_speech_is_shorter_and_higher():

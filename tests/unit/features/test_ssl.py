@@ -212,7 +212,7 @@ def test_mistakes_are_named():
         model(*pad_waveforms([speech(0.5)]), layers=(4,))
     with pytest.raises(ValueError, match="160 samples is shorter than one frame"):
         model(*pad_waveforms([speech(0.01), speech(0.5)]), layers=(0,))
-    with pytest.raises(ValueError, match="layer 9 was asked for"):
+    with pytest.raises(ValueError, match="layer 9 was requested"):
         SslModel(backbone(), extractor(), max_layer=9)
     with pytest.raises(ValueError, match="8000 Hz"):
         SslModel(backbone(), Wav2Vec2FeatureExtractor(sampling_rate=8000))
