@@ -1,9 +1,16 @@
 """The unit vocoder, trained on the training split's tokens and recordings on Ray Train."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
 from pipeline.graph.stage import Stage, StageContext
+from pipeline.progress import Progress
+from pipeline.storage.artifacts import Artifact
+from pipeline.tracking import StageRun
+
+if TYPE_CHECKING:
+    from pipeline.training.worker import Worker
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -21,43 +28,39 @@ def _applies(config: Config) -> bool:
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.runtime.train import run_workers
 
-    settings = {
-        "config": context.config.model_dump(mode="json"),
-        "output": context.output,
-        "inputs": dict(context.inputs),
-        "tracker": context.tracker,
-        "progress": context.progress,
-    }
-    name = f"train_vocoder-{context.config.variant}"
-    scores = run_workers(_train, settings, context.config.cluster, name, context.progress)
+    scores = run_workers(_train, context, "train_vocoder")
     context.output.delete("checkpoints")
     return scores
 
 
-def _train(settings: dict[str, Any]) -> dict[str, float]:
+def _train(
+    config: Config,
+    inputs: Mapping[str, Artifact],
+    output: Artifact,
+    worker: "Worker",
+    *,
+    tracker: StageRun,
+    progress: Progress,
+) -> dict[str, float]:
     """What every training worker does; the leading one writes the vocoder and scores it."""
-    from pipeline.runtime.train import worker
     from pipeline.training.vocoder import VocoderTraining
 
-    config = Config.model_validate(settings["config"])
-    this_worker = worker(settings)
-    training = VocoderTraining(config, settings["inputs"], this_worker)
-    tracker, progress = settings["tracker"], settings["progress"]
+    training = VocoderTraining(config, inputs, worker)
 
     def log(step: int, losses: dict[str, float]) -> None:
-        if this_worker.leads:
+        if worker.leads:
             tracker.log_metrics({f"{name}_loss": loss for name, loss in losses.items()}, step)
             values = ", ".join(f"{name} loss {loss:.3f}" for name, loss in losses.items())
             progress.update(step, config.vocoder.steps, "steps", values)
 
-    training.run(settings["output"], log)
+    training.run(output, log)
     scores = {}
-    if this_worker.leads:
+    if worker.leads:
         scores = training.scores()
-        with settings["output"].write_folder("vocoder") as folder:
+        with output.write_folder("vocoder") as folder:
             training.vocoder.cpu().save_pretrained(folder)
         tracker.flush()
-    this_worker.barrier()
+    worker.barrier()
     return scores
 
 

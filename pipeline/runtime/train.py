@@ -17,7 +17,7 @@ import torch
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from pipeline.config import Cluster
+from pipeline.graph.stage import StageContext
 from pipeline.progress import Progress
 from pipeline.training.worker import Worker
 
@@ -25,28 +25,26 @@ ROOM_CHECK_SECONDS = 10.0
 
 
 def run_workers(
-    function: Callable[[dict[str, Any]], dict[str, float]],
-    settings: dict[str, Any],
-    cluster: Cluster,
-    name: str,
-    progress: Progress,
+    train: Callable[..., dict[str, float]], context: StageContext, stage: str
 ) -> dict[str, float]:
-    """Run `function(settings)` on `cluster.training_workers` workers; return what rank 0 returns.
+    """Run `train` on `cluster.training_workers` workers; return what rank 0 returns.
 
-    `settings` must be picklable. When a worker or node is lost, all workers restart, at most
-    `cluster.max_failures` times, as soon as there is room for all. Waiting for room is not a
-    failure, and a message says what it waits for. An error that the function raises is raised here.
+    It is called as `train(config, inputs, output, worker, tracker=…, progress=…)`. When a worker or
+    node is lost, all workers restart, at most `cluster.max_failures` times, as soon as there is
+    room for all. Waiting for room is not a failure, and a message says what it waits for. An error
+    that the function raises is raised here.
     """
+    cluster = context.config.cluster
     resources = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
         resources["GPU"] = cluster.gpus_per_worker
     with (
         tempfile.TemporaryDirectory(prefix="ray-train-") as scratch,
-        _missing_room_messages(resources, cluster.training_workers, progress),
+        _missing_room_messages(resources, cluster.training_workers, context.progress),
     ):
         trainer = TorchTrainer(
-            function,
-            train_loop_config={**settings, "cpus_per_worker": cluster.cpus_per_worker},
+            _on_worker,
+            train_loop_config={"train": train, "context": context},
             scaling_config=ScalingConfig(
                 num_workers=cluster.training_workers,
                 use_gpu=cluster.gpus_per_worker > 0,
@@ -55,7 +53,7 @@ def run_workers(
             # Ray requires a folder for checkpoints reported to it; ours are in the stage's output.
             # It may be local to this node as long as no worker reports any.
             run_config=RunConfig(
-                name=name,
+                name=f"{stage}-{context.config.variant}",
                 storage_path=scratch,
                 failure_config=FailureConfig(
                     max_failures=cluster.max_failures,
@@ -122,12 +120,22 @@ def _missing(resources: Mapping[str, float], num_workers: int, num_fitting: int)
     )
 
 
-def worker(settings: dict[str, Any]) -> Worker:
-    """This process among the workers, for use inside a function run by `run_workers`."""
-    torch.set_num_threads(max(1, int(settings["cpus_per_worker"])))
-    context = ray.train.get_context()
-    return Worker(
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
+def _on_worker(job: dict[str, Any]) -> dict[str, float]:
+    """What Ray calls in each worker's process."""
+    context: StageContext = job["context"]
+    torch.set_num_threads(max(1, int(context.config.cluster.cpus_per_worker)))
+    ray_context = ray.train.get_context()
+    worker = Worker(
+        rank=ray_context.get_world_rank(),
+        world_size=ray_context.get_world_size(),
         device=ray.train.torch.get_device(),
     )
+    scores: dict[str, float] = job["train"](
+        context.config,
+        context.inputs,
+        context.output,
+        worker,
+        tracker=context.tracker,
+        progress=context.progress,
+    )
+    return scores

@@ -4,10 +4,12 @@ import pyarrow as pa
 
 from pipeline.audio.utterance import Reject
 from pipeline.features.ssl import SslModel
+from pipeline.metrics import plots
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
+from pipeline.tracking import StageRun
 from pipeline.training.history import History
 from pipeline.training.joint_model import JointModel
 
@@ -17,7 +19,7 @@ def export(
 ) -> None:
     """Write `asr/`, `tokenizer/` (or `features/` without a codebook) and the tables.
 
-    `ssl` is the SSL model as it came, used where the joint model has none of its own.
+    `ssl` is the pretrained SSL model, used if no phase fine-tunes it.
     """
     model.eval().cpu()
     with output.write_folder("asr") as folder:
@@ -35,3 +37,14 @@ def export(
     output.write_table("history.parquet", pa.table(columns))
     rows = [{"utt_id": r.utt_id, "source": r.source, "reason": r.reason} for r in rejects]
     output.write_table("rejects.parquet", pa.Table.from_pylist(rows, schema=table_schemas.REJECTS))
+
+
+def log_figures(history: History, output: Artifact, tracker: StageRun) -> None:
+    """Plots, and the exported tokenizer itself, for the tracker's pages."""
+    tracker.log_figure(plots.learning_curves(history.rows), "learning_curves.png")
+    tracker.log_figure(plots.layer_weights(history.rows), "layer_weights.png")
+    if history.counts_K is not None:
+        counts_K = history.counts_K.cpu().numpy()
+        tracker.log_figure(plots.codebook_usage(counts_K), "codebook_usage.png")
+        tracker.log_tokenizer(f"{output.uri}/tokenizer")
+    tracker.flush()

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,21 +12,6 @@ from pipeline.progress import SILENT, Progress
 Row = dict[str, float]
 
 SHOWN = {"train.loss": "loss", "valid.loss": "validation loss"}
-
-
-@dataclass(frozen=True)
-class Update:
-    """How one optimizer step went, over all workers.
-
-    Attributes:
-        losses: "loss" and what it is made of.
-        gradient_norm: before clipping.
-        values: what is logged as it stands at the end of an interval, such as tau.
-    """
-
-    losses: Row
-    gradient_norm: float
-    values: Row
 
 
 class History:
@@ -56,12 +40,12 @@ class History:
         total, number = self._sums.get(name, [0.0, 0.0])
         self._sums[name] = [total + value, number + 1]
 
-    def update(self, update: Update) -> None:
-        """Add an optimizer step to the current interval."""
-        for name, value in update.losses.items():
-            self.count(f"train.{name}", value)
-        self.count("gradient_norm", update.gradient_norm)
-        self._values |= update.values
+    def update(self, losses: Row, gradient_norm: float, values: Row) -> None:
+        """Add an optimizer step to the interval's means; of `values` the latest are logged."""
+        for name, loss in losses.items():
+            self.count(f"train.{name}", loss)
+        self.count("gradient_norm", gradient_norm)
+        self._values |= values
 
     def steps(self, step: int, epoch: int, costs: Row) -> None:
         """Close an interval of steps; `costs` is what they took."""

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pipeline.config import Config
+from pipeline.training import schedule
 from pipeline.training.batches import Batch
 from pipeline.training.best_epochs import BestEpochs
 from pipeline.training.checkpoint_store import CheckpointStore
@@ -117,12 +118,12 @@ class JointTraining:
 
     def _step(self, batch: Batch, micros: list[Micro]) -> None:
         """One update from all workers' shares of `batch`."""
-        progress = self.progress
-        self.history.update(
-            self.phase.update(
-                batch, micros, epoch=progress.epoch, number=progress.batch, step=progress.step
-            )
-        )
+        progress, phase = self.progress, self.phase
+        tau = schedule.tau(self.config.quantizer, progress.step)
+        rate_share = phase.set_rates(progress.epoch, progress.batch)
+        losses, stats = phase.add_gradients(batch, micros, tau, progress.step)
+        norm = phase.descend(progress.step)
+        self.history.update(losses, norm, {**stats, "tau": tau, "rate_share": rate_share})
         progress.step += 1
         progress.batch += 1
 

@@ -6,13 +6,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.config import Config, Phase
 from pipeline.training import schedule
 from pipeline.training.batches import Batch, epoch_batches
-from pipeline.training.history import Update
 from pipeline.training.inputs import TrainingData, durations
 from pipeline.training.joint_model import JointModel, parameter_groups
 from pipeline.training.loading import Loader, Micro, Request, loader_processes
@@ -43,7 +42,7 @@ class PhaseRun:
         self.index, self.phase = index, phases[index]
         self.first_epoch = sum(phase.epochs for phase in phases[:index])
         self.end_epoch = self.first_epoch + self.phase.epochs
-        self._training, self._quantizer = config.training, config.quantizer
+        self._training = config.training
         self._model, self._data, self._worker = model, data, worker
         self._objective = Objective.of(config)
         for parameter in ssl_parameters:
@@ -86,36 +85,23 @@ class PhaseRun:
         ]
         return zip(batches, self.loader.read(requests), strict=True)
 
-    def update(
-        self, batch: Batch, micros: Sequence[Micro], *, epoch: int, number: int, step: int
-    ) -> Update:
-        """One optimizer step from all workers' shares of `batch`, the epoch's `number`th."""
-        tau = schedule.tau(self._quantizer, step)
-        rate_share = self._set_rates(epoch, number)
-        self.optimizer.zero_grad(set_to_none=True)
-        parts, sums = self._add_gradients(batch, micros, tau, step)
-        norm = self._clip(step)
-        self.optimizer.step()
-        stats = {name: float(sums[name]) for name in ("entropy", "agreement") if name in sums}
-        losses = self._objective.report(parts, self._worker)
-        return Update(losses, norm, {**stats, "tau": tau, "rate_share": rate_share})
-
-    def _set_rates(self, epoch: int, number: int) -> float:
-        """Set the learning rates; returns their share of the peaks."""
+    def set_rates(self, epoch: int, number: int) -> float:
+        """Set the learning rates for the epoch's batch `number`; returns their share of the peaks."""
         step = sum(self._epoch_sizes[: epoch - self.first_epoch]) + number
         share = schedule.rate_share(self.phase, step, sum(self._epoch_sizes))
         for group in self.optimizer.param_groups:
             group["lr"] = share * group["peak_rate"]
         return share
 
-    def _add_gradients(
+    def add_gradients(
         self, batch: Batch, micros: Sequence[Micro], tau: float, step: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Gradients of all micro-batches; this worker's part of each loss, and the last sums."""
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Gradients of all micro-batches; the losses over all workers, and the last statistics."""
         worker, seed = self._worker, self._training.seed
         divisors = Divisors.of([self._data.train[index] for index in batch.indices])
         noise_seed = _seed(seed, step)
         torch.manual_seed(_seed(seed, step, worker.rank))
+        self.optimizer.zero_grad(set_to_none=True)
         parts = torch.zeros(len(LOSSES), dtype=torch.float64, device=worker.device)
         for index, (inputs, counted) in enumerate(micros):
             last = index == len(micros) - 1
@@ -126,19 +112,20 @@ class PhaseRun:
                 (loss * worker.world_size).backward()
             if counted:
                 parts += self._objective.parts(sums, divisors)
-        return parts, sums
+        stats = {name: float(sums[name]) for name in ("entropy", "agreement") if name in sums}
+        return self._objective.report(parts, worker), stats
 
-    def _clip(self, step: int) -> float:
-        """Clip the gradient; returns its norm before."""
+    def descend(self, step: int) -> float:
+        """Clip the gradient and move the weights; returns its norm before clipping."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = gathered(
-            nn.utils.clip_grad_norm_(parameters, self._training.clip_norm, error_if_nonfinite=False)
-        )
+        clip_norm = self._training.clip_norm
+        norm = gathered(nn.utils.clip_grad_norm_(parameters, clip_norm, error_if_nonfinite=False))
         if not torch.isfinite(norm):
             raise FloatingPointError(
                 f"the gradient is not finite at step {step}: lower the learning rates of the phase "
                 "or lengthen its warmup_steps"
             )
+        self.optimizer.step()
         return float(norm)
 
     def _exchange(self, *, wanted: bool) -> AbstractContextManager[Any]:

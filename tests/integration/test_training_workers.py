@@ -18,9 +18,10 @@ from support import (
     write_features,
 )
 
-from pipeline.progress import SILENT
+from pipeline.graph.stage import StageContext
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
+from pipeline.training.train_joint import train_joint
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
@@ -59,21 +60,14 @@ def inputs(tmp_path_factory):
     }
 
 
-def train(inputs, output, num_workers, function=None, **sections):
+def train(inputs, output, num_workers, function=train_joint, **sections):
     from pipeline.runtime.train import run_workers
-    from tasks.train_joint import _train
 
     ssl, artifacts = inputs
-    config = tiny_config(ssl, **sections)
-    settings = {
-        "config": config.model_dump(mode="json"),
-        "output": Artifact(str(output)),
-        "inputs": artifacts,
-        "tracker": StageRun.disabled(),
-    }
-    cluster = config.cluster.model_copy(update={"training_workers": num_workers})
-    name = f"{config.variant}-{num_workers}"
-    run_workers(function or _train, settings, cluster, name, SILENT)
+    cluster = {**sections.pop("cluster", {}), "training_workers": num_workers}
+    config = tiny_config(ssl, **sections, cluster=cluster)
+    context = StageContext(config, Artifact(str(output)), artifacts, StageRun.disabled())
+    run_workers(function, context, f"{num_workers}-workers")
     table = pq.read_table(output / "history.parquet")
     return {
         name: [loss for loss in table[f"{name}.loss"].to_pylist() if loss is not None]
@@ -101,9 +95,8 @@ def test_two_workers_train_the_ssl_model_in_parts_on_data_from_processes(inputs,
 def test_a_training_that_loses_a_worker_ends_as_one_that_does_not(inputs, tmp_path):
     lost = tmp_path / "lost"
 
-    def train_and_lose_one(settings):
+    def train_and_lose_one(*arguments, **keywords):
         from pipeline.training.loop import JointTraining
-        from tasks.train_joint import _train
 
         step = JointTraining._step
 
@@ -114,7 +107,7 @@ def test_a_training_that_loses_a_worker_ends_as_one_that_does_not(inputs, tmp_pa
             step(self, batch, micros)
 
         JointTraining._step = step_or_end
-        return _train(settings)
+        return train_joint(*arguments, **keywords)
 
     sections = {**FULL, "cluster": {"loader_processes": 1}}
     expected = train(inputs, tmp_path / "peace", 2, **sections)

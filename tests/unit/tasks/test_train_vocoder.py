@@ -89,10 +89,12 @@ def run_alone(monkeypatch):
     """The stage's training function in this process, as one worker would run it."""
     from pipeline.runtime import train
 
-    monkeypatch.setattr(train, "worker", lambda _settings: Worker())
-    monkeypatch.setattr(
-        train, "run_workers", lambda function, settings, *_others: function(settings)
-    )
+    def in_this_process(function, context, _stage):
+        parts = (context.config, context.inputs, context.output)
+        reports = {"tracker": context.tracker, "progress": context.progress}
+        return function(*parts, Worker(), **reports)
+
+    monkeypatch.setattr(train, "run_workers", in_this_process)
 
 
 def test_a_vocoder_of_the_corpus_speakers_and_scores_come_out(context, run_alone):
