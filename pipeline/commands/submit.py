@@ -80,7 +80,7 @@ def submit(command: RunCommand, address: str | None, console: Console, *, follow
         _show_commands(job, console)
         return STOPPED_FOLLOWING
     _show_end(end, console)
-    return 0 if end.status == "SUCCEEDED" else 1
+    return 0 if end.status == "SUCCEEDED" else end.driver_exit_code or 1
 
 
 def _prepare(
@@ -209,9 +209,9 @@ def _show_end(end: "JobEnd", console: Console) -> None:
         return
     if end.status == "STOPPED":
         why = "it was stopped"
-    elif end.exit_code is not None:
-        why = f"its command ended with exit code {end.exit_code}; the log above says why"
+    elif end.driver_exit_code is not None:
+        why = f"its command ended with exit code {end.driver_exit_code}; the log above says why"
     else:
-        why = end.message.strip() or "Ray gives no reason"
+        why = (end.message or "").strip() or "Ray gives no reason"
     console.print(f"\nThe job failed: {why}", style="bold red", markup=False)
     console.print("Completed work stays in the storage: the same command continues from it.")

@@ -14,7 +14,7 @@ from typing import Any, cast
 import aiohttp
 import ray
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobSubmissionClient
+from ray.job_submission import JobDetails, JobSubmissionClient
 
 from pipeline.runtime.session import HOW_TO_AUTHENTICATE, ClusterError
 
@@ -31,6 +31,9 @@ GIVE_UP_SECONDS = 600.0
 
 # What a lost connection raises: for closed sockets and refusals Ray raises plain RuntimeErrors.
 LOST = (OSError, RuntimeError, TimeoutError, aiohttp.ClientError)
+
+# What Ray says of a job: status, driver_exit_code (None if its command never ran), message.
+JobEnd = JobDetails
 
 
 @dataclass(frozen=True)
@@ -63,18 +66,6 @@ class Job:
         differs = winning.rstrip("/") != self.address
         setting = ["env", f"{ADDRESS_VARIABLES[0]}={self.address}"] if differs else []
         return shlex.join([*setting, "ray", "job", action, "--address", self.address, *words])
-
-
-@dataclass(frozen=True)
-class JobEnd:
-    """How a job ended: SUCCEEDED, FAILED or STOPPED, with Ray's message.
-
-    `exit_code` is that of its command, None if the command never started or was lost.
-    """
-
-    status: str
-    exit_code: int | None
-    message: str
 
 
 class JobServer:
@@ -113,7 +104,7 @@ class JobServer:
     def follow(
         self, submission_id: str, write: Callable[[str], None], say: Callable[[str], None]
     ) -> JobEnd:
-        """Wait until the job ends.
+        """Wait until the job ends; its status, exit code and message.
 
         Args:
             submission_id: the job's.
@@ -137,7 +128,7 @@ class JobServer:
             if details.status.is_terminal():
                 if fault:
                     await self._tail(submission_id, log)
-                return JobEnd(details.status.value, details.driver_exit_code, details.message or "")
+                return details
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _tail(self, submission_id: str, log: "_Log") -> str:
@@ -158,7 +149,7 @@ class JobServer:
                 return ""
             log.feed(text)
 
-    async def _details(self, submission_id: str) -> Any:
+    async def _details(self, submission_id: str) -> JobEnd:
         """The job's details, as soon as the cluster answers."""
         started, wait_seconds = time.monotonic(), RETRY_SECONDS
         while True:

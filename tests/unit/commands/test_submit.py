@@ -295,7 +295,7 @@ def test_metrics_that_would_be_lost_are_announced(project, dashboard, monkeypatc
     ("end", "code", "said"),
     [
         ({"status": "SUCCEEDED", "driver_exit_code": 0}, 0, "The job has succeeded"),
-        ({"status": "FAILED", "driver_exit_code": 7}, 1, "ended with exit code 7"),
+        ({"status": "FAILED", "driver_exit_code": 7}, 7, "ended with exit code 7"),
         ({"status": "STOPPED"}, 1, "it was stopped"),
         (
             {"status": "FAILED", "message": "runtime_env setup failed: no [space]"},

@@ -42,7 +42,7 @@ def test_a_job_that_ends_while_the_connection_is_lost_shows_its_log_to_the_end(d
     dashboard.cuts = [1]
     dashboard.end = {"status": "FAILED", "driver_exit_code": 3, "message": "why"}
     end, log, _ = follow(dashboard)
-    assert (end.status, end.exit_code, end.message) == ("FAILED", 3, "why")
+    assert (end.status, end.driver_exit_code, end.message) == ("FAILED", 3, "why")
     assert log == "".join(LOG)
 
 

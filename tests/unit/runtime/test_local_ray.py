@@ -1,5 +1,6 @@
 """A local Ray that does not start: tried twice within time limits, then one message. Starts no Ray."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ import ray
 from pipeline.config import Cluster
 from pipeline.errors import is_for_user
 from pipeline.runtime import local_ray, session
+from pipeline.runtime.environment import set_local_environment
 from pipeline.runtime.local_ray import RayStartError, start_local_ray
 
 
@@ -121,6 +123,17 @@ def test_a_start_that_cannot_be_ended_ends_the_process_with_the_message():
     assert ended.returncode == 1
     assert ended.stderr.startswith("Ray did not start on this machine (it does not answer).")
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("modules", [{}, {"ray": ray}], ids=["before ray", "after ray"])
+def test_workers_are_on_loopback_where_this_process_is(monkeypatch, modules):
+    """Ray reads the variable when it is imported: set later, only workers would follow it."""
+    monkeypatch.undo()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    monkeypatch.setattr(os, "environ", kept)
+    monkeypatch.setattr(sys, "modules", modules)
+    set_local_environment()
+    assert (kept.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0") == (not modules)
 
 
 def test_commands_import_ray_only_within_the_session():
