@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -92,8 +91,9 @@ def _time_limit(limit_seconds: float) -> Iterator[None]:
 
 
 def _temporary_folder() -> str:
-    """The folder that Ray puts its sockets and logs below."""
-    return os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
+    """The folder that Ray puts its sockets and logs below; TMPDIR counts on Linux alone."""
+    names = ("RAY_TMPDIR", "TMPDIR") if sys.platform == "linux" else ("RAY_TMPDIR",)
+    return next((os.environ[name] for name in names if name in os.environ), "/tmp")  # noqa: S108
 
 
 def _check_temporary_folder() -> None:
