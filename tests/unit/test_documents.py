@@ -83,10 +83,11 @@ def test_the_file_tree_of_the_readme_is_there():
     (tree,) = re.findall(r"^```text\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
     parents: list[str] = []
     for line in tree.splitlines():
-        indent, name = re.match(r"( *)(\S+)", line).groups()
-        parents[len(indent) // 2 :] = [name.rstrip("/")]
-        path = ROOT.joinpath(*parents)
-        assert path.is_dir() if name.endswith("/") else path.is_file(), f"{path} is not there"
+        depth = (len(line) - len(line.lstrip())) // 2
+        for name in re.match(r" *(\S+(?:  \S+/)*)", line)[1].split():
+            parents[depth:] = [name.rstrip("/")]
+            path = ROOT.joinpath(*parents)
+            assert path.is_dir() if name.endswith("/") else path.is_file(), f"{path} is not there"
 
 
 def test_every_key_of_a_config_is_described():
