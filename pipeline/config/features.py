@@ -15,7 +15,7 @@ class Ssl(Section):
     model: str = "configs/small_encoder"
     """The model's name on the hub, or a folder."""
     revision: str | None = None
-    """The commit of a hub model; required for one, as stored features depend on it."""
+    """The commit of a hub model; required for one, because stored features depend on it."""
 
     @property
     def source(self) -> str:
@@ -27,9 +27,9 @@ class Ssl(Section):
     def _pinned(self) -> Self:
         if self.revision is None and not Path(self.source).is_dir():
             raise ValueError(
-                f"'{self.model}' is no folder here, so it is taken for a hub model, and a hub "
-                "model needs ssl.revision (a commit): otherwise stored features could go stale "
-                "unseen. If a folder was meant, check the path."
+                f"'{self.model}' is not a folder here, so it names a hub model, which needs "
+                "ssl.revision (a commit): stored features depend on it. If it is meant to be a "
+                "folder, check the path."
             )
         return self
 
@@ -38,7 +38,7 @@ class Features(Section):
     """Which hidden states are stored, and how they are computed.
 
     The windows for long utterances also apply wherever the trained tokenizer is used. By default
-    LibriSpeech's longest utterance, 35 s, needs none, and half an overlap is more than the 1.28 s
+    LibriSpeech's longest utterance, 35 s, is not cut, and half an overlap is more than the 1.28 s
     that the positional convolution of these models reaches.
 
     A sample of the frames is enough to fit a codebook, and too little to train on. A shard is what a
@@ -68,7 +68,7 @@ class Features(Section):
     @model_validator(mode="after")
     def _layers(self) -> Self:
         if not self.layers or list(self.layers) != sorted(set(self.layers)):
-            raise ValueError("layers must be a non-empty rising list without repeats")
+            raise ValueError("layers must be a non-empty ascending list without repeats")
         return self
 
     @model_validator(mode="after")

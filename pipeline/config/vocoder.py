@@ -57,9 +57,9 @@ class Vocoder(Section):
     @model_validator(mode="after")
     def _shapes(self) -> Self:
         if len(self.upsample_rates) != len(self.upsample_kernels):
-            raise ValueError("upsample_rates and upsample_kernels must be of one length")
+            raise ValueError("upsample_rates and upsample_kernels must have the same length")
         if len(self.resblock_kernels) != len(self.resblock_dilations):
-            raise ValueError("resblock_kernels and resblock_dilations must be of one length")
+            raise ValueError("resblock_kernels and resblock_dilations must have the same length")
         return self
 
 

@@ -157,7 +157,7 @@ def test_units_or_features_but_not_both(num_units, input_dim):
         make_model(num_units=num_units, input_dim=input_dim)
 
 
-def test_text_outside_the_alphabet_is_refused():
+def test_text_outside_the_alphabet_is_rejected():
     with pytest.raises(TextPieceError, match="'z'"):
         make_model().text_pieces.encode("zebra")
 

@@ -52,7 +52,7 @@ def test_an_unknown_character_is_named(settings):
 
 
 @pytest.mark.parametrize("piece", [0, 1, -1, 1000])
-def test_an_id_without_a_piece_is_refused(piece):
+def test_an_id_without_a_piece_is_rejected(piece):
     with pytest.raises(TextPieceError, match=f"id {piece} stands for no piece of text"):
         TextPieces.train(CHARACTERS, TEXTS).decode([3, piece])
 
@@ -63,6 +63,6 @@ def test_too_large_a_vocabulary_names_the_setting():
         TextPieces.train(settings, TEXTS)
 
 
-def test_no_text_is_refused():
+def test_no_text_is_rejected():
     with pytest.raises(TextPieceError, match="no text to make pieces from"):
         TextPieces.train(CHARACTERS, ["", " "])

@@ -167,7 +167,7 @@ def test_resynthesize_names_a_users_mistakes(vocoder, tmp_path):
             raise error
 
 
-def test_a_model_of_another_kind_is_refused(vocoder, recording):
+def test_a_model_of_another_kind_is_rejected(vocoder, recording):
     error = invoke("tokenize", vocoder / "vocoder", recording).exception
     assert isinstance(error, ConfigError)
     assert "'unit_tokenizer' is needed" in str(error)

@@ -217,7 +217,7 @@ CORPUS = "corpus={kind: manifest, manifest: %s}"
         (("dkm.yaml", "--address", "http://me:pw@head"), "contains a user or password"),
     ],
 )
-def test_a_mistake_is_refused_before_anything_is_sent(pitfalls, dashboard, arguments, message):
+def test_a_mistake_is_rejected_before_anything_is_sent(pitfalls, dashboard, arguments, message):
     result = submit(dashboard, f"configs/{arguments[0]}", *arguments[1:])
     assert message in str(result.exception)
     assert "pw" not in str(result.exception)
@@ -232,7 +232,7 @@ def test_a_password_in_the_environment_is_not_sent(project, dashboard, monkeypat
     assert dashboard.requests == []
 
 
-def test_more_than_a_dashboard_takes_is_refused_by_name(project, dashboard):
+def test_more_than_a_dashboard_takes_is_rejected_by_name(project, dashboard):
     with (project / "data" / "large.wav").open("wb") as file:
         file.truncate(package.MAX_PACKAGE_BYTES)
     error = submit(dashboard, "configs/dkm.yaml").exception

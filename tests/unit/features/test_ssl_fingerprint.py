@@ -26,7 +26,7 @@ def test_folder_is_pinned_by_config_and_weights_but_not_by_its_notes(folder):
     assert len({before, retrained, ssl_fingerprint(ssl)}) == 3
 
 
-def test_folder_without_weights_is_refused(folder):
+def test_folder_without_weights_is_rejected(folder):
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="not a transformers checkpoint"):
         ssl_fingerprint(Ssl(model=str(folder)))

@@ -130,7 +130,7 @@ def test_reading_a_stage_that_is_not_there_names_the_cure(build):
         build([config("v")], (stage("evaluate", "train"),))
 
 
-def test_stages_that_read_each_other_are_refused(build):
+def test_stages_that_read_each_other_are_rejected(build):
     with pytest.raises(ConfigError, match="cycle: a -> b -> a"):
         build([config("v")], (stage("a", "b"), stage("b", "a")))
 
@@ -198,7 +198,7 @@ def test_a_users_own_stage_is_one_more_module(importable):
     assert labels(graph) == ["own[v]"]
 
 
-def test_a_stage_named_twice_is_refused_unless_it_is_the_same_module(importable):
+def test_a_stage_named_twice_is_rejected_unless_it_is_the_same_module(importable):
     module(importable, "own_stage", OWN)
     module(importable, "twin_stage", OWN)
     same = config("v", extra_stages=("own_stage",))

@@ -65,12 +65,12 @@ def test_one_phone_alone_leaves_nothing_to_tell():
 
 
 @pytest.mark.parametrize("measure", [phone_purity, cluster_purity, pnmi])
-def test_no_frames_are_refused(measure):
+def test_no_frames_are_rejected(measure):
     with pytest.raises(ValueError, match="no frames were counted"):
         measure(JointCounts(4))
 
 
-def test_what_does_not_fit_is_refused():
+def test_what_does_not_fit_is_rejected():
     counts = JointCounts(2)
     with pytest.raises(ValueError, match="2 labels for units of shape"):
         counts.add(["a", "b"], [0])

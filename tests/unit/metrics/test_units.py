@@ -59,7 +59,7 @@ def test_counts():
     assert perplexity_of_counts([5, 5, 5, 0]) == pytest.approx(3)
 
 
-def test_what_has_no_statistics_is_refused():
+def test_what_has_no_statistics_is_rejected():
     with pytest.raises(ValueError, match="no frames were counted"):
         unit_statistics([[], []], 4, 50)
     with pytest.raises(ValueError, match="no frames were counted"):

@@ -51,6 +51,6 @@ def test_empty_reference_counts_insertions():
         _ = score([""], ["a"]).wer
 
 
-def test_unequal_numbers_are_refused():
+def test_unequal_numbers_are_rejected():
     with pytest.raises(ValueError, match="shorter"):
         score(["a", "b"], ["a"])

@@ -16,13 +16,13 @@ def test_a_frame_is_exactly_a_hop(vocoder, num_frames):
     assert waveform_BS.shape == (2, 320 * num_frames)
 
 
-def test_rates_of_another_product_are_refused():
+def test_rates_of_another_product_are_rejected():
     with pytest.raises(ValueError, match="multiply to 256, but a frame of the tokenizer is 320"):
         check_upsampling((8, 8, 4), (16, 16, 8), 320)
 
 
 @pytest.mark.parametrize("kernel", [4, 10])
-def test_kernels_that_change_the_length_are_refused(kernel):
+def test_kernels_that_change_the_length_are_rejected(kernel):
     with pytest.raises(ValueError, match=f"{kernel} does not suit the rate 5"):
         check_upsampling((64, 5), (128, kernel), 320)
 
@@ -43,7 +43,7 @@ def test_unknown_speakers_can_be_spoken_by_a_named_one(settings):
     assert [vocoder.speaker_index(name) for name in ("ann", "bob", "dee")] == [0, 1, 1]
 
 
-def test_a_stand_in_that_is_no_speaker_is_refused(settings):
+def test_a_stand_in_that_is_no_speaker_is_rejected(settings):
     settings = settings.model_copy(update={"unseen_speaker": "eve"})
     with pytest.raises(ValueError, match="'eve' is not among the training speakers ann, bob"):
         UnitVocoder(settings, 5, ["ann", "bob"])
@@ -65,7 +65,7 @@ def test_resynthesis_of_a_batch_of_one_equals_forward(vocoder):
 
 
 @pytest.mark.parametrize(("units", "message"), [([], "non-empty"), ([0, 5], "codebook of 5")])
-def test_unusable_units_are_refused(vocoder, units, message):
+def test_unusable_units_are_rejected(vocoder, units, message):
     with pytest.raises(ValueError, match=message):
         vocoder.resynthesize(units, None)
 
@@ -97,6 +97,6 @@ def test_the_saved_config_names_the_speakers_and_the_architecture(vocoder, tmp_p
     assert "learning_rate" not in description["architecture"]
 
 
-def test_another_folder_is_refused(tmp_path):
+def test_another_folder_is_rejected(tmp_path):
     with pytest.raises(ValueError, match="is not a unit vocoder"):
         UnitVocoder.from_pretrained(tmp_path)

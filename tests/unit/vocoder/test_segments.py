@@ -50,7 +50,7 @@ def test_the_grids_frames_always_fit(num_samples):
     assert len(aligned(np.zeros(num_samples), num_frames, HOP, SHIFT)) == num_frames * HOP
 
 
-def test_audio_shorter_than_its_frames_is_refused():
+def test_audio_shorter_than_its_frames_is_rejected():
     with pytest.raises(ValueError, match="3 frames need 1000 samples, the recording has 999"):
         aligned(np.zeros(999), 3, HOP, SHIFT)
 
