@@ -48,15 +48,15 @@ def nearest(frames_ND: Tensor, centroids_KD: Tensor) -> tuple[Tensor, Tensor]:
     units_N = torch.empty(num_frames, dtype=torch.int64, device=frames_ND.device)
     largest_N, squared_distances_N = (centred_KD.new_empty(num_frames) for _ in range(2))
     with torch.autocast(frames_ND.device.type, enabled=False):
-        for place in tiles(num_frames, widest, frames_ND.device):
-            count = place.stop - place.start
-            frames = frames_RD[:count].copy_(frames_ND[place]).sub_(logits.origin_D)
-            found = logits.write(frames, logits_RK[:count])
-            torch.max(found, dim=1, out=(largest_N[place], units_N[place]))
+        for span in tiles(num_frames, widest, frames_ND.device):
+            count = span.stop - span.start
+            frames = frames_RD[:count].copy_(frames_ND[span]).sub_(logits.origin_D)
+            tile_RK = logits.write(frames, logits_RK[:count])
+            torch.max(tile_RK, dim=1, out=(largest_N[span], units_N[span]))
             chosen = chosen_RD[:count]
-            torch.index_select(centred_KD, 0, units_N[place], out=chosen)
+            torch.index_select(centred_KD, 0, units_N[span], out=chosen)
             frames.sub_(chosen)
-            torch.linalg.vecdot(frames, frames, out=squared_distances_N[place])
+            torch.linalg.vecdot(frames, frames, out=squared_distances_N[span])
     return units_N, squared_distances_N
 
 

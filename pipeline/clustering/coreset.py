@@ -63,19 +63,19 @@ def every_frame(frames_ND: Tensor) -> Coreset:
 
 
 @torch.no_grad()
-def condense(whole: Coreset, size: int, seed: int) -> Coreset:
-    """At most `size` weighted frames for those of `whole`, which is kept where it is no larger.
+def condense(coreset: Coreset, size: int, seed: int) -> Coreset:
+    """At most `size` weighted frames for those of `coreset`; one that is no larger stays as it is.
 
     A frame is drawn with a probability in proportion to its sensitivity as to a few rough
     centroids: half its share of the inertia, half its share of its cluster's weight. The draw is
-    systematic along the clusters, so that each gets its due, and within each cluster the weights
+    systematic along the clusters, so that each gets its share, and within each cluster the weights
     are scaled to add up to the cluster's.
     """
-    if len(whole.frames_MD) <= size:
-        return whole
-    weights_N = whole.weights_M.double()
-    rough_RD = rough_centroids(whole.frames_MD, ROUGH_UNITS, seed)
-    units_N, distances_N = nearest(whole.frames_MD, rough_RD)
+    if len(coreset.frames_MD) <= size:
+        return coreset
+    weights_N = coreset.weights_M.double()
+    rough_RD = rough_centroids(coreset.frames_MD, ROUGH_UNITS, seed)
+    units_N, distances_N = nearest(coreset.frames_MD, rough_RD)
     order = units_N.argsort(stable=True)
     units_N, weights_N, distances_N = units_N[order], weights_N[order], distances_N[order]
     expected_N = size * _sensitivities(units_N, weights_N, distances_N.double(), len(rough_RD))
@@ -88,9 +88,9 @@ def condense(whole: Coreset, size: int, seed: int) -> Coreset:
     drawn = times_N.nonzero().squeeze(1)
     new_M = weights_N[drawn] * times_N[drawn] / expected_N[drawn]
     return Coreset(
-        whole.frames_MD[order[drawn]],
+        coreset.frames_MD[order[drawn]],
         _calibrated(new_M, units_N[drawn], units_N, weights_N).float(),
-        whole.num_rejected,
+        coreset.num_rejected,
     )
 
 
@@ -111,6 +111,6 @@ def _calibrated(new_M: Tensor, units_M: Tensor, units_N: Tensor, weights_N: Tens
     """
     num = int(units_N.max()) + 1
     due = torch.bincount(units_N, weights_N, minlength=num)
-    found = torch.bincount(units_M, new_M, minlength=num)
-    scaled_M = new_M * (due / found.clamp(min=1e-300))[units_M]
+    drawn = torch.bincount(units_M, new_M, minlength=num)
+    scaled_M = new_M * (due / drawn.clamp(min=1e-300))[units_M]
     return scaled_M * (weights_N.sum() / scaled_M.sum())

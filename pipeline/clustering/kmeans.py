@@ -17,7 +17,7 @@ from pipeline.clustering.assignment import nearest
 from pipeline.clustering.seeding import initialise
 from pipeline.clustering.tiles import tiles
 
-# Frames that a part offers as new places for empty clusters; more empty ones wait a pass.
+# Frames that a part offers to empty clusters; further empty clusters wait for the next pass.
 FARTHEST_FRAMES = 16
 
 
@@ -42,7 +42,7 @@ class PartialSums:
     farthest_squared_distances_F: Tensor
 
     def __add__(self, other: "PartialSums") -> "PartialSums":
-        """Both parts as one; equally far frames stay in the order of the addition."""
+        """The sums over both parts; equally far frames stay in the order of the addition."""
         distances_F = torch.cat(
             [self.farthest_squared_distances_F, other.farthest_squared_distances_F]
         )
@@ -100,11 +100,11 @@ def partial_sums(
     wide_N = torch.ones_like(distances_N) if weights_N is None else weights_N
     wide_N = wide_N.double()
     sums_KD = torch.zeros(centroids_KD.shape, dtype=torch.float64, device=frames_ND.device)
-    for place in tiles(len(frames_ND), frames_ND.shape[1], frames_ND.device):
-        frames = frames_ND[place].double()
+    for span in tiles(len(frames_ND), frames_ND.shape[1], frames_ND.device):
+        frames = frames_ND[span].double()
         if weights_N is not None:
-            frames.mul_(wide_N[place, None])
-        sums_KD.index_add_(0, units_N[place], frames)
+            frames.mul_(wide_N[span, None])
+        sums_KD.index_add_(0, units_N[span], frames)
     kept = _farthest(distances_N)
     return PartialSums(
         sums_KD=sums_KD,
@@ -125,9 +125,9 @@ def update(centroids_KD: Tensor, sums: PartialSums) -> Tensor:
     empty_K = sums.weights_K == 0
     means_KD = (sums.sums_KD / sums.weights_K.masked_fill(empty_K, 1)[:, None]).float()
     updated_KD = torch.where(empty_K[:, None], centroids_KD.float(), means_KD)
-    places = _distinct(sums.farthest_FD[sums.farthest_squared_distances_F > 0])
-    for cluster, place in zip(empty_K.nonzero().flatten().tolist(), places, strict=False):
-        updated_KD[cluster] = place
+    farthest = _distinct(sums.farthest_FD[sums.farthest_squared_distances_F > 0])
+    for cluster, frame in zip(empty_K.nonzero().flatten().tolist(), farthest, strict=False):
+        updated_KD[cluster] = frame
     return updated_KD
 
 
@@ -141,7 +141,7 @@ def iterate(
 
     Args:
         centroids_KD: where to start.
-        measure: one pass over all frames for given centroids, wherever they are kept.
+        measure: one pass over all frames for given centroids, wherever the frames are.
         max_passes: how many passes at most, beside the one that measures the start.
         tolerance: relative; while a cluster is empty, passes go on regardless.
     """
@@ -164,7 +164,7 @@ def iterate_batches(
 ) -> Fit:
     """Mini-batch k-means (Sculley, WWW 2010): the centroids move after every batch.
 
-    A centroid is the mean of all frames that it was ever given, so a batch moves it the less, the
+    A centroid is the mean of all frames that it was ever given, so a batch moves it less the
     more it has seen. `Fit.sums` are those of the last pass as it went, each batch measured with
     the centroids that it met.
 
@@ -212,8 +212,8 @@ def _farthest(squared_distances_N: Tensor) -> Tensor:
 
 
 def _distinct(frames_FD: Tensor) -> list[Tensor]:
-    places: list[Tensor] = []
+    distinct: list[Tensor] = []
     for frame in frames_FD:
-        if not any(torch.equal(frame, place) for place in places):
-            places.append(frame)
-    return places
+        if not any(torch.equal(frame, other) for other in distinct):
+            distinct.append(frame)
+    return distinct

@@ -74,7 +74,7 @@ def rough_centroids(frames_ND: Tensor, at_most: int, seed: int) -> Tensor:
 
 
 def _distinct(rows_ND: Tensor, weights_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Equal frames as one with their weight together, so that none can be chosen twice."""
+    """Equal frames as one row with the sum of their weights, so that none can be chosen twice."""
     rows_UD, places_N = torch.unique(rows_ND.float(), dim=0, return_inverse=True)
     weights_U = weights_N.new_zeros(len(rows_UD), dtype=torch.float64)
     return rows_UD, weights_U.index_add_(0, places_N, weights_N.double())
@@ -168,23 +168,25 @@ def _local_search(
         distances_UC = sample.squared_distances(candidates)
         kept_UC = torch.minimum(nearest_U2[:, :1], distances_UC)
         lost_UC = torch.minimum(nearest_U2[:, 1:], distances_UC) - kept_UC
-        # inertia_KC: with candidate C in the place of chosen row K.
+        # inertia_KC: with candidate C instead of chosen row K.
         inertia_KC = sample.inertia(kept_UC).repeat(len(chosen_K), 1)
         inertia_KC.index_add_(0, owners_U2[:, 0], lost_UC * sample.weights_U[:, None])
-        place, candidate = divmod(int(inertia_KC.argmin()), len(candidates))
-        if inertia_KC[place, candidate] >= sample.inertia(nearest_U2[:, :1]):
+        position, candidate = divmod(int(inertia_KC.argmin()), len(candidates))
+        if inertia_KC[position, candidate] >= sample.inertia(nearest_U2[:, :1]):
             continue
-        chosen_K[place] = candidates[candidate]
+        chosen_K[position] = candidates[candidate]
         closer_U = distances_UC[:, candidate] < nearest_U2[:, 1]
-        changed = ((owners_U2 == place).any(dim=1) | closer_U).nonzero().flatten()
+        changed = ((owners_U2 == position).any(dim=1) | closer_U).nonzero().flatten()
         nearest_U2[changed], owners_U2[changed] = _two_nearest(sample, changed, chosen_K)
     return chosen_K
 
 
 def _two_nearest(sample: _Sample, which: Tensor, chosen_K: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distances to the two nearest chosen rows, nearest first, and their positions."""
-    found = [
+    nearest = [
         sample.squared_distances(chosen_K, rows).topk(2, dim=1, largest=False)
         for rows in which.split(tile_rows(len(chosen_K), which.device))
     ]
-    return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
+    return torch.cat([part.values for part in nearest]), torch.cat(
+        [part.indices for part in nearest]
+    )

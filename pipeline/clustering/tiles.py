@@ -33,14 +33,14 @@ class FrameTile:
     """Some of the valid frames; its matrices are float32 and may be overwritten.
 
     Attributes:
-        place: of its frames among the N valid ones.
-        rows_R: int64, their places among the M frames with padding.
+        span: of its frames among the N valid ones.
+        rows_R: int64, their positions among the M frames with padding.
         frames_RD: the frames, moved by the logits' origin.
         logits_RK: their logits.
         spare_RK: scratch of unknown content.
     """
 
-    place: slice
+    span: slice
     rows_R: Tensor
     frames_RD: Tensor
     logits_RK: Tensor
@@ -52,7 +52,7 @@ def frame_tiles(
     valid_N: Tensor,
     logits: Logits,
     widest: int = 0,
-    places: Sequence[slice] | None = None,
+    spans: Sequence[slice] | None = None,
 ) -> Iterator[FrameTile]:
     """The frames `valid_N` tile by tile, in buffers that every tile uses again.
 
@@ -64,33 +64,33 @@ def frame_tiles(
         valid_N: int64, which frames count.
         logits: of the units.
         widest: columns of the widest matrix that the caller makes for a tile beside these.
-        places: the caller's own tiles of the valid frames, none above `tile_rows`.
+        spans: the caller's own tiles of the valid frames, none above `tile_rows`.
     """
     num_units, dim = logits.weight_KD.shape
     widest = max(num_units, dim, widest)
     size = min(len(valid_N), tile_rows(widest, frames_MD.device))
     logits_RK, spare_RK = (logits.weight_KD.new_empty((size, num_units)) for _ in range(2))
-    for place, frames_RD in gathered_tiles(frames_MD, valid_N, widest, places):
+    for span, frames_RD in gathered_tiles(frames_MD, valid_N, widest, spans):
         frames_RD.sub_(logits.origin_D)
-        found, spare = logits_RK[: len(frames_RD)], spare_RK[: len(frames_RD)]
-        logits.write(frames_RD, found)
-        yield FrameTile(place, valid_N[place], frames_RD, found, spare)
+        count = len(frames_RD)
+        logits.write(frames_RD, logits_RK[:count])
+        yield FrameTile(span, valid_N[span], frames_RD, logits_RK[:count], spare_RK[:count])
 
 
 def gathered_tiles(
-    frames_MD: Tensor, valid_N: Tensor, widest: int, places: Sequence[slice] | None = None
+    frames_MD: Tensor, valid_N: Tensor, widest: int, spans: Sequence[slice] | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
-    """The frames `valid_N` tile by tile: place among them, and frames_RD float32 to overwrite.
+    """The frames `valid_N` tile by tile: the span among them, and frames_RD float32 to overwrite.
 
-    `places` are tiles of the caller's own, none above `tile_rows`.
+    `spans` are tiles of the caller's own, none above `tile_rows`.
     """
     dim = frames_MD.shape[1]
     size = min(len(valid_N), tile_rows(widest, frames_MD.device))
     gathered_RD = frames_MD.new_empty((size, dim))
     frames_RD = gathered_RD.float()
     own = tiles(len(valid_N), widest, frames_MD.device)
-    for place in own if places is None else places:
-        rows_R = valid_N[place]
+    for span in own if spans is None else spans:
+        rows_R = valid_N[span]
         gathered = gathered_RD[: len(rows_R)]
         torch.index_select(frames_MD, 0, rows_R, out=gathered)
-        yield place, frames_RD[: len(rows_R)].copy_(gathered)
+        yield span, frames_RD[: len(rows_R)].copy_(gathered)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.config import Config, ConfigError
 from pipeline.config.corpus import CorpusSection
 from pipeline.config.corpus_kind import load_adapter
+from pipeline.config.quantizer import Quantizer, load_quantizer
 from pipeline.config.shipped import find_shipped
 
 
@@ -56,7 +57,7 @@ def sources(path: Path) -> list[Path]:
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     resolved = path.resolve()
     if resolved in seen:
-        raise ConfigError(f"{path}: `extends` goes round in a circle")
+        raise ConfigError(f"{path}: `extends` goes in a circle")
     values = _parse(path)
     merged: dict[str, Any] = {}
     for base in _bases(path, values):
@@ -113,22 +114,24 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def _explain(path: Path, values: dict[str, Any], error: ValidationError) -> str:
     lines = [f"{path}: the config cannot be used:"]
     for problem in error.errors():
-        place = ".".join(map(str, problem["loc"]))
+        key = ".".join(map(str, problem["loc"]))
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = f"unknown key{_suggestion(place, values)}"
-        lines.append(f"  {place or 'config'}: {message}")
+            message = f"unknown key{_suggestion(key, values)}"
+        lines.append(f"  {key or 'config'}: {message}")
     return "\n".join(lines)
 
 
-def _suggestion(place: str, values: dict[str, Any]) -> str:
-    *parents, leaf = place.split(".")
+def _suggestion(key: str, values: dict[str, Any]) -> str:
+    *parents, leaf = key.split(".")
     section: Any = Config
     for parent in parents:
         field = section.model_fields.get(parent)
         section = field.annotation if field is not None else None
         if section is CorpusSection:
             section = load_adapter(values["corpus"]["kind"]).section
+        if section is Quantizer:
+            section = load_quantizer(values["quantizer"].get("kind", "dkm")).section
         if not (isinstance(section, type) and issubclass(section, BaseModel)):
             return ""
     close = difflib.get_close_matches(leaf, section.model_fields, n=1)

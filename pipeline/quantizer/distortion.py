@@ -26,8 +26,8 @@ class _Distortion(torch.autograd.Function):
         ctx: Any, frames_MD: Tensor, valid_N: Tensor, units_N: Tensor, centroids_KD: Tensor
     ) -> Tensor:
         total = centroids_KD.new_zeros(())
-        for place, frames_RD in gathered_tiles(frames_MD, valid_N, frames_MD.shape[1]):
-            difference_RD = frames_RD.sub_(centroids_KD.index_select(0, units_N[place]))
+        for span, frames_RD in gathered_tiles(frames_MD, valid_N, frames_MD.shape[1]):
+            difference_RD = frames_RD.sub_(centroids_KD.index_select(0, units_N[span]))
             total += torch.linalg.vecdot(difference_RD, difference_RD).sum()
         ctx.save_for_backward(frames_MD, valid_N, units_N, centroids_KD)
         return total
@@ -39,6 +39,6 @@ class _Distortion(torch.autograd.Function):
         frames_MD, valid_N, units_N, centroids_KD = ctx.saved_tensors
         counts_K = torch.bincount(units_N, minlength=len(centroids_KD))
         gradient_KD = centroids_KD * counts_K[:, None]
-        for place, frames_RD in gathered_tiles(frames_MD, valid_N, frames_MD.shape[1]):
-            gradient_KD.index_add_(0, units_N[place], frames_RD, alpha=-1)
+        for span, frames_RD in gathered_tiles(frames_MD, valid_N, frames_MD.shape[1]):
+            gradient_KD.index_add_(0, units_N[span], frames_RD, alpha=-1)
         return None, None, None, gradient_KD.mul_(2 * upstream)

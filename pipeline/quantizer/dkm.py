@@ -192,7 +192,7 @@ def _require_finite_entropy(entropy_N: Tensor) -> None:
 
 
 def _scatter(values_N: Tensor, mask_BT: Tensor) -> Tensor:
-    """Values of the valid frames at their places, zero on the padded ones."""
+    """The values of the valid frames in the shape of the mask; zero on padded frames."""
     return values_N.new_zeros(mask_BT.shape).index_put((mask_BT,), values_N)
 
 

@@ -1,7 +1,7 @@
 """Gumbel noise that is drawn again where it is needed, never kept.
 
-It is drawn in stretches of one utterance each, so that an utterance has the same noise in whatever
-company it comes: a batch dealt to several workers is quantized as by one.
+It is drawn in stretches of one utterance each, so that an utterance has the same noise in any batch:
+a batch shared by several workers is quantized as by one worker.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,9 +25,9 @@ MOST_STRETCHES = 1 << 16
 
 @dataclass(frozen=True)
 class Stretch:
-    """Neighbouring frames of one utterance: `place` among a batch's valid frames, and their seed."""
+    """Neighbouring frames of one utterance: `span` among a batch's valid frames, and their seed."""
 
-    place: slice
+    span: slice
     seed: int
 
 
@@ -49,7 +49,7 @@ class Noise:
         """The stretches in groups of at most `num_rows` frames."""
         tile: list[Stretch] = []
         for stretch in self._stretches(max(1, num_rows // STRETCHES)):
-            if tile and stretch.place.stop - tile[0].place.start > num_rows:
+            if tile and stretch.span.stop - tile[0].span.start > num_rows:
                 yield tuple(tile)
                 tile = []
             tile.append(stretch)
@@ -60,9 +60,9 @@ class Noise:
         first = 0
         for key, length in zip(self.keys, self.lengths, strict=True):
             for number, start in enumerate(range(first, first + length, num_rows)):
-                place = slice(start, min(start + num_rows, first + length))
+                span = slice(start, min(start + num_rows, first + length))
                 spread = (key * MOST_STRETCHES + number) * SPREAD
-                yield Stretch(place, (self.seed + spread) % (1 << 63))
+                yield Stretch(span, (self.seed + spread) % (1 << 63))
             first += length
 
 
@@ -71,8 +71,8 @@ def gumbel_noise(stretches: Sequence[Stretch], out_RK: Tensor) -> Tensor:
 
     Each stretch's is a pure function of its seed, its shape and the kind of device.
     """
-    first = stretches[0].place.start
-    rows = [out_RK[each.place.start - first : each.place.stop - first] for each in stretches]
+    first = stretches[0].span.start
+    rows = [out_RK[each.span.start - first : each.span.stop - first] for each in stretches]
     seeds = [stretch.seed for stretch in stretches]
     if out_RK.device.type == "cpu":
         with ThreadPoolExecutor(min(len(rows), torch.get_num_threads())) as pool:

@@ -37,7 +37,7 @@ class Relaxation:
 
 
 class Choice(NamedTuple):
-    """What `choose` found; all but `embedded_ME` without gradients.
+    """The outcome of `choose`; all but `embedded_ME` without gradients.
 
     Attributes:
         embedded_ME: float32; zeros on frames that do not count.
@@ -102,15 +102,15 @@ class _Choose(torch.autograd.Function):
         logits = Logits(weight_KD, bias_K, origin_D)
         noise = None if relaxation is None else relaxation.noise
         for tile, stretches in _noisy_tiles(frames_MD, valid_N, logits, embedding_dim, noise):
-            torch.max(tile.logits_RK, dim=1, out=(top_N[tile.place], nearest_N[tile.place]))
-            tile.logits_RK.sub_(top_N[tile.place, None])
-            entropy_N[tile.place] = _entropy(tile.logits_RK, tile.spare_RK)
-            units_N[tile.place] = nearest_N[tile.place]
+            torch.max(tile.logits_RK, dim=1, out=(top_N[tile.span], nearest_N[tile.span]))
+            tile.logits_RK.sub_(top_N[tile.span, None])
+            entropy_N[tile.span] = _entropy(tile.logits_RK, tile.spare_RK)
+            units_N[tile.span] = nearest_N[tile.span]
             if noise is not None:
                 _add_noise(tile, stretches)
-                torch.argmax(tile.logits_RK, dim=1, out=units_N[tile.place])
+                torch.argmax(tile.logits_RK, dim=1, out=units_N[tile.span])
             if relaxation is None or relaxation.hard:
-                embedded_RE = embedding_KE.index_select(0, units_N[tile.place])
+                embedded_RE = embedding_KE.index_select(0, units_N[tile.span])
             else:
                 embedded_RE = _softmax(tile, relaxation) @ embedding_KE
             embedded_ME.index_copy_(0, tile.rows_R, embedded_RE)
@@ -138,7 +138,7 @@ class _Choose(torch.autograd.Function):
             for tile, stretches in _noisy_tiles(
                 frames_MD, valid_N, logits, embedding_KE.shape[1], relaxation.noise
             ):
-                tile.logits_RK.sub_(top_N[tile.place, None])
+                tile.logits_RK.sub_(top_N[tile.span, None])
                 _add_noise(tile, stretches)
                 upstream_RE = upstream_ME.index_select(0, tile.rows_R)
                 grads.add_relaxed(tile, relaxation, upstream_RE, weight_KD, embedding_KE)
@@ -187,7 +187,7 @@ class _Gradients:
         y_RK = _softmax(tile, relaxation)
         if not relaxation.hard:
             self.embedding_KE.addmm_(y_RK.T, upstream_RE)
-        # The logits are read: their place takes h, then y h, then the gradient.
+        # The logits are no longer needed: h overwrites them, then y h, then the gradient.
         h_RK = torch.mm(upstream_RE.div_(relaxation.tau), embedding_KE.T, out=tile.logits_RK)
         weighted_RK = h_RK.mul_(y_RK)
         mean_R = weighted_RK.sum(dim=1)
@@ -201,9 +201,9 @@ class _Gradients:
 
     def add_chosen(self, upstream_ME: Tensor, valid_N: Tensor, units_N: Tensor) -> None:
         """Each chosen row of the embedding sees what its frame saw."""
-        for place in tiles(len(valid_N), upstream_ME.shape[1], upstream_ME.device):
-            chosen = upstream_ME.index_select(0, valid_N[place])
-            self.embedding_KE.index_add_(0, units_N[place], chosen)
+        for span in tiles(len(valid_N), upstream_ME.shape[1], upstream_ME.device):
+            chosen = upstream_ME.index_select(0, valid_N[span])
+            self.embedding_KE.index_add_(0, units_N[span], chosen)
 
     def of_inputs(self) -> tuple[Tensor | None, ...]:
         return (
@@ -234,9 +234,9 @@ def _noisy_tiles(
         return
     widest = max(*logits.weight_KD.shape, embedding_dim)
     groups = list(noise.tiles(tile_rows(widest, frames_MD.device)))
-    places = [slice(group[0].place.start, group[-1].place.stop) for group in groups]
+    spans = [slice(group[0].span.start, group[-1].span.stop) for group in groups]
     yield from zip(
-        frame_tiles(frames_MD, valid_N, logits, embedding_dim, places), groups, strict=True
+        frame_tiles(frames_MD, valid_N, logits, embedding_dim, spans), groups, strict=True
     )
 
 

@@ -16,14 +16,14 @@ from torch.autograd.function import once_differentiable
 from pipeline.clustering.logits import Logits
 from pipeline.clustering.tiles import frame_tiles
 
-# How many frames a centroid's old place counts for.
+# How many frames a centroid's old position counts for.
 PRIOR_FRAMES = 1e-3
 
 
 def soft_update(
     frames_MD: Tensor, valid_N: Tensor, centroids_KD: Tensor, sigma_squared: Tensor | float
 ) -> Tensor:
-    """Move each centroid to the mean of the frames `valid_N`, weighted by how much they are its.
+    """Move each centroid to the mean of the frames `valid_N`, weighted by its share of each frame.
 
     With A = softmax_k(-sigma^2 ||s_n - mu_k||^2):
 
@@ -31,8 +31,8 @@ def soft_update(
 
     Cho et al. have kappa = 0, which divides zero by zero where no frame is near. Here a unit with
     the mass of one frame goes 99.9 % of the way to its mean, one with far less than kappa stays,
-    exactly so at zero, and in between nothing jumps. As kappa holds on to the place before this
-    update, not to that before the first, repeated updates come to rest where Cho's do.
+    exactly so at zero, and in between nothing jumps. As kappa refers to the position before
+    this update, not before the first, repeated updates come to rest where Cho's do.
 
     First-order gradients reach frames, centroids and sigma^2. All of it is float32, under autocast
     too.
@@ -88,7 +88,7 @@ class _SoftSums(torch.autograd.Function):
         with torch.autocast(frames_MD.device.type, enabled=False):
             for tile in frame_tiles(frames_MD, valid_N, Logits(weight_KD, bias_K, origin_D)):
                 a_RK = torch.softmax(tile.logits_RK, dim=1, out=tile.spare_RK)
-                # The logits are read: their place takes h and then the gradient.
+                # The logits are no longer needed: h overwrites them, then the gradient.
                 h_RK = torch.addmm(mass_K, tile.frames_RD, sums_KD.T, out=tile.logits_RK)
                 mean_R = torch.linalg.vecdot(a_RK, h_RK)
                 of_logits_RK = h_RK.sub_(mean_R[:, None]).mul_(a_RK)

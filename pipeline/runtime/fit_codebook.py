@@ -172,14 +172,14 @@ def _draw(shard: str, frames: StoredFrames, share: float, seed: int) -> Coreset 
     num_frames = frames.num_frames(shard)
     generator = random.Random(f"{seed}/{shard}")  # noqa: S311 (no secret)
     chosen = np.sort(generator.sample(range(num_frames), round(share * num_frames)))
-    found, first = [], 0
+    samples, first = [], 0
     for block_ND in frames.read(shard):
         here = chosen[
             np.searchsorted(chosen, first) : np.searchsorted(chosen, first + len(block_ND))
         ]
-        found.append(every_frame(torch.from_numpy(block_ND[here - first])))
+        samples.append(every_frame(torch.from_numpy(block_ND[here - first])))
         first += len(block_ND)
-    return union(found) if found else None
+    return union(samples) if samples else None
 
 
 def _union_of_coresets(
@@ -206,7 +206,7 @@ def _make_coreset(part: tuple[str, str], frames: StoredFrames, store: CoresetSto
     """On a worker: write the coreset of one shard, made block by block."""
     key, shard = part
     num_frames = frames.num_frames(shard)
-    found = [
+    coresets = [
         condense(
             every_frame(torch.from_numpy(block_ND).to(_device())),
             -(-store.size * len(block_ND) // num_frames),
@@ -214,21 +214,21 @@ def _make_coreset(part: tuple[str, str], frames: StoredFrames, store: CoresetSto
         )
         for number, block_ND in enumerate(frames.read(shard))
     ]
-    if found:
-        store.write(key, union(found))
+    if coresets:
+        store.write(key, union(coresets))
 
 
 def _merge(keys: Sequence[str], store: CoresetStore, size: int) -> Coreset | None:
     """On a worker: one coreset for those of some shards."""
-    found = [store.read(key) for key in keys]
-    return condense(union(found), size, store.seed) if found else None
+    coresets = [store.read(key) for key in keys]
+    return condense(union(coresets), size, store.seed) if coresets else None
 
 
 def _union(parts: Iterable[Coreset | None], frames: StoredFrames) -> Coreset:
-    found = [part for part in parts if part is not None]
-    if not found:
+    coresets = [part for part in parts if part is not None]
+    if not coresets:
         raise FramesError(f"{frames.features.uri} holds no frame of layer {frames.layer}")
-    return union(found)
+    return union(coresets)
 
 
 def _calibration(held: Coreset, seed: int) -> Tensor:
@@ -245,5 +245,5 @@ def _split(names: Sequence[str], at_most: int) -> list[Sequence[str]]:
 
 
 def _device() -> torch.device:
-    """A worker sees a GPU where the config gives it one."""
+    """A worker sees a GPU if the config gives it one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

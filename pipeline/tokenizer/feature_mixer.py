@@ -1,4 +1,4 @@
-"""The SSL model and the layer weights as one thing: audio in, mixed hidden states out."""
+"""The SSL model and the layer weights as one model: audio in, mixed hidden states out."""
 
 import json
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ class FeatureMixer(nn.Module):
 
     @torch.inference_mode()
     def encode_batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
-        """Mixed features (T x D) of waveforms in one pass, none of them cut."""
+        """Mixed features (T x D) of waveforms in one pass, without windows."""
         device = self.mix.logits_L.device
         waveforms_BS, num_samples_B = pad_waveforms(waveforms)
         hidden = self.ssl(waveforms_BS.to(device), num_samples_B.to(device), self.layers)
@@ -101,9 +101,9 @@ def read_settings(folder: str | Path, model_type: str) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{folder} holds no {CONFIG}: name the folder of a saved {model_type}")
     settings = json.loads(path.read_text(encoding="utf-8"))
-    found = settings.get("model_type")
-    if found != model_type:
-        raise ValueError(f"{folder} holds a '{found}', where a '{model_type}' is needed")
+    stored_type = settings.get("model_type")
+    if stored_type != model_type:
+        raise ValueError(f"{folder} holds a '{stored_type}', where a '{model_type}' is needed")
     return dict(settings)
 
 

@@ -59,7 +59,7 @@ class ShardTokenizer:
         self._turn = Lock()
 
     def __call__(self, name: str, utterances: Sequence[Utterance]) -> dict[str, Any]:
-        """Write one shard; returns its name, rows, frames and bytes. A whole shard is kept."""
+        """Write one shard; returns its name, rows, frames and bytes. A complete shard is kept."""
         return self._store.keep_or_write(name, utterances, self._tokens)
 
     def _tokens(self, utterances: Sequence[Utterance]) -> pa.Table:
@@ -83,14 +83,14 @@ class ShardTokenizer:
         """What can be used, with its waveforms (num_samples,), and why the rest cannot."""
         if self._checked:
             rate = self._tokenizer.sample_rate_hz
-            return list(utterances), [read_utterance(one, rate) for one in utterances], {}
+            return list(utterances), [read_utterance(each, rate) for each in utterances], {}
         heard, waveforms, rejects = [], [], {}
-        for one in utterances:
+        for utterance in utterances:
             try:
-                waveforms.append(read_whole(one.audio, self._tokenizer.mixer.ssl.grid))
-                heard.append(one)
+                waveforms.append(read_whole(utterance.audio, self._tokenizer.mixer.ssl.grid))
+                heard.append(utterance)
             except AudioError as error:
-                rejects[one.utt_id] = str(error)
+                rejects[utterance.utt_id] = str(error)
         return heard, waveforms, rejects
 
 
@@ -106,7 +106,7 @@ def made_from(folder: Path) -> Record:
 
 
 def rejects_of(record: Record, utterances: Sequence[Utterance]) -> list[Reject]:
-    """Those of a shard's utterances that, its record says, have no row."""
+    """The utterances of a shard that have no row, with the reasons that its record gives."""
     reasons = json.loads(record.get(REJECTS, "{}"))
-    named = {one.utt_id: one.audio for one in utterances}
-    return [Reject(utt_id, named[utt_id], reason) for utt_id, reason in reasons.items()]
+    audio = {utterance.utt_id: utterance.audio for utterance in utterances}
+    return [Reject(utt_id, audio[utt_id], reason) for utt_id, reason in reasons.items()]

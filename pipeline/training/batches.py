@@ -16,12 +16,12 @@ class Share:
 
     Attributes:
         indices: of the utterances.
-        places: where in the batch each of them stands, whoever has it.
+        positions: of the utterances in the batch, the same on every worker.
         counted: false for filling.
     """
 
     indices: tuple[int, ...]
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     counted: bool
 
 
@@ -34,9 +34,11 @@ class Batch:
     def share(self, rank: int, world_size: int, micro: int, num_micro: int) -> Share:
         """The part of worker `rank` in micro-batch `micro`; utterances are dealt in turn."""
         slot = micro * world_size + rank
-        places = tuple(range(len(self.indices)))[slot :: world_size * num_micro]
-        mine = places or (0,)
-        return Share(tuple(self.indices[place] for place in mine), mine, counted=bool(places))
+        positions = tuple(range(len(self.indices)))[slot :: world_size * num_micro]
+        own = positions or (0,)
+        return Share(
+            tuple(self.indices[position] for position in own), own, counted=bool(positions)
+        )
 
 
 def epoch_batches(

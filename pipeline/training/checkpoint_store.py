@@ -1,4 +1,4 @@
-"""Checkpoints of one training: written aside, the last two kept, the best epochs beside them."""
+"""Checkpoints of one training: the last two, and the weights of the best epochs."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ KEPT = 2
 class CheckpointStore:
     """Checkpoints under `checkpoints/` of a stage's output folder.
 
-    A folder is written with its JSON file last: a checkpoint is whole exactly when that stands.
+    A folder is written with its JSON file last: a checkpoint is complete exactly when that is there.
     """
 
     def __init__(self, output: Artifact, device: torch.device | str = "cpu") -> None:
@@ -22,17 +22,17 @@ class CheckpointStore:
         self._device = device
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Add a checkpoint and forget all but the last two, and what killed writers left."""
+        """Add a checkpoint; delete all but the last two, and what killed writers left."""
         self._write(_step_folder(step), state)
         for old in self._found(r"step-(\d+)/.*") - set(self.steps()[-KEPT:]):
             self._output.delete(_step_folder(old))
 
     def steps(self) -> list[int]:
-        """The steps of the whole checkpoints, rising."""
+        """The steps of the complete checkpoints, in rising order."""
         return sorted(self._found(rf"step-(\d+)/{re.escape(VALUES)}"))
 
     def latest(self) -> dict[str, Any] | None:
-        """The newest whole checkpoint, None at the very start."""
+        """The newest complete checkpoint; None if there is none yet."""
         steps = self.steps()
         return self._read(_step_folder(steps[-1])) if steps else None
 

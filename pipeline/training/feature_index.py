@@ -14,7 +14,7 @@ COLUMNS = ["utt_id", "num_frames"]
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """The shard of an utterance, the row group in it, and the utterance's number of frames."""
 
     shard: str
@@ -22,18 +22,20 @@ class Place:
     num_frames: int
 
 
-def feature_index(features: Artifact, splits: Collection[str]) -> dict[str, Place]:
-    """The place of every extracted utterance of `splits` by its utt_id."""
+def feature_index(features: Artifact, splits: Collection[str]) -> dict[str, Location]:
+    """The location of every extracted utterance of `splits` by its utt_id."""
 
-    def read(name: str) -> dict[str, Place]:
-        places: dict[str, Place] = {}
+    def read(name: str) -> dict[str, Location]:
+        locations: dict[str, Location] = {}
         with features.read(name) as file:
             shard = pq.ParquetFile(file)
             for group in range(shard.num_row_groups):
                 table = shard.read_row_group(group, columns=COLUMNS)
-                for utt_id, count in zip(*(table[one].to_pylist() for one in COLUMNS), strict=True):
-                    places[utt_id] = Place(name, group, count)
-        return places
+                for utt_id, count in zip(
+                    *(table[column].to_pylist() for column in COLUMNS), strict=True
+                ):
+                    locations[utt_id] = Location(name, group, count)
+        return locations
 
     names = [
         name
@@ -41,4 +43,6 @@ def feature_index(features: Artifact, splits: Collection[str]) -> dict[str, Plac
         if name.removeprefix("shards/").rpartition("-")[0] in splits
     ]
     with ThreadPoolExecutor(READERS, thread_name_prefix="feature-index") as pool:
-        return {utt_id: place for part in pool.map(read, names) for utt_id, place in part.items()}
+        return {
+            utt_id: location for part in pool.map(read, names) for utt_id, location in part.items()
+        }

@@ -17,7 +17,7 @@ SHOWN = {"train.loss": "loss", "valid.loss": "validation loss"}
 class History:
     """Rows of step and epoch metrics; only the leading worker passes them on.
 
-    The rows are part of the checkpoint, so a resumed run has the whole history.
+    The rows are part of the checkpoint, so a resumed run has the complete history.
     """
 
     def __init__(

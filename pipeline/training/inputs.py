@@ -18,7 +18,7 @@ from pipeline.config import Phase
 from pipeline.features.columns import frames_of
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.table_schemas import layer_column
-from pipeline.training.feature_index import Place
+from pipeline.training.feature_index import Location
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Example:
 class Inputs:
     """A padded batch: either `hidden_LBTD` or `waveforms_BS`, with frames or samples in `lengths_B`.
 
-    `places` are those of the utterances in the step's whole batch, where they are part of one.
+    `positions` are those of the utterances in the step's batch, over all workers, if it is a step's.
     """
 
     lengths_B: torch.Tensor
     targets: list[list[int]]
     hidden_LBTD: torch.Tensor | None = None
     waveforms_BS: torch.Tensor | None = None
-    places: tuple[int, ...] = ()
+    positions: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> Self:
         """On `device`; from pinned memory this does not wait."""
@@ -89,23 +89,23 @@ class Cache:
 
 
 class FeatureSource:
-    """Hidden states of `layers` of the utterances in `places`, from their Parquet shards.
+    """Hidden states of `layers` of the utterances in `locations`, from their Parquet shards.
 
     Shards are sorted by length and so are batches: the row group that holds one utterance of a
-    batch usually holds others of it, so a whole row group is read and kept for a while.
+    batch usually holds others of it, so complete row groups are read and kept for a while.
     """
 
     def __init__(
         self,
         features: Artifact,
-        places: Mapping[str, Place],
+        locations: Mapping[str, Location],
         layers: Sequence[int],
         cache_bytes: int,
     ) -> None:
         self._features = features
         self._columns = [layer_column(layer) for layer in layers]
         self._cache = Cache(cache_bytes)
-        self._places = places
+        self._locations = locations
 
     def load(self, examples: Sequence[Example]) -> Inputs:
         """Stack and pad the hidden states of `examples`."""
@@ -120,20 +120,20 @@ class FeatureSource:
         return Inputs(lengths_B, [list(e.target) for e in examples], hidden_LBTD=hidden_LBTD)
 
     def _hidden(self, utt_id: str) -> np.ndarray:
-        found_LTD = self._cache.get(utt_id)
-        if found_LTD is not None:
-            return found_LTD
-        name, group = self._places[utt_id].shard, self._places[utt_id].group
+        hidden_LTD = self._cache.get(utt_id)
+        if hidden_LTD is not None:
+            return hidden_LTD
+        name, group = self._locations[utt_id].shard, self._locations[utt_id].group
         with self._features.read(name) as file:
             table = pq.ParquetFile(file).read_row_group(group, columns=["utt_id", *self._columns])
         layers = [frames_of(table[column]) for column in self._columns]
         for row, key in enumerate(table["utt_id"].to_pylist()):
             self._cache.put(key, np.stack([frames[row] for frames in layers]))
             if key == utt_id:
-                found_LTD = np.stack([frames[row] for frames in layers])
-        if found_LTD is None:
+                hidden_LTD = np.stack([frames[row] for frames in layers])
+        if hidden_LTD is None:
             raise KeyError(f"{utt_id} is not in row group {group} of {name}")
-        return found_LTD
+        return hidden_LTD
 
 
 class AudioSource:
@@ -154,11 +154,11 @@ class AudioSource:
 
     def waveform(self, utterance: Utterance) -> np.ndarray:
         """The samples of one utterance."""
-        found = self._cache.get(utterance.utt_id)
-        if found is None:
-            found = read_utterance(utterance, self._sample_rate_hz)
-            self._cache.put(utterance.utt_id, found)
-        return found
+        waveform = self._cache.get(utterance.utt_id)
+        if waveform is None:
+            waveform = read_utterance(utterance, self._sample_rate_hz)
+            self._cache.put(utterance.utt_id, waveform)
+        return waveform
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class JointModel(nn.Module):
 
         `inputs.waveforms_BS` runs through the SSL model, `inputs.hidden_LBTD` past it. In training
         mode tokens are sampled at temperature `tau` with noise drawn from `seed` and each
-        utterance's place in the batch, whichever worker has it; in evaluation mode they are the
+        utterance's position in the batch, whichever worker has it; in evaluation mode they are the
         nearest centroids'.
         """
         hidden_LBTD, num_frames_B = self._hidden(inputs)
@@ -58,7 +58,7 @@ class JointModel(nn.Module):
             self.asr.unit_embedding.weight,
             tau=tau,
             seed=seed,
-            keys_B=inputs.places or None,
+            keys_B=inputs.positions or None,
         )
         losses = self.asr.losses(quantized.embedded_BTE, num_frames_B, inputs.targets)
         return {**losses, **quantized.losses, **quantized.stats}

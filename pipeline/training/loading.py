@@ -92,10 +92,10 @@ class Loader:
             return
         self._order.requests = requests
         try:
-            for found in self._loader:
-                if isinstance(found, Exception):
-                    raise found
-                yield found
+            for micros in self._loader:
+                if isinstance(micros, Exception):
+                    raise micros
+                yield micros
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -118,7 +118,7 @@ class _Reading(Dataset[list[Micro] | Exception]):
             (
                 replace(
                     self._source.load([examples[index] for index in share.indices]),
-                    places=share.places,
+                    positions=share.positions,
                 ),
                 share.counted,
             )

@@ -95,8 +95,8 @@ def training_data(
     kept: list[list[Example]] = []
     rejects: list[Reject] = []
     splits = (config.corpus.splits.train, config.corpus.splits.valid)
-    places = feature_index(features, splits)
-    counts = {utt_id: place.num_frames for utt_id, place in places.items()}
+    locations = feature_index(features, splits)
+    counts = {utt_id: location.num_frames for utt_id, location in locations.items()}
     for split in splits:
         usable, unusable = examples(read_split(corpus, split), counts, asr)
         if not usable:
@@ -106,7 +106,7 @@ def training_data(
     phases = {phase.ssl for phase in config.training.phases}
     # Each process that reads ahead has a cache of its own.
     cache_bytes = int(config.cluster.cache_gigabytes * 2**30) // num_readers
-    frozen = FeatureSource(features, places, config.used_layers, cache_bytes)
+    frozen = FeatureSource(features, locations, config.used_layers, cache_bytes)
     finetuned = AudioSource(config.corpus.sample_rate_hz, cache_bytes)
     return TrainingData(
         train=kept[0],

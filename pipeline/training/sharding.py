@@ -1,7 +1,7 @@
 """FSDP2: parameters, gradients and optimizer state in parts, one on each worker.
 
-A checkpoint knows nothing of it: `gathered` makes the tensors whole before they are saved, and
-what is loaded is cut again, for ever so many workers.
+Checkpoints do not depend on it: `gathered` makes complete tensors before they are saved, and what is
+loaded is cut again, for any number of workers.
 """
 
 from typing import Any
@@ -20,8 +20,8 @@ def shard(model: JointModel, worker: Worker) -> None:
     """Cut `model`, alike on all workers, into the parts that `worker` and the others keep.
 
     Each Transformer block of the SSL model and each layer of the ASR model is gathered when it is
-    used, the rest of the SSL model with the SSL model, and the rest at each forward pass. Only a
-    frozen number stays what it is; one that learns, which has no parts, the config rules out.
+    used, the rest of the SSL model with the SSL model, and the rest at each forward pass. Frozen
+    scalars are left out; the config rules out a learned one, which has no parts.
     """
     numbers = {p for p in model.parameters() if p.ndim == 0 and not p.requires_grad}
     settings: dict[str, Any] = {
@@ -64,13 +64,13 @@ def exchange_gradients(model: nn.Module, *, wanted: bool) -> None:
 
 
 def gathered(value: Any, *, kept: bool = True) -> Any:
-    """`value` with every sharded tensor in it whole, on the CPU; all workers must call.
+    """`value` with every sharded tensor in it complete and on the CPU; all workers must call.
 
-    A worker that does not want the outcome says so by `kept`, and gets empty tensors for these.
+    With `kept` false, a worker takes part and gets empty tensors instead.
     """
     if isinstance(value, DTensor):
-        whole = value.full_tensor().detach()
-        return whole.cpu() if kept else whole.new_empty(0)
+        full = value.full_tensor().detach()
+        return full.cpu() if kept else full.new_empty(0)
     if isinstance(value, dict):
         return {key: gathered(item, kept=kept) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -79,13 +79,13 @@ def gathered(value: Any, *, kept: bool = True) -> Any:
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load whole tensors, the same on every worker, into a model that may be sharded."""
+    """Load complete tensors, the same on every worker, into a model that may be sharded."""
     own = model.state_dict()
     model.load_state_dict({name: _cut(weights[name], own.get(name)) for name in weights})
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load whole tensors into an optimizer of parameters that may be sharded."""
+    """Load complete tensors into an optimizer of parameters that may be sharded."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     cut = {
         index: {
@@ -98,9 +98,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     optimizer.load_state_dict({**state, "state": cut})
 
 
-def _cut(whole: Tensor, like: Tensor | None) -> Tensor:
+def _cut(full: Tensor, like: Tensor | None) -> Tensor:
     if not isinstance(like, DTensor):
-        return whole
+        return full
     return distribute_tensor(
-        whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None
+        full.to(like.device), like.device_mesh, like.placements, src_data_rank=None
     )

@@ -35,7 +35,7 @@ def noise_of(mask, num_units, widest, seed):
     """The noise that a call draws, all tiles together."""
     noise = Noise(seed, tuple(range(len(mask))), tuple(mask.sum(dim=1).tolist()))
     drawn = [
-        gumbel_noise(tile, torch.empty(tile[-1].place.stop - tile[0].place.start, num_units))
+        gumbel_noise(tile, torch.empty(tile[-1].span.stop - tile[0].span.start, num_units))
         for tile in noise.tiles(tiles.tile_rows(widest, torch.device("cpu")))
     ]
     return torch.cat([torch.empty(0, num_units), *drawn]).double()
@@ -219,9 +219,9 @@ def test_stretches_cover_the_frames_once_with_seeds_of_their_own():
     noise = Noise(5, (3, 0, 1), (10, 0, 7))
     groups = list(noise.tiles(8))
     stretches = [stretch for group in groups for stretch in group]
-    covered = [frame for each in stretches for frame in range(17)[each.place]]
+    covered = [frame for each in stretches for frame in range(17)[each.span]]
     assert covered == list(range(17))
-    assert all(group[-1].place.stop - group[0].place.start <= 8 for group in groups)
+    assert all(group[-1].span.stop - group[0].span.start <= 8 for group in groups)
     assert len({stretch.seed & 0xFFFFFFFF for stretch in stretches}) == len(stretches)
 
 

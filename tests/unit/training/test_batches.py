@@ -37,7 +37,7 @@ def test_workers_share_a_batch_without_loss_or_repeat(world_size, num_micro):
     counted = [index for share in shares if share.counted for index in share.indices]
     assert sorted(counted) == list(batch.indices)
     assert all(
-        batch.indices[p] == i for s in shares for p, i in zip(s.places, s.indices, strict=True)
+        batch.indices[p] == i for s in shares for p, i in zip(s.positions, s.indices, strict=True)
     )
 
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.storage.artifacts import Artifact
-from pipeline.training.feature_index import Place, feature_index
+from pipeline.training.feature_index import Location, feature_index
 
 
 @pytest.fixture
@@ -18,9 +18,9 @@ def features(tmp_path):
 
 def test_utterances_of_the_splits_asked_for_with_shard_row_group_and_frames(features):
     assert feature_index(features, ("train",)) == {
-        "a": Place("shards/train-00000.parquet", 0, 7),
-        "b": Place("shards/train-00000.parquet", 0, 8),
-        "c": Place("shards/train-00000.parquet", 1, 9),
-        "d": Place("shards/train-00001.parquet", 0, 10),
+        "a": Location("shards/train-00000.parquet", 0, 7),
+        "b": Location("shards/train-00000.parquet", 0, 8),
+        "c": Location("shards/train-00000.parquet", 1, 9),
+        "d": Location("shards/train-00001.parquet", 0, 10),
     }
     assert set(feature_index(features, ("train-other",))) == {"e"}

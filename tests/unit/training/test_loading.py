@@ -43,7 +43,7 @@ def requests_for(utterances):
 
 def values(micros):
     return [
-        (inputs.waveforms_BS.tolist(), inputs.lengths_B.tolist(), inputs.places, counted)
+        (inputs.waveforms_BS.tolist(), inputs.lengths_B.tolist(), inputs.positions, counted)
         for inputs, counted in micros
     ]
 
