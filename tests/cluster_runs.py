@@ -23,6 +23,7 @@ from pipeline.storage.s3 import ObjectStore
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 300
+STAGES = ("evaluate_asr", "phone_purity")
 # Values that must turn up nowhere; only the nodes and this process know them.
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "KEY-OF-THE-NODES-1",
@@ -79,10 +80,12 @@ class Surroundings:
     tracker: str
     folder: Path
 
-    def start(self, storage: str, *options: str, log: Path | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, storage: str, *options: str, stages: tuple[str, ...] = STAGES, log: Path | None = None
+    ) -> subprocess.Popen[str]:
         """`submit` of the small run, which follows the job to its end; prints to a pipe or `log`."""
         command = [sys.executable, "-m", "pipeline", "submit", "tiny.yaml", "--storage", storage]
-        command += ["--stage", "evaluate_asr", "--stage", "phone_purity", *options]
+        command += [*(f"--stage={stage}" for stage in stages), *options]
         environment = {**os.environ, **self.cluster.environment, "PYTHONPATH": str(ROOT)}
         with nullcontext(subprocess.PIPE) if log is None else log.open("w") as printed:
             return subprocess.Popen(
@@ -154,7 +157,7 @@ def write_project(folder: Path) -> None:
         "codebook": {"num_units": 8},
         "asr": SMALL_ASR,
         "training": {
-            "phases": [{"epochs": 2}],
+            "phases": [{"epochs": 1}, {"epochs": 1, "ssl": "finetuned"}],
             "batch_seconds": 2.5,
             "checkpoint_steps": 2,
             "log_steps": 1,
@@ -164,6 +167,7 @@ def write_project(folder: Path) -> None:
             "extraction_workers": 2,
             "codebook_workers": 2,
             "training_workers": 2,
+            "sharding": "fsdp",
             "max_failures": 30,
         },
     }

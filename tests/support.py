@@ -178,3 +178,9 @@ def tiny_config(ssl_folder: Path, **sections) -> Config:
     for name, section in sections.items():
         values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
     return Config.model_validate(values)
+
+
+def run_shards_here(worker_class, arguments, shards, *_more):
+    """What `run_shards` does, without Ray: one worker, in this process."""
+    worker = worker_class(**arguments)
+    return [worker(shard.name, list(shard.utterances)) for shard in shards]

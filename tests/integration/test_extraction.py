@@ -1,15 +1,15 @@
-"""Extraction through Ray Data: same bytes for any number of workers, whole shards kept."""
+"""Extraction through Ray Data: the bytes of one process for any number of workers, complete shards kept."""
 
 import sys
 import threading
 
 import pytest
 import ray
-from support import save_tiny_ssl, tone_utterances
+from support import run_shards_here, save_tiny_ssl, tone_utterances
 
 from pipeline.config import Cluster, Features, Ssl
 from pipeline.features.extraction import ShardWriter, plan_shards
-from pipeline.progress import SILENT, Progress
+from pipeline.progress import Progress
 from pipeline.runtime.shard_pool import SHARDS_IN_FLIGHT, ShardError, run_shards
 from pipeline.storage.artifacts import Artifact
 
@@ -28,42 +28,46 @@ def shards(tmp_path_factory):
     return plan_shards(utterances, shard_utterances=8)
 
 
-def extract(output, ssl_folder, shards, workers, progress=SILENT):
+def extract(output, ssl_folder, shards, run, *more):
     arguments = {
         "ssl": Ssl(model=str(ssl_folder)),
         "features": Features(layers=(0, 1, 2), batch_seconds=4.0),
         "output": Artifact(str(output)),
     }
-    cluster = Cluster(extraction_workers=workers)
-    return run_shards(ShardWriter, arguments, shards, cluster, progress)
+    return run(ShardWriter, arguments, shards, *more)
 
 
-def test_one_worker_and_two_write_the_same_bytes(tmp_path, ssl_folder, shards):
+def test_two_workers_write_what_one_process_does_and_only_what_is_missing(
+    tmp_path, ssl_folder, shards
+):
+    expected = extract(tmp_path / "here", ssl_folder, shards, run_shards_here)
+    folder = tmp_path / "workers"
+    extract(folder, ssl_folder, shards[:2], run_shards_here)
+    before = [(folder / shard.name).stat().st_mtime_ns for shard in shards[:2]]
     sent = []
-    one = extract(tmp_path / "one", ssl_folder, shards, 1, Progress(sent.append))
-    two = extract(tmp_path / "two", ssl_folder, shards, 2)
-    assert one == two
-    assert [result["name"] for result in one] == [shard.name for shard in shards]
+    cluster = Cluster(extraction_workers=2)
+    results = extract(folder, ssl_folder, shards, run_shards, cluster, Progress(sent.append))
+
+    assert results == expected
+    assert [result["name"] for result in results] == [shard.name for shard in shards]
     for shard in shards:
-        first, second = (tmp_path / name / shard.name for name in ("one", "two"))
-        assert first.read_bytes() == second.read_bytes()
+        assert (folder / shard.name).read_bytes() == (tmp_path / "here" / shard.name).read_bytes()
+    assert [(folder / shard.name).stat().st_mtime_ns for shard in shards[:2]] == before
     assert sent[-1].done == pytest.approx(sent[-1].total)
     assert (sent[-1].unit, sent[-1].note) == ("h of audio", f"{len(shards)} shards")
-
-
-def test_shards_that_stand_are_not_written_again(tmp_path, ssl_folder, shards):
-    extract(tmp_path, ssl_folder, shards[:2], 1)
-    before = [(tmp_path / shard.name).stat().st_mtime_ns for shard in shards[:2]]
-    extract(tmp_path, ssl_folder, shards, 2)
-    assert [(tmp_path / shard.name).stat().st_mtime_ns for shard in shards[:2]] == before
-    assert all((tmp_path / shard.name).exists() for shard in shards)
 
 
 def test_audio_that_went_away_is_named(tmp_path, ssl_folder):
     utterances = tone_utterances(tmp_path, "train", 2)
     (tmp_path / "train-001.flac").unlink()
     with pytest.raises(ShardError, match=r"^utterance 'train-001'.*no such audio file$"):
-        extract(tmp_path / "out", ssl_folder, plan_shards(utterances, 1), 1)
+        extract(
+            tmp_path / "out",
+            ssl_folder,
+            plan_shards(utterances, 1),
+            run_shards,
+            Cluster(extraction_workers=1),
+        )
 
 
 class Meeting:

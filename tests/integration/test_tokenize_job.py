@@ -1,4 +1,4 @@
-"""`tokenize` over a bucket through real Ray workers, killed in the middle: the shards of one left in peace."""
+"""`tokenize` over a bucket through real Ray workers, killed in the middle: the shards of one process."""
 
 import os
 import signal
@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import ray
 from faulty_s3 import local_s3
-from support import save_tiny_tokenizer, tone_utterances
+from support import run_shards_here, save_tiny_tokenizer, tone_utterances
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.commands import tokenize_listing
+from pipeline.runtime import shard_pool
 from pipeline.storage.artifacts import MANIFEST, Artifact
 from pipeline.storage.s3 import ObjectStore
 
@@ -96,10 +97,12 @@ def shards(output):
     return {name: filesystem.cat_file(output.path(name)) for name in output.names("shards")}
 
 
-def test_a_job_killed_in_the_middle_ends_like_one_left_in_peace(places, tmp_path, monkeypatch):
+def test_a_job_killed_in_the_middle_ends_like_one_process_left_alone(places, tmp_path, monkeypatch):
     monkeypatch.setattr(tokenize_listing, "SHARD_UTTERANCES", 1)
     peace, war = Artifact(str(tmp_path / "peace")), Artifact("s3://bucket/units")
-    invoke(*arguments(places, peace.uri))
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_pool, "run_shards", run_shards_here)
+        invoke(*arguments(places, peace.uri))
     expected = shards(peace)
     assert len(expected) == 41
 

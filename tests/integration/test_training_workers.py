@@ -84,6 +84,7 @@ def test_two_workers_have_the_losses_of_one(inputs, tmp_path):
     assert two["valid"] == pytest.approx(one["valid"], abs=1e-5)
 
 
+@pytest.mark.soak  # in make test, the cluster of two nodes trains in parts
 def test_two_workers_train_the_ssl_model_in_parts_on_data_from_processes(inputs, tmp_path):
     losses = train(inputs, tmp_path / "full", 2, **FULL)
     frozen, finetuned = losses["valid"]
