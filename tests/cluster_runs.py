@@ -32,11 +32,14 @@ SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": "password-of-the-nodes-1",
 }
 # A node that is gone is known to be after five seconds, and not after fifteen.
-HASTE = {"RAY_health_check_period_ms": "1000", "RAY_health_check_initial_delay_ms": "1000"}
+EARLY_HEALTH_CHECKS = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_initial_delay_ms": "1000",
+}
 
 
 class Gate:
-    """Holds requests to the store as planned, so that something can happen in the midst of them.
+    """Holds requests to the store as planned, so that something can happen during them.
 
     Once armed, it lets `passed` PUT requests to names that match through; those that follow are
     held until it is opened.
@@ -126,7 +129,11 @@ def surroundings(folder: Path, tracker: str, num_train: int = 16) -> Iterator[Su
         tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as state,
     ):
         use(patch, proxy.url)
-        for name, value in {**SECRETS, **HASTE, "MLFLOW_TRACKING_URI": tracker}.items():
+        for name, value in {
+            **SECRETS,
+            **EARLY_HEALTH_CHECKS,
+            "MLFLOW_TRACKING_URI": tracker,
+        }.items():
             patch.setenv(name, value)
         for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
             patch.delenv(name, raising=False)

@@ -1,6 +1,6 @@
 """kill -9 of the driver in extraction, in codebook fitting and in training; then run on.
 
-The run that was killed three times must end with the tokens and losses of one left in peace.
+The run that was killed three times must end with the tokens and losses of one left alone.
 """
 
 import os
@@ -101,30 +101,32 @@ def losses(storage):
     return {step: loss for step, loss in pairs if loss is not None}
 
 
-def whole(storage, stage):
+def is_complete(storage, stage):
     return bool(list(Path(storage).glob(f"{stage}/*/manifest.json")))
 
 
-def test_a_run_killed_three_times_ends_like_one_left_in_peace(config_file, tmp_path):
-    peace, war = tmp_path / "peace", tmp_path / "war"
-    run_to_the_end(config_file, peace)
+def test_a_run_killed_three_times_ends_like_one_left_alone(config_file, tmp_path):
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    run_to_the_end(config_file, undisturbed)
 
-    kill_when(config_file, war, file_below(war, "extract_features/*/shards/*.parquet"))
-    assert whole(war, "prepare_corpus")
-    assert not whole(war, "extract_features")
-    kill_when(config_file, war, lambda printed: "fit_codebook[tiny] starts" in printed)
-    assert whole(war, "extract_features")
-    assert not whole(war, "fit_codebook")
-    kill_when(config_file, war, file_below(war, "train_joint/*/checkpoints/step-*/values.json"))
-    assert whole(war, "fit_codebook")
-    assert not whole(war, "train_joint")
-    run_to_the_end(config_file, war)
+    kill_when(config_file, killed, file_below(killed, "extract_features/*/shards/*.parquet"))
+    assert is_complete(killed, "prepare_corpus")
+    assert not is_complete(killed, "extract_features")
+    kill_when(config_file, killed, lambda printed: "fit_codebook[tiny] starts" in printed)
+    assert is_complete(killed, "extract_features")
+    assert not is_complete(killed, "fit_codebook")
+    kill_when(
+        config_file, killed, file_below(killed, "train_joint/*/checkpoints/step-*/values.json")
+    )
+    assert is_complete(killed, "fit_codebook")
+    assert not is_complete(killed, "train_joint")
+    run_to_the_end(config_file, killed)
 
-    assert tokens(war) == tokens(peace)
-    expected = losses(peace)
+    assert tokens(killed) == tokens(undisturbed)
+    expected = losses(undisturbed)
     assert len(expected) > 8
-    assert losses(war) == pytest.approx(expected, abs=1e-6)
+    assert losses(killed) == pytest.approx(expected, abs=1e-6)
 
     started = time.monotonic()
-    assert "0 of" in run_to_the_end(config_file, war)
+    assert "0 of" in run_to_the_end(config_file, killed)
     assert time.monotonic() - started < 20

@@ -1,4 +1,4 @@
-"""kill -9, again and again at random in one extraction: the shards are those of one left in peace."""
+"""kill -9, again and again at random in one extraction: the shards are those of one left alone."""
 
 import os
 import random
@@ -63,7 +63,7 @@ def drive(folder):
     """What the driver does that is killed; its workers cannot import this file."""
     ray.init(address=os.environ["TEST_RAY_ADDRESS"], log_to_driver=False)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    extract(Path(folder), Traced, output="war", pids=f"{folder}/pids")
+    extract(Path(folder), Traced, output="killed", pids=f"{folder}/pids")
 
 
 def start_driver(folder):
@@ -97,20 +97,21 @@ def wait_for(condition):
 
 
 def test_kills_change_no_byte(tmp_path):
-    for name in ("audio", "pids", "war/shards"):
+    for name in ("audio", "pids", "killed/shards"):
         (tmp_path / name).mkdir(parents=True)
     save_tiny_ssl(tmp_path / "ssl")
-    extract(tmp_path, output="peace")
-    peace = shards(tmp_path / "peace")
-    assert len(peace) == 120
+    extract(tmp_path, output="undisturbed")
+    undisturbed = shards(tmp_path / "undisturbed")
+    assert len(undisturbed) == 120
 
     chance = random.Random(0)  # noqa: S311 (no secret)
     driver = start_driver(tmp_path)
     for turn in range(KILLS):
-        goal = len(list((tmp_path / "war/shards").glob("*.parquet"))) + chance.randrange(4)
+        goal = len(list((tmp_path / "killed/shards").glob("*.parquet"))) + chance.randrange(4)
         wait_for(
             lambda goal=goal: (
-                living(tmp_path) and len(list((tmp_path / "war/shards").glob("*.parquet"))) >= goal
+                living(tmp_path)
+                and len(list((tmp_path / "killed/shards").glob("*.parquet"))) >= goal
             )
         )
         time.sleep(chance.uniform(0, 0.03))
@@ -123,11 +124,11 @@ def test_kills_change_no_byte(tmp_path):
         else:
             pids = living(tmp_path)
             os.kill(chance.choice(pids), signal.SIGKILL)
-    assert len(shards(tmp_path / "war")) < 120
+    assert len(shards(tmp_path / "killed")) < 120
     assert driver.wait(PATIENCE_SECONDS) == 0
 
-    assert shards(tmp_path / "war") == peace
-    output, other = Artifact(str(tmp_path / "war")), Artifact(str(tmp_path / "peace"))
+    assert shards(tmp_path / "killed") == undisturbed
+    output, other = Artifact(str(tmp_path / "killed")), Artifact(str(tmp_path / "undisturbed"))
     assert output.recorded() == other.recorded()
     for name, known in output.recorded().items():
         assert output.checksum(name) == known

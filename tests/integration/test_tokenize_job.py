@@ -99,27 +99,27 @@ def shards(output):
 
 def test_a_job_killed_in_the_middle_ends_like_one_process_left_alone(places, tmp_path, monkeypatch):
     monkeypatch.setattr(tokenize_listing, "SHARD_UTTERANCES", 1)
-    peace, war = Artifact(str(tmp_path / "peace")), Artifact("s3://bucket/units")
+    undisturbed, killed = Artifact(str(tmp_path / "undisturbed")), Artifact("s3://bucket/units")
     with monkeypatch.context() as patch:
         patch.setattr(shard_pool, "run_shards", run_shards_here)
-        invoke(*arguments(places, peace.uri))
-    expected = shards(peace)
+        invoke(*arguments(places, undisturbed.uri))
+    expected = shards(undisturbed)
     assert len(expected) == 41
 
-    kill_in_the_middle("s3://bucket", war)
-    assert not war.is_complete()
-    with start("s3://bucket", war.uri) as driver:
+    kill_in_the_middle("s3://bucket", killed)
+    assert not killed.is_complete()
+    with start("s3://bucket", killed.uri) as driver:
         said, _ = driver.communicate(timeout=PATIENCE_SECONDS)
     assert driver.returncode == 0, said
     kept = int(said.split(" of 41 shards already")[0].split()[-1])
     assert 0 < kept < 41, said
 
-    assert shards(war) == expected
-    assert war.read_json(MANIFEST)["frames"] == peace.read_json(MANIFEST)["frames"]
+    assert shards(killed) == expected
+    assert killed.read_json(MANIFEST)["frames"] == undisturbed.read_json(MANIFEST)["frames"]
     reasons = {
         Path(row["source"]).name: row["reason"]
-        for row in war.read_table("rejects.parquet").to_pylist()
+        for row in killed.read_table("rejects.parquet").to_pylist()
     }
     assert set(reasons) == {"cut.flac", "empty.wav", "text.mp3"}
-    assert peace.read_table("rejects.parquet").num_rows == 3
-    invoke("verify", war.uri)
+    assert undisturbed.read_table("rejects.parquet").num_rows == 3
+    invoke("verify", killed.uri)

@@ -111,7 +111,7 @@ def test_a_training_that_loses_a_worker_ends_as_one_that_does_not(inputs, tmp_pa
         return train_joint(*arguments, **keywords)
 
     sections = {**FULL, "cluster": {"loader_processes": 1}}
-    expected = train(inputs, tmp_path / "peace", 2, **sections)
-    found = train(inputs, tmp_path / "war", 2, train_and_lose_one, **sections)
+    expected = train(inputs, tmp_path / "undisturbed", 2, **sections)
+    found = train(inputs, tmp_path / "killed", 2, train_and_lose_one, **sections)
     assert lost.exists()
     assert found == expected

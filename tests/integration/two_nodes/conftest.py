@@ -14,9 +14,9 @@ def there(mlflow_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="package")
-def peace(there: Surroundings) -> SimpleNamespace:
+def undisturbed(there: Surroundings) -> SimpleNamespace:
     """What a run that nothing disturbed printed and stored."""
-    storage = "s3://bucket/peace"
+    storage = "s3://bucket/undisturbed"
     printed = there.run(storage)
     return SimpleNamespace(
         printed=printed, tokens=tokens(storage), losses=losses(storage), scores=scores(storage)

@@ -9,17 +9,17 @@ from mlflow import MlflowClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-WAR = "s3://bucket/war"
+KILLED = "s3://bucket/killed"
 
 
 @pytest.fixture(scope="module")
-def war(there, peace):
+def killed(there, undisturbed):
     """What the same run printed that lost a node in extraction and one in training.
 
     It ends with the tokens: what follows reads nothing else.
     """
     there.gate.arm("/extract_features/.*/shards/", passed=3)
-    job = there.start(WAR, "--set=tracking.experiment=war", stages=("tokenize_corpus",))
+    job = there.start(KILLED, "--set=tracking.experiment=killed", stages=("tokenize_corpus",))
     try:
         assert there.gate.reached.wait(PATIENCE_SECONDS)
         there.kill_a_node()
@@ -40,7 +40,7 @@ def war(there, peace):
 
 def is_complete(stage):
     try:
-        return output(WAR, stage).is_complete()
+        return output(KILLED, stage).is_complete()
     except ValueError:  # nothing of it yet
         return False
 
@@ -52,16 +52,16 @@ def wait_for(condition):
         time.sleep(0.2)
 
 
-def test_a_job_runs_every_stage(peace):
-    assert "The job has succeeded" in peace.printed
-    assert peace.tokens
-    assert peace.scores["test.wer"] >= 0
+def test_a_job_runs_every_stage(undisturbed):
+    assert "The job has succeeded" in undisturbed.printed
+    assert undisturbed.tokens
+    assert undisturbed.scores["test.wer"] >= 0
 
 
-def test_the_tracker_has_its_runs_and_their_metrics(there, peace):
+def test_the_tracker_has_its_runs_and_their_metrics(there, undisturbed):
     runs, loss_of_step = tracked(there.tracker, "cluster")
-    assert runs["tiny"].data.metrics["test.wer"] == peace.scores["test.wer"]
-    assert loss_of_step == pytest.approx(peace.losses)
+    assert runs["tiny"].data.metrics["test.wer"] == undisturbed.scores["test.wer"]
+    assert loss_of_step == pytest.approx(undisturbed.losses)
     for run in runs.values():
         assert_no_secret(json.dumps(run.to_dictionary()))
 
@@ -79,8 +79,8 @@ def tracked(address, experiment):
     return runs, loss_of_step
 
 
-def test_no_secret_leaves_the_nodes(there, peace):
-    assert_no_secret(peace.printed)
+def test_no_secret_leaves_the_nodes(there, undisturbed):
+    assert_no_secret(undisturbed.printed)
     [job, *_] = there.cluster.ask("/api/jobs/")
     assert job["runtime_env"]["env_vars"]["AWS_ENDPOINT_URL"]
     assert_no_secret(json.dumps(job))
@@ -90,8 +90,8 @@ def assert_no_secret(text):
     assert [name for name, value in SECRETS.items() if value in text] == []
 
 
-def test_a_run_that_loses_nodes_ends_as_one_that_does_not(there, peace, war):
-    assert tokens(WAR) == peace.tokens
-    assert losses(WAR) == peace.losses
-    assert "FAILED" not in war
-    assert tracked(there.tracker, "war")[1] == pytest.approx(peace.losses)
+def test_a_run_that_loses_nodes_ends_as_one_that_does_not(there, undisturbed, killed):
+    assert tokens(KILLED) == undisturbed.tokens
+    assert losses(KILLED) == undisturbed.losses
+    assert "FAILED" not in killed
+    assert tracked(there.tracker, "killed")[1] == pytest.approx(undisturbed.losses)

@@ -15,20 +15,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(5400)]
 KILLS = 20
 
 
-def test_twenty_random_kills_change_no_result(there, peace):
+def test_twenty_random_kills_change_no_result(there, undisturbed):
     chance = random.Random(0)  # noqa: S311 (no secret)
     done: list[str] = []
     while len(done) < KILLS:
-        storage = f"s3://bucket/war-{len(done)}"
-        done += _Ordeal(there, storage, chance).run(KILLS - len(done))
-        assert tokens(storage) == peace.tokens, done
-        assert losses(storage) == peace.losses, done
-        assert scores(storage) == peace.scores, done
+        storage = f"s3://bucket/killed-{len(done)}"
+        done += _RunUnderKills(there, storage, chance).run(KILLS - len(done))
+        assert tokens(storage) == undisturbed.tokens, done
+        assert losses(storage) == undisturbed.losses, done
+        assert scores(storage) == undisturbed.scores, done
     print(done)
     assert set(done) == {"driver", "worker", "node"}
 
 
-class _Ordeal:
+class _RunUnderKills:
     """One run that is submitted until it ends well, whatever is killed meanwhile."""
 
     def __init__(self, there: Surroundings, storage: str, chance: random.Random) -> None:
