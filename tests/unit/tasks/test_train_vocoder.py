@@ -138,6 +138,7 @@ def test_a_stopped_training_goes_on(context, run_alone, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.soak  # tests/unit/training/test_loading.py shows it for joint training
 def test_processes_read_what_the_training_would_read_itself(context, run_alone, tmp_path):
     other = StageContext(
         make_config(tmp_path, cluster={"loader_processes": 1}),
