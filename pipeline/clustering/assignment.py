@@ -42,7 +42,7 @@ def nearest(frames_ND: Tensor, centroids_KD: Tensor) -> tuple[Tensor, Tensor]:
     centred_KD = logits.weight_KD / 2
     num_frames, widest = len(frames_ND), max(centroids_KD.shape)
     size = min(num_frames, tile_rows(widest, frames_ND.device))
-    # Every tile uses the same memory: fresh memory would cost as much time as finding the largest.
+    # All tiles share their buffers: allocating new ones would take as long as finding the largest.
     frames_RD, chosen_RD = (centred_KD.new_empty((size, centred_KD.shape[1])) for _ in range(2))
     logits_RK = centred_KD.new_empty((size, len(centred_KD)))
     units_N = torch.empty(num_frames, dtype=torch.int64, device=frames_ND.device)
@@ -79,10 +79,10 @@ def entropy(log_p_NK: Tensor) -> Tensor:
 
 
 def require_shapes(frames_ND: Tensor, centroids_KD: Tensor) -> None:
-    """Refuse frames and centroids that do not fit each other.
+    """Check that frames and centroids have matching shapes.
 
     Raises:
-        FramesError: says which shapes were met and which were expected.
+        FramesError: says which shapes there are and which are expected.
     """
     fits = frames_ND.ndim == centroids_KD.ndim == 2 and frames_ND.shape[1] == centroids_KD.shape[1]
     if not fits or len(centroids_KD) == 0:
@@ -94,7 +94,7 @@ def require_shapes(frames_ND: Tensor, centroids_KD: Tensor) -> None:
 
 
 def require_finite(frames_ND: Tensor) -> None:
-    """Refuse frames with NaN or infinity, which would silently become unit 0.
+    """Check that no frame has NaN or infinity, which would silently become unit 0.
 
     Raises:
         FramesError: says how many frames are affected.

@@ -1,8 +1,8 @@
-"""A few weighted frames that stand for many, and can be added up: a coreset for k-means.
+"""A coreset for k-means: a few weighted frames that represent many, and that can be merged.
 
 Whatever the centroids are, the weighted inertia of a coreset is close to that of all its frames. A
-coreset of each shard is therefore all that a fit needs: their union is a coreset of all shards,
-and shards that come later add theirs. Sensitivity sampling: Feldman and Langberg, "A unified
+coreset of each shard is therefore all that a fit needs: their union is a coreset of all shards, and
+new shards add theirs. Sensitivity sampling: Feldman and Langberg, "A unified
 framework for approximating and clustering data", STOC 2011; measured beside its rivals by
 Henzinger, Saulpic and Sidl, "Experimental evaluation of fully dynamic k-means via coresets",
 ALENEX 2024.
@@ -22,7 +22,7 @@ ROUGH_UNITS = 64
 
 @dataclass(frozen=True)
 class Coreset:
-    """Frames and how many frames each stands for.
+    """Frames, and how many frames each represents.
 
     Attributes:
         frames_MD: float16, as stored features are.
@@ -36,7 +36,7 @@ class Coreset:
 
 
 def union(parts: Sequence[Coreset]) -> Coreset:
-    """A coreset of all that the parts (at least one) are coresets of.
+    """The coreset of all frames of the parts, of which there is at least one.
 
     Raises:
         FramesError: their frames have different dimensions.
@@ -55,7 +55,7 @@ def union(parts: Sequence[Coreset]) -> Coreset:
 
 
 def every_frame(frames_ND: Tensor) -> Coreset:
-    """All frames that are finite in float16, each for itself."""
+    """All frames that are finite in float16, each with weight 1."""
     halves_ND = frames_ND.half()
     kept_ND = halves_ND[torch.isfinite(halves_ND.float().sum(dim=1))]
     ones_N = torch.ones(len(kept_ND), device=frames_ND.device)
@@ -107,7 +107,7 @@ def _sensitivities(units_N: Tensor, weights_N: Tensor, distances_N: Tensor, num:
 def _calibrated(new_M: Tensor, units_M: Tensor, units_N: Tensor, weights_N: Tensor) -> Tensor:
     """`new_M` scaled by cluster, so that each keeps its weight, and then all together.
 
-    Where nothing of a cluster was drawn, the others stand for it.
+    A cluster of which nothing was drawn is represented by the others.
     """
     num = int(units_N.max()) + 1
     due = torch.bincount(units_N, weights_N, minlength=num)

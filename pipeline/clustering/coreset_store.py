@@ -1,4 +1,4 @@
-"""The coresets of shards as files named by what they are made of: made once, read ever after."""
+"""The coresets of shards as files whose names are digests of their content: each is made once."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from pipeline.clustering.coreset import Coreset
 from pipeline.storage.artifacts import Artifact, ArtifactError
 
 FOLDER = "coresets"
-# What a coreset is made of beside its frames; a new number makes them all anew.
+# Raise it when the algorithm changes: all coresets are then made again.
 VERSION = 1
 
 
@@ -20,8 +20,8 @@ VERSION = 1
 class CoresetStore:
     """The coresets of one kind in the folder `coresets/` of a codebook stage's output.
 
-    Coresets of another layer, size or seed may lie beside them: added up with these they would
-    count other values, or the same shard twice, so no call sees them.
+    The folder may hold coresets of another layer, size or seed. No method returns them: they would
+    add other values, or the same shard twice.
     """
 
     output: Artifact
@@ -34,7 +34,7 @@ class CoresetStore:
         return f"{self._kind}-{_digest([self._kind, checksum])[:24]}"
 
     def keys(self) -> list[str]:
-        """All there are, sorted."""
+        """The keys of all stored coresets, sorted."""
         names = (name.rpartition("/")[2].split(".")[0] for name in self.output.names(FOLDER))
         return sorted(name for name in names if name.startswith(f"{self._kind}-"))
 
@@ -54,7 +54,7 @@ class CoresetStore:
         )
 
     def take_over(self, earlier: Artifact) -> int:
-        """Copy what the output `earlier` has and this store lacks; returns how many that were.
+        """Copy the coresets that `earlier` has and this store lacks; returns how many.
 
         Raises:
             ArtifactError: `earlier` holds none of this kind.

@@ -1,7 +1,7 @@
-"""Ordinary k-means in parts: passes whose partial sums can be merged, on a start from a sample.
+"""Ordinary k-means in parts: passes whose partial sums are merged, and a start from a sample.
 
-A pass over data of any size is `partial_sums` on each part, the results added up in one fixed
-order (then the outcome does not depend on how many workers did it), and `update`.
+A pass over data of any size is `partial_sums` on each part, the sum of the results in a fixed order
+(so that it does not depend on the number of workers), and `update`.
 """
 
 import math
@@ -23,13 +23,13 @@ FARTHEST_FRAMES = 16
 
 @dataclass(frozen=True)
 class PartialSums:
-    """What a pass over some frames leaves.
+    """The result of a pass over some frames.
 
     Attributes:
         sums_KD: the weighted sum of each cluster's frames, float64.
         weights_K: the weight of each cluster's frames (how many, where each weighs 1), float64.
         inertia: the weighted sum of squared distances to the nearest centroid.
-        num_rejected: how many frames held NaN or infinity and were left out of all of this.
+        num_rejected: how many frames held NaN or infinity; they count nowhere else.
         farthest_FD: the few frames farthest from their centroid, farthest first.
         farthest_squared_distances_F: how far, float32.
     """
@@ -140,7 +140,7 @@ def iterate(
     """Lloyd's passes until the inertia falls by less than `tolerance` of itself.
 
     Args:
-        centroids_KD: where to start.
+        centroids_KD: the initial centroids.
         measure: one pass over all frames for given centroids, wherever the frames are.
         max_passes: how many passes at most, beside the one that measures the start.
         tolerance: relative; while a cluster is empty, passes go on regardless.
@@ -165,8 +165,8 @@ def iterate_batches(
     """Mini-batch k-means (Sculley, WWW 2010): the centroids move after every batch.
 
     A centroid is the mean of all frames that it was ever given, so a batch moves it less the
-    more it has seen. `Fit.sums` are those of the last pass as it went, each batch measured with
-    the centroids that it met.
+    more it has seen. `Fit.sums` are those of the last pass, each batch measured with the
+    centroids before it.
 
     Args:
         centroids_KD: where to start.

@@ -1,4 +1,4 @@
-"""What the softmax of p(j | s) is taken of, in the form of one matrix product."""
+"""The logits of p(j | s) as one matrix product."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Logits:
         """Of p = softmax(-sigma^2 ||s - mu||^2), differentiable in both arguments.
 
         Distances do not change when frames and centroids move together, so both are moved to the
-        centroids' mean: what is then subtracted is small, and float32 loses less of it.
+        centroids' mean: the numbers to subtract are then small, and float32 loses less.
         """
         centroids_KD = centroids_KD.float()
         origin_D = centroids_KD.detach().mean(dim=0)
@@ -32,5 +32,5 @@ class Logits:
         return cls(2 * sigma_squared * centred_KD, bias_K, origin_D)
 
     def write(self, moved_ND: Tensor, out_NK: Tensor) -> Tensor:
-        """The logits of frames that are float32 and moved by the origin, into `out_NK`."""
+        """Write the logits of frames (float32, already moved by the origin) into `out_NK`."""
         return torch.addmm(self.bias_K, moved_ND, self.weight_KD.T, out=out_NK)

@@ -9,11 +9,11 @@ from torch import Tensor
 from pipeline.clustering.assignment import FramesError, require_finite
 from pipeline.clustering.tiles import tile_rows
 
-# Seeding looks at so many frames for each unit, and at least at SEEDED_FRAMES: it compares them
-# with a few candidates once for each unit, so their number times K decides how long it takes.
+# Seeding uses this many frames for each unit, and at least SEEDED_FRAMES. It compares all of them with
+# a few candidates for each unit, so its time is proportional to their number times K.
 FRAMES_PER_UNIT = 32
 SEEDED_FRAMES = 1 << 14
-# Beyond so many dimensions distances are measured in the principal ones alone.
+# With more dimensions than this, distances are measured in the principal ones alone.
 PRINCIPAL_DIMENSIONS = 256
 
 
@@ -26,8 +26,8 @@ def initialise(
     Greedy k-means++ (Arthur and Vassilvitskii, SODA 2007, with 2 + floor(log K) candidates a
     step, of which the one that leaves the least inertia is taken), then K / 2 steps of local
     search (Lattanzi and Sohler, ICML 2019): where clusters lie apart, k-means++ alone leaves some
-    with two centroids and others with none, and Lloyd's passes cannot mend that. Of a large sample
-    only some frames are looked at; of a small one, the outcome does not depend on the order.
+    with two centroids and others with none, and Lloyd's passes cannot fix that. Of a large sample
+    only some frames are used; the result of a small one does not depend on the order of its frames.
 
     Args:
         sample_ND: of any floating dtype.

@@ -1,4 +1,4 @@
-"""Frames in tiles: what frames x units work holds at once, instead of all of it.
+"""Frames in tiles, so that no frames x units matrix is ever complete in memory.
 
 Shapes: M frames with padding, N valid ones, R of them in a tile, D dimensions, K units.
 """
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pipeline.clustering.logits import Logits
 
-# Elements of a tile's widest matrix. A CPU's tile stays in its last cache; a GPU's is large enough
-# to keep every multiprocessor at work, and small beside the batch.
+# Elements of a tile's widest matrix. On a CPU a tile fits the last-level cache; on a GPU it is large
+# enough for every multiprocessor, and small compared with the batch.
 ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 23}
 
 
@@ -54,16 +54,15 @@ def frame_tiles(
     widest: int = 0,
     spans: Sequence[slice] | None = None,
 ) -> Iterator[FrameTile]:
-    """The frames `valid_N` tile by tile, in buffers that every tile uses again.
+    """The frames `valid_N` tile by tile, in buffers that all tiles share.
 
-    Fresh memory for each tile would take as long as drawing the noise. What stands beside the valid
-    frames is never read.
+    Allocating each tile anew would take as long as drawing the noise. Other frames are never read.
 
     Args:
         frames_MD: of any floating dtype.
         valid_N: int64, which frames count.
         logits: of the units.
-        widest: columns of the widest matrix that the caller makes for a tile beside these.
+        widest: columns of the widest matrix that the caller itself makes for a tile.
         spans: the caller's own tiles of the valid frames, none above `tile_rows`.
     """
     num_units, dim = logits.weight_KD.shape

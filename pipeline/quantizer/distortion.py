@@ -1,4 +1,4 @@
-"""How far frames are from the centroids they were given, as a loss of the centroids."""
+"""The squared distance of frames to their centroids, as a loss of the centroids."""
 
 from typing import Any
 

@@ -31,12 +31,12 @@ Assignment = Literal["sampled", "argmax", "soft", "nearest"]
 class DifferentiableKMeans(UnitQuantizer):
     """p(j | s) = softmax_j(-sigma^2 ||s - mu_j||^2), sampled in training, argmin in evaluation.
 
-    Ordinary k-means is the case `assignment="nearest"` with centroids that take no gradient. Which
-    of `centroids_KD` and `log_sigma` learn is said by their `requires_grad`.
+    Ordinary k-means is the case `assignment="nearest"` with centroids that take no gradient. Their
+    `requires_grad` decides whether `centroids_KD` and `log_sigma` learn.
 
     Args:
-        centroids_KD: where the centroids start, K units x D dimensions.
-        sigma_squared: sigma^2 at the start.
+        centroids_KD: the initial centroids, K units x D dimensions.
+        sigma_squared: the initial sigma^2.
         sigma_learned: whether log sigma takes a gradient.
         mean_squared_distance: of the frames to their nearest centroid after k-means; the unit of
             the k-means loss.
@@ -110,16 +110,16 @@ class DifferentiableKMeans(UnitQuantizer):
 
         Sampling: y = softmax((log p + g) / tau) with Gumbel noise g; the value embedded is the
         one-hot vector of argmax y, the gradient is y's. All of it in float32, under autocast too.
-        The embedding is an argument so that nothing frames x units need leave this call.
+        The embedding is an argument so that no frames x units matrix leaves this call.
 
         `losses["kmeans"]` = sum 0.5 ||sg(s) - mu_u||^2 / mean_squared_distance, where u is the
         unit of the nearest centroid, not the sampled one: it keeps centroids near their frames
-        and pulls none towards frames drawn by chance. Where centroids settle first, u is found
-        among the settled ones and mu_u is the stored one: evaluation reads the stored centroids,
-        so these are the ones to pull to the frames that training takes for theirs.
+        and pulls none towards frames drawn by chance. If centroids settle first, u is the nearest
+        of the settled ones, and mu_u the stored one: evaluation uses the stored centroids, so
+        these are pulled to the frames that training assigns to them.
 
         Args:
-            frames_BTD: frames; what stands in padded ones is never read.
+            frames_BTD: frames; padded ones are never read.
             mask_BT: bool, true on valid frames.
             embedding_KE: one row for each unit.
             tau: temperature of the relaxation.

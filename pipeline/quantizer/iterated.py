@@ -14,32 +14,31 @@ class IteratedKMeans(DifferentiableKMeans):
     """`DifferentiableKMeans` whose training starts each batch with soft k-means over its frames.
 
     From the stored centroids, `soft_update` is repeated until ||mu' - mu|| <= tolerance ||mu||
-    (Frobenius) or `max_iterations` is reached; units are chosen among where they settled, and
-    gradients flow back through every iteration. Evaluation never settles, so that a token does not
-    depend on its batch: it takes the nearest stored centroid, and the k-means loss keeps the stored
-    ones where training settles.
+    (Frobenius) or `max_iterations` is reached; units are chosen among the settled centroids, and
+    gradients flow back through every iteration. Evaluation takes the nearest stored centroid, so
+    that a token does not depend on its batch; the k-means loss keeps the stored centroids near the
+    settled ones.
 
     After Cho, Alizadeh-Vahid, Adya, Rastegari, ICLR 2022, with these differences:
 
     - They carry settled centroids over to the next batch as state, without a gradient. Here the
-      stored centroids are a parameter that the optimizer moves. At rest it no longer matters where
-      they started, so the ASR loss then reaches frames and sigma but not them. On the way there
-      gradients may grow instead, most of all where frames have no clusters to settle on: keep
-      `max_iterations` small.
+      stored centroids are a parameter that the optimizer moves. Once the iterations have converged,
+      the result does not depend on where they started, so the ASR loss reaches frames and sigma
+      but not the centroids. Before that, gradients may grow, above all if frames have no clusters:
+      keep `max_iterations` small.
     - Their softmax is of the Euclidean distance over a temperature, here as in
       `DifferentiableKMeans` of its square times sigma^2.
-    - Their layer returns A mu, the weights compressed; here it is `assignment` that decides what is
-      embedded.
+    - Their layer returns A mu, the compressed weights; here `assignment` decides what is embedded.
 
-    A batch ought to have many more valid frames than units: a unit moves to the mean of what little
-    it holds. Each worker settles on the frames of each of its calls. And sigma^2 must be well above
+    A batch should have many more valid frames than units, since each unit moves to the mean of its
+    frames. Each worker settles on the frames of each of its calls. And sigma^2 must be well above
     1 / (2 lambda), lambda being the frames' largest variance along any line: below it all units
     settle on the mean of all frames (Rose, Gurewitz, Fox: "Statistical mechanics and phase
     transitions in clustering", 1990).
 
     Args:
         max_iterations: at least 1.
-        tolerance: of the last move; 0 always runs all iterations that change anything.
+        tolerance: of the last move; with 0, iterations stop only when nothing moves.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class IteratedKMeans(DifferentiableKMeans):
             centroids_KD = soft_update(frames_MD, valid_N, before_KD, self.sigma_squared)
             move = _relative_move(before_KD, centroids_KD)
             if not math.isfinite(move):
-                # One bad frame has spoilt every centroid: say how many frames were bad.
+                # One frame that is not finite spoils every centroid: report how many there are.
                 require_finite(frames_MD[valid_N])
             if move <= self.tolerance:
                 break

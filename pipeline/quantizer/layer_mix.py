@@ -25,7 +25,7 @@ class LayerMix(nn.Module):
         rest = (1 - initial_mass) / max(num_layers - 1, 1)
         logits_L = torch.full((num_layers,), math.log(rest))
         logits_L[initial] = math.log(initial_mass)
-        # The weight of a single layer is 1 whatever its logit: no gradient ever reaches it.
+        # The weight of a single layer is 1 for any logit: it gets no gradient.
         self.logits_L = nn.Parameter(logits_L, requires_grad=learned and num_layers > 1)
 
     @property
@@ -33,7 +33,7 @@ class LayerMix(nn.Module):
         return torch.softmax(self.logits_L, dim=0)
 
     def forward(self, hidden_LBTD: Tensor) -> Tensor:
-        """mixed_BTD: float32 whatever autocast says; a single layer is returned as it came."""
+        """mixed_BTD: float32 whatever autocast says; a single layer is returned unchanged."""
         if len(hidden_LBTD) != len(self.logits_L):
             raise ValueError(
                 f"got {len(hidden_LBTD)} hidden layers for {len(self.logits_L)} layer weights: "

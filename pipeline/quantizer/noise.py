@@ -1,4 +1,4 @@
-"""Gumbel noise that is drawn again where it is needed, never kept.
+"""Gumbel noise that is drawn again when it is needed, never stored.
 
 It is drawn in stretches of one utterance each, so that an utterance has the same noise in any batch:
 a batch shared by several workers is quantized as by one worker.
@@ -14,8 +14,8 @@ from torch import Tensor
 # An odd constant that spreads neighbouring stretches over all seeds (2^64 / golden ratio).
 SPREAD = 0x9E3779B97F4A7C15
 
-# torch draws on one CPU; so many stretches, each with a seed of its own, keep more of them busy
-# in a tile that one utterance fills.
+# torch draws on one CPU core. This many stretches, each with its own seed, use several cores in a
+# tile that one utterance fills.
 STRETCHES = 4
 
 # More stretches than an utterance has. torch's CPU generator reads the low 32 bits of a seed, in
@@ -33,11 +33,11 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Noise:
-    """What the noise of a batch is drawn from.
+    """Everything that determines the noise of a batch.
 
     Attributes:
         seed: of the step.
-        keys: what tells each utterance from the others of the step, whoever has them; from 0.
+        keys: a number from 0 for each utterance, unique in the step, the same on any worker.
         lengths: valid frames of each utterance.
     """
 

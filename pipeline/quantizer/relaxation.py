@@ -1,8 +1,8 @@
 """y = softmax((logits + noise) / tau) and the rows it chooses, with nothing frames x units kept.
 
-Written as it reads, the formula keeps several N x K matrices for the backward pass: gigabytes at
-N = 48,000 frames and K = 2,000 units. Here the forward pass keeps the chosen unit of each frame;
-the backward pass computes logits, noise and probabilities again, a tile of frames at a time.
+The plain formula keeps several N x K matrices for the backward pass: gigabytes at N = 48,000 frames
+and K = 2,000 units. Here the forward pass keeps only the chosen unit of each frame; the backward
+pass computes logits, noise and probabilities again, a tile of frames at a time.
 
 Shapes: M frames with padding, N valid ones, D dimensions, K units, E embedding.
 """
@@ -26,7 +26,7 @@ class Relaxation:
 
     Attributes:
         tau: temperature of y = softmax((logits + noise) / tau).
-        noise: what the Gumbel noise is drawn from; None for none.
+        noise: determines the Gumbel noise; None for no noise.
         hard: the forward value is the row of argmax y and the gradient is y's (straight through);
             otherwise the value is y's too.
     """
@@ -66,7 +66,7 @@ def choose(
     autocast too.
 
     Args:
-        frames_MD: of any floating dtype; what stands beside the valid ones is never read.
+        frames_MD: of any floating dtype; only the valid ones are read.
         valid_N: int64, which frames count.
         logits: of the units.
         embedding_KE: one float32 row for each unit.
@@ -82,7 +82,7 @@ def choose(
 
 
 class _Choose(torch.autograd.Function):
-    """Forward keeps its inputs and the units; backward computes all else again, tile by tile."""
+    """Forward keeps its inputs and the units; backward recomputes the rest tile by tile."""
 
     @staticmethod
     def forward(  # noqa: PLR0917 (torch passes them so)
@@ -133,7 +133,7 @@ class _Choose(torch.autograd.Function):
         if relaxation is None or (relaxation.hard and not grads.wants_logits):
             grads.add_chosen(upstream_ME, valid_N, units_N)
             return grads.of_inputs()
-        # Whoever calls backward() under autocast would have some of this in bfloat16.
+        # If backward() is called under autocast, some of this would be in bfloat16.
         with torch.autocast(frames_MD.device.type, enabled=False):
             for tile, stretches in _noisy_tiles(
                 frames_MD, valid_N, logits, embedding_KE.shape[1], relaxation.noise
@@ -149,7 +149,7 @@ class _Choose(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Gradients:
-    """Of the inputs, summed up tile by tile; None for those that want none."""
+    """Gradients of the inputs, summed up tile by tile; None for inputs that need none."""
 
     frames_MD: Tensor | None
     weight_KD: Tensor | None
@@ -160,7 +160,7 @@ class _Gradients:
     def zeros(
         cls, wanted: tuple[bool, ...], frames_MD: Tensor, logits: Logits, embedding_KE: Tensor
     ) -> "_Gradients":
-        """`wanted` as `choose`'s function has its inputs: frames, valid, origin, weight, bias."""
+        """`wanted` is in the order of `_Choose`'s inputs: frames, valid, origin, weight, bias."""
         return cls(
             torch.zeros_like(frames_MD) if wanted[0] else None,
             torch.zeros_like(logits.weight_KD) if wanted[3] else None,
@@ -180,7 +180,7 @@ class _Gradients:
         weight_KD: Tensor,
         embedding_KE: Tensor,
     ) -> None:
-        """With u = upstream, h = u E^T: d logits = y (h - sum_k y_k h_k) / tau, and so on down.
+        """With u = upstream, h = u E^T: d logits = y (h - sum_k y_k h_k) / tau; the rest follows.
 
         Overwrites the tile and `upstream_RE`.
         """
@@ -200,7 +200,7 @@ class _Gradients:
             self.frames_MD.index_copy_(0, tile.rows_R, tile.frames_RD.to(self.frames_MD.dtype))
 
     def add_chosen(self, upstream_ME: Tensor, valid_N: Tensor, units_N: Tensor) -> None:
-        """Each chosen row of the embedding sees what its frame saw."""
+        """Add the upstream gradient of each frame to the row that it chose."""
         for span in tiles(len(valid_N), upstream_ME.shape[1], upstream_ME.device):
             chosen = upstream_ME.index_select(0, valid_N[span])
             self.embedding_KE.index_add_(0, units_N[span], chosen)
@@ -227,7 +227,7 @@ def _entropy(shifted_RK: Tensor, spare_RK: Tensor) -> Tensor:
 def _noisy_tiles(
     frames_MD: Tensor, valid_N: Tensor, logits: Logits, embedding_dim: int, noise: Noise | None
 ) -> Iterator[tuple[FrameTile, Sequence[Stretch]]]:
-    """Each tile with the stretches of noise that together fill it: no tile cuts through one."""
+    """Each tile with the stretches of noise that together fill it: no tile splits one."""
     if noise is None:
         for tile in frame_tiles(frames_MD, valid_N, logits, embedding_dim):
             yield tile, ()

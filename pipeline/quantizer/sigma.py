@@ -1,4 +1,4 @@
-"""How sharp the soft assignment is at the start: sigma^2 of p = softmax(-sigma^2 ||s - mu||^2)."""
+"""The initial sharpness of the soft assignment: sigma^2 of p = softmax(-sigma^2 ||s - mu||^2)."""
 
 import math
 
@@ -14,9 +14,9 @@ from pipeline.clustering.assignment import (
 )
 from pipeline.config import Sigma
 
-# Enough for a mean; bisection visits each frame at every step.
+# Enough for a mean; each step of the bisection reads all of them.
 CALIBRATION_FRAMES = 4096
-# sigma^2 is sought between 1 / REACH and REACH, in units of 1 / mean squared distance.
+# sigma^2 is searched between 1 / REACH and REACH, in units of 1 / mean squared distance.
 REACH = 1e8
 BISECTION_STEPS = 40
 
@@ -24,7 +24,7 @@ BISECTION_STEPS = 40
 def initial_sigma_squared(
     sigma: Sigma, sample_frames_ND: Tensor, centroids_KD: Tensor, mean_squared_distance: float
 ) -> float:
-    """sigma^2 as the config asks for it.
+    """The sigma^2 that the config asks for.
 
     Args:
         sigma: `fixed`, `scaled` or `perplexity`, with its value.

@@ -38,8 +38,8 @@ def soft_update(
     too.
 
     Args:
-        frames_MD: of any floating dtype; what stands beside the valid ones is never read.
-        valid_N: int64, which frames count; without any, the centroids stay.
+        frames_MD: of any floating dtype; only the valid ones are read.
+        valid_N: int64, which frames count; if there are none, the centroids stay.
         centroids_KD: before the update.
         sigma_squared: how sharp A is.
     """
@@ -84,7 +84,7 @@ class _SoftSums(torch.autograd.Function):
         frames_MD, valid_N, origin_D, weight_KD, bias_K = ctx.saved_tensors
         of_frames_MD = torch.zeros_like(frames_MD) if ctx.needs_input_grad[0] else None
         of_weight_KD, of_bias_K = torch.zeros_like(weight_KD), torch.zeros_like(bias_K)
-        # Whoever calls backward() under autocast would have vecdot in bfloat16.
+        # If backward() is called under autocast, vecdot would be in bfloat16.
         with torch.autocast(frames_MD.device.type, enabled=False):
             for tile in frame_tiles(frames_MD, valid_N, Logits(weight_KD, bias_K, origin_D)):
                 a_RK = torch.softmax(tile.logits_RK, dim=1, out=tile.spare_RK)

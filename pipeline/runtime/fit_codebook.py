@@ -1,8 +1,8 @@
 """k-means over the feature shards by a pool of Ray tasks, out of core.
 
 A start on frames held in memory (a sample, or the union of the shards' coresets), then passes over
-all frames if the method wants them. What the tasks find is merged in the order of the shards, in
-parts that do not depend on the number of workers, and so is the outcome.
+all frames if the method needs them. The tasks' sums are merged in the order of the shards, in parts
+that do not depend on the number of workers, so the result does not either.
 """
 
 import itertools
@@ -31,11 +31,11 @@ from pipeline.runtime.task_pool import TaskPool
 from pipeline.storage.artifacts import Artifact
 
 CALIBRATION_FRAMES = 2000
-# Tasks of a pass over the shards, and of one over what is held: enough to share out, and few
-# enough that merging their K x D sums costs little beside making them.
+# Tasks of a pass over the shards, and of one over the frames in memory: enough for all workers, and
+# few enough that merging their K x D sums costs little.
 SHARD_PARTS = 64
 HELD_PARTS = 8
-# Passes over a quarter of what is held end once they lower the inertia by less than this share.
+# Passes over a quarter of the frames in memory end once they lower the inertia by less than this.
 ROUGH_TOLERANCE = 1e-3
 
 
@@ -72,10 +72,10 @@ def fit_codebook(
 def _fit_held(held: Coreset, settings: Codebook, pool: TaskPool) -> Fit:
     """Seed, then Lloyd's passes over frames that the workers share in memory.
 
-    Where there are plenty, a quarter of them brings the centroids most of the way.
+    If there are many, passes over a quarter of them come first: they do most of the work.
     """
     start_KD = initialise(held.frames_MD, settings.num_units, settings.seed, held.weights_M)
-    # Every part has its share of every shard; a view would take all frames along.
+    # Every part has frames of every shard; without `contiguous`, each would send all frames.
     parts = [
         ray.put(
             [
@@ -96,7 +96,7 @@ def _fit_held(held: Coreset, settings: Codebook, pool: TaskPool) -> Fit:
 
 
 def _lloyd(start_KD: Tensor, frames: StoredFrames, settings: Codebook, pool: TaskPool) -> Fit:
-    """Passes over all frames, the centroids moving after each."""
+    """Passes over all frames; the centroids move after each pass."""
     shards = [list(group) for group in _split(frames.shards, SHARD_PARTS)]
     parts = [_ShardBlocks(frames, group) for group in shards]
     number = itertools.count()

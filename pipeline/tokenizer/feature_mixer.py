@@ -51,7 +51,7 @@ class FeatureMixer(nn.Module):
         Args:
             waveforms: 1-D float32 at the SSL model's sample rate, each at least one frame long.
             batch_seconds: how much audio, with its padding, goes through the model at once;
-                what suits the device by default.
+                by default a value that suits the device.
         """
         limit = batch_seconds_on(self.mix.logits_L.device, batch_seconds)
         return encode_in_windows(self.encode_batch, waveforms, self.ssl.grid, self.windowing, limit)
@@ -112,5 +112,5 @@ def load_mixer(folder: Path, settings: dict[str, Any]) -> FeatureMixer:
     layers = tuple(settings["layers"])
     mix = LayerMix(len(layers), initial=0, initial_mass=0.5, learned=False)
     mix.load_state_dict({"logits_L": load_file(folder / WEIGHTS)["layer_logits_L"]})
-    windowing = Windowing(**settings.get(WINDOWING, {}))  # folders of old name none
+    windowing = Windowing(**settings.get(WINDOWING, {}))  # older folders have none
     return FeatureMixer(SslModel.from_pretrained(folder / SSL), layers, mix, windowing).eval()

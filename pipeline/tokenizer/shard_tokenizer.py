@@ -1,4 +1,4 @@
-"""Tokens of utterances, shard by shard; what each worker of the tokenizing pool runs."""
+"""Tokens of utterances, shard by shard: the work of each worker of the tokenizing pool."""
 
 import json
 from collections.abc import Sequence
@@ -21,24 +21,23 @@ from pipeline.tokenizer.feature_mixer import read_settings
 from pipeline.tokenizer.unit_tokenizer import MODEL_TYPE, UnitTokenizer
 
 FOLDER = "tokens"
-# What a shard and its record say of utterances that have no row: why, by utt_id.
+# In a shard and its record: why utterances have no row, by utt_id.
 REJECTS = "rejects"
 
 
 class ShardTokenizer:
     """Reads the tokenizer once, then turns shard after shard of utterances into tokens.
 
-    May be called from several threads: one shard at a time has the model, while others are decoded
-    or written.
+    May be called from several threads: one at a time uses the model, while others decode or write.
 
     Args:
-        trained: where the tokenizer lies.
+        trained: the output that holds the tokenizer.
         output: where shards go.
         batch_seconds: how much audio, with its padding, goes through the SSL model at once;
-            what suits the device by default.
+            by default a value that suits the device.
         name: the tokenizer's folder in `trained`.
-        checked: whether the utterances are of a corpus that was decoded before, so that one which
-            cannot be is an error. Else it has no row, and the shard says why.
+        checked: whether all utterances are known to decode, as those of a prepared corpus are. Then
+            one that does not is an error; otherwise it has no row, and the shard says why.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class ShardTokenizer:
     def _hear(
         self, utterances: Sequence[Utterance]
     ) -> tuple[list[Utterance], list[np.ndarray], dict[str, str]]:
-        """What can be used, with its waveforms (num_samples,), and why the rest cannot."""
+        """The usable utterances, their waveforms (num_samples,), and why others are unusable."""
         if self._checked:
             rate = self._tokenizer.sample_rate_hz
             return list(utterances), [read_utterance(each, rate) for each in utterances], {}

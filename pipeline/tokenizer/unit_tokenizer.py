@@ -51,7 +51,7 @@ class UnitTokenizer(nn.Module):
         Args:
             waveforms: 1-D float32 at `sample_rate_hz`, each at least one frame long.
             batch_seconds: how much audio, with its padding, goes through the SSL model at once;
-                what suits the device by default.
+                by default a value that suits the device.
         """
         grid, windowing = self.mixer.ssl.grid, self.mixer.windowing
         limit = batch_seconds_on(self.centroids_KD.device, batch_seconds)
@@ -59,7 +59,7 @@ class UnitTokenizer(nn.Module):
         return [units_T1[:, 0] for units_T1 in units]
 
     def _units(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
-        """Units (T x 1) of waveforms in one pass; of an hour's features none outlives its window."""
+        """Units (T x 1) of waveforms in one pass; features are dropped with their window, so an hour of them is never held."""
         return [
             assign(torch.from_numpy(frames_TD).to(self.centroids_KD.device), self.centroids_KD)
             .cpu()

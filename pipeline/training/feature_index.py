@@ -1,4 +1,4 @@
-"""Where each utterance's frames lie among the stored shards, and how many there are."""
+"""Where each utterance's frames are in the stored shards, and how many there are."""
 
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from pipeline.storage.artifacts import Artifact
 
-# A thousand hours are twelve thousand shards, and on an object store each read waits for answers.
+# A thousand hours are twelve thousand shards, and each read of an object store has to wait.
 READERS = 16
 COLUMNS = ["utt_id", "num_frames"]
 

@@ -1,4 +1,4 @@
-"""What is logged as training goes on: means over an interval of steps, scores of an epoch."""
+"""The log of a training: means over intervals of steps, and scores of each epoch."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Reading ahead of the training: in a thread, or in processes that leave it the CPU."""
+"""Reading ahead of the training, in a thread or in processes."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,22 +18,22 @@ Result = TypeVar("Result")
 # A micro-batch, and whether its losses count.
 Micro = tuple[Inputs, bool]
 
-# Requests that each process, or the one thread, has read or is reading before they are wanted.
+# Requests that each process, or the thread, reads before they are needed.
 AHEAD_OF_PROCESS = 2
 AHEAD_OF_THREAD = 4
-# Beside a GPU, where the config leaves it open: when one batch is slow, the next is on its way.
+# For a GPU, unless the config sets it: while one reads a slow batch, the other reads the next.
 PROCESSES_FOR_GPU = 2
 
 
 def loader_processes(cluster: Cluster, device: torch.device) -> int:
-    """How many processes read for a worker on `device`; 0 is a thread of its own."""
+    """How many processes read for a worker on `device`; 0 means a thread."""
     if cluster.loader_processes is not None:
         return cluster.loader_processes
     return PROCESSES_FOR_GPU if device.type == "cuda" else 0
 
 
 class LoaderLostError(RuntimeError):
-    """A process that reads ahead has ended before its time."""
+    """A process that reads ahead has ended unexpectedly."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,18 @@ class Request:
 
 
 class Loader:
-    """Micro-batches of a source in the order they are asked for, read ahead of their use.
+    """Micro-batches of a source in the order of the requests, read ahead of their use.
 
-    With processes, these start at the first reading and live as long as the loader: each has a
-    copy of the source with a cache of its own, and ends within seconds of the process that reads,
-    however that ends. What they hold ahead is bounded. They are spawned: a fork would copy the
-    locks of threads that storage and Parquet readers have started.
+    Processes start at the first reading and live as long as the loader. Each has a copy of the
+    source with its own cache, reads a limited number of requests ahead, and ends within seconds of
+    its parent, however that ends. They are spawned: a fork would copy the locks of the threads that
+    storage and Parquet readers have started.
 
     Args:
         source: where the frames come from.
         examples: the utterances of each split.
         num_processes: 0 reads in a thread.
-        device: for a GPU, what processes read lies in pinned memory.
+        device: if it is a GPU, processes put what they read into pinned memory.
     """
 
     def __init__(

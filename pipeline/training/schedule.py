@@ -1,4 +1,4 @@
-"""What changes from step to step: learning rates and the Gumbel-softmax temperature."""
+"""Schedules: learning rates and the temperature of the Gumbel-softmax."""
 
 import math
 

@@ -85,9 +85,9 @@ def examples(
 def training_data(
     config: Config, corpus: Artifact, features: Artifact, asr: AsrModel, num_readers: int = 1
 ) -> tuple[TrainingData, list[Reject]]:
-    """Examples of the training and validation splits with sources for the phases there are.
+    """Examples of the training and validation splits, with the sources that the phases need.
 
-    `num_readers` processes will read at once, and share `cluster.cache_gigabytes`.
+    `num_readers` processes share `cluster.cache_gigabytes`.
 
     Raises:
         ValueError: a split has no usable utterance.

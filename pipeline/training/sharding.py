@@ -17,7 +17,7 @@ from pipeline.training.worker import Worker
 
 
 def shard(model: JointModel, worker: Worker) -> None:
-    """Cut `model`, alike on all workers, into the parts that `worker` and the others keep.
+    """Cut `model`, which is the same on all workers, into one part for each worker.
 
     Each Transformer block of the SSL model and each layer of the ASR model is gathered when it is
     used, the rest of the SSL model with the SSL model, and the rest at each forward pass. Frozen
@@ -35,11 +35,11 @@ def shard(model: JointModel, worker: Worker) -> None:
 
 
 def _parts(model: JointModel) -> list[nn.Module]:
-    """What is gathered by itself, inner parts first."""
+    """The modules that are gathered separately, inner ones first."""
     parts = [*model.asr.encoder.layers, *model.asr.decoder.stack.layers]
     if model.ssl is not None:
-        # WavLM's first block makes the position bias of all: gradients for it still come when the
-        # others are done with theirs, so it stays with the model.
+        # WavLM's first block makes the position bias of all blocks, so it gets gradients until the
+        # last of them is done: it stays with the model.
         blocks = model.ssl.backbone.encoder.layers
         parts += [block for block in blocks if not hasattr(block.attention, "rel_attn_embed")]
         parts.append(model.ssl)
@@ -49,7 +49,7 @@ def _parts(model: JointModel) -> list[nn.Module]:
 def _fully_shard(module: nn.Module, worker: Worker, settings: dict[str, Any]) -> None:
     sharded = fully_shard(module, **settings)
     if worker.device.type == "cpu":
-        # Gloo sums, but takes no mean.
+        # Gloo can sum, but not average.
         sharded.set_force_sum_reduction_for_comms(enable=True)
 
 

@@ -1,4 +1,4 @@
-"""What training costs: time, waiting and memory, as the log shows them."""
+"""What training steps cost: time, waiting and memory, for the log."""
 
 import resource
 import sys
@@ -15,7 +15,7 @@ RESIDENT_UNIT = 1 if sys.platform == "darwin" else KIBIBYTE
 class StepCosts:
     """Sums over the steps since the last report on this worker.
 
-    No part of a checkpoint: a resumed process reports its own steps alone.
+    They are not part of a checkpoint: a resumed process reports only its own steps.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class StepCosts:
     def step(self, audio_seconds: float, seconds: float, waited: float) -> None:
         """Count a step over `audio_seconds` (of all workers) that took `seconds`.
 
-        `waited` of these were spent on data that was not there yet.
+        `waited` of them were spent waiting for data.
         """
         self._steps += 1
         self._audio_seconds += audio_seconds
@@ -37,7 +37,7 @@ class StepCosts:
     def report(self, worker: Worker) -> dict[str, float]:
         """Means since the last report, of the slowest worker, and the largest peak memory.
 
-        Every worker must ask at the same step.
+        Every worker must call at the same step.
         """
         steps = max(1, self._steps)
         costs = torch.tensor(
