@@ -19,7 +19,7 @@ def replace_attention(module: nn.Module) -> None:
     for attention in module.modules():
         if isinstance(attention, WavLMAttention):
             method = MethodType(attend, attention)
-            attention.torch_multi_head_self_attention = method  # type: ignore[method-assign]
+            attention.torch_multi_head_self_attention = method  # type: ignore[method-assign] # replaced
 
 
 def attend(

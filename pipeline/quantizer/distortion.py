@@ -12,7 +12,7 @@ from pipeline.clustering.tiles import gathered_tiles
 def distortion(frames_MD: Tensor, valid_N: Tensor, units_N: Tensor, centroids_KD: Tensor) -> Tensor:
     """sum_n ||sg(s_n) - mu_{u_n}||^2 over the frames `valid_N`; a gradient for centroids alone."""
     with torch.autocast(frames_MD.device.type, enabled=False):
-        total: Tensor = _Distortion.apply(  # type: ignore[no-untyped-call]
+        total: Tensor = _Distortion.apply(  # type: ignore[no-untyped-call] # untyped in torch
             frames_MD.detach(), valid_N, units_N, centroids_KD
         )
         return total

@@ -95,7 +95,7 @@ class DifferentiableKMeans(UnitQuantizer):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"centroids": [self.centroids_KD], "sigma": [self.log_sigma]}
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # untyped in torch
     def forward(
         self,
         frames_BTD: Tensor,

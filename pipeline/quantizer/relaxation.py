@@ -77,7 +77,7 @@ def choose(
         frames_MD, weight_KD, bias_K = frames_MD.detach(), weight_KD.detach(), bias_K.detach()
     parts = (logits.origin_D, weight_KD, bias_K, embedding_KE)
     with torch.autocast(frames_MD.device.type, enabled=False):
-        chosen = _Choose.apply(frames_MD, valid_N, *parts, relaxation)  # type: ignore[no-untyped-call]
+        chosen = _Choose.apply(frames_MD, valid_N, *parts, relaxation)  # type: ignore[no-untyped-call] # untyped in torch
         return Choice(*chosen)
 
 

@@ -46,7 +46,7 @@ def soft_update(
     with torch.autocast(frames_MD.device.type, enabled=False):
         logits = Logits.of(centroids_KD, sigma_squared)
         parts = (logits.origin_D, logits.weight_KD, logits.bias_K)
-        sums_KD, mass_K = _SoftSums.apply(frames_MD, valid_N, *parts)  # type: ignore[no-untyped-call]
+        sums_KD, mass_K = _SoftSums.apply(frames_MD, valid_N, *parts)  # type: ignore[no-untyped-call] # untyped in torch
         centroids_KD = centroids_KD.float()
         # sum_n A_nk (s_n - mu_k): zero, and not merely small, where there is no mass.
         pull_KD = sums_KD - mass_K[:, None] * (centroids_KD - logits.origin_D)
