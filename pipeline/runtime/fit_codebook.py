@@ -88,23 +88,35 @@ def _fit_held(held: Coreset, settings: Codebook, pool: TaskPool) -> Fit:
         for first in range(HELD_PARTS)
     ]
     if len(held.weights_M) > 4 * FRAMES_PER_UNIT * settings.num_units:
-        measure = partial(_pass, parts[: HELD_PARTS // 4], pool)
-        tolerance = max(settings.tolerance, ROUGH_TOLERANCE)
-        start_KD = iterate(start_KD, measure, settings.max_passes, tolerance).centroids_KD
-    measure = partial(_pass, parts, pool)
-    return iterate(start_KD, measure, settings.max_passes, settings.tolerance)
+        rough = settings.model_copy(update={"tolerance": max(settings.tolerance, ROUGH_TOLERANCE)})
+        quarter = parts[: HELD_PARTS // 4]
+        start_KD = _iterate(start_KD, quarter, rough, pool, "rough passes in memory").centroids_KD
+    return _iterate(start_KD, parts, settings, pool, "passes in memory")
 
 
 def _lloyd(start_KD: Tensor, frames: StoredFrames, settings: Codebook, pool: TaskPool) -> Fit:
     """Passes over all frames; the centroids move after each pass."""
     shards = [list(group) for group in _split(frames.shards, SHARD_PARTS)]
     parts = [_ShardBlocks(frames, group) for group in shards]
-    number = itertools.count()
+    return _iterate(start_KD, parts, settings, pool, "passes over all frames")
+
+
+def _iterate(
+    start_KD: Tensor, parts: Sequence[Any], settings: Codebook, pool: TaskPool, unit: str
+) -> Fit:
+    """Lloyd's passes over `parts`, counted in `unit` for the progress, fractions included."""
+    number, note = itertools.count(), ""
 
     def measure(centroids_KD: Tensor) -> PartialSums:
-        sums = _pass(parts, pool, centroids_KD)
+        nonlocal note
+        current = next(number)
+
+        def report(share: float) -> None:
+            pool.progress.update(current + share, settings.max_passes + 1, unit, note)
+
+        sums = _pass(parts, pool, centroids_KD, report)
         note = f"mean squared distance {sums.mean_squared_distance:.5g}"
-        pool.progress.update(next(number), settings.max_passes, "passes over all frames", note)
+        report(1.0)
         return sums
 
     return iterate(start_KD, measure, settings.max_passes, settings.tolerance)
@@ -141,10 +153,20 @@ class _ShardBlocks:
                 yield torch.from_numpy(block_ND), None
 
 
-def _pass(parts: Sequence[Any], pool: TaskPool, centroids_KD: Tensor) -> PartialSums:
-    """Assign the frames of all parts and sum them up by cluster."""
-    sums: Iterator[PartialSums] = pool.map("", _measure, parts, centroids_KD)
-    return reduce(add, sums)
+def _pass(
+    parts: Sequence[Any],
+    pool: TaskPool,
+    centroids_KD: Tensor,
+    report: Callable[[float], None] = lambda _share: None,
+) -> PartialSums:
+    """Assign the frames of all parts and sum them up by cluster; `report` gets the share done."""
+
+    def measured() -> Iterator[PartialSums]:
+        for done, sums in enumerate(pool.map("", _measure, parts, centroids_KD), start=1):
+            yield sums
+            report(done / len(parts))
+
+    return reduce(add, measured())
 
 
 def _measure(blocks: Iterable[tuple[Tensor, Tensor | None]], centroids_KD: Tensor) -> PartialSums:
