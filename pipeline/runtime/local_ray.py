@@ -76,9 +76,8 @@ def _time_limit(limit_seconds: float) -> Iterator[None]:
     def watch() -> None:
         if finished.wait(limit_seconds):
             return
-        for process in set(psutil.Process().children(recursive=True)) - earlier:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        for child in set(psutil.Process().children()) - earlier:
+            _kill(child)
         if not finished.wait(GRACE_SECONDS):
             print(_why_not("it does not answer"), file=sys.stderr, flush=True)  # noqa: T201
             os._exit(1)
@@ -88,6 +87,15 @@ def _time_limit(limit_seconds: float) -> Iterator[None]:
         yield
     finally:
         finished.set()
+
+
+def _kill(process: psutil.Process) -> None:
+    """Kill a process and its descendants."""
+    with suppress(psutil.NoSuchProcess):
+        children = process.children()
+        process.kill()
+        for child in children:
+            _kill(child)
 
 
 def _temporary_folder() -> str:
