@@ -24,20 +24,20 @@ def profiles(config) -> dict[str, str]:
     return {name: node["node_config"]["IamInstanceProfile"]["Name"] for name, node in nodes}
 
 
-def test_ray_takes_it(config):
+def test_ray_accepts_the_file(config):
     prepared = prepare_config(config)
     validate_config(prepared)
     assert set(prepared["available_node_types"]) == TYPES
     assert prepared["available_node_types"]["head"]["max_workers"] == 0
 
 
-def test_ray_refuses_what_it_does_not_know(config):
+def test_ray_rejects_unknown_fields(config):
     config["max_worker"] = 3
     with pytest.raises(ValidationError, match="max_worker"):
         validate_config(prepare_config(config))
 
 
-def test_nodes_have_roles_and_no_files_of_this_machine(config):
+def test_nodes_have_roles_and_no_files_from_this_machine(config):
     roles = profiles(config)
     assert roles["cpu"] == roles["gpu"] != roles["head"]
     assert config["file_mounts"] == {}
@@ -52,7 +52,7 @@ def test_image_and_token(config):
 
 @pytest.fixture
 def cloud(monkeypatch, config):
-    """EC2 and IAM in this process, with the two roles that the guide has one make."""
+    """EC2 and IAM in this process, with the two roles of the guide."""
     moto = pytest.importorskip("moto")
     import boto3
 

@@ -1,4 +1,4 @@
-"""The images: pinned, without secrets, and holding what the manifests start."""
+"""The images: pinned versions, no secrets, and the programs that the manifests start."""
 
 import configparser
 import re
@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 DOCKERFILES = {"ray": CLUSTER / "Dockerfile", "mlflow": CLUSTER / "mlflow" / "Dockerfile"}
-# Keys that tell themselves by how they look, users and passwords in addresses, and values of what is
-# named like a secret; what a shell puts in ("$…") is none.
+# Keys of a known form, users and passwords in addresses, and values of variables with secret names;
+# what a shell inserts ("$…") is not a secret.
 LITERALS = (
     re.compile(r"AKIA[0-9A-Z]{16}|-----BEGIN|(?<![\w/])(?:sk|ghp|hf|glpat)[-_]\w{16,}"),
     re.compile(r"://[^/@\s]+@"),
@@ -36,7 +36,7 @@ def instructions(name: str) -> list[tuple[str, str]]:
 
 
 def installed(name: str) -> list[list[str]]:
-    """The words of every `pip install` that takes from the registry."""
+    """The words of every `pip install` that downloads packages."""
     runs = [argument for word, argument in instructions(name) if word == "RUN"]
     commands = [command.strip() for run in runs for command in run.split("&&")]
     return [
@@ -56,15 +56,15 @@ def test_python_is_the_one_the_project_is_tested_with(name):
 def test_every_package_has_its_version(name):
     (words,) = installed(name)
     assert "--constraint" in words
-    place = words.index("--constraint")
-    given = {"pip", "install", "--no-cache-dir", "--requirement", words[place + 1]}
+    index = words.index("--constraint")
+    given = {"pip", "install", "--no-cache-dir", "--requirement", words[index + 1]}
     named = [word for word in words if not word.startswith("--") and word not in given]
     for word in named:
         if not word.startswith("/"):
             assert re.match(r"[\w-]+", word)[0].lower() in constraints(), word
 
 
-def test_the_image_of_ray_holds_what_the_project_asks_for():
+def test_the_image_of_ray_has_the_projects_dependencies():
     (code,) = re.findall(r'python -c "(.+?)" ', DOCKERFILES["ray"].read_text(encoding="utf-8"))
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -92,7 +92,7 @@ def needed(requirements: list[str]) -> dict[str, str]:
     return found
 
 
-def test_every_package_that_the_image_of_ray_draws_in_has_its_version():
+def test_every_package_in_the_image_of_ray_has_its_version():
     pinned = {canonicalize_name(name): version for name, version in constraints().items()}
     found = needed([*project()["dependencies"], "boto3"])
     del found["setuptools"]  # of the base image
@@ -112,19 +112,19 @@ def test_nobody_is_root(name):
     assert users[-1] not in ("root", "0")
 
 
-def test_what_is_copied_is_there_and_is_let_through():
+def test_what_is_copied_exists_and_is_not_ignored():
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    assert "*" in lines  # nothing but what is named
-    let_through = {line[1:] for line in lines if line.startswith("!")}
-    assert all((ROOT / name).exists() for name in let_through)
+    assert "*" in lines  # everything else is ignored
+    included = {line[1:] for line in lines if line.startswith("!")}
+    assert all((ROOT / name).exists() for name in included)
     for name in DOCKERFILES:
         for word, argument in instructions(name):
             if word == "COPY":
                 *sources, _ = [part for part in argument.split() if not part.startswith("--")]
-                assert set(sources) <= {".", *let_through}
+                assert set(sources) <= {".", *included}
 
 
-def test_no_file_holds_a_secret():
+def test_no_file_contains_a_secret():
     files = [one for one in CLUSTER.rglob("*") if one.is_file() and one.suffix != ".pyc"]
     assert len(files) > 8
     for file in files:
@@ -169,7 +169,7 @@ def test_the_servers_command_is_mlflows_own(monkeypatch):
     assert not pod["enableServiceLinks"]
 
 
-def test_the_server_answers_to_the_name_that_the_pods_call():
+def test_the_server_answers_to_the_name_that_the_pods_use():
     from mlflow.server.security_utils import is_allowed_host_header
 
     settings = document("mlflow/mlflow.yaml", "ConfigMap", "mlflow-settings")["data"]
@@ -180,7 +180,7 @@ def test_the_server_answers_to_the_name_that_the_pods_call():
     assert not is_allowed_host_header(allowed, "evil.example:5000")
 
 
-def test_the_log_in_is_set_as_mlflow_reads_it():
+def test_the_login_has_settings_that_mlflow_knows():
     known, ours = configparser.ConfigParser(), configparser.ConfigParser()
     known.read_string((files("mlflow") / "server/auth/basic_auth.ini").read_text(encoding="utf-8"))
     ours.read_string(document("mlflow/mlflow.yaml", "ConfigMap", "mlflow-auth")["data"]["auth.ini"])

@@ -1,4 +1,4 @@
-"""Every Kubernetes object against Kubernetes' own schema, and against the others it names."""
+"""Every Kubernetes object against Kubernetes' own schema, and against the objects that it names."""
 
 import copy
 import re
@@ -34,12 +34,12 @@ def test_there_are_objects_and_pods_to_check():
 
 
 @pytest.mark.parametrize("one", OBJECTS, ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
-def test_object_is_as_kubernetes_wants_it(one):
-    check(one)  # raises what is wrong; that it does, test_a_wrong_field_is_found shows
+def test_object_matches_the_schema(one):
+    check(one)  # raises; see test_a_wrong_field_is_found
 
 
 @pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod["containers"][0]["name"])
-def test_pod_is_as_kubernetes_wants_it(pod):
+def test_pod_matches_the_schema(pod):
     check(as_pod(pod))
 
 
@@ -50,7 +50,7 @@ def test_a_wrong_field_is_found():
         check(as_pod(pod))
 
 
-def test_what_pods_name_is_there():
+def test_what_pods_name_exists():
     secrets = set(re.findall(r"create secret generic (\S+)", GUIDE.read_text(encoding="utf-8")))
     for pod in PODS:
         assert {pod.get("serviceAccountName", "")} <= {"", *named("ServiceAccount")}
