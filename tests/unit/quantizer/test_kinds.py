@@ -115,7 +115,7 @@ def test_a_module_of_ones_own_adds_keys_that_are_checked_and_kept(config_file):
     assert again.quantizer == config.quantizer
     with pytest.raises(ConfigError, match=r"quantizer\.sharpness: .*greater than 0"):
         load(config_file, [kind, "quantizer.sharpness=0"])
-    with pytest.raises(ConfigError, match=r"quantizer\.sharpnes: unknown key"):
+    with pytest.raises(ConfigError, match=r"sharpnes: unknown key; did you mean 'sharpness'"):
         load(config_file, [kind, "quantizer.sharpnes=1"])
 
 

@@ -110,6 +110,15 @@ def test_variant_trains_what_it_says_and_nothing_else(inputs, tmp_path, variant)
     assert np.isfinite(scores["valid.loss"])
 
 
+def test_a_parameter_group_without_a_learning_rate_is_named(inputs, tmp_path, monkeypatch):
+    training = make_training(inputs, Artifact(str(tmp_path)), quantizer={"kind": "dkm"})
+    quantizer = training.model.quantizer
+    groups = {"codes": list(quantizer.parameters())}
+    monkeypatch.setattr(quantizer, "parameter_groups", lambda: groups)
+    with pytest.raises(ValueError, match=r"'codes' has no learning rate.*'centroids'"):
+        training.run()
+
+
 def interrupt(training, stop_at):
     """Run until a step fails before anything of it is done."""
     step = training._step
