@@ -54,4 +54,4 @@ $(BENCH_STAMP): $(STAMP)
 
 clean:
 	rm -rf .venv runs/demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \
-		.grimp_cache .import_linter_cache
+		.grimp_cache .import_linter_cache .coverage*
