@@ -60,7 +60,8 @@ def test_a_job_runs_every_stage(undisturbed):
 
 def test_the_tracker_has_its_runs_and_their_metrics(there, undisturbed):
     runs, loss_of_step = tracked(there.tracker, "cluster")
-    assert runs["tiny"].data.metrics["test.wer"] == undisturbed.scores["test.wer"]
+    wer = 100 * undisturbed.scores["test.wer"]
+    assert runs["tiny"].data.metrics["test/WER in percent"] == pytest.approx(wer)
     assert loss_of_step == pytest.approx(undisturbed.losses)
     for run in runs.values():
         assert_no_secret(json.dumps(run.to_dictionary()))
