@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from pipeline.clustering.logits import Logits
-from pipeline.clustering.tiles import tile_rows, tiles
+from pipeline.clustering.tiles import is_fused, tile_rows, tiles
 
 
 class FramesError(ValueError):
@@ -39,6 +39,10 @@ def nearest(frames_ND: Tensor, centroids_KD: Tensor) -> tuple[Tensor, Tensor]:
     """
     require_shapes(frames_ND, centroids_KD)
     logits = Logits.of(centroids_KD, 1.0)
+    if is_fused(frames_ND, len(centroids_KD)):
+        from pipeline.clustering import fused
+
+        return fused.nearest(frames_ND, logits)
     centred_KD = logits.weight_KD / 2
     num_frames, widest = len(frames_ND), max(centroids_KD.shape)
     size = min(num_frames, tile_rows(widest, frames_ND.device))

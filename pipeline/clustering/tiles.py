@@ -5,6 +5,7 @@ Shapes: M frames with padding, N valid ones, R of them in a tile, D dimensions, 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -14,6 +15,15 @@ from pipeline.clustering.logits import Logits
 # Elements of a tile's widest matrix. On a CPU a tile fits the last-level cache; on a GPU it is large
 # enough for every multiprocessor, and small compared with the batch.
 ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 23}
+
+
+# A row of logits must fit the registers of one program of a GPU.
+MOST_FUSED_UNITS = 8192
+
+
+def is_fused(frames: Tensor, num_units: int) -> bool:
+    """Whether a GPU's own kernels (`clustering.fused`, `quantizer.fused`) take these frames."""
+    return frames.is_cuda and num_units <= MOST_FUSED_UNITS and find_spec("triton") is not None
 
 
 def tile_rows(widest: int, device: torch.device) -> int:

@@ -6,20 +6,22 @@ token-based ASR", Interspeech 2025; Gumbel-softmax: Jang, Gu, Poole, ICLR 2017.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.clustering.assignment import not_finite, require_finite, require_shapes
-from pipeline.clustering.codebook import Codebook
 from pipeline.clustering.logits import Logits
-from pipeline.config import Sigma
 from pipeline.quantizer.distortion import distortion
 from pipeline.quantizer.noise import Noise
 from pipeline.quantizer.relaxation import Choice, Relaxation, choose
 from pipeline.quantizer.sigma import initial_sigma_squared
 from pipeline.quantizer.unit_quantizer import Quantized, UnitQuantizer
+
+if TYPE_CHECKING:
+    from pipeline.clustering.codebook import Codebook
+    from pipeline.config import Sigma
 
 # What a training step embeds. "sampled": the row of a unit drawn from p, with the gradient of the
 # Gumbel-softmax; "argmax": the nearest centroid's row, with the gradient of softmax(log p / tau);
@@ -73,7 +75,7 @@ class DifferentiableKMeans(UnitQuantizer):
         self.assignment = assignment
 
     @classmethod
-    def of(cls, codebook: Codebook, sigma: Sigma, **settings: Any) -> Self:
+    def of(cls, codebook: "Codebook", sigma: "Sigma", **settings: Any) -> Self:
         """Start from a fitted codebook, with sigma^2 as the config asks for it."""
         return cls(
             codebook.centroids_KD,

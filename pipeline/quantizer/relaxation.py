@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pipeline.clustering.logits import Logits
-from pipeline.clustering.tiles import FrameTile, frame_tiles, tile_rows, tiles
+from pipeline.clustering.tiles import FrameTile, frame_tiles, is_fused, tile_rows, tiles
 from pipeline.quantizer.noise import Noise, Stretch, gumbel_noise
 
 
@@ -95,25 +95,18 @@ class _Choose(torch.autograd.Function):
         embedding_KE: Tensor,
         relaxation: Relaxation | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        embedding_dim = embedding_KE.shape[1]
-        embedded_ME = embedding_KE.new_zeros((len(frames_MD), embedding_dim))
-        units_N, nearest_N = torch.empty_like(valid_N), torch.empty_like(valid_N)
-        top_N, entropy_N = (embedding_KE.new_empty(len(valid_N)) for _ in range(2))
         logits = Logits(weight_KD, bias_K, origin_D)
-        noise = None if relaxation is None else relaxation.noise
-        for tile, stretches in _noisy_tiles(frames_MD, valid_N, logits, embedding_dim, noise):
-            torch.max(tile.logits_RK, dim=1, out=(top_N[tile.span], nearest_N[tile.span]))
-            tile.logits_RK.sub_(top_N[tile.span, None])
-            entropy_N[tile.span] = _entropy(tile.logits_RK, tile.spare_RK)
-            units_N[tile.span] = nearest_N[tile.span]
-            if noise is not None:
-                _add_noise(tile, stretches)
-                torch.argmax(tile.logits_RK, dim=1, out=units_N[tile.span])
-            if relaxation is None or relaxation.hard:
-                embedded_RE = embedding_KE.index_select(0, units_N[tile.span])
-            else:
-                embedded_RE = _softmax(tile, relaxation) @ embedding_KE
-            embedded_ME.index_copy_(0, tile.rows_R, embedded_RE)
+        if is_fused(frames_MD, len(weight_KD)):
+            from pipeline.quantizer import fused
+
+            top_N = frames_MD.new_empty(0)
+            embedded_ME, units_N, nearest_N, entropy_N = fused.forward(
+                frames_MD, valid_N, logits, embedding_KE, relaxation
+            )
+        else:
+            embedded_ME, units_N, nearest_N, entropy_N, top_N = _tiled_forward(
+                frames_MD, valid_N, logits, embedding_KE, relaxation
+            )
         ctx.save_for_backward(
             frames_MD, valid_N, origin_D, weight_KD, bias_K, embedding_KE, units_N, top_N
         )
@@ -129,26 +122,62 @@ class _Choose(torch.autograd.Function):
         )
         logits = Logits(weight_KD, bias_K, origin_D)
         relaxation: Relaxation | None = ctx.relaxation
-        grads = _Gradients.zeros(ctx.needs_input_grad, frames_MD, logits, embedding_KE)
+        grads = Gradients.zeros(ctx.needs_input_grad, frames_MD, logits, embedding_KE)
         if relaxation is None or (relaxation.hard and not grads.wants_logits):
             grads.add_chosen(upstream_ME, valid_N, units_N)
             return grads.of_inputs()
         # If backward() is called under autocast, some of this would be in bfloat16.
         with torch.autocast(frames_MD.device.type, enabled=False):
-            for tile, stretches in _noisy_tiles(
-                frames_MD, valid_N, logits, embedding_KE.shape[1], relaxation.noise
-            ):
-                tile.logits_RK.sub_(top_N[tile.span, None])
-                _add_noise(tile, stretches)
-                upstream_RE = upstream_ME.index_select(0, tile.rows_R)
-                grads.add_relaxed(tile, relaxation, upstream_RE, weight_KD, embedding_KE)
+            if is_fused(frames_MD, len(weight_KD)):
+                from pipeline.quantizer import fused
+
+                fused.backward(
+                    frames_MD, valid_N, logits, embedding_KE, relaxation, upstream_ME, grads
+                )
+            else:
+                for tile, stretches in _noisy_tiles(
+                    frames_MD, valid_N, logits, embedding_KE.shape[1], relaxation.noise
+                ):
+                    tile.logits_RK.sub_(top_N[tile.span, None])
+                    _add_noise(tile, stretches)
+                    upstream_RE = upstream_ME.index_select(0, tile.rows_R)
+                    grads.add_relaxed(tile, relaxation, upstream_RE, weight_KD, embedding_KE)
         if relaxation.hard:
             grads.add_chosen(upstream_ME, valid_N, units_N)
         return grads.of_inputs()
 
 
+def _tiled_forward(
+    frames_MD: Tensor,
+    valid_N: Tensor,
+    logits: Logits,
+    embedding_KE: Tensor,
+    relaxation: Relaxation | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The values of a `Choice`, and each frame's largest logit."""
+    embedding_dim = embedding_KE.shape[1]
+    embedded_ME = embedding_KE.new_zeros((len(frames_MD), embedding_dim))
+    units_N, nearest_N = torch.empty_like(valid_N), torch.empty_like(valid_N)
+    top_N, entropy_N = (embedding_KE.new_empty(len(valid_N)) for _ in range(2))
+    noise = None if relaxation is None else relaxation.noise
+    for tile, stretches in _noisy_tiles(frames_MD, valid_N, logits, embedding_dim, noise):
+        torch.max(tile.logits_RK, dim=1, out=(top_N[tile.span], nearest_N[tile.span]))
+        tile.logits_RK.sub_(top_N[tile.span, None])
+        entropy_N[tile.span] = _entropy(tile.logits_RK, tile.spare_RK)
+        units_N[tile.span] = nearest_N[tile.span]
+        if noise is not None:
+            _add_noise(tile, stretches)
+            torch.argmax(tile.logits_RK, dim=1, out=units_N[tile.span])
+        if relaxation is None or relaxation.hard:
+            embedded_RE = embedding_KE.index_select(0, units_N[tile.span])
+        else:
+            embedded_RE = _softmax(tile, relaxation) @ embedding_KE
+        embedded_ME.index_copy_(0, tile.rows_R, embedded_RE)
+    return embedded_ME, units_N, nearest_N, entropy_N, top_N
+
+
 @dataclass(frozen=True)
-class _Gradients:
+class Gradients:
     """Gradients of the inputs, summed up tile by tile; None for inputs that need none."""
 
     frames_MD: Tensor | None
@@ -159,7 +188,7 @@ class _Gradients:
     @classmethod
     def zeros(
         cls, wanted: tuple[bool, ...], frames_MD: Tensor, logits: Logits, embedding_KE: Tensor
-    ) -> "_Gradients":
+    ) -> "Gradients":
         """`wanted` is in the order of `_Choose`'s inputs: frames, valid, origin, weight, bias."""
         return cls(
             torch.zeros_like(frames_MD) if wanted[0] else None,

@@ -1,6 +1,7 @@
 """The initial sharpness of the soft assignment: sigma^2 of p = softmax(-sigma^2 ||s - mu||^2)."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,7 +13,9 @@ from pipeline.clustering.assignment import (
     require_finite,
     require_shapes,
 )
-from pipeline.config import Sigma
+
+if TYPE_CHECKING:
+    from pipeline.config import Sigma
 
 # Enough for a mean; each step of the bisection reads all of them.
 CALIBRATION_FRAMES = 4096
@@ -22,7 +25,7 @@ BISECTION_STEPS = 40
 
 
 def initial_sigma_squared(
-    sigma: Sigma, sample_frames_ND: Tensor, centroids_KD: Tensor, mean_squared_distance: float
+    sigma: "Sigma", sample_frames_ND: Tensor, centroids_KD: Tensor, mean_squared_distance: float
 ) -> float:
     """The sigma^2 that the config asks for.
 

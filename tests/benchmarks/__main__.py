@@ -2,35 +2,26 @@
 
 import argparse
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
-from benchmarks import (
-    assignment,
-    codebook,
-    dkm,
-    driver_memory,
-    extraction,
-    joint_step,
-    shard_format,
-    step_shares,
-    table,
-    workers,
-)
+from benchmarks import table
 from benchmarks.record import Record, surroundings, write
 
-BENCHMARKS: dict[str, Callable[[str, torch.device], Record]] = {
-    "dkm": dkm.run,
-    "assignment": assignment.run,
-    "codebook": codebook.run,
-    "joint_step": joint_step.run,
-    "extraction": extraction.run,
-    "driver_memory": driver_memory.run,
-    "shard_format": shard_format.run,
-    "step_shares": step_shares.run,
-    "workers": workers.run,
-}
+# A benchmark's module is imported when it runs: some need more packages than others.
+BENCHMARKS = (
+    "dkm",
+    "assignment",
+    "codebook",
+    "joint_step",
+    "extraction",
+    "driver_memory",
+    "shard_format",
+    "step_shares",
+    "workers",
+)
 RECORDS = Path(__file__).with_name("records")
 
 
@@ -40,13 +31,18 @@ def main() -> None:
     kept = arguments.records or (RECORDS if arguments.size == "full" else None)
     found_here = surroundings(device)
     for name in arguments.names or BENCHMARKS:
-        record = BENCHMARKS[name](arguments.size, device).as_json(found_here)
+        record = benchmark(name)(arguments.size, device).as_json(found_here)
         table.show(record)
         if kept is not None:
             print(f"written to {write(record, kept)}")
     if kept == RECORDS:
         readme = table.README.read_text(encoding="utf-8")
         table.README.write_text(table.with_records(readme, RECORDS), encoding="utf-8")
+
+
+def benchmark(name: str) -> Callable[[str, torch.device], Record]:
+    run: Callable[[str, torch.device], Record] = import_module(f"benchmarks.{name}").run
+    return run
 
 
 def parse() -> argparse.Namespace:
