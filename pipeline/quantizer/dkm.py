@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from pipeline.clustering.assignment import not_finite, require_finite, require_shapes
 from pipeline.clustering.logits import Logits
+from pipeline.quantizer.choice import Choice, choose
 from pipeline.quantizer.distortion import distortion
 from pipeline.quantizer.noise import Noise
-from pipeline.quantizer.relaxation import Choice, Relaxation, choose
+from pipeline.quantizer.relaxation import Relaxation
 from pipeline.quantizer.sigma import initial_sigma_squared
 from pipeline.quantizer.unit_quantizer import Quantized, UnitQuantizer
 

@@ -12,7 +12,6 @@ Shapes: N valid frames, R of them in a tile, D dimensions, K units, E embedding.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import triton
@@ -31,9 +30,7 @@ from pipeline.clustering.fused import (
 from pipeline.clustering.logits import Logits
 from pipeline.quantizer.kernels import Y_SCALE, choose_rows, gradient_rows, scatter_rows
 from pipeline.quantizer.noise import Noise
-
-if TYPE_CHECKING:
-    from pipeline.quantizer.relaxation import Gradients, Relaxation
+from pipeline.quantizer.relaxation import Gradients, Relaxation
 
 # The backward pass holds two matrices of a tile, and split copies of what it multiplies.
 BACKWARD_ROWS = 4096
@@ -73,9 +70,9 @@ def forward(
     valid_N: Tensor,
     logits: Logits,
     embedding_KE: Tensor,
-    relaxation: "Relaxation | None",
+    relaxation: Relaxation | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """embedded_ME, units_N, nearest_N and entropy_N, as `relaxation.choose` has them."""
+    """embedded_ME, units_N, nearest_N and entropy_N, as `choice.choose` has them."""
     embedded_ME = embedding_KE.new_zeros((len(frames_MD), embedding_KE.shape[1]))
     units_N, nearest_N = torch.empty_like(valid_N), torch.empty_like(valid_N)
     entropy_N = embedding_KE.new_empty(len(valid_N))
@@ -125,9 +122,9 @@ def backward(  # noqa: PLR0917 - what the autograd function has
     valid_N: Tensor,
     logits: Logits,
     embedding_KE: Tensor,
-    relaxation: "Relaxation",
+    relaxation: Relaxation,
     upstream_ME: Tensor,
-    targets: "Gradients",
+    targets: Gradients,
 ) -> None:
     """With u = upstream, h = u E^T: d logits = y (h - sum_k y_k h_k) / tau, and so on down."""
     counters = Counters.of(relaxation.noise, frames_MD.device)

@@ -5,7 +5,7 @@ import torch
 from reference import soft_assignment
 
 from pipeline.clustering import tiles
-from pipeline.quantizer import relaxation
+from pipeline.quantizer import tiled
 from pipeline.quantizer.dkm import DifferentiableKMeans
 from pipeline.quantizer.noise import Noise, gumbel_noise
 
@@ -361,6 +361,6 @@ def test_scales_must_be_positive_and_finite(value):
 def test_the_noise_is_drawn_by_the_one_function(monkeypatch):
     """Whoever replaces the noise replaces all of the chance: with none, sampling is argmin."""
     frames, mask, centroids, embedding = case()
-    monkeypatch.setattr(relaxation, "gumbel_noise", lambda _stretches, out: out.zero_())
+    monkeypatch.setattr(tiled, "gumbel_noise", lambda _stretches, out: out.zero_())
     result = quantizer(centroids)(frames, mask, embedding, 1.0, seed=0)
     assert result.stats["agreement"] == 1
