@@ -29,8 +29,8 @@ from pipeline.training.worker import Worker
 
 
 @dataclass
-class Progress:
-    """Where the training stands: `epoch` counts over all phases, `batch` within the epoch."""
+class Position:
+    """How far the training is: `epoch` counts over all phases, `batch` within the epoch."""
 
     phase: int = 0
     epoch: int = 0
@@ -62,7 +62,7 @@ class JointTraining:
         self.store = store
         self.history = history
         self.costs = StepCosts()
-        self.progress = Progress()
+        self.position = Position()
         self.best = BestEpochs(config.training.average_best)
         self._saved_optimizer: dict[str, Any] | None = None
         self._resume()
@@ -75,12 +75,12 @@ class JointTraining:
 
     def run(self) -> dict[str, float]:
         """Train what is left; afterwards `model` holds the chosen weights. Returns scores."""
-        while self.progress.phase < len(self.config.training.phases):
-            self._start_phase(self.progress.phase)
-            while self.progress.epoch < self.phase.end_epoch:
+        while self.position.phase < len(self.config.training.phases):
+            self._start_phase(self.position.phase)
+            while self.position.epoch < self.phase.end_epoch:
                 self._train_epoch()
                 self._finish_epoch()
-            self.progress.phase += 1
+            self.position.phase += 1
         return self._choose_weights()
 
     def weights(self) -> dict[str, Tensor]:
@@ -102,15 +102,15 @@ class JointTraining:
             self._saved_optimizer = None
 
     def _train_epoch(self) -> None:
-        """Steps until the epoch's batches are used up, from wherever the progress stands."""
+        """Steps until the epoch's batches are used up, from the current position."""
         self.model.train()
-        batches = self.phase.batches(self.progress.epoch)[self.progress.batch :]
+        batches = self.phase.batches(self.position.epoch)[self.position.batch :]
         started = time.perf_counter()
         for batch, micros in self.phase.read(batches):
             waited = time.perf_counter() - started
             self._step(batch, micros)
             seconds = time.perf_counter() - started
-            self.progress.seconds += seconds
+            self.position.seconds += seconds
             audio_seconds = sum(self.data.train[i].utterance.duration for i in batch.indices)
             self.costs.step(audio_seconds, seconds, waited)
             self._log_and_save()
@@ -118,25 +118,25 @@ class JointTraining:
 
     def _step(self, batch: Batch, micros: list[Micro]) -> None:
         """One update from all workers' shares of `batch`."""
-        progress, phase = self.progress, self.phase
-        tau = schedule.tau(self.config.quantizer, progress.step)
-        rate_share = phase.set_rates(progress.epoch, progress.batch)
-        losses, stats = phase.add_gradients(batch, micros, tau, progress.step)
-        norm = phase.descend(progress.step)
+        position, phase = self.position, self.phase
+        tau = schedule.tau(self.config.quantizer, position.step)
+        rate_share = phase.set_rates(position.epoch, position.batch)
+        losses, stats = phase.add_gradients(batch, micros, tau, position.step)
+        norm = phase.descend(position.step)
         self.history.update(losses, norm, {**stats, "tau": tau, "rate_share": rate_share})
-        progress.step += 1
-        progress.batch += 1
+        position.step += 1
+        position.batch += 1
 
     def _log_and_save(self) -> None:
-        training, progress = self.config.training, self.progress
-        if progress.step % training.log_steps == 0:
-            self.history.steps(progress.step, progress.epoch, self.costs.report(self.worker))
+        training, position = self.config.training, self.position
+        if position.step % training.log_steps == 0:
+            self.history.steps(position.step, position.epoch, self.costs.report(self.worker))
         # The end of an epoch saves by itself: a step is saved once, so that nothing ever stands in
         # for a checkpoint that is being written over.
-        num_batches = self.phase.num_batches(progress.epoch)
-        self.history.reached(progress.epoch + progress.batch / num_batches)
-        inside = progress.batch < num_batches
-        if inside and progress.step % training.checkpoint_steps == 0:
+        num_batches = self.phase.num_batches(position.epoch)
+        self.history.reached(position.epoch + position.batch / num_batches)
+        inside = position.batch < num_batches
+        if inside and position.step % training.checkpoint_steps == 0:
             self._checkpoint()
 
     def _finish_epoch(self) -> None:
@@ -145,16 +145,16 @@ class JointTraining:
         Weights of earlier epochs are deleted once no checkpoint names them any more.
         """
         losses, counts_K = self._validate()
-        progress = self.progress
+        position = self.position
         mix_L = gathered(self.model.mix.weights_L).tolist()
         layer_weights = dict(zip(self.model.layers, mix_L, strict=True))
-        self.history.epoch(progress.step, progress.epoch, losses, layer_weights, counts_K)
-        if self.best.add(losses["loss"], progress.epoch, progress.phase):
+        self.history.epoch(position.step, position.epoch, losses, layer_weights, counts_K)
+        if self.best.add(losses["loss"], position.epoch, position.phase):
             weights = self.weights()
             if self.worker.leads:
-                self.store.save_epoch(progress.epoch, weights)
-        progress.epoch += 1
-        progress.batch = 0
+                self.store.save_epoch(position.epoch, weights)
+        position.epoch += 1
+        position.batch = 0
         self._checkpoint()
         if self.worker.leads:
             self.store.forget_epochs(self.best.epochs)
@@ -173,36 +173,36 @@ class JointTraining:
             load_weights(self.model, self.store.load_epoch(best_epoch))
         self.worker.barrier()
         return {
-            "training_seconds": self.progress.seconds,
-            "steps": float(self.progress.step),
+            "training_seconds": self.position.seconds,
+            "steps": float(self.position.step),
             "best_epoch": float(best_epoch),
             "valid.loss": min(averaged_loss, best_loss),
         }
 
     def _checkpoint(self) -> None:
         state = {
-            "progress": asdict(self.progress),
+            "progress": asdict(self.position),
             "model": self.weights(),
             "optimizer": gathered(self.phase.optimizer.state_dict(), kept=self.worker.leads),
             "best": [list(entry) for entry in self.best.entries],
             "history": self.history.state(),
         }
         if self.worker.leads:
-            self.store.save(self.progress.step, state)
+            self.store.save(self.position.step, state)
         self.worker.barrier()
 
     def _resume(self) -> None:
         state = self.store.latest()
         if state is None:
             return
-        self.progress = Progress(**state["progress"])
+        self.position = Position(**state["progress"])
         self.model.load_state_dict(state["model"])
         self.best.entries = [(loss, epoch, phase) for loss, epoch, phase in state["best"]]
         self.history.restore(state["history"])
-        self.history.resumed(self.progress.epoch)
+        self.history.resumed(self.position.epoch)
         phases = self.config.training.phases
-        started = self.progress.epoch > sum(p.epochs for p in phases[: self.progress.phase])
-        if started or self.progress.batch:
+        started = self.position.epoch > sum(p.epochs for p in phases[: self.position.phase])
+        if started or self.position.batch:
             self._saved_optimizer = state["optimizer"]
 
 

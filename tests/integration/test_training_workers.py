@@ -102,7 +102,7 @@ def test_a_training_that_loses_a_worker_ends_as_one_that_does_not(inputs, tmp_pa
         step = JointTraining._step
 
         def step_or_end(self, batch, micros):
-            if self.worker.rank == 1 and self.progress.step == 5 and not Path(lost).exists():
+            if self.worker.rank == 1 and self.position.step == 5 and not Path(lost).exists():
                 Path(lost).touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             step(self, batch, micros)

@@ -124,7 +124,7 @@ def interrupt(training, stop_at):
     step = training._step
 
     def interrupted(batch, micros):
-        if training.progress.step == stop_at:
+        if training.position.step == stop_at:
             raise InterruptedTrainingError
         step(batch, micros)
 
@@ -174,14 +174,14 @@ def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(
 ):
     expected = whole[variant]
     # A third each of all steps: the start, the change of phases, the end.
-    third = expected.progress.step / 3
+    third = expected.position.step / 3
     stop_at = random.Random(f"{variant}/{seed}").randrange(  # noqa: S311 - no secret
         int(seed * third), int((seed + 1) * third)
     )
     output = Artifact(str(tmp_path))
     interrupt(make_training(inputs, output, **RESUMED[variant]), stop_at)
     resumed = make_training(inputs, output, **RESUMED[variant])
-    assert resumed.progress.step <= stop_at
+    assert resumed.position.step <= stop_at
     resumed.run()
 
     found, wanted = resumed.store.latest(), expected.store.latest()
@@ -190,7 +190,7 @@ def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(
     assert_same(dict(resumed.model.state_dict()), dict(expected.model.state_dict()))
     assert rows_without_costs(resumed) == rows_without_costs(expected)
     steps = [row["step"] for row in resumed.history.rows if "train.loss" in row]
-    assert steps == list(range(1, expected.progress.step + 1))
+    assert steps == list(range(1, expected.position.step + 1))
 
 
 def test_a_resumed_training_passes_its_past_on_again_before_it_adds_to_it(inputs, tmp_path):
@@ -199,7 +199,7 @@ def test_a_resumed_training_passes_its_past_on_again_before_it_adds_to_it(inputs
     told = []
     history = History(2, log=lambda row, step: told.append((step, row)))
     resumed = make_training(inputs, output, history=history, **RESUMED["dkm_layers"])
-    assert [step for step, _ in told] == [1, 2, 3, 4][: resumed.progress.step]
+    assert [step for step, _ in told] == [1, 2, 3, 4][: resumed.position.step]
     assert told
     resumed.run()
     assert [step for step, _ in told] == [row["step"] for row in history.rows]

@@ -65,7 +65,7 @@ def stop(training, at):
     step = training._step
 
     def stopped(batch, micros):
-        if training.progress.step == at:
+        if training.position.step == at:
             raise StoppedError
         step(batch, micros)
 
@@ -132,7 +132,7 @@ def root(tmp_path_factory):
     ]
     torch.multiprocessing.spawn(two_workers, (root, jobs), nprocs=2)
     last = make_training(root, root / "one from fsdp")
-    assert last.progress.step > 0
+    assert last.position.step > 0
     write_outcome(root / "one from fsdp", last, last.run(), last.weights())
     return root
 
