@@ -60,6 +60,14 @@ def test_links_lead_to_files_and_headings(document):
 
 
 @in_each_document
+def test_files_that_are_named_exist(document):
+    text = document.read_text(encoding="utf-8")
+    folders = "pipeline|tasks|configs|tests|docs|cluster|examples"
+    for name in re.findall(rf"`((?:{folders})/[\w./]+)`", text):
+        assert (ROOT / name).exists(), f"{name} is not there"
+
+
+@in_each_document
 def test_commands_and_their_options_exist(document):
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for line in shell_lines(document):
