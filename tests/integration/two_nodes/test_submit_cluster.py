@@ -119,7 +119,7 @@ def test_a_job_that_fails_fails_the_command(there, project):
     ("variables", "message"),
     [
         ({}, "asks for its token: set RAY_AUTH_MODE=token"),
-        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "another"}, "refuses the token"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "another"}, "rejects our token"),
         ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/none"}, "no token to send to"),
     ],
 )
