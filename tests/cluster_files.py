@@ -1,4 +1,4 @@
-"""The files of `cluster/` as the tests of them read them."""
+"""Readers for the files of `cluster/`."""
 
 import re
 import tomllib
@@ -22,7 +22,7 @@ def documents(*files: Path) -> list[Document]:
 
 
 def document(file: str, kind: str, name: str | None = None) -> Document:
-    """The one of `cluster/<file>` that is of this kind (and name)."""
+    """The only document of `cluster/<file>` with this kind (and name)."""
     found = [
         one
         for one in documents(CLUSTER / file)
@@ -46,7 +46,7 @@ def groups(cluster: Document) -> list[Document]:
 
 
 def pods() -> Iterator[Document]:
-    """Every pod template's spec, wherever it stands."""
+    """The spec of every pod template in these files."""
     for cluster in ray_cluster_specs():
         for group in groups(cluster):
             yield group["template"]["spec"]

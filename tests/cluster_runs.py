@@ -24,14 +24,14 @@ from pipeline.storage.s3 import ObjectStore
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 300
 STAGES = ("evaluate_asr", "phone_purity")
-# Values that must turn up nowhere; only the nodes and this process know them.
+# Only the nodes and this process know these values; they must not appear anywhere.
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "KEY-OF-THE-NODES-1",
     "AWS_SECRET_ACCESS_KEY": "secret-of-the-nodes-1",
     "MLFLOW_TRACKING_USERNAME": "user-of-the-nodes-1",
     "MLFLOW_TRACKING_PASSWORD": "password-of-the-nodes-1",
 }
-# A node that is gone is known to be after five seconds, and not after fifteen.
+# The head notices a lost node after five seconds instead of fifteen.
 EARLY_HEALTH_CHECKS = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_initial_delay_ms": "1000",
@@ -39,10 +39,10 @@ EARLY_HEALTH_CHECKS = {
 
 
 class Gate:
-    """Holds requests to the store as planned, so that something can happen during them.
+    """Holds chosen requests to the store, so that a test can act before they continue.
 
-    Once armed, it lets `passed` PUT requests to names that match through; those that follow are
-    held until it is opened.
+    Once armed, it lets the first `passed` matching PUT requests through and holds the next ones
+    until it is opened.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Gate:
             self._open.set()
 
     def __call__(self, method: str, path: str) -> None:
-        """A plan of `FaultyS3` that slows down and spoils nothing."""
+        """A plan of `FaultyS3` that only delays."""
         with self._lock:
             if method != "PUT" or self._pattern is None or not self._pattern.search(path):
                 return
@@ -76,7 +76,7 @@ class Gate:
 
 @dataclass
 class Surroundings:
-    """A cluster with what a run on it needs: a store behind a gate, a tracker, a folder to send."""
+    """A cluster and what a run on it needs: a store behind a gate, a tracker, a project folder."""
 
     cluster: LocalCluster
     gate: Gate
@@ -101,16 +101,16 @@ class Surroundings:
             )
 
     def kill_a_node(self) -> None:
-        """End the youngest node, never the head."""
+        """Kill the newest node, never the head."""
         self.cluster.kill_node(self.cluster.nodes[-1].number)
 
     def run(self, storage: str, *options: str) -> str:
-        """Run to the end; what was printed."""
+        """Run to the end; returns the output."""
         return finish(self.start(storage, *options))
 
 
 def finish(job: subprocess.Popen[str]) -> str:
-    """Wait for a job that must succeed; what was printed."""
+    """Wait for a job that must succeed; returns its output."""
     try:
         printed, _ = job.communicate(timeout=PATIENCE_SECONDS)
     finally:
@@ -155,7 +155,7 @@ def write_corpus(folder: Path, numbers: dict[str, int]) -> None:
 
 
 def write_project(folder: Path) -> None:
-    """What is sent: a config and an SSL model. All stages that have workers have two."""
+    """The folder that is sent: a config and an SSL model. Every stage with workers has two."""
     config = {
         "variant": "tiny",
         "corpus": {"kind": "manifest", "manifest": "s3://bucket/corpus/manifest.jsonl"},
@@ -195,7 +195,7 @@ def tokens(storage: str) -> dict[str, pa.Table]:
 
 
 def losses(storage: str) -> dict[int, float]:
-    """The training loss of each step that was logged; none is there twice."""
+    """The training loss of each logged step; no step is logged twice."""
     table = output(storage, "train_joint").read_table("history.parquet")
     rows = zip(table["step"].to_pylist(), table["train.loss"].to_pylist(), strict=True)
     logged = [(step, loss) for step, loss in rows if loss is not None]
@@ -204,7 +204,7 @@ def losses(storage: str) -> dict[int, float]:
 
 
 def scores(storage: str) -> dict[str, float]:
-    """The scores of the stages behind training."""
+    """The scores of the evaluation stages."""
     found = {}
     for stage in ("evaluate_asr", "phone_purity"):
         found |= output(storage, stage).metrics()

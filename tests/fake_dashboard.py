@@ -1,4 +1,4 @@
-"""The part of a Ray dashboard that takes jobs, with what can go wrong on the way to it."""
+"""A stand-in for the job API of a Ray dashboard, with its possible failures."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ LOG = [f"line {number} äöü\n" for number in range(6)]
 
 
 class FakeDashboard:
-    """Keeps what it is sent; says and does what its attributes tell it."""
+    """Stores what it receives; its attributes decide what it answers."""
 
     def __init__(self) -> None:
         self.address = ""
@@ -86,7 +86,7 @@ class FakeDashboard:
             await asyncio.sleep(self.pause_seconds)
             await socket.send_str(piece)
         if cut < len(LOG):
-            await asyncio.sleep(0.05)  # so that what was sent has left
+            await asyncio.sleep(0.05)  # lets the sent bytes leave first
             assert request.transport is not None
             request.transport.abort()
         return socket

@@ -1,4 +1,4 @@
-"""An S3 server, and a proxy before it that misbehaves by a plan, as networks and stores do."""
+"""An S3 server behind a proxy that fails as planned, as networks and stores do."""
 
 import http.client
 import random
@@ -16,8 +16,8 @@ import pytest
 
 from pipeline.storage.s3 import ObjectStore
 
-# SlowDown and InternalError as S3 words them; a connection cut while the request is sent, while
-# the answer's body is, or when all is done but the answer has not left.
+# SlowDown and InternalError are S3's own errors. A connection is cut while the request is sent,
+# while the answer is sent, or after the work is done and before the answer is sent.
 FAULTS = ("slow_down", "internal_error", "cut_request", "cut_answer", "lost_answer")
 ANSWERS = {
     "slow_down": (503, "SlowDown"),
@@ -37,7 +37,7 @@ def local_s3() -> Iterator[str]:
     url = "http://{}:{}".format(*server.get_host_and_port())
     with pytest.MonkeyPatch.context() as patch:
         use(patch, url)
-        # What another server of this process has stored is still there.
+        # Servers of one process share their contents: delete what an earlier one stored.
         urlopen(Request(f"{url}/moto-api/reset", method="POST")).close()  # noqa: S310 (our own)
         ObjectStore().mkdir("bucket")
         yield url
@@ -45,7 +45,7 @@ def local_s3() -> Iterator[str]:
 
 
 def use(patch: pytest.MonkeyPatch, url: str) -> None:
-    """Let this process and its children find S3 at `url`, with nothing from files of the user's."""
+    """Let this process and its children find S3 at `url`, and read none of the user's AWS files."""
     patch.setenv("AWS_ENDPOINT_URL", url)
     patch.setenv("AWS_ACCESS_KEY_ID", "test")
     patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -53,7 +53,7 @@ def use(patch: pytest.MonkeyPatch, url: str) -> None:
     patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         patch.setenv(name, "/nonexistent")
-    # File systems of another server are kept by fsspec for their likes.
+    # fsspec caches file systems, those of another server too.
     ObjectStore.clear_instance_cache()
 
 
@@ -164,4 +164,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, *_arguments: object) -> None:
-        """Nothing: what goes wrong here is meant to."""
+        """Log nothing: the failures are intended."""

@@ -1,4 +1,4 @@
-"""What MLflow holds of a run, once everything was sent."""
+"""What MLflow has stored of a run once everything is sent."""
 
 from pipeline.tracking.tracker import Tracker, connect
 

@@ -51,7 +51,7 @@ def save_tiny_ssl(folder: Path) -> Path:
 
 
 def save_tiny_tokenizer(folder: Path, seed: int = 0) -> Path:
-    """`folder/tokenizer` over `save_tiny_ssl`: 8 units that tones and noise do tell apart."""
+    """`folder/tokenizer` over `save_tiny_ssl`: 8 units, which differ between tones and noise."""
     ssl = SslModel.from_pretrained(save_tiny_ssl(folder / "ssl"))
     mixer = FeatureMixer(ssl, (0, 2), LayerMix(2, 1, 0.8, learned=False)).eval()
     (folder / "tones").mkdir(parents=True)
@@ -65,7 +65,7 @@ def save_tiny_tokenizer(folder: Path, seed: int = 0) -> Path:
 
 
 def tone_utterances(folder: Path, split: str, number: int) -> list[Utterance]:
-    """Strings of two letters, each 0.25 s of a tone of its own, as FLAC files."""
+    """FLAC files of random strings of two letters; each letter is 0.25 s of its own tone."""
     generator = np.random.default_rng(sum(map(ord, split)))
     utterances = []
     for index in range(number):
@@ -83,7 +83,7 @@ def tone_utterances(folder: Path, split: str, number: int) -> list[Utterance]:
 
 
 def write_tone_manifest(folder: Path, numbers: dict[str, int]) -> Path:
-    """A new folder of tones, so many of each split, and their manifest, which names them by file.
+    """A new folder with this number of tones for each split, and a manifest of their files.
 
     Returns:
         the manifest, a JSON Lines file in `folder`.
@@ -114,7 +114,7 @@ def write_corpus(output: Artifact, utterances: list[Utterance]) -> Artifact:
 
 
 def write_features(output: Artifact, ssl_folder: Path, utterances: list[Utterance]) -> Artifact:
-    """Features of all layers, straight from the model, as the extraction stage lays them out."""
+    """Features of all layers, directly from the model, in the layout of the extraction stage."""
     ssl = SslModel.from_pretrained(ssl_folder)
     layers = tuple(range(ssl.num_layers + 1))
     for split in sorted({utterance.split for utterance in utterances}):

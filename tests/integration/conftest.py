@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 from mlflow_server import mlflow_server
 
-# A node's own credentials, since no job brings any: those of the local S3 server.
+# The nodes' own credentials for the local S3 server, since jobs carry none.
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",

@@ -24,7 +24,7 @@ NUM_UNITS, DIM = 24, 12
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory):
-    """Frames of overlapping blobs in 70 train shards (more than groups), and others to leave out."""
+    """Frames of overlapping blobs in 70 train shards (more than groups), and shards of other splits."""
     output = Artifact(str(tmp_path_factory.mktemp("features")))
     for number in range(70):
         write_shard(output, "train", number, blobs(number))
@@ -96,7 +96,7 @@ def same(one, other):
 
 
 def inertia_of(fitted, features):
-    """Of all frames, whatever the method measured."""
+    """The inertia over all frames, whatever the method measured."""
     return partial_sums(torch.from_numpy(all_frames(features)), fitted.fit.centroids_KD).inertia
 
 
@@ -140,13 +140,13 @@ def test_sample_of_everything_needs_no_pass(features, sklearn_inertia):
     assert fitted.fit.sums.inertia <= 1.01 * sklearn_inertia
 
 
-# What each method is asked for so that it cannot hold all frames.
+# Settings with which a method cannot hold all frames.
 LARGE = {
     "lloyd": {"sample_frames": 1000},
     "minibatch": {"sample_frames": 1000, "batch_shards": 10},
     "coreset": {"sample_frames": 3000, "coreset_frames": 60},
 }
-# And so that it can.
+# Settings with which it can.
 SMALL = {"lloyd": {}, "minibatch": {}, "coreset": {"coreset_frames": 60}}
 
 
@@ -184,7 +184,7 @@ def test_later_shards_refine_an_earlier_codebook_and_are_all_that_is_read(tmp_pa
     later, sent = fit(few(*shards), 2, tmp_path / "later", refine=earlier, **settings)
     assert f"reuses 8 coresets of {earlier}, reads 4 of 12 shards" in sent
     assert same(later, at_once)
-    # The earlier shards need not be there any more; and a fit begun twice reads nothing twice.
+    # The earlier shards are no longer needed, and a fit that starts again reads nothing again.
     alone, _ = fit(few(*shards[8:], first=8), 2, tmp_path / "alone", refine=earlier, **settings)
     assert same(alone, at_once)
     again, sent = fit(few(*shards), 2, tmp_path / "later", refine=earlier, **settings)
@@ -222,12 +222,12 @@ def test_frames_that_are_not_finite_are_left_out_and_counted(tmp_path, few, meth
 
 @pytest.mark.parametrize("method", LARGE)
 def test_an_empty_shard_changes_nothing(tmp_path, few, method):
-    """The last one, since shards take part in the draws by their names and in their order."""
+    """The empty shard is the last, since draws depend on the names and the order of shards."""
     shards = [blobs(number) for number in range(6)]
     settings = {"method": method, **LARGE[method], "sample_frames": 200}
     without, _ = fit(few(*shards), 2, tmp_path / "without", **settings)
     fitted, _ = fit(few(*shards, []), 2, tmp_path / "with", **settings)
-    if method == "minibatch":  # One more shard is another order of batches.
+    if method == "minibatch":  # one more shard changes the order of batches
         assert fitted.fit.sums.weight == without.fit.sums.weight
         assert fitted.fit.sums.inertia == pytest.approx(without.fit.sums.inertia, rel=0.1)
     else:
@@ -254,7 +254,7 @@ def test_only_frames_that_are_not_finite_are_refused(tmp_path, few, method):
 @pytest.mark.parametrize("number", [2, 70])
 @pytest.mark.parametrize("method", LARGE)
 def test_shards_of_different_dimensions_are_refused(tmp_path, few, method, number):
-    """Few shards meet in the driver, of many some meet in a task."""
+    """The driver merges few shards; tasks merge some of many."""
     shards = [blobs(0)] * (number - 1)
     output = few(*shards, blobs(1, dim=DIM + 1))
     with pytest.raises(FramesError) as caught:

@@ -71,7 +71,7 @@ def test_audio_that_went_away_is_named(tmp_path, ssl_folder):
 
 
 class Meeting:
-    """A worker whose calls go on when as many have come as may be under way in it."""
+    """A worker whose calls continue only when as many as it may run at once have arrived."""
 
     def __init__(self):
         self._barrier = threading.Barrier(SHARDS_IN_FLIGHT, timeout=30)

@@ -32,7 +32,7 @@ KILLS = 20
 
 
 class Traced(ShardWriter):
-    """A shard writer that leaves its process id, and takes its time, so that it can be killed."""
+    """A slow shard writer that records its process ID, so that it can be killed."""
 
     def __init__(self, pids, **arguments):
         super().__init__(**arguments)
@@ -46,7 +46,7 @@ class Traced(ShardWriter):
 
 
 def extract(folder, worker=ShardWriter, **more):
-    """All of the extraction, on the Ray that runs."""
+    """The complete extraction, on the running Ray."""
     utterances = tone_utterances(folder / "audio", "train", 120)
     arguments = {
         "ssl": Ssl(model=str(folder / "ssl")),
@@ -60,7 +60,7 @@ def extract(folder, worker=ShardWriter, **more):
 
 
 def drive(folder):
-    """What the driver does that is killed; its workers cannot import this file."""
+    """The work of the driver that is killed; its workers cannot import this file."""
     ray.init(address=os.environ["TEST_RAY_ADDRESS"], log_to_driver=False)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     extract(Path(folder), Traced, output="killed", pids=f"{folder}/pids")

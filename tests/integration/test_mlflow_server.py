@@ -16,7 +16,7 @@ from pipeline.tracking.tracker import Tracker, connect
 
 pytestmark = pytest.mark.slow
 
-# Cut before MLflow has heard anything, as when it is down.
+# The connection is cut before MLflow receives anything, as when it is down.
 DOWN = "cut_request"
 
 WORKER = """
@@ -60,7 +60,7 @@ def start(session, config):
 
 
 def found(server, run):
-    """The run as the server itself has it, and its client."""
+    """A client of the server, and the ID of the run there."""
     return connect(server), Tracker(server)._record(run.run, creates=False).run_id
 
 
@@ -175,7 +175,7 @@ def test_down_until_the_end_and_the_next_run_sends_it(
 def test_a_worker_is_killed_and_another_offers_the_history_again(
     mlflow_address, proxy, session, config
 ):
-    """The first ends while MLflow is down; what it had in memory is lost and offered again."""
+    """A worker is killed while MLflow is down; the next sends again what was lost with it."""
     run = start(session, config)
     run.flush(60)
 

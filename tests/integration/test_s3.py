@@ -1,4 +1,4 @@
-"""A run on s3:// ends as the same run in local folders, though the server errs and cuts it off."""
+"""A run on s3:// equals one in local folders, although the server fails and cuts connections."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from pipeline.__main__ import app
 from pipeline.storage.artifacts import MANIFEST, Artifact
 from pipeline.storage.s3 import ObjectStore
 
-# Soak: two whole runs take minutes.
+# Soak: two complete runs take minutes.
 pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ STAGES = (
 )
 
 
-# One Ray for all runs: most of a small run is the start of its processes.
+# One Ray for all runs: a small run spends most of its time starting processes.
 RUNS = """
     import sys
     import torch
@@ -90,7 +90,7 @@ def config_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def faults(config_file, places, server):
-    """Run in both places, and count the faults met on the way to the bucket."""
+    """Run in both places; the faults that the run on the bucket met."""
     with (
         FaultyS3(server, seeded(0.1, seed=1)) as proxy,
         pytest.MonkeyPatch.context() as patch,
@@ -111,7 +111,7 @@ def output(storage: str, stage: str) -> Artifact:
 
 
 def tables(found: Artifact, folder: str) -> dict:
-    """The Parquet files below a folder, without what names the place."""
+    """The Parquet tables below a folder."""
     names = [name for name in found.names(folder) if name.endswith(".parquet")]
     assert names
     return {name: found.read_table(name) for name in names}

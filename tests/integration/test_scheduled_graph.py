@@ -35,7 +35,7 @@ def config(storage: Path, variant: str, **changes) -> Config:
 
 
 def write_number(context: StageContext) -> dict[str, float]:
-    """Add one to the sum of the inputs, and leave a trace that it ran."""
+    """Add one to the sum of the inputs, and record that it ran."""
     total = 1 + sum(
         artifact.read_json("number.json")["value"] for artifact in context.inputs.values()
     )
@@ -225,7 +225,7 @@ def test_a_killed_process_is_a_failed_node(build, tmp_path):
 
 
 def die_once(context: StageContext) -> dict[str, float]:
-    """Leave half of the work, then die; the next process finds it and goes on."""
+    """Write half of the work, then die; the next process finds it and continues."""
     if not context.output.exists("half.json"):
         context.output.write_json("half.json", os.getpid())
         os.kill(os.getpid(), signal.SIGKILL)

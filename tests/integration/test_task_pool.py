@@ -1,4 +1,4 @@
-"""Tasks side by side: results in order, so many at once, lost workers replaced, errors told."""
+"""Parallel tasks: ordered results, a limit on running tasks, lost workers replaced, clear errors."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
 @pytest.fixture(scope="module", autouse=True)
 def _importable():
-    """The workers cannot import this file, so its functions travel whole."""
+    """Workers cannot import this file, so its functions are sent to them."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     yield
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
@@ -29,7 +29,7 @@ def pool(size):
 
 
 def log(part, folder):
-    """Sleeps the longer the earlier it is, and leaves when it started and ended."""
+    """Earlier parts sleep longer; each records when it started and ended."""
     started = time.time()
     time.sleep(0.6 - 0.1 * part)
     Path(folder, str(part)).write_text(f"{started} {time.time()}")
@@ -52,7 +52,7 @@ def refuse(part, folder):
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_results_are_in_order_and_no_more_tasks_than_the_crew_run_at_once(tmp_path, size):
+def test_results_are_in_order_and_no_more_tasks_than_its_size_run_at_once(tmp_path, size):
     found = list(pool(size).map("logging", log, range(5), str(tmp_path)))
     assert [part for part, _ in found] == list(range(5))
     spans = [tuple(map(float, file.read_text().split())) for file in tmp_path.iterdir()]
@@ -77,5 +77,5 @@ def test_an_error_of_the_project_reaches_the_user_as_it_was_raised(tmp_path):
     with pytest.raises(FramesError) as caught:
         next(results)
     assert message(caught.value) == "three frames hold NaN: extract them again"
-    # Nothing is left running that nobody waits for.
+    # No task keeps running without anybody waiting for it.
     assert len(list(tmp_path.iterdir())) < 5

@@ -1,4 +1,4 @@
-"""`tokenize` over a bucket through real Ray workers, killed in the middle: the shards of one process."""
+"""`tokenize` over a bucket on Ray workers, killed midway, writes the shards of a single process."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ pytestmark = [
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 90
-# Shards small enough that there is a middle to be killed in.
+# Small shards, so that the job can be killed midway.
 COMMAND = """
 import sys
 from pipeline.commands import tokenize_listing
@@ -40,7 +40,7 @@ main()
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """A tokenizer and a folder of audio, some of it odd; and both in a bucket."""
+    """A tokenizer and a folder of audio, partly invalid, both also in a bucket."""
     folder = tmp_path_factory.mktemp("place")
     save_tiny_tokenizer(folder / "trained")
     audio = folder / "audio"
@@ -65,7 +65,7 @@ def arguments(place, output):
 
 
 def start(place, output):
-    """A driver of its own, which joins the Ray that runs."""
+    """A driver process that joins the running Ray."""
     address = ray.get_runtime_context().gcs_address
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *arguments(place, output), "--address", address],

@@ -25,7 +25,7 @@ from pipeline.training.train_joint import train_joint
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
-# Nothing random that depends on the number of workers: dropout alone does.
+# Of what is random, only dropout depends on the number of workers.
 STILL = {
     "variant": "still",
     "quantizer": {"kind": "dkm"},

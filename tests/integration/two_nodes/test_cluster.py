@@ -41,7 +41,7 @@ def killed(there, undisturbed):
 def is_complete(stage):
     try:
         return output(KILLED, stage).is_complete()
-    except ValueError:  # nothing of it yet
+    except ValueError:  # no output yet
         return False
 
 
@@ -68,7 +68,7 @@ def test_the_tracker_has_its_runs_and_their_metrics(there, undisturbed):
 
 
 def tracked(address, experiment):
-    """An experiment's runs by name, each there once and finished, and the training's losses."""
+    """An experiment's runs by name, each logged once and finished, and the training losses."""
     client = MlflowClient(address)
     found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
     runs = {run.info.run_name: run for run in found}

@@ -1,4 +1,4 @@
-"""SIGKILL at random to a job's driver, its workers and whole nodes: no result changes."""
+"""Random SIGKILLs of the driver, its workers and complete nodes change no result."""
 
 import os
 import random
@@ -29,7 +29,7 @@ def test_twenty_random_kills_change_no_result(there, undisturbed):
 
 
 class _RunUnderKills:
-    """One run that is submitted until it ends well, whatever is killed meanwhile."""
+    """A run that is submitted again until it succeeds, whatever is killed meanwhile."""
 
     def __init__(self, there: Surroundings, storage: str, chance: random.Random) -> None:
         self.there = there
@@ -39,7 +39,7 @@ class _RunUnderKills:
         self.driver_killed = False
 
     def run(self, most: int) -> list[str]:
-        """What was killed, at most so many times, until the run was complete."""
+        """Kill at most `most` times until the run is complete; returns what was killed."""
         deadline = time.monotonic() + 10 * PATIENCE_SECONDS
         job = self._submit()
         try:
@@ -59,7 +59,7 @@ class _RunUnderKills:
         return self.there.start(self.storage, log=self.there.folder.parent / "job.log")
 
     def _has_ended_well(self, job: subprocess.Popen) -> bool:
-        """Whether it has, after a while; that it ends badly is the driver's kill alone."""
+        """Whether it has succeeded after a while; it may fail only if its driver was killed."""
         try:
             job.wait(self.chance.uniform(2, 20))
         except subprocess.TimeoutExpired:
@@ -76,7 +76,7 @@ class _RunUnderKills:
             self.there.cluster.add_node()
         else:
             found = self._processes(what)
-            if not found:  # the job has not got so far yet, or is between two stages
+            if not found:  # the job has not started, or is between two stages
                 return
             with_pid = self.chance.choice(sorted(process.pid for process in found))
             os.kill(with_pid, signal.SIGKILL)
@@ -85,7 +85,7 @@ class _RunUnderKills:
         print(f"{len(self.done)}: {what} of {self.storage}", flush=True)
 
     def _processes(self, what: str) -> list[psutil.Process]:
-        """The job's drivers, or what is at work for it on all nodes."""
+        """The job's drivers or its workers, on all nodes."""
         found = []
         for node in self.there.cluster.nodes:
             for process in node.processes():
@@ -100,10 +100,10 @@ class _RunUnderKills:
         return found
 
 
-# A job dies with its supervisor, and a node with its agents: those are kills of another kind.
+# Not workers: a job dies with its supervisor, and a node with its agents.
 LEFT_ALONE = ("ray::IDLE", "ray::JobSupervisor", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 def _works(title: str) -> bool:
-    """Whether a process of that title does something for a job."""
+    """Whether a process with this title works for a job."""
     return title.startswith("ray::") and not title.startswith(LEFT_ALONE)

@@ -62,7 +62,7 @@ def project(tmp_path) -> Path:
 
 
 def submit(folder: Path, cluster: LocalCluster, *arguments: str, **variables: str):
-    """`submit` in an environment that names no cluster but this one, and what it has printed."""
+    """Run `submit` in an environment that names only this cluster; returns the process and its output."""
     inherited = {name: one for name, one in os.environ.items() if not name.startswith("RAY_")}
     given = ("variant.yaml", "--stage", "toy", "--address", cluster.job_address, *arguments)
     return subprocess.run(
@@ -105,7 +105,7 @@ def test_a_run_finds_its_code_its_files_and_its_variables(there, project):
 
 
 def test_a_job_that_fails_fails_the_command(there, project):
-    """The config that travels asks for a folder that no node has."""
+    """The sent config names a folder that no node has."""
     missing = ("--set", "corpus={kind: librispeech, root: /nonexistent/LibriSpeech}")
     more = ("--stage", "prepare_corpus", *missing)
     result = submit(project, there.cluster, *more, **token(there.cluster))
