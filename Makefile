@@ -7,31 +7,34 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UI_STORAGE ?= runs/demo
-PYTEST := .venv/bin/python -m pytest -n logical --maxprocesses 4
 STAMP := .venv/.complete
 BENCH_STAMP := .venv/.bench
 
-.PHONY: demo test test-all lint bench ui clean
+.PHONY: demo test test-all lint types tests bench ui clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
 	.venv/bin/dkm run demo
 
 test: lint
-	@echo "== tests, a process for each core; one of them starts Ray and trains: minutes"
-	$(PYTEST) --cov
+	@echo "== types, and tests in a process for each core, one of which starts Ray: minutes"
+	@$(MAKE) --no-print-directory --jobs=2 types tests
 
 test-all: lint
-	@echo "== all tests, the long ones too"
-	$(PYTEST) -m "" --hypothesis-profile soak --cov
+	@echo "== types, and all tests: an hour"
+	@$(MAKE) --no-print-directory --jobs=2 types tests PYTEST_ARGS='-m "" --hypothesis-profile soak'
 
 lint: $(STAMP)
 	@echo "== lint"
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports --no-logo
-	@echo "== types"
+
+types:
 	.venv/bin/mypy
+
+tests:
+	.venv/bin/python -m pytest -n logical --maxprocesses 4 --cov $(PYTEST_ARGS)
 
 bench: $(BENCH_STAMP)
 	PYTHONPATH=tests .venv/bin/python -m benchmarks $(BENCH)
