@@ -1,6 +1,7 @@
 """A complete small run as a job on two real nodes: undisturbed, and with nodes killed in it."""
 
 import json
+import re
 import time
 
 import pytest
@@ -96,3 +97,9 @@ def test_a_run_that_loses_nodes_ends_as_one_that_does_not(there, undisturbed, ki
     assert losses(KILLED) == undisturbed.losses
     assert "FAILED" not in killed
     assert tracked(there.tracker, "killed")[1] == pytest.approx(undisturbed.losses)
+
+
+def test_a_lost_node_is_one_plain_line(killed):
+    assert re.search(r"node-\d+ (lost; |left the cluster; running: )train_joint\[", killed), killed
+    for noise in ("Traceback", "(pid=", "(raylet", "WARNING"):
+        assert noise not in killed, killed
