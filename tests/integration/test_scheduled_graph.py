@@ -1,6 +1,7 @@
 """The graph with toy stages on a real Ray: sharing, resuming, failing, side by side."""
 
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -103,10 +104,10 @@ def build(monkeypatch):
 
 def execute(graph: stage_graph.Graph) -> tuple[scheduler.Outcome, list[str]]:
     """The outcome, and the lines of a log."""
-    console = Console(record=True, quiet=True, width=1000)
-    with RunDisplay(console) as display:
+    log = io.StringIO()
+    with RunDisplay(Console(file=log)) as display:
         outcome = scheduler.execute(graph, {}, display)
-    return outcome, [line.split("  ", 1)[1] for line in console.export_text().splitlines()]
+    return outcome, [line[len("  0:00  ") :] for line in log.getvalue().splitlines()]
 
 
 def trace(storage: Path) -> list[str]:
