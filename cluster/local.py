@@ -5,7 +5,8 @@
     eval "$(python cluster/local.py stop)"
 
 A state file lists what was started; `stop` and `kill-node` end exactly that. The nodes inherit the
-environment of `start`: set credentials for storage and the tracker's address there.
+environment of `start`: set credentials for storage and the tracker's address there. Every port
+listens on 127.0.0.1 alone.
 """
 
 import json
@@ -34,6 +35,11 @@ TOKEN = "auth_token"  # noqa: S105 (a file's name)
 MARK = "RAY_LOCAL_NODE"
 AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
 START_SECONDS, GRACE_SECONDS, POLL_SECONDS = 120.0, 5.0, 0.1
+# Ray replaces 127.0.0.1 and localhost by the machine's address on the network, and then listens there.
+# For the head, this variable switches that off, on Linux too; a worker node must not have it. Ray
+# leaves localhost in capitals alone: who joins by this name is a node, or a driver, on 127.0.0.1.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+HOST, HOST_TO_JOIN = "127.0.0.1", "LOCALHOST"
 # Nodes of one machine share its memory; stages pass their results through the storage.
 OBJECT_STORE_BYTES = 256 << 20
 # The path of a Unix socket holds 107 bytes; Ray appends at most 72 to the name of a node's folder.
@@ -139,7 +145,7 @@ class LocalCluster:
         _check(folder)
         head, jobs = (_usable_port(wanted) for wanted in (port, job_port))
         _make(folder)
-        cluster = cls(folder, f"{_own_address()}:{head}", f"http://127.0.0.1:{jobs}", cpus_per_node)
+        cluster = cls(folder, f"{HOST_TO_JOIN}:{head}", f"http://{HOST}:{jobs}", cpus_per_node)
         try:
             for _ in range(1 + workers):
                 cluster.add_node()
@@ -234,12 +240,14 @@ class LocalCluster:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
         command += [f"--{name}={value}" for name, value in self._options(number).items()]
         # These could point a node or its jobs to another cluster.
-        foreign = {*self.environment, "RAY_AUTH_TOKEN", "RAY_TMPDIR"}
+        foreign = {*self.environment, *LOOPBACK, "RAY_AUTH_TOKEN", "RAY_TMPDIR"}
         environment = {name: value for name, value in os.environ.items() if name not in foreign}
         environment |= {name: self.environment[name] for name in AUTHENTICATION}
         # A job's `python` is this one, even if no environment is active.
         path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
         environment |= {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+        if number == 0:
+            environment |= LOOPBACK
         environment[MARK] = mark = secrets.token_hex(8)
         self._node_folder(number).mkdir()
         with self._log(number).open("wb") as log:
@@ -255,10 +263,8 @@ class LocalCluster:
 
     def _options(self, number: int) -> dict[str, Any]:
         """The options of `ray start`; ports that nobody has to know are chosen by Ray."""
-        host, port = self.address.split(":")
         common = {
             "node-name": f"node-{number}",
-            "node-ip-address": host,
             "num-cpus": self.cpus_per_node,
             "num-gpus": 0,  # every node of the machine would offer the same GPUs
             "object-store-memory": OBJECT_STORE_BYTES,
@@ -268,9 +274,13 @@ class LocalCluster:
         }
         if number > 0:
             return {**common, "address": self.address}
-        jobs = self.job_address.rpartition(":")[2]
-        client = _usable_port(0)
-        return {**common, "port": port, "dashboard-port": jobs, "ray-client-server-port": client}
+        return {
+            **common,
+            "node-ip-address": HOST,
+            "port": self.address.rpartition(":")[2],
+            "dashboard-port": self.job_address.rpartition(":")[2],
+            "ray-client-server-port": _usable_port(0),
+        }
 
     def _node_folder(self, number: int) -> Path:
         return self.folder / f"n{number}"
@@ -313,16 +323,6 @@ def _make(folder: Path) -> None:
         file.write(secrets.token_hex(32))
 
 
-def _own_address() -> str:
-    """The address under which Ray's nodes find each other: the machine's, or the loopback's."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # reserved for documentation; nothing is sent
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])
-
-
 def _usable_port(wanted: int) -> int:
     """`wanted`, or a free one for 0.
 
@@ -332,7 +332,7 @@ def _usable_port(wanted: int) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("", wanted))
+            probe.bind((HOST, wanted))
         except OSError as error:
             raise LocalClusterError(
                 f"port {wanted} is taken ({error.strerror}), perhaps by another Ray: choose others "

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from cluster_runs import PATIENCE_SECONDS, SECRETS, finish, losses, output, tokens
+from listening import is_loopback, listening
 from mlflow import MlflowClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -51,6 +52,13 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def test_every_port_of_the_nodes_listens_on_loopback(there):
+    processes = [process for node in there.cluster.nodes for process in node.processes()]
+    ports = [port for process in processes for port in listening(process)]
+    assert len(ports) > 10
+    assert [port for port in ports if not is_loopback(port)] == []
 
 
 def test_a_job_runs_every_stage(undisturbed):
