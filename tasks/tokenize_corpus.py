@@ -46,7 +46,7 @@ def _scores(context: StageContext) -> dict[str, float]:
     for split in context.config.corpus.splits.names:
         units = read_tokens(context.output, split).values()
         statistics = unit_statistics(units, num_units, grid.frames_per_second)
-        scores |= {f"{split}.{name}": value for name, value in statistics.scores().items()}
+        scores |= {f"{split}.{name}": value for name, value in statistics.items()}
     return scores
 
 

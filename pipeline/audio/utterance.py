@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
-from typing import Any
 
 import pyarrow as pa
 
@@ -19,6 +18,10 @@ class CorpusError(RuntimeError):
 
 class AlignmentError(ValueError):
     """An alignment that cannot be used; the message says why."""
+
+
+class UnusableError(ValueError):
+    """A row that cannot become an utterance; the message becomes the reason of its Reject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,11 @@ def to_table(utterances: Iterable[Utterance]) -> pa.Table:
 
 def from_table(table: pa.Table) -> list[Utterance]:
     """The inverse of `to_table`."""
-    return [_utterance(row) for row in table.to_pylist()]
+    rows = table.to_pylist()
+    for row in rows:
+        if row["alignment"] is not None:
+            row["alignment"] = tuple(Segment(**segment) for segment in row["alignment"])
+    return [Utterance(**row) for row in rows]
 
 
 def rejects_to_table(rejects: Iterable[Reject]) -> pa.Table:
@@ -87,9 +94,3 @@ def rejects_to_table(rejects: Iterable[Reject]) -> pa.Table:
     return pa.Table.from_pylist(
         [asdict(reject) for reject in rejects], schema=table_schemas.REJECTS
     )
-
-
-def _utterance(row: dict[str, Any]) -> Utterance:
-    segments = row.pop("alignment")
-    alignment = None if segments is None else tuple(Segment(**segment) for segment in segments)
-    return Utterance(**row, alignment=alignment)

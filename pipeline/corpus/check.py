@@ -12,7 +12,13 @@ from itertools import pairwise
 
 from pipeline.audio.decode import AudioError, decode, require_resampling, resampled_length
 from pipeline.audio.frame_grid import SSL_GRID
-from pipeline.audio.utterance import CorpusError, Reject, Utterance, first_of_each_split
+from pipeline.audio.utterance import (
+    CorpusError,
+    Reject,
+    UnusableError,
+    Utterance,
+    first_of_each_split,
+)
 from pipeline.config.corpus import CorpusSection
 from pipeline.corpus.adapter import adapter_of
 from pipeline.progress import SILENT, Progress
@@ -146,34 +152,30 @@ def _check_content(utterance: Utterance, config: CorpusSection) -> Utterance | R
         )
         require_resampling(rate, SSL_GRID.sample_rate_hz)
         _check_length(text, len(samples), rate, config.min_seconds)
-    except (AudioError, _UnusableError) as error:
+    except (AudioError, UnusableError) as error:
         return Reject(utterance.utt_id, utterance.audio, str(error))
     return replace(utterance, text=text, duration=len(samples) / rate)
 
 
-class _UnusableError(ValueError):
-    """An utterance that cannot be used; the message becomes the reason."""
-
-
 def _check_text(text: str, alphabet: str) -> None:
     if not text:
-        raise _UnusableError("empty text")
+        raise UnusableError("empty text")
     unknown = sorted(set(text) - set(alphabet))
     if unknown:
-        raise _UnusableError(f"text has characters outside the alphabet: {unknown}")
+        raise UnusableError(f"text has characters outside the alphabet: {unknown}")
 
 
 def _check_length(text: str, num_samples: int, sample_rate_hz: int, min_seconds: float) -> None:
     seconds = num_samples / sample_rate_hz
     if seconds < min_seconds:
-        raise _UnusableError(f"too short: {seconds:g} s of at least {min_seconds:g} s")
+        raise UnusableError(f"too short: {seconds:g} s of at least {min_seconds:g} s")
     num_frames = SSL_GRID.num_frames(
         resampled_length(num_samples, sample_rate_hz, SSL_GRID.sample_rate_hz)
     )
     # CTC needs a blank between two equal characters.
     needed = len(text) + sum(first == second for first, second in pairwise(text))
     if needed > num_frames:
-        raise _UnusableError(
+        raise UnusableError(
             f"text is longer than its audio allows: {needed} characters and repeats in "
             f"{num_frames} frames"
         )

@@ -43,7 +43,7 @@ def learning_curves(history: History) -> Figure:
     for name in sorted({name for row in history for name in row} - {"step", "epoch"}):
         if not name.startswith(LAYER_WEIGHT):
             lines.setdefault(name.rpartition(".")[2], []).append(name)
-    measures = [*filter(lines.__contains__, MEASURES), *filter(_is_unknown, lines)]
+    measures = [name for name in MEASURES | lines if name in lines]
     columns = min(3, max(1, len(measures)))
     rows = -(-max(1, len(measures)) // columns)
     figure = Figure(figsize=(4.5 * columns, 3.2 * rows), layout="constrained")
@@ -55,10 +55,6 @@ def learning_curves(history: History) -> Figure:
         if lines[measure] != [measure]:
             axes.legend()
     return figure
-
-
-def _is_unknown(measure: str) -> bool:
-    return measure not in MEASURES
 
 
 def layer_weights(history: History) -> Figure:

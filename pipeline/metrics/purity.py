@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.config import Purity
+from pipeline.metrics.units import units_in_range
 
 SILENCE = "sil"
 # ARPABET writes stress after a vowel: AA0, AA1, AA2.
@@ -38,11 +39,7 @@ class JointCounts:
                 f"got {len(labels)} labels for units of shape {list(units_N.shape)}: each frame "
                 "needs one of each; were both made on the same frame grid?"
             )
-        if len(units_N) and not 0 <= units_N.min() <= units_N.max() < self.num_units:
-            raise ValueError(
-                f"units must lie between 0 and {self.num_units - 1}, got {units_N.min()} to "
-                f"{units_N.max()}: do the tokens come from this codebook?"
-            )
+        units_N = units_in_range(units_N, self.num_units)
         label_of_frame = np.asarray(labels, dtype=np.str_)
         for label in sorted(set(labels)):
             met_U = np.bincount(units_N[label_of_frame == label], minlength=self.num_units)

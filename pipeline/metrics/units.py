@@ -1,43 +1,21 @@
 """How a corpus uses its units: how many of them, how evenly, and at what bit rate."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-@dataclass(frozen=True)
-class UnitStatistics:
-    """Scores of a token corpus.
-
-    Attributes:
-        usage_share: units that occur, as a share of the codebook.
-        perplexity: exp of the entropy of the unigram distribution; num_units if all are equally frequent.
-        bits_per_second: entropy of the units in bits x frames per second.
-        deduplicated_units_per_second: the rate when each run of one unit counts once.
-        deduplicated_bits_per_second: the entropy of those in bits x their rate, without durations.
-    """
-
-    usage_share: float
-    perplexity: float
-    bits_per_second: float
-    deduplicated_units_per_second: float
-    deduplicated_bits_per_second: float
-
-    def scores(self) -> dict[str, float]:
-        return {
-            "codebook_usage": self.usage_share,
-            "codebook_perplexity": self.perplexity,
-            "bit_rate": self.bits_per_second,
-            "deduplicated_bit_rate": self.deduplicated_bits_per_second,
-        }
-
-
 def unit_statistics(
     utterances: Iterable[ArrayLike], num_units: int, frames_per_second: float
-) -> UnitStatistics:
-    """Statistics over the units of each frame, utterance by utterance.
+) -> dict[str, float]:
+    """Scores of a token corpus, from the units of each frame, utterance by utterance.
+
+    Returns:
+        `codebook_usage`: units that occur, as a share of the codebook. `codebook_perplexity`: exp of
+        the entropy of the unigram distribution. `bit_rate`: that entropy in bits x frames per
+        second. `deduplicated_bit_rate`: the same where each run of one unit counts once, without
+        durations.
 
     Raises:
         ValueError: there is no frame, a unit is out of range, or the frame rate is not positive.
@@ -47,24 +25,33 @@ def unit_statistics(
     counts_K = np.zeros(num_units, dtype=np.int64)
     run_counts_K = np.zeros(num_units, dtype=np.int64)
     for utterance in utterances:
-        units_N = np.asarray(utterance, dtype=np.int64)
-        if len(units_N) and not 0 <= units_N.min() <= units_N.max() < num_units:
-            raise ValueError(
-                f"units must lie between 0 and {num_units - 1}, got {units_N.min()} to "
-                f"{units_N.max()}: do the tokens come from this codebook?"
-            )
+        units_N = units_in_range(utterance, num_units)
         counts_K += np.bincount(units_N, minlength=num_units)
         run_counts_K += np.bincount(deduplicate(units_N)[0], minlength=num_units)
     bits = entropy_of_counts(counts_K) / np.log(2)
     run_bits = entropy_of_counts(run_counts_K) / np.log(2)
     runs_per_second = frames_per_second * float(run_counts_K.sum() / counts_K.sum())
-    return UnitStatistics(
-        usage_share=usage_of_counts(counts_K),
-        perplexity=perplexity_of_counts(counts_K),
-        bits_per_second=float(bits * frames_per_second),
-        deduplicated_units_per_second=runs_per_second,
-        deduplicated_bits_per_second=float(run_bits * runs_per_second),
-    )
+    return {
+        "codebook_usage": usage_of_counts(counts_K),
+        "codebook_perplexity": perplexity_of_counts(counts_K),
+        "bit_rate": float(bits * frames_per_second),
+        "deduplicated_bit_rate": float(run_bits * runs_per_second),
+    }
+
+
+def units_in_range(units: ArrayLike, num_units: int) -> NDArray[np.int64]:
+    """`units` as an array.
+
+    Raises:
+        ValueError: a unit is out of range.
+    """
+    units_N = np.asarray(units, dtype=np.int64)
+    if len(units_N) and not 0 <= units_N.min() <= units_N.max() < num_units:
+        raise ValueError(
+            f"units must lie between 0 and {num_units - 1}, got {units_N.min()} to "
+            f"{units_N.max()}: do the tokens come from this codebook?"
+        )
+    return units_N
 
 
 def deduplicate(units_N: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

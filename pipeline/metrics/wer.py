@@ -45,9 +45,11 @@ def score_each(references: Sequence[str], hypotheses: Sequence[str]) -> list[Err
     Raises:
         ValueError: the two sequences differ in length.
     """
+    pairs = zip(references, hypotheses, strict=True)
+    counts = [jiwer.process_words(reference, hypothesis) for reference, hypothesis in pairs]
     return [
-        _count(reference, hypothesis)
-        for reference, hypothesis in zip(references, hypotheses, strict=True)
+        ErrorCounts(each.substitutions, each.insertions, each.deletions, each.hits)
+        for each in counts
     ]
 
 
@@ -59,8 +61,3 @@ def score(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
 def cer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     """Character errors per reference character, spaces between words included."""
     return float(jiwer.cer(list(references), list(hypotheses)))
-
-
-def _count(reference: str, hypothesis: str) -> ErrorCounts:
-    counts = jiwer.process_words(reference, hypothesis)
-    return ErrorCounts(counts.substitutions, counts.insertions, counts.deletions, counts.hits)

@@ -6,10 +6,9 @@ Only audio files are read: commands in wav.scp are never executed, and archives 
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
+from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, UnusableError, Utterance
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.storage.folders import Folder
@@ -65,19 +64,6 @@ def read_kaldi(config: KaldiCorpus) -> Iterator[Utterance | Reject]:
         yield from folder.utterances()
 
 
-@dataclass(frozen=True)
-class _Stretch:
-    """The part of a recording that an utterance covers, in seconds."""
-
-    recording: str
-    offset: float
-    duration: float
-
-
-class _UnusableError(ValueError):
-    """A row that cannot become an utterance; the message becomes the reason."""
-
-
 class _DataFolder:
     """The tables of one split."""
 
@@ -103,55 +89,45 @@ class _DataFolder:
         for utt_id in sorted(set().union(*named)):
             try:
                 yield self._utterance(utt_id)
-            except _UnusableError as error:
+            except UnusableError as error:
                 yield Reject(utt_id, f"{self._split}/{cut}", str(error))
 
     def _utterance(self, utt_id: str) -> Utterance:
-        stretch = self._stretch(utt_id)
-        audio = self._audio(stretch.recording)
+        if "segments" in self._tables:
+            row = self._value("segments", utt_id, "no audio: segments does not name it")
+            recording, offset, duration = _parse_segment(row)
+        else:
+            recording, offset, duration = utt_id, 0.0, TO_THE_END
+        audio = self._audio(recording)
         text = self._value("text", utt_id, "no transcript: text does not name it")
         speaker = self._value("utt2spk", utt_id, "no speaker: utt2spk does not name it")
         if not speaker:
-            raise _UnusableError("no speaker: utt2spk names none")
+            raise UnusableError("no speaker: utt2spk names none")
         return Utterance(
-            utt_id=utt_id,
-            split=self._split,
-            audio=audio,
-            offset=stretch.offset,
-            duration=stretch.duration,
-            speaker=speaker,
-            text=text,
-            recording=stretch.recording,
-        )
-
-    def _stretch(self, utt_id: str) -> _Stretch:
-        if "segments" not in self._tables:
-            return _Stretch(utt_id, 0.0, TO_THE_END)
-        return _parse_segment(
-            self._value("segments", utt_id, "no audio: segments does not name it")
+            utt_id, self._split, audio, offset, duration, speaker, text, recording=recording
         )
 
     def _audio(self, recording: str) -> str:
         path = self._value("wav.scp", recording, f"no audio: wav.scp has no '{recording}'")
         if path.endswith("|") or path.startswith("|"):
-            raise _UnusableError(
+            raise UnusableError(
                 f"wav.scp names a command, and commands in data are never executed: {path} "
                 "(write its output to a file, and name that)"
             )
         if _ARCHIVE.search(path):
-            raise _UnusableError(
+            raise UnusableError(
                 f"wav.scp names an archive, which is not supported: {path} (write its audio to "
                 "files, and name those)"
             )
         if path in {"", "-"}:
-            raise _UnusableError(f"wav.scp names no file: '{recording} {path}'")
+            raise UnusableError(f"wav.scp names no file: '{recording} {path}'")
         return self._audio_root.locate(path)
 
     def _value(self, table: str, key: str, reason: str) -> str:
         try:
             return self._tables[table].rows[key]
         except KeyError:
-            raise _UnusableError(reason) from None
+            raise UnusableError(reason) from None
 
 
 class _Table:
@@ -173,22 +149,22 @@ class _Table:
                 self.rows[key] = value.strip()
 
 
-def _parse_segment(row: str) -> _Stretch:
-    """A line of segments without its id: `recording start end`; an end of -1 is the file's end."""
+def _parse_segment(row: str) -> tuple[str, float, float]:
+    """Recording, offset and duration of a line `recording start end`; -1 is the file's end."""
     fields = row.split()
     if len(fields) == 4:
-        raise _UnusableError(
+        raise UnusableError(
             "segments names a channel, but channels are averaged: write each to a file of its own"
         )
     try:
         recording, first, last = fields
         start, end = float(first), float(last)
     except ValueError:
-        raise _UnusableError(f"segments has no `recording start end`: '{row}'") from None
+        raise UnusableError(f"segments has no `recording start end`: '{row}'") from None
     end = math.inf if end == -1 else end
     if not 0 <= start < end:
-        raise _UnusableError(f"segments has a negative start, or an end before it: '{row}'")
-    return _Stretch(recording, start, end - start)
+        raise UnusableError(f"segments has a negative start, or an end before it: '{row}'")
+    return recording, start, end - start
 
 
 ADAPTER = RecordedAdapter(

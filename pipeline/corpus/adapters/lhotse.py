@@ -8,12 +8,11 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from pipeline.audio.utterance import CorpusError, Reject, Segment, Utterance
+from pipeline.audio.utterance import CorpusError, Reject, Segment, UnusableError, Utterance
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
 from pipeline.corpus.json_rows import Row, Seconds, why_broken
@@ -80,10 +79,6 @@ class _Cut(Row):
     supervisions: tuple[_Supervision, ...] = ()
 
 
-class _UnusableError(ValueError):
-    """A supervision that cannot become an utterance; the message becomes the reason."""
-
-
 def open_cuts(config: LhotseCorpus, split: str) -> bytes:
     """A split's CutSet, decompressed.
 
@@ -123,65 +118,62 @@ def _read_line(
     except ValidationError as error:
         yield Reject(None, source, why_broken(error))
         return
-    problem = _why_unusable(cut)
-    if problem or cut.recording is None:
+    try:
+        recording = _plain_recording(cut)
+    except UnusableError as error:
         for utt_id in [supervision.id for supervision in cut.supervisions] or [cut.id]:
-            yield Reject(utt_id, source, problem)
+            yield Reject(utt_id, source, str(error))
         return
-    audio = Folder.at(config.audio_root).locate(cut.recording.sources[0].source)
     for supervision in cut.supervisions:
         try:
-            utterance = _utterance(cut, supervision, split, audio, config.alignment_tier)
-            yield replace(utterance, recording=cut.recording.id)
-        except _UnusableError as error:
+            yield _utterance(cut, recording, supervision, split, config)
+        except UnusableError as error:
             yield Reject(supervision.id, source, str(error))
 
 
-def _why_unusable(cut: _Cut) -> str:
-    """Why none of a cut's supervisions can be used; empty if they can."""
+def _plain_recording(cut: _Cut) -> _Recording:
+    """The recording of a cut, which must have supervisions and be one plain file."""
+    recording, problem = cut.recording, ""
     if cut.type not in {"MonoCut", "MultiCut"}:
-        return f"not a plain cut of one recording: {cut.type} (save it as audio)"
-    if not cut.supervisions:
-        return "no supervision: the cut has no text"
-    if cut.recording is None:
-        return "no audio: the cut has features only"
-    return _why_unreadable(cut.recording)
-
-
-def _why_unreadable(recording: _Recording) -> str:
-    """Why a recording is not one plain file; empty if it is."""
-    if recording.transforms:
-        return "audio is transformed when it is read: save the transformed audio"
-    sources = recording.sources
-    if len(sources) != 1 or len(sources[0].channels) != 1:
-        return "audio has several channels or files: save each channel as one file"
-    if sources[0].type not in {"file", "url"}:
-        return f"audio is not in a file: its source is of type '{sources[0].type}'"
-    return ""
+        problem = f"not a plain cut of one recording: {cut.type} (save it as audio)"
+    elif not cut.supervisions:
+        problem = "no supervision: the cut has no text"
+    elif recording is None:
+        problem = "no audio: the cut has features only"
+    elif recording.transforms:
+        problem = "audio is transformed when it is read: save the transformed audio"
+    elif len(recording.sources) != 1 or len(recording.sources[0].channels) != 1:
+        problem = "audio has several channels or files: save each channel as one file"
+    elif recording.sources[0].type not in {"file", "url"}:
+        problem = f"audio is not in a file: its source is of type '{recording.sources[0].type}'"
+    if problem or recording is None:
+        raise UnusableError(problem)
+    return recording
 
 
 def _utterance(
-    cut: _Cut, supervision: _Supervision, split: str, audio: str, tier: str
+    cut: _Cut, recording: _Recording, supervision: _Supervision, split: str, config: LhotseCorpus
 ) -> Utterance:
     end = supervision.start + supervision.duration
     length = end if cut.duration is None else cut.duration
     if supervision.start < -_ROUNDING_SECONDS or end > length + _ROUNDING_SECONDS:
-        raise _UnusableError(
+        raise UnusableError(
             f"supervision extends beyond its cut: {supervision.start:g} to {end:g} s of "
             f"{length:g} s"
         )
     if not supervision.speaker:
-        raise _UnusableError("no speaker: the supervision names none")
+        raise UnusableError("no speaker: the supervision names none")
     offset = max(0.0, round(cut.start + supervision.start, _DIGITS))
     return Utterance(
         utt_id=supervision.id,
         split=split,
-        audio=audio,
+        audio=Folder.at(config.audio_root).locate(recording.sources[0].source),
         offset=offset,
         duration=supervision.duration,
         speaker=supervision.speaker,
         text=supervision.text or "",
-        alignment=_alignment(supervision, offset, tier),
+        alignment=_alignment(supervision, offset, config.alignment_tier),
+        recording=recording.id,
     )
 
 
@@ -198,7 +190,7 @@ def _alignment(supervision: _Supervision, offset: float, tier: str) -> tuple[Seg
         Segment(start, start + duration, symbol) for symbol, start, duration, *_ in items
     ).cut(offset, supervision.duration)
     if items and not spoken:
-        raise _UnusableError(
+        raise UnusableError(
             "alignment lies outside its supervision: its times must count from the recording's "
             "start, as Lhotse 1.17 and later have them"
         )

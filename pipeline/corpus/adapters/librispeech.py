@@ -50,19 +50,11 @@ def read_librispeech(config: LibrispeechCorpus) -> Iterator[Utterance | Reject]:
         spoken = {name.removesuffix(".flac") for name in files if name.endswith(".flac")}
         for stem in sorted(spoken | set(texts)):
             audio = f"{root.uri}/{split}/{stem}.flac"
+            speaker, utt_id = stem.partition("/")[0], stem.rpartition("/")[2]
             if stem in texts:
-                yield _utterance(split, stem, audio, texts[stem])
+                yield Utterance(utt_id, split, audio, 0.0, TO_THE_END, speaker, texts[stem])
             else:
-                yield Reject(_utt_id(stem), audio, "no transcript: no .trans.txt names it")
-
-
-def _utterance(split: str, stem: str, audio: str, text: str) -> Utterance:
-    speaker = stem.partition("/")[0]
-    return Utterance(_utt_id(stem), split, audio, 0.0, TO_THE_END, speaker, text)
-
-
-def _utt_id(stem: str) -> str:
-    return stem.rpartition("/")[2]
+                yield Reject(utt_id, audio, "no transcript: no .trans.txt names it")
 
 
 def _transcripts(root: Folder, split: str, files: Iterable[str]) -> dict[str, str]:

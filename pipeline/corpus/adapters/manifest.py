@@ -74,6 +74,7 @@ def _read_line(line: bytes, folder: Folder, source: str) -> Utterance | Reject:
         row = _Row.model_validate_json(line)
     except ValidationError as error:
         return Reject(None, source, why_broken(error))
+    segments = row.alignment
     return Utterance(
         utt_id=row.utt_id,
         split=row.split,
@@ -82,14 +83,10 @@ def _read_line(line: bytes, folder: Folder, source: str) -> Utterance | Reject:
         duration=TO_THE_END if row.duration is None else row.duration,
         speaker=row.speaker,
         text=row.text,
-        alignment=_segments(row.alignment),
+        alignment=None
+        if segments is None
+        else tuple(Segment(each.start, each.end, each.label) for each in segments),
     )
-
-
-def _segments(alignment: tuple[_Segment, ...] | None) -> tuple[Segment, ...] | None:
-    if alignment is None:
-        return None
-    return tuple(Segment(row.start, row.end, row.label) for row in alignment)
 
 
 ADAPTER = RecordedAdapter(

@@ -7,10 +7,10 @@ recording's.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import IO, Protocol
+from typing import IO
 
 from pipeline.audio.utterance import AlignmentError, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import AlignmentFormat, RecordedCorpus
@@ -109,7 +109,7 @@ class Alignments:
         if self._recordings is None or utterance.alignment is not None:
             return utterance
         try:
-            alignment = _find(self._recordings, utterance)
+            alignment = self._recordings.find(utterance)
         except AlignmentError as error:
             self._matched_any = True
             return Reject(utterance.utt_id, utterance.audio, str(error))
@@ -133,88 +133,55 @@ class Alignments:
             )
 
 
-class _Recordings(Protocol):
-    """Alignments of recordings by key."""
+class _Recordings:
+    """Alignments by key: a file's name, or the first column of a CTM file."""
 
-    @property
-    def example(self) -> str:
-        """One of the names."""
+    def __init__(
+        self,
+        by_path: dict[str, str],
+        by_name: dict[str, list[str]],
+        parse: Callable[[str], Iterable[Segment]],
+    ) -> None:
+        """Take the keys by complete path and by name, and what reads the segments of a key."""
+        self.example = next(iter(by_path.values()), "")
+        self._by_path, self._by_name = by_path, by_name
+        self._load = lru_cache(_CACHED_RECORDINGS)(lambda key: RecordingAlignment.of(parse(key)))
 
-    def named(self, name: str) -> str | None:
-        """The key of an utterance's or a recording's name."""
+    def find(self, utterance: Utterance) -> tuple[Segment, ...] | None:
+        """The utterance's part of its recording's alignment, or an alignment of its own."""
+        key = self._named(utterance.recording) if utterance.recording is not None else None
+        key = key or self._beside(utterance.audio)
+        if key is not None:
+            return self._load(key).cut(utterance.offset, utterance.duration)
+        key = self._named(utterance.utt_id)
+        return None if key is None else self._load(key).segments
 
-    def beside(self, audio: str) -> str | None:
-        """The key of a recording by its address."""
+    def _named(self, name: str) -> str | None:
+        keys = self._by_name.get(name, [])
+        if len(keys) > 1:
+            raise AlignmentError(f"several alignments of one name: {keys[0]}, {keys[1]}")
+        return keys[0] if keys else None
 
-    def load(self, key: str) -> RecordingAlignment:
-        """The alignment of a key."""
-
-
-def _find(recordings: _Recordings, utterance: Utterance) -> tuple[Segment, ...] | None:
-    recording = utterance.recording
-    key = recordings.named(recording) if recording is not None else None
-    key = key if key is not None else recordings.beside(utterance.audio)
-    if key is not None:
-        return recordings.load(key).cut(utterance.offset, utterance.duration)
-    key = recordings.named(utterance.utt_id)
-    return None if key is None else recordings.load(key).segments
-
-
-def _recordings(files: AlignmentFiles, tier: str) -> _Recordings:
-    return _CtmRecordings(files) if files.format == "ctm" else _FileRecordings(files, tier)
-
-
-class _FileRecordings:
-    """One recording in each file."""
-
-    def __init__(self, files: AlignmentFiles, tier: str) -> None:
-        self._files, self._tier = files, tier
-        self._by_path = {name.rpartition(".")[0]: name for name in files.sizes}
-        self._by_name: dict[str, list[str]] = {}
-        for path, name in self._by_path.items():
-            self._by_name.setdefault(path.rpartition("/")[2], []).append(name)
-        self.load = lru_cache(_CACHED_RECORDINGS)(self._load)
-
-    @property
-    def example(self) -> str:
-        return next(iter(self._files.sizes))
-
-    def named(self, name: str) -> str | None:
-        files = self._by_name.get(name, [])
-        if len(files) > 1:
-            raise AlignmentError(f"several alignments of one name: {files[0]}, {files[1]}")
-        return files[0] if files else None
-
-    def beside(self, audio: str) -> str | None:
+    def _beside(self, audio: str) -> str | None:
         # Complete paths only: TIMIT has an SA1.PHN for each speaker.
         return next((self._by_path[end] for end in _ends(audio) if end in self._by_path), None)
 
-    def _load(self, key: str) -> RecordingAlignment:
-        content = self._files.folder.read(key)
-        phn = self._files.format == "phn"
-        return RecordingAlignment.of(
-            parse_phn(content) if phn else parse_textgrid(content, self._tier)
-        )
 
+def _recordings(files: AlignmentFiles, tier: str) -> _Recordings:
+    if files.format == "ctm":
+        ctm = Ctm(files.opened())
+        names = {name: name for name in ctm.names}
+        return _Recordings(names, {name: [name] for name in names}, ctm.segments)
+    by_path = {name.rpartition(".")[0]: name for name in files.sizes}
+    by_name: dict[str, list[str]] = {}
+    for path, name in by_path.items():
+        by_name.setdefault(path.rpartition("/")[2], []).append(name)
 
-class _CtmRecordings:
-    """One recording for each name in the first column."""
+    def parse(name: str) -> tuple[Segment, ...]:
+        content = files.folder.read(name)
+        return parse_phn(content) if files.format == "phn" else parse_textgrid(content, tier)
 
-    def __init__(self, files: AlignmentFiles) -> None:
-        self._ctm = Ctm(files.opened())
-        self.load = lru_cache(_CACHED_RECORDINGS)(
-            lambda name: RecordingAlignment.of(self._ctm.segments(name))
-        )
-
-    @property
-    def example(self) -> str:
-        return next(iter(self._ctm.names), "")
-
-    def named(self, name: str) -> str | None:
-        return name if name in self._ctm.names else None
-
-    def beside(self, audio: str) -> str | None:
-        return next((end for end in _ends(audio) if end in self._ctm.names), None)
+    return _Recordings(by_path, by_name, parse)
 
 
 def _ends(audio: str) -> Iterator[str]:

@@ -16,11 +16,10 @@ from pipeline.metrics.units import (
 def test_a_case_by_hand():
     """Units 0 0 1 1 | 1 1 0 0 at 50 frames/s: 1 bit a frame; 4 runs in 0.16 s, 1 bit a run."""
     found = unit_statistics([[0, 0, 1, 1], [1, 1, 0, 0]], num_units=4, frames_per_second=50)
-    assert found.usage_share == 0.5
-    assert found.perplexity == pytest.approx(2)
-    assert found.bits_per_second == pytest.approx(50)
-    assert found.deduplicated_units_per_second == pytest.approx(25)
-    assert found.deduplicated_bits_per_second == pytest.approx(25)
+    assert found["codebook_usage"] == 0.5
+    assert found["codebook_perplexity"] == pytest.approx(2)
+    assert found["bit_rate"] == pytest.approx(50)
+    assert found["deduplicated_bit_rate"] == pytest.approx(25)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -34,12 +33,11 @@ def test_the_statistics_are_those_of_loops(seed):
     runs = [unit for utterance in utterances for unit, _ in reference.runs(utterance)]
     bits = reference.entropy(units) / math.log(2)
     rate = 50 * len(runs) / len(units)
-    assert found.usage_share == pytest.approx(4 / 7)
-    assert found.perplexity == pytest.approx(2**bits)
-    assert found.bits_per_second == pytest.approx(50 * bits)
-    assert found.deduplicated_units_per_second == pytest.approx(rate)
+    assert found["codebook_usage"] == pytest.approx(4 / 7)
+    assert found["codebook_perplexity"] == pytest.approx(2**bits)
+    assert found["bit_rate"] == pytest.approx(50 * bits)
     run_bits = reference.entropy(runs) / math.log(2)
-    assert found.deduplicated_bits_per_second == pytest.approx(rate * run_bits)
+    assert found["deduplicated_bit_rate"] == pytest.approx(rate * run_bits)
 
 
 @pytest.mark.parametrize("units", [[], [0], [3, 3, 3], [1, 1, 0, 2, 2, 2, 1]])
@@ -50,8 +48,8 @@ def test_deduplication_keeps_units_and_lengths(units):
 
 def test_one_unit_alone_carries_no_bits():
     found = unit_statistics([[1, 1, 1]], num_units=2, frames_per_second=50)
-    assert found.bits_per_second == 0
-    assert found.perplexity == 1
+    assert found["bit_rate"] == 0
+    assert found["codebook_perplexity"] == 1
 
 
 def test_counts():
