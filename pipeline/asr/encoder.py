@@ -6,13 +6,13 @@ which are not zero, and its BatchNorm (or one-group GroupNorm) averages over the
 after the end are set to zero before the convolution, and each frame is normalised by itself.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchaudio.models.conformer import ConformerLayer
 
-from pipeline.asr.positions import sinusoids
 from pipeline.config import Asr
 
 
@@ -20,6 +20,47 @@ def padding_mask(num_frames_B: Tensor, num_columns: int) -> Tensor:
     """B x num_columns, true after each utterance's end."""
     columns = torch.arange(num_columns, device=num_frames_B.device)
     return columns >= num_frames_B[:, None]
+
+
+def sinusoids(num_positions: int, dim: int, device: torch.device, first: int = 0) -> Tensor:
+    """Sinusoidal positions (Vaswani et al., 2017, section 3.5).
+
+    Positions `first` … `first + num_positions - 1` as num_positions x dim float32.
+
+    Even columns hold sin(t / 10000^(column / dim)), odd ones the cosine of their left neighbour.
+    """
+    times_T = torch.arange(first, first + num_positions, device=device, dtype=torch.float32)
+    columns = torch.arange(0, dim, 2, device=device, dtype=torch.float32)
+    angles = times_T[:, None] * torch.exp(columns * (-math.log(10000.0) / dim))
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)[:, :dim]
+
+
+class TimeMasking(nn.Module):
+    """Time-only SpecAugment (Park et al., 2019).
+
+    Sets `masks` spans to zero in each utterance, each at most `max_share` of its frames long.
+
+    Width and position are drawn uniformly from torch's global generator. In evaluation nothing is
+    masked.
+    """
+
+    def __init__(self, masks: int, max_share: float) -> None:
+        super().__init__()
+        self.masks = masks
+        self.max_share = max_share
+
+    def forward(self, frames_BTE: Tensor, num_frames_B: Tensor) -> Tensor:
+        if not self.training or self.masks == 0:
+            return frames_BTE
+        device = frames_BTE.device
+        lengths_B1 = num_frames_B.to(device)[:, None]
+        draws_2BM = torch.rand(2, len(frames_BTE), self.masks, device=device)
+        longest_B1 = (lengths_B1 * self.max_share).floor()
+        width_BM = (draws_2BM[0] * (longest_B1 + 1)).floor()
+        start_BM = (draws_2BM[1] * (lengths_B1 - width_BM + 1)).floor()
+        times_T = torch.arange(frames_BTE.shape[1], device=device)[:, None, None]
+        blank_TBM = (times_T >= start_BM) & (times_T < start_BM + width_BM)
+        return frames_BTE.masked_fill(blank_TBM.any(-1).T[..., None], 0.0)
 
 
 class Encoder(nn.Module):

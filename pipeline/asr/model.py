@@ -11,10 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.asr.decoder import Decoder
-from pipeline.asr.encoder import Encoder, halved, padding_mask
+from pipeline.asr.encoder import Encoder, TimeMasking, halved, padding_mask
 from pipeline.asr.search import beam_search, greedy_search
 from pipeline.asr.text_pieces import BLANK, SENTENCE_EDGE, TextPieces
-from pipeline.asr.time_masking import TimeMasking
 from pipeline.config import Asr, AsrEvaluation
 
 CONFIG = "config.json"
@@ -70,8 +69,8 @@ class AsrModel(nn.Module):
     def encode(self, embedded_BTE: Tensor, num_frames_B: Tensor) -> tuple[Tensor, Tensor]:
         """Encoded frames B x T' x D and their numbers B; masks time in training."""
         masked_BTE = self.time_masking(embedded_BTE, num_frames_B)
-        encoded_BTD, num_frames_B = self.encoder(masked_BTE, num_frames_B)
-        return encoded_BTD, num_frames_B
+        encoded: tuple[Tensor, Tensor] = self.encoder(masked_BTE, num_frames_B)
+        return encoded
 
     def ctc_log_probs(self, encoded_BTD: Tensor) -> Tensor:
         """Log-probabilities B x T' x V in float32, also under autocast."""

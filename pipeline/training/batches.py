@@ -67,15 +67,12 @@ def sorted_batches(durations_seconds: Sequence[float], batch_seconds: float) -> 
 
 
 def _cut(order: list[int], durations_seconds: Sequence[float], batch_seconds: float) -> list[Batch]:
-    batches: list[Batch] = []
-    current: list[int] = []
+    batches: list[list[int]] = []
     total = 0.0
     for index in order:
-        if current and total + durations_seconds[index] > batch_seconds:
-            batches.append(Batch(tuple(current)))
-            current, total = [], 0.0
-        current.append(index)
         total += durations_seconds[index]
-    if current:
-        batches.append(Batch(tuple(current)))
-    return batches
+        if not batches or total > batch_seconds:
+            batches.append([])
+            total = durations_seconds[index]
+        batches[-1].append(index)
+    return [Batch(tuple(batch)) for batch in batches]

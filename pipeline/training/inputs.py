@@ -4,7 +4,8 @@ Shapes: L layers, B utterances, T frames, D features, S samples.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
@@ -16,9 +17,13 @@ from pipeline.audio.decode import read_utterance
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Phase
 from pipeline.features.columns import frames_of
+from pipeline.features.ssl import pad_waveforms
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.table_schemas import layer_column
-from pipeline.training.feature_index import Location
+
+# A thousand hours are twelve thousand shards, and each read of an object store has to wait.
+INDEX_READERS = 16
+INDEX_COLUMNS = ["utt_id", "num_frames"]
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,12 @@ class Inputs:
         return self._each(torch.Tensor.pin_memory)
 
     def _each(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Self:
-        return replace(
-            self,
-            lengths_B=move(self.lengths_B),
-            hidden_LBTD=None if self.hidden_LBTD is None else move(self.hidden_LBTD),
-            waveforms_BS=None if self.waveforms_BS is None else move(self.waveforms_BS),
-        )
+        tensors = {
+            name: move(value)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **tensors)
 
 
 class Source(Protocol):
@@ -86,6 +91,41 @@ class Cache:
         while self._bytes > self._max_bytes and len(self._arrays) > 1:
             _, oldest = self._arrays.popitem(last=False)
             self._bytes -= oldest.nbytes
+
+
+@dataclass(frozen=True)
+class Location:
+    """The shard of an utterance, the row group in it, and the utterance's number of frames."""
+
+    shard: str
+    group: int
+    num_frames: int
+
+
+def feature_index(features: Artifact, splits: Collection[str]) -> dict[str, Location]:
+    """The location of every extracted utterance of `splits` by its utt_id."""
+
+    def read(name: str) -> dict[str, Location]:
+        locations: dict[str, Location] = {}
+        with features.read(name) as file:
+            shard = pq.ParquetFile(file)
+            for group in range(shard.num_row_groups):
+                table = shard.read_row_group(group, columns=INDEX_COLUMNS)
+                for utt_id, count in zip(
+                    *(table[column].to_pylist() for column in INDEX_COLUMNS), strict=True
+                ):
+                    locations[utt_id] = Location(name, group, count)
+        return locations
+
+    names = [
+        name
+        for name in features.names("shards")
+        if name.removeprefix("shards/").rpartition("-")[0] in splits
+    ]
+    with ThreadPoolExecutor(INDEX_READERS, thread_name_prefix="feature-index") as pool:
+        return {
+            utt_id: location for part in pool.map(read, names) for utt_id, location in part.items()
+        }
 
 
 class FeatureSource:
@@ -146,14 +186,10 @@ class AudioSource:
     def load(self, examples: Sequence[Example]) -> Inputs:
         """Pad the waveforms of `examples`."""
         arrays = [self.waveform(example.utterance) for example in examples]
-        waveforms_BS = torch.zeros((len(arrays), max(map(len, arrays))))
-        for index, array in enumerate(arrays):
-            waveforms_BS[index, : len(array)] = torch.from_numpy(array)
-        lengths_B = torch.tensor([len(array) for array in arrays])
+        waveforms_BS, lengths_B = pad_waveforms(arrays)
         return Inputs(lengths_B, [list(e.target) for e in examples], waveforms_BS=waveforms_BS)
 
     def waveform(self, utterance: Utterance) -> np.ndarray:
-        """The samples of one utterance."""
         waveform = self._cache.get(utterance.utt_id)
         if waveform is None:
             waveform = read_utterance(utterance, self._sample_rate_hz)
@@ -175,8 +211,3 @@ class TrainingData:
         if source is None:
             raise ValueError(f"a phase with ssl '{phase.ssl}' has nothing to read")
         return source
-
-
-def durations(examples: Sequence[Example]) -> list[float]:
-    """The seconds of each example."""
-    return [example.utterance.duration for example in examples]

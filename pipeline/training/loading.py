@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config import Cluster
 from pipeline.training.batches import Share
@@ -67,7 +67,7 @@ class Loader:
         device: torch.device,
     ) -> None:
         self._reading = _Reading(source, examples)
-        self._order = _Order()
+        self._order: list[Request] = []  # of the reading that is about to begin
         self._loader: DataLoader[Any] | None = None
         if num_processes:
             self._loader = DataLoader(
@@ -90,7 +90,7 @@ class Loader:
         if self._loader is None:
             yield from ahead(requests, self._reading.read)
             return
-        self._order.requests = requests
+        self._order[:] = requests
         try:
             for micros in self._loader:
                 if isinstance(micros, Exception):
@@ -114,16 +114,11 @@ class _Reading(Dataset[list[Micro] | Exception]):
 
     def read(self, request: Request) -> list[Micro]:
         examples = self._examples[request.split]
-        return [
-            (
-                replace(
-                    self._source.load([examples[index] for index in share.indices]),
-                    positions=share.positions,
-                ),
-                share.counted,
-            )
-            for share in request.shares
-        ]
+        micros = []
+        for share in request.shares:
+            inputs = self._source.load([examples[index] for index in share.indices])
+            micros.append((replace(inputs, positions=share.positions), share.counted))
+        return micros
 
     def __getitem__(self, request: Request) -> list[Micro] | Exception:
         # An error as a value: torch would put a traceback into its message.
@@ -131,20 +126,6 @@ class _Reading(Dataset[list[Micro] | Exception]):
             return self.read(request)
         except Exception as error:  # noqa: BLE001 - it is raised where the data is wanted
             return error
-
-
-class _Order(Sampler[Request]):
-    """The requests of the reading that is about to begin."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: Sequence[Request] = ()
-
-    def __iter__(self) -> Iterator[Request]:
-        return iter(self.requests)
-
-    def __len__(self) -> int:
-        return len(self.requests)
 
 
 def ahead(

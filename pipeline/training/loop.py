@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from pipeline.config import Config
 from pipeline.training import schedule
 from pipeline.training.batches import Batch
-from pipeline.training.best_epochs import BestEpochs
-from pipeline.training.checkpoint_store import CheckpointStore
+from pipeline.training.checkpoint_store import BestEpochs, CheckpointStore
 from pipeline.training.history import History
 from pipeline.training.inputs import TrainingData
 from pipeline.training.joint_model import JointModel
@@ -24,7 +23,6 @@ from pipeline.training.loading import Micro
 from pipeline.training.phase_run import PhaseRun
 from pipeline.training.sharding import gathered, load_optimizer, load_weights, shard
 from pipeline.training.step_costs import StepCosts
-from pipeline.training.validation import validate
 from pipeline.training.worker import Worker
 
 
@@ -144,7 +142,7 @@ class JointTraining:
 
         Weights of earlier epochs are deleted once no checkpoint names them any more.
         """
-        losses, counts_K = self._validate()
+        losses, counts_K = self.phase.validate()
         position = self.position
         mix_L = gathered(self.model.mix.weights_L).tolist()
         layer_weights = dict(zip(self.model.layers, mix_L, strict=True))
@@ -159,16 +157,13 @@ class JointTraining:
         if self.worker.leads:
             self.store.forget_epochs(self.best.epochs)
 
-    def _validate(self) -> tuple[dict[str, float], Tensor | None]:
-        return validate(self.config, self.model, self.phase.loader, self.data.valid, self.worker)
-
     def _choose_weights(self) -> dict[str, float]:
         """The average of the best epochs, or the best alone where that validates better."""
         best_loss, best_epoch, best_phase = self.best.entries[0]
         if best_phase != self.phase.index:
             self._start_phase(best_phase)
         load_weights(self.model, self.best.average(self.store))
-        averaged_loss = self._validate()[0]["loss"]
+        averaged_loss = self.phase.validate()[0]["loss"]
         if averaged_loss > best_loss:
             load_weights(self.model, self.store.load_epoch(best_epoch))
         self.worker.barrier()

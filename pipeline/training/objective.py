@@ -15,24 +15,15 @@ from pipeline.training.worker import Worker
 LOSSES = ("ctc", "attention", "kmeans")
 
 
-@dataclass(frozen=True)
-class Divisors:
+def divisors_of(examples: Sequence[Example]) -> dict[str, float]:
     """What each summed loss is divided by: pieces of text (with the end), or nominal frames.
 
     They depend on all utterances of a step, whichever worker has them, so nobody need ask.
     """
-
-    pieces: float
-    frames: float
-
-    @classmethod
-    def of(cls, examples: Sequence[Example]) -> Self:
-        seconds = sum(example.utterance.duration for example in examples)
-        pieces = sum(len(example.target) + 1 for example in examples)
-        return cls(float(pieces), max(1.0, seconds * SSL_GRID.frames_per_second))
-
-    def __getitem__(self, loss: str) -> float:
-        return self.frames if loss == "kmeans" else self.pieces
+    seconds = sum(example.utterance.duration for example in examples)
+    pieces = float(sum(len(example.target) + 1 for example in examples))
+    frames = max(1.0, seconds * SSL_GRID.frames_per_second)
+    return {"ctc": pieces, "attention": pieces, "kmeans": frames}
 
 
 @dataclass(frozen=True)
@@ -46,12 +37,12 @@ class Objective:
     def of(cls, config: Config) -> Self:
         return cls(config.asr.ctc_weight, config.quantizer.kmeans_loss_weight)
 
-    def loss(self, sums: Mapping[str, Tensor], divisors: Divisors) -> Tensor:
+    def loss(self, sums: Mapping[str, Tensor], divisors: Mapping[str, float]) -> Tensor:
         """This worker's part of the objective, from the sums that its forward pass made."""
         loss: Tensor = self._weighted({n: sums[n] / divisors[n] for n in LOSSES if n in sums})
         return loss
 
-    def parts(self, sums: Mapping[str, Tensor], divisors: Divisors) -> Tensor:
+    def parts(self, sums: Mapping[str, Tensor], divisors: Mapping[str, float]) -> Tensor:
         """This worker's part of each loss, detached, float64, in the order of `LOSSES`."""
         absent = sums["ctc"].new_zeros(())
         return torch.stack(

@@ -6,16 +6,16 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.config import Config, Phase
 from pipeline.training import schedule
-from pipeline.training.batches import Batch, epoch_batches
-from pipeline.training.inputs import TrainingData, durations
+from pipeline.training.batches import Batch, Share, epoch_batches, sorted_batches
+from pipeline.training.inputs import TrainingData
 from pipeline.training.joint_model import JointModel, parameter_groups
 from pipeline.training.loading import Loader, Micro, Request, loader_processes
-from pipeline.training.objective import LOSSES, Divisors, Objective
+from pipeline.training.objective import LOSSES, Objective, divisors_of
 from pipeline.training.sharding import exchange_gradients, gathered, is_sharded
 from pipeline.training.worker import Worker
 
@@ -64,7 +64,7 @@ class PhaseRun:
     def batches(self, epoch: int) -> list[Batch]:
         """The epoch's batches, over all workers."""
         training = self._training
-        seconds = durations(self._data.train)
+        seconds = [example.utterance.duration for example in self._data.train]
         return epoch_batches(seconds, training.batch_seconds, training.seed, epoch)
 
     def num_batches(self, epoch: int) -> int:
@@ -74,15 +74,11 @@ class PhaseRun:
         """Each batch with this worker's micro-batches of it."""
         rank, world_size = self._worker.rank, self._worker.world_size
         num_micro = self._training.accumulate
-        requests = [
-            Request(
-                "train",
-                tuple(
-                    batch.share(rank, world_size, micro, num_micro) for micro in range(num_micro)
-                ),
-            )
+        shares = (
+            tuple(batch.share(rank, world_size, micro, num_micro) for micro in range(num_micro))
             for batch in batches
-        ]
+        )
+        requests = [Request("train", of_batch) for of_batch in shares]
         return zip(batches, self.loader.read(requests), strict=True)
 
     def set_rates(self, epoch: int, number: int) -> float:
@@ -98,7 +94,7 @@ class PhaseRun:
     ) -> tuple[dict[str, float], dict[str, float]]:
         """Gradients of all micro-batches; the losses over all workers, and the last statistics."""
         worker, seed = self._worker, self._training.seed
-        divisors = Divisors.of([self._data.train[index] for index in batch.indices])
+        divisors = divisors_of([self._data.train[index] for index in batch.indices])
         noise_seed = _seed(seed, step)
         torch.manual_seed(_seed(seed, step, worker.rank))
         self.optimizer.zero_grad(set_to_none=True)
@@ -127,6 +123,39 @@ class PhaseRun:
             )
         self.optimizer.step()
         return float(norm)
+
+    @torch.no_grad()
+    def validate(self) -> tuple[dict[str, float], Tensor | None]:
+        """The validation losses over all workers, and how often each unit occurs.
+
+        "loss" is the objective, with hard tokens and without dropout. Every worker must call.
+        """
+        self._model.eval()
+        worker, divisors = self._worker, divisors_of(self._data.valid)
+        parts = torch.zeros(len(LOSSES), dtype=torch.float64, device=worker.device)
+        counts_K: Tensor | None = None
+        for [(inputs, counted)] in self.loader.read(self._validation_requests()):
+            with worker.autocast(self._training.precision):
+                sums = self._model(inputs.to(worker.device), tau=1.0, seed=0)
+            parts += self._objective.parts(sums, divisors) * float(counted)
+            if "counts_K" in sums:
+                counts = sums["counts_K"] * int(counted)
+                counts_K = counts if counts_K is None else counts_K + counts
+        losses = self._objective.report(parts, worker)
+        return losses, None if counts_K is None else worker.sum(counts_K)
+
+    def _validation_requests(self) -> list[Request]:
+        """This worker's batches in turn; the last round is filled up, so that all have as many.
+
+        A sharded model's forward pass needs every worker.
+        """
+        rank, world_size = self._worker.rank, self._worker.world_size
+        seconds = [example.utterance.duration for example in self._data.valid]
+        batches = sorted_batches(seconds, self._training.batch_seconds)
+        own = [batch.share(0, 1, 0, 1) for batch in batches[rank::world_size]]
+        if len(own) < -(-len(batches) // world_size):
+            own.append(Share(batches[0].indices[:1], (0,), counted=False))
+        return [Request("valid", (share,)) for share in own]
 
     def _exchange(self, *, wanted: bool) -> AbstractContextManager[Any]:
         """Workers exchange gradients once a step, with the last micro-batch."""

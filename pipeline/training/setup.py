@@ -12,8 +12,13 @@ from pipeline.features.ssl import SslModel
 from pipeline.features.windows import Windowing
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.storage.artifacts import Artifact
-from pipeline.training.feature_index import feature_index
-from pipeline.training.inputs import AudioSource, Example, FeatureSource, TrainingData
+from pipeline.training.inputs import (
+    AudioSource,
+    Example,
+    FeatureSource,
+    TrainingData,
+    feature_index,
+)
 from pipeline.training.joint_model import JointModel
 
 

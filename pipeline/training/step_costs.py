@@ -7,9 +7,8 @@ import torch
 
 from pipeline.training.worker import Worker
 
-KIBIBYTE = 1024
 # Linux counts the resident set in KiB, macOS in bytes.
-RESIDENT_UNIT = 1 if sys.platform == "darwin" else KIBIBYTE
+RESIDENT_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class StepCosts:

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pipeline.asr.positions import sinusoids
+from pipeline.asr.encoder import sinusoids
 
 CPU = torch.device("cpu")
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.asr.time_masking import TimeMasking
+from pipeline.asr.encoder import TimeMasking
 
 LENGTHS = torch.tensor([100, 60, 1])
 FRAMES = torch.ones(3, 100, 4)

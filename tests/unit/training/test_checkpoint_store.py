@@ -7,9 +7,15 @@ import torch
 from faulty_s3 import local_s3
 
 from pipeline.storage.artifacts import Artifact
-from pipeline.training import checkpoint
-from pipeline.training.checkpoint import TENSORS, VALUES
-from pipeline.training.checkpoint_store import CheckpointStore
+from pipeline.training import checkpoint_store
+from pipeline.training.checkpoint_store import (
+    TENSORS,
+    VALUES,
+    BestEpochs,
+    CheckpointStore,
+    load_state,
+    save_state,
+)
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -68,7 +74,7 @@ def killed_at(monkeypatch, owner, name, at):
 
 
 # Where a local write can be cut: in each of its files, before it takes its place.
-LOCAL_CUTS = [(checkpoint, "save_file", 1), (Path, "write_text", 1), (Path, "rename", 1)]
+LOCAL_CUTS = [(checkpoint_store, "save_file", 1), (Path, "write_text", 1), (Path, "rename", 1)]
 
 
 @pytest.mark.parametrize("cut", range(3))
@@ -102,3 +108,59 @@ def test_epochs_are_kept_by_number(output):
     store.forget_epochs({1})
     assert torch.equal(store.load_epoch(1)["weight"], torch.ones(2))
     assert {name.split("/")[1] for name in output.names("checkpoints")} == {"epoch-0001"}
+
+
+def test_nested_state_comes_back_as_it_was(tmp_path):
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "progress": {"step": 3, "seconds": 0.1, "name": "a", "none": None, "yes": True},
+        "rows": [{"x": 1e-17}, {"x": float("inf")}],
+    }
+    save_state(tmp_path, state)
+    loaded = load_state(tmp_path)
+
+    assert loaded["progress"] == state["progress"]
+    assert loaded["rows"] == state["rows"]
+    assert list(loaded["optimizer"]["state"]) == [0, 1]
+    torch.testing.assert_close(loaded["model"], dict(state["model"]), rtol=0, atol=0)
+    again = torch.optim.AdamW(model.parameters(), lr=0.5)
+    again.load_state_dict(loaded["optimizer"])
+    assert again.param_groups[0]["lr"] == 0.1
+
+
+def test_tied_tensors_are_kept_apart_on_disk(tmp_path):
+    weight = torch.arange(4.0)
+    save_state(tmp_path, {"a": weight, "b": weight})
+    assert torch.equal(load_state(tmp_path)["b"], weight)
+
+
+def test_what_is_neither_tensor_nor_json_is_refused_by_name(tmp_path):
+    with pytest.raises(TypeError, match="a/f is a function"):
+        save_state(tmp_path, {"a": {"f": lambda: None}})
+
+
+def test_the_best_are_kept_and_ties_go_to_the_earlier_epoch():
+    best = BestEpochs(2)
+    added = [best.add(loss, epoch, 0) for epoch, loss in enumerate([3.0, 1.0, 2.0, 2.0, 0.5])]
+    assert added == [True, True, True, False, True]
+    assert best.entries == [(0.5, 4, 0), (1.0, 1, 0)]
+    assert best.epochs == {4, 1}
+
+
+def test_the_average_is_over_the_phase_of_the_best_epoch_in_float64(tmp_path):
+    store, best = CheckpointStore(Artifact(str(tmp_path))), BestEpochs(3)
+    weights = [torch.tensor([1.0, 1e8]), torch.tensor([3.0, 1e8 + 8]), torch.tensor([5.0, 0.0])]
+    for epoch, weight in enumerate(weights):
+        store.save_epoch(epoch, {"weight": weight, "count": torch.tensor(epoch)})
+    best.add(0.3, 2, 0)
+    best.add(0.2, 0, 1)
+    best.add(0.1, 1, 1)
+    average = best.average(store)
+    assert average["weight"].tolist() == [2.0, 1e8]
+    assert average["weight"].dtype == torch.float32
+    assert int(average["count"]) == 1

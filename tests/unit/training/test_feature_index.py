@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.storage.artifacts import Artifact
-from pipeline.training.feature_index import Location, feature_index
+from pipeline.training.inputs import Location, feature_index
 
 
 @pytest.fixture

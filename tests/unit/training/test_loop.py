@@ -20,9 +20,9 @@ from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.training import setup
 from pipeline.training.checkpoint_store import CheckpointStore
-from pipeline.training.export import export
 from pipeline.training.history import History
 from pipeline.training.loop import JointTraining
+from pipeline.training.train_joint import export
 from pipeline.training.worker import Worker
 
 VARIANTS = {

@@ -5,7 +5,7 @@ import torch
 
 from pipeline.audio.utterance import Utterance
 from pipeline.training.inputs import Example
-from pipeline.training.objective import Divisors, Objective
+from pipeline.training.objective import Objective, divisors_of
 from pipeline.training.worker import Worker
 
 SUMS = {"ctc": torch.tensor(12.0), "attention": torch.tensor(6.0), "kmeans": torch.tensor(50.0)}
@@ -17,14 +17,15 @@ def example(seconds, num_pieces):
 
 
 def test_divisors_are_pieces_with_their_ends_and_nominal_frames():
-    divisors = Divisors.of([example(1.5, 3), example(0.5, 1)])
+    divisors = divisors_of([example(1.5, 3), example(0.5, 1)])
     assert (divisors["ctc"], divisors["attention"], divisors["kmeans"]) == (6.0, 6.0, 100.0)
-    assert Divisors.of([example(0.001, 0)])["kmeans"] == 1.0
+    assert divisors_of([example(0.001, 0)])["kmeans"] == 1.0
 
 
 @pytest.mark.parametrize("with_units", [True, False])
 def test_the_loss_is_the_weighted_sum_and_the_report_repeats_it(with_units):
-    objective, divisors = Objective(ctc_weight=0.3, kmeans_weight=0.5), Divisors(6.0, 100.0)
+    objective = Objective(ctc_weight=0.3, kmeans_weight=0.5)
+    divisors = {"ctc": 6.0, "attention": 6.0, "kmeans": 100.0}
     sums = SUMS if with_units else {name: SUMS[name] for name in ("ctc", "attention")}
     expected = 0.3 * 12 / 6 + 0.7 * 6 / 6 + 0.5 * (50 / 100 if with_units else 0)
     assert float(objective.loss(sums, divisors)) == pytest.approx(expected)

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.training.checkpoint import load_state, save_state
+from pipeline.training.checkpoint_store import load_state, save_state
 from pipeline.vocoder.segments import Clip, SegmentBatches
 from pipeline.vocoder.training import evaluate_vocoder, rate_share, train_vocoder
 
