@@ -17,15 +17,14 @@ from pipeline.audio.utterance import Utterance
 from pipeline.config import Features, Ssl
 from pipeline.corpus.shard_store import ShardStore
 from pipeline.features.batching import batch_seconds_on, length_batches
-from pipeline.features.columns import frames_column
 from pipeline.features.fingerprint import ssl_fingerprint
-from pipeline.features.frame_sample import sample_frames
+from pipeline.features.size import sample_frames
 from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.features.stored_frames import FOLDER, frames_column
 from pipeline.features.windows import Windowing, encode_in_windows
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 
-FOLDER = "shards"
 # Small, because training reads utterances in its own order. A reader of one layer reads row groups
 # in parallel.
 ROWS_PER_GROUP = 4
@@ -129,7 +128,7 @@ class ShardWriter:
         for utterance, frames_LTD in zip(utterances, hidden, strict=True):
             _require_finite(frames_LTD, utterance.utt_id, layers)
         if sampled:
-            rows = list(zip(columns["utt_id"], columns["num_frames"], strict=True))
+            rows = zip(columns["utt_id"], columns["num_frames"], strict=True)
             columns[table_schemas.FRAME_INDEX] = chosen = [self._sample(*row) for row in rows]
             hidden = [
                 frames_LTD[:, index] for frames_LTD, index in zip(hidden, chosen, strict=True)

@@ -5,6 +5,7 @@ one thread of a Zen 5 reached 105 GFLOP/s with MKL and 220 with oneDNN, on the s
 model. On other processors the two are equally fast.
 """
 
+from types import MethodType
 from typing import cast
 
 import torch
@@ -12,23 +13,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class InferringLinear(nn.Linear):
-    """A linear layer whose results without gradients differ in rounding and speed alone.
+def replace_linears(module: nn.Module) -> None:
+    """Let every linear layer inside `module` compute its output with `infer`."""
+    for linear in module.modules():
+        if type(linear) is nn.Linear:
+            linear.forward = MethodType(infer, linear)  # type: ignore[method-assign] # replaced
 
-    It shares the parameters of the layer that it replaces, under the same names.
-    """
 
-    def __init__(self, linear: nn.Linear) -> None:
-        nn.Module.__init__(self)
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.bias = linear.weight, linear.bias
-        self.train(linear.training)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        if _suits_onednn(inputs):
-            product = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001 - torch's compiler calls it too
-            return cast("Tensor", product(inputs, self.weight, self.bias, "none", [], ""))
-        return functional.linear(inputs, self.weight, self.bias)
+def infer(linear: nn.Linear, inputs: Tensor) -> Tensor:
+    """The layer's output; without gradients it differs in rounding and speed alone."""
+    if _suits_onednn(inputs):
+        product = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001 - torch's compiler calls it too
+        return cast("Tensor", product(inputs, linear.weight, linear.bias, "none", [], ""))
+    return functional.linear(inputs, linear.weight, linear.bias)
 
 
 def _suits_onednn(inputs: Tensor) -> bool:
@@ -39,12 +36,3 @@ def _suits_onednn(inputs: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
     )
-
-
-def replace_linears(module: nn.Module) -> None:
-    """Replace every linear layer inside `module` by an InferringLinear."""
-    for name, child in module.named_children():
-        if type(child) is nn.Linear:
-            setattr(module, name, InferringLinear(child))
-        else:
-            replace_linears(child)

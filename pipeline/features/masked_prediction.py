@@ -7,7 +7,7 @@ convolutions, and a linear classifier predicts each masked frame's label. As in 
 Shapes: B utterances, S samples, T frames, K labels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,15 +105,16 @@ def pretrain(
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
-    steps = settings.epochs * len(_batches(training, settings))
+    batches = _batches(training, settings)
+    steps = settings.epochs * len(batches)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, steps, pct_start=settings.warmup_share
     )
     generator = np.random.default_rng(settings.seed)
     for epoch in range(settings.epochs):
         losses = []
-        for indices in _shuffled(_batches(training, settings), generator):
-            waveforms_BS, num_samples_B, labels_BT = _load(training, indices)
+        for number in generator.permutation(len(batches)):
+            waveforms_BS, num_samples_B, labels_BT = _load(training, batches[number])
             degraded_BS = degrade(waveforms_BS, num_samples_B, generator, settings)
             masked_BT = draw_mask(labels_BT != UNLABELLED, generator, settings)
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
@@ -214,11 +215,6 @@ def _batches(data: Labelled, settings: Pretraining) -> list[list[int]]:
 def change_speed(waveform_S: np.ndarray, factor: float) -> np.ndarray:
     """Play a waveform faster by `factor`, a multiple of 0.05: tempo, pitch and formants change."""
     return resample(waveform_S, round(SAMPLE_RATE_HZ * factor), SAMPLE_RATE_HZ)
-
-
-def _shuffled(batches: Sequence[list[int]], generator: np.random.Generator) -> Iterator[list[int]]:
-    for index in generator.permutation(len(batches)):
-        yield batches[index]
 
 
 def _load(data: Labelled, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,16 +1,34 @@
-"""How large stored features will be; imports neither torch nor transformers, so `plan` may ask."""
+"""Which frames are stored, and how large they will be.
+
+Imports neither torch nor transformers, so `plan` may ask.
+"""
 
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.config import Features, Ssl
-from pipeline.features.frame_sample import sample_size
 
 BYTES_PER_VALUE = 2  # float16; noise-like values do not compress
 # Of the models on the hub; the *base* models have 768.
 HIDDEN_SIZES = {"xlarge": 1280, "large": 1024}
+
+
+def sample_size(num_frames: int, share: float) -> int:
+    """How many of an utterance's frames are stored: its share of them, at least one."""
+    return min(num_frames, max(1, round(share * num_frames)))
+
+
+def sample_frames(utt_id: str, num_frames: int, share: float, seed: int) -> npt.NDArray[np.int32]:
+    """`sample_size` ascending indices, which do not depend on corpus, shard or batch."""
+    generator = random.Random(f"{seed}/{utt_id}")  # noqa: S311 (no secret)
+    chosen = generator.sample(range(num_frames), sample_size(num_frames, share))
+    return np.sort(np.array(chosen, dtype=np.int32))
 
 
 def num_stored_frames(seconds: Sequence[float], features: Features) -> int:

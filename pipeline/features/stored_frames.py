@@ -1,16 +1,17 @@
-"""The stored frames of one layer and one split, block by block, for shards of any size."""
+"""Stored frames: a Parquet column whose rows are utterances, each a list of float16 vectors."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.features.columns import frames_of
-from pipeline.features.extraction import FOLDER
 from pipeline.storage.artifacts import MANIFEST, Artifact
 from pipeline.storage.table_schemas import FRAME_INDEX, layer_column, num_stored_frames
 
+FOLDER = "shards"
 # A block holds at least this many frames, except the last; an utterance is never cut.
 BLOCK_FRAMES = 16_384
 # Rows decoded at a time, and bytes fetched at a time: a shard may be one row group of gigabytes.
@@ -20,7 +21,7 @@ BUFFER_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class StoredFrames:
-    """One layer of one split's feature shards."""
+    """One layer of one split's feature shards, read block by block, whatever their size."""
 
     features: Artifact
     layer: int
@@ -64,3 +65,27 @@ class StoredFrames:
                     block = []
         if block:
             yield np.concatenate(block)
+
+
+def frames_column(frames: Sequence[np.ndarray]) -> pa.Array:
+    """T x D float16 arrays as one list<list<halffloat>> column, without a Python object for each value."""
+    values_ND = np.concatenate(frames)
+    num_frames, dim = values_ND.shape
+    inner = np.arange(0, (num_frames + 1) * dim, dim, dtype=np.int32)
+    vectors = pa.ListArray.from_arrays(inner, pa.array(values_ND.reshape(-1)))
+    ends = np.cumsum([0, *map(len, frames)], dtype=np.int32)
+    return pa.ListArray.from_arrays(ends, vectors)
+
+
+def frames_of(column: pa.ChunkedArray | pa.Array) -> list[np.ndarray]:
+    """The frames (T x D, float16) of each row of a features column, without copying values."""
+    rows: list[np.ndarray] = []
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        frame_offsets = np.asarray(chunk.offsets)
+        frames = chunk.flatten()
+        values = frames.flatten().to_numpy(zero_copy_only=False)
+        dim = len(values) // max(1, len(frames))
+        values = values.reshape(len(frames), dim)
+        starts = frame_offsets - frame_offsets[0]
+        rows.extend(values[a:b] for a, b in itertools.pairwise(starts))
+    return rows

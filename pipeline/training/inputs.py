@@ -16,8 +16,8 @@ import torch
 from pipeline.audio.decode import read_utterance
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Phase
-from pipeline.features.columns import frames_of
 from pipeline.features.ssl import pad_waveforms
+from pipeline.features.stored_frames import frames_of
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.table_schemas import layer_column
 

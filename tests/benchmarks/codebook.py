@@ -145,8 +145,8 @@ def ours(setting: Setting, frames_ND: np.ndarray, folder: Path) -> dict[str, Cal
 def write_shards(frames_ND: np.ndarray, folder: Path) -> Any:
     import pyarrow as pa
 
-    from pipeline.features.columns import frames_column
     from pipeline.features.extraction import ROWS_PER_GROUP
+    from pipeline.features.stored_frames import frames_column
     from pipeline.storage import table_schemas
     from pipeline.storage.artifacts import Artifact
 

@@ -16,7 +16,7 @@ import torch
 from benchmarks.joint_step import TINY_WAVLM
 from benchmarks.measure import Cost
 from benchmarks.record import Record
-from pipeline.features.columns import frames_column
+from pipeline.features.stored_frames import frames_column
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.table_schemas import layer_column
 

@@ -9,8 +9,7 @@ from sklearn.cluster import KMeans
 from pipeline.clustering.assignment import FramesError
 from pipeline.clustering.kmeans import partial_sums
 from pipeline.config import Cluster, Codebook
-from pipeline.features.columns import frames_column
-from pipeline.features.stored_frames import StoredFrames
+from pipeline.features.stored_frames import StoredFrames, frames_column
 from pipeline.progress import Progress, Report
 from pipeline.runtime.fit_codebook import fit_codebook
 from pipeline.runtime.scheduler import message

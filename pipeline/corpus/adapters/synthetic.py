@@ -4,6 +4,7 @@ Every utterance depends only on the seed, its split and its number, never on how
 utterances there are.
 """
 
+import math
 import multiprocessing
 import os
 import random
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, Self
 
@@ -136,21 +138,17 @@ def synthesize_corpus(
         EspeakError: the synthesiser's installation is damaged.
     """
     prompts = make_prompts(config)
-    size = _UTTERANCES_PER_BATCH
-    batches = [prompts[first : first + size] for first in range(0, len(prompts), size)]
     wanted = num_processes or min(os.cpu_count() or 1, _MAX_PROCESSES)
     # Spawned: a fork of a process that has threads (torch, Ray) may hang.
     with ProcessPoolExecutor(
-        max_workers=min(wanted, len(batches)),
+        max_workers=min(wanted, math.ceil(len(prompts) / _UTTERANCES_PER_BATCH)),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin_process,
     ) as pool:
-        rate = config.sample_rate_hz
-        jobs = [pool.submit(_speak_batch, batch, output, rate) for batch in batches]
-        spoken = 0
-        for number, job in enumerate(jobs):
-            yield from job.result()
-            spoken += len(batches[number])
+        speak_prompt = partial(_speak, output=output, sample_rate_hz=config.sample_rate_hz)
+        utterances = pool.map(speak_prompt, prompts, chunksize=_UTTERANCES_PER_BATCH)
+        for spoken, utterance in enumerate(utterances, start=1):
+            yield utterance
             progress.update(spoken, len(prompts), "utterances synthesised")
 
 
@@ -167,10 +165,6 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _speak_batch(prompts: list[Prompt], output: Artifact, sample_rate_hz: int) -> list[Utterance]:
-    return [_speak(prompt, output, sample_rate_hz) for prompt in prompts]
 
 
 def _speak(prompt: Prompt, output: Artifact, sample_rate_hz: int) -> Utterance:

@@ -14,7 +14,6 @@ from support import hidden_states, save_tiny_ssl, tone_utterances
 
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Features, Ssl
-from pipeline.features.columns import frames_column, frames_of
 from pipeline.features.extraction import (
     ROWS_PER_GROUP,
     FeatureRangeError,
@@ -22,9 +21,9 @@ from pipeline.features.extraction import (
     plan_shards,
 )
 from pipeline.features.fingerprint import ssl_fingerprint
-from pipeline.features.frame_sample import sample_frames
+from pipeline.features.size import sample_frames
 from pipeline.features.ssl import SslModel
-from pipeline.features.stored_frames import StoredFrames
+from pipeline.features.stored_frames import StoredFrames, frames_column, frames_of
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, StorageFullError
 

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.features import stored_frames
-from pipeline.features.columns import frames_column
-from pipeline.features.stored_frames import StoredFrames
+from pipeline.features.stored_frames import StoredFrames, frames_column
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 

@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from pipeline.features.columns import frames_column
+from pipeline.features.stored_frames import frames_column
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 

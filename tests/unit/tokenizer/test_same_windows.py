@@ -6,9 +6,9 @@ from support import save_tiny_ssl
 from pipeline.audio.decode import read_utterance, write_audio
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Features, Ssl
-from pipeline.features.columns import frames_of
 from pipeline.features.extraction import ShardWriter
 from pipeline.features.ssl import SslModel
+from pipeline.features.stored_frames import frames_of
 from pipeline.features.windows import Windowing
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.storage.artifacts import Artifact

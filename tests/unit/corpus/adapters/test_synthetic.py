@@ -8,7 +8,7 @@ from pipeline.corpus.adapters.synthetic import (
     _VALID_VARIANTS,
     VOCABULARY,
     SyntheticCorpus,
-    _speak_batch,
+    _speak,
     make_prompts,
     synthesize_corpus,
     voices,
@@ -29,7 +29,7 @@ def two_runs(tmp_path_factory):
     sent = []
     spoken = list(synthesize_corpus(SMALL, pooled, Progress(sent.append)))
     backwards = make_prompts(SMALL)[::-1]
-    spoken_again = _speak_batch(backwards, plain, 16000)[::-1]
+    spoken_again = [_speak(prompt, plain, 16000) for prompt in backwards][::-1]
     return (pooled, spoken, sent), (plain, spoken_again, [])
 
 
