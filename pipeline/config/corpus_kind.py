@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema
 
 from pipeline.config.corpus import CorpusSection
 from pipeline.config.declaration import kinds_in, load_kind
-from pipeline.config.errors import ConfigError
+from pipeline.config.section import ConfigError
 
 KINDS = "pipeline.corpus.adapters"
 

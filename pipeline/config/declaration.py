@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 from typing import TypeVar
 
-from pipeline.config.errors import ConfigError
+from pipeline.config.section import ConfigError
 
 Declared = TypeVar("Declared")
 

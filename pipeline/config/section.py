@@ -1,4 +1,4 @@
-"""What every section of the config is made of."""
+"""What every section of the config is made of, and the error of one that is wrong."""
 
 from typing import Annotated
 
@@ -7,6 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+class ConfigError(ValueError):
+    """A mistake in a config file or an override; the message says what, why and the cure."""
 
 
 class Section(BaseModel):

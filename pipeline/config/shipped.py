@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.config.errors import ConfigError
+from pipeline.config.section import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # configs/ and cluster/ are in the package when it comes from a wheel, beside it in the repository.

@@ -101,9 +101,10 @@ def require(corpus: CheckedCorpus, config: CorpusSection) -> None:
 
 def _commonest(rejects: list[Reject]) -> str:
     kinds = Counter(reject.kind for reject in rejects)
+    first = {reject.kind: reject for reject in reversed(rejects)}
     lines = []
     for kind, count in kinds.most_common(3):
-        example = next(reject for reject in rejects if reject.kind == kind)
+        example = first[kind]
         named = f"{example.utt_id} ({example.source})" if example.utt_id else example.source
         lines.append(f"  {count} x {kind}, such as {named}: {example.reason}")
     return "\n".join(lines)

@@ -1,8 +1,11 @@
-"""A line of JSON as a typed row, and the reason why a line is not one."""
+"""JSON Lines as typed rows, and the reason why a line is not one."""
 
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.audio.utterance import Reject
 
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -13,8 +16,24 @@ class Row(BaseModel):
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, allow_inf_nan=False)
 
 
-def why_broken(error: ValidationError) -> str:
-    """The first problem of a line as the reason of a reject."""
+RowT = TypeVar("RowT", bound=Row)
+
+
+def json_rows(
+    row: type[RowT], lines: Iterable[bytes], name: str
+) -> Iterator[tuple[str, RowT | Reject]]:
+    """Each line that is not blank, as a row or as a reject, with its source `name:number`."""
+    for number, line in enumerate(lines, start=1):
+        source = f"{name}:{number}"
+        if line.strip():
+            try:
+                yield source, row.model_validate_json(line)
+            except ValidationError as error:
+                yield source, Reject(None, source, _why_broken(error))
+
+
+def _why_broken(error: ValidationError) -> str:
+    """The first problem of a line."""
     problem = error.errors()[0]
     key = ".".join(map(str, problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ")

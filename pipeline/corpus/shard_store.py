@@ -71,7 +71,12 @@ class ShardStore:
         about = {"rows": table.num_rows, **wanted, "frames": frames, **self.notes, **own}
         # While the file is being replaced, no older record may stand beside it.
         self.output.delete_record(name)
-        described = table.replace_schema_metadata({key: _text(about[key]) for key in about})
+        described = table.replace_schema_metadata(
+            {
+                key: value if isinstance(value, str) else json.dumps(value)
+                for key, value in about.items()
+            }
+        )
         record = {**about, **self.output.write_table(name, described, row_group_size)}
         self.output.write_record(name, record)
         return record
@@ -79,7 +84,3 @@ class ShardStore:
     def _wanted(self, utterances: Sequence[Utterance]) -> Record:
         intervals = [(row.utt_id, row.offset, row.duration) for row in utterances]
         return {"utterances": digest(intervals), **self.made_from}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

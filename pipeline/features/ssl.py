@@ -13,8 +13,7 @@ from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging as transformers_logging
 
 from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
-from pipeline.features.linear import replace_linears
-from pipeline.features.positional_convolution import keep_narrow_groups_in_float32
+from pipeline.features.cpu_layers import keep_narrow_groups_in_float32, replace_linears
 from pipeline.features.wavlm_attention import replace_attention
 
 FAMILIES = ("wavlm", "hubert", "wav2vec2")

@@ -10,12 +10,12 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.audio.utterance import CorpusError, Reject, Segment, UnusableError, Utterance
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
-from pipeline.corpus.json_rows import Row, Seconds, why_broken
+from pipeline.corpus.json_rows import Row, Seconds, json_rows
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.storage.filesystem import filesystem_and_path
 from pipeline.storage.folders import Folder
@@ -105,19 +105,16 @@ def read_lhotse(config: LhotseCorpus) -> Iterator[Utterance | Reject]:
     """
     for split in config.splits.names:
         name = Folder.around(config.cuts[split])[1]
-        for number, line in enumerate(io.BytesIO(open_cuts(config, split)), start=1):
-            if line.strip():
-                yield from _read_line(line, f"{name}:{number}", split, config)
+        for source, cut in json_rows(_Cut, io.BytesIO(open_cuts(config, split)), name):
+            if isinstance(cut, Reject):
+                yield cut
+            else:
+                yield from _read_cut(cut, source, split, config)
 
 
-def _read_line(
-    line: bytes, source: str, split: str, config: LhotseCorpus
+def _read_cut(
+    cut: _Cut, source: str, split: str, config: LhotseCorpus
 ) -> Iterator[Utterance | Reject]:
-    try:
-        cut = _Cut.model_validate_json(line)
-    except ValidationError as error:
-        yield Reject(None, source, why_broken(error))
-        return
     try:
         recording = _plain_recording(cut)
     except UnusableError as error:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import RecordedCorpus
-from pipeline.corpus.json_rows import Row, Seconds, why_broken
+from pipeline.corpus.json_rows import Row, Seconds, json_rows
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.storage.folders import Folder
 
@@ -50,9 +50,9 @@ def read_manifest(config: ManifestCorpus) -> Iterator[Utterance | Reject]:
         CorpusError: there is no such manifest.
     """
     folder, name = Folder.around(config.manifest)
-    for number, line in enumerate(open_manifest(config.manifest).splitlines(), start=1):
-        if line.strip():
-            yield _read_line(line, folder, f"{name}:{number}")
+    lines = open_manifest(config.manifest).splitlines()
+    for _, row in json_rows(_Row, lines, name):
+        yield row if isinstance(row, Reject) else _utterance(row, folder)
 
 
 def open_manifest(uri: str) -> bytes:
@@ -69,11 +69,7 @@ def open_manifest(uri: str) -> bytes:
     return content.removeprefix(b"\xef\xbb\xbf")
 
 
-def _read_line(line: bytes, folder: Folder, source: str) -> Utterance | Reject:
-    try:
-        row = _Row.model_validate_json(line)
-    except ValidationError as error:
-        return Reject(None, source, why_broken(error))
+def _utterance(row: _Row, folder: Folder) -> Utterance:
     segments = row.alignment
     return Utterance(
         utt_id=row.utt_id,

@@ -127,10 +127,7 @@ def _prompt(config: SyntheticCorpus, split: str, number: int, choices: tuple[Voi
 
 
 def synthesize_corpus(
-    config: SyntheticCorpus,
-    output: Artifact,
-    progress: Progress = SILENT,
-    num_processes: int | None = None,
+    config: SyntheticCorpus, output: Artifact, progress: Progress = SILENT
 ) -> Iterator[Utterance]:
     """Speak every prompt into `audio/` of the output, in parallel processes; in prompt order.
 
@@ -138,10 +135,10 @@ def synthesize_corpus(
         EspeakError: the synthesiser's installation is damaged.
     """
     prompts = make_prompts(config)
-    wanted = num_processes or min(os.cpu_count() or 1, _MAX_PROCESSES)
+    num_batches = math.ceil(len(prompts) / _UTTERANCES_PER_BATCH)
     # Spawned: a fork of a process that has threads (torch, Ray) may hang.
     with ProcessPoolExecutor(
-        max_workers=min(wanted, math.ceil(len(prompts) / _UTTERANCES_PER_BATCH)),
+        max_workers=min(os.cpu_count() or 1, _MAX_PROCESSES, num_batches),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin_process,
     ) as pool:

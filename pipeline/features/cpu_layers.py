@@ -1,16 +1,23 @@
-"""Linear layers that use oneDNN for inference on a CPU.
+"""Layers that compute in another way on a CPU, where torch is slow or wrong.
 
 torch multiplies float32 matrices with MKL, which uses half of the vector units of AMD's processors:
 one thread of a Zen 5 reached 105 GFLOP/s with MKL and 220 with oneDNN, on the shapes of a *base*
 model. On other processors the two are equally fast.
+
+On processors with AMX, oneDNN 3.10 (in torch 2.11) returns noise for a bfloat16 convolution of
+stride 1 and an even kernel whose groups have 4 to 15 channels: forward and backward are off by as
+much as the result itself. Small encoders have such groups (128 channels in 16 groups); the models
+on the hub have 48 or 64 channels in a group, which are multiplied correctly.
 """
 
 from types import MethodType
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+FEWEST_CHANNELS = 16  # in a group, from which on bfloat16 is right
 
 
 def replace_linears(module: nn.Module) -> None:
@@ -36,3 +43,17 @@ def _suits_onednn(inputs: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
     )
+
+
+def keep_narrow_groups_in_float32(backbone: Any) -> None:
+    """Let a positional convolution with narrow groups ignore autocast on a CPU."""
+    convolution = backbone.encoder.pos_conv_embed.conv
+    if convolution.in_channels < FEWEST_CHANNELS * convolution.groups:
+        convolution.forward = MethodType(_convolve, convolution)
+
+
+def _convolve(convolution: nn.Conv1d, hidden_BDT: Tensor) -> Tensor:
+    if hidden_BDT.device.type != "cpu":
+        return nn.Conv1d.forward(convolution, hidden_BDT)
+    with torch.autocast("cpu", enabled=False):
+        return nn.Conv1d.forward(convolution, hidden_BDT.float())
