@@ -29,6 +29,9 @@ Configs = Annotated[
         help="YAML files, one for each variant, or names of shipped configs: demo, demo/kmeans",
     ),
 ]
+OptionalConfigs = Annotated[
+    list[str] | None, typer.Argument(metavar="[CONFIG...]", help="Configs, as for `run`")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set asr.dim=256"),
@@ -40,7 +43,6 @@ Only = Annotated[
     list[str] | None,
     typer.Option("--stage", help="Only this stage and the stages it reads; may be repeated"),
 ]
-Audio = Annotated[list[str], typer.Argument(metavar="AUDIO...", help="Files or s3://… URIs")]
 
 
 @app.command()
@@ -62,8 +64,7 @@ def run(
         return
     from pipeline.commands.run import run
 
-    if not run(loaded, only or (), Console()):
-        raise typer.Exit(1)
+    _exit_unless(run(loaded, only or (), Console()))
 
 
 @app.command()
@@ -92,17 +93,12 @@ def submit(
     from pipeline.commands.submit import RunCommand, submit
 
     command = RunCommand(_files(configs), _overrides(overrides, storage), only or ())
-    code = submit(command, address, Console(), follow=follow)
-    if code:
-        raise typer.Exit(code)
+    raise typer.Exit(submit(command, address, Console(), follow=follow))
 
 
 @app.command()
 def plan(
-    configs: Configs,
-    overrides: Overrides = None,
-    storage: Storage = None,
-    only: Only = None,
+    configs: Configs, overrides: Overrides = None, storage: Storage = None, only: Only = None
 ) -> None:
     """Show what is done, what would run and how much it would write, without running anything."""
     from pipeline.commands.plan import plan
@@ -115,10 +111,7 @@ def verify(
     stage: Annotated[
         str, typer.Argument(help="A stage; or, without configs, a folder that `tokenize` wrote")
     ],
-    configs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="CONFIG...", help="Configs, as for `run`"),
-    ] = None,
+    configs: OptionalConfigs = None,
     overrides: Overrides = None,
     storage: Storage = None,
     *,
@@ -130,13 +123,12 @@ def verify(
     """Check that a stage's files exist and hold the bytes that were written."""
     from pipeline.commands.verify import verify, verify_folder
 
-    if not configs:
-        if not verify_folder(stage, Console(), quick=quick, repair=repair):
-            raise typer.Exit(1)
-        return
-    loaded = _load(configs, overrides, storage)
-    if not verify(stage, loaded, Console(), quick=quick, repair=repair):
-        raise typer.Exit(1)
+    if configs:
+        loaded = _load(configs, overrides, storage)
+        intact = verify(stage, loaded, Console(), quick=quick, repair=repair)
+    else:
+        intact = verify_folder(stage, Console(), quick=quick, repair=repair)
+    _exit_unless(intact)
 
 
 @app.command()
@@ -209,20 +201,18 @@ def tokenize(
 
         cluster = Cluster.model_validate(given)
         succeeded = tokenize_folder(tokenizer, audio, output, cluster, Console())
-    if not succeeded:
-        raise typer.Exit(1)
+    _exit_unless(succeeded)
 
 
 @app.command()
 def transcribe(
     model: Annotated[str, typer.Argument(help="An output of train_joint")],
-    audio: Audio,
+    audio: Annotated[list[str], typer.Argument(metavar="AUDIO...", help="Files or s3://… URIs")],
 ) -> None:
     """Turn audio files into text."""
     from pipeline.commands.transcribe import transcribe
 
-    if not transcribe(model, audio, Console()):
-        raise typer.Exit(1)
+    _exit_unless(transcribe(model, audio, Console()))
 
 
 @app.command()
@@ -247,10 +237,7 @@ def resynthesize(
 
 @app.command()
 def ui(
-    configs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[CONFIG...]", help="Configs whose experiment to show"),
-    ] = None,
+    configs: OptionalConfigs = None,
     storage: Storage = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="The local server's port")] = 5000,
     *,
@@ -258,22 +245,16 @@ def ui(
 ) -> None:
     """Open MLflow on the comparison of the variants.
 
-    Without a config it shows everything in --storage (default: runs). The server that it starts
+    It shows the experiment of the configs, or everything in --storage (default: runs). The server that it starts
     listens on this machine only; if MLFLOW_TRACKING_URI names a server, that address is shown.
     """
     from pipeline.commands.ui import ui
 
-    loaded = _load(configs, None, storage) if configs else []
-    tracking = loaded[0].tracking if loaded else Tracking()
-    experiment = tracking.experiment if loaded else None
-    ui(
-        tracking,
-        loaded[0].storage if loaded else storage or "runs",
-        experiment,
-        port,
-        Console(),
-        opens=opens,
-    )
+    tracking, experiment = Tracking(), None
+    if configs:
+        first = _load(configs, None, storage)[0]
+        tracking, storage, experiment = first.tracking, first.storage, first.tracking.experiment
+    ui(tracking, storage or "runs", experiment, port, Console(), opens=opens)
 
 
 def _load(configs: list[str], overrides: list[str] | None, storage: str | None) -> list[Config]:
@@ -286,6 +267,11 @@ def _files(configs: list[str]) -> list[Path]:
 
 def _overrides(overrides: list[str] | None, storage: str | None) -> list[str]:
     return [*(overrides or ()), *([] if storage is None else [f"storage={storage}"])]
+
+
+def _exit_unless(succeeded: bool) -> None:  # noqa: FBT001
+    if not succeeded:
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -26,47 +26,25 @@ _TELLTALE = (
 )
 # Names have a limit, so that the search ends soon in a long text without spaces.
 _IN_QUERY = r"[^=&;?\s'\"]{0,80}"
-_PATTERNS = (
+_PATTERNS = {
     # The complete value of a header, with any number of parts.
-    (
-        re.compile(
-            r"(authorization|cookie|x-amz-security-token(?!=))"
-            r"(['\"]?[ \t]*[:=][ \t]*(?:b(?=['\"]))?['\"]?)[^\s'\"][^\r\n'\"]*",
-            re.IGNORECASE,
-        ),
-        rf"\1\2{HIDDEN}",
-    ),
-    (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/-]{16,}=*"), rf"\1 {HIDDEN}"),
+    r"(?i)(authorization|cookie|x-amz-security-token(?!=))"
+    r"(['\"]?[ \t]*[:=][ \t]*(?:b(?=['\"]))?['\"]?)[^\s'\"][^\r\n'\"]*": rf"\1\2{HIDDEN}",
+    r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/-]{16,}=*": rf"\1 {HIDDEN}",
     # user:password@host, with or without a scheme; a password may hold an @ of its own.
-    (re.compile(r"(?<=://)[^/\s?#'\"<>]+@"), f"{HIDDEN}@"),
-    (re.compile(r"(?<![\w/.*-])[\w.%+-]+:(?!\*\*\*@)[^\s:@/'\"<>]+@(?=\w)"), f"{HIDDEN}@"),
+    r"(?<=://)[^/\s?#'\"<>]+@": f"{HIDDEN}@",
+    r"(?<![\w/.*-])[\w.%+-]+:(?!\*\*\*@)[^\s:@/'\"<>]+@(?=\w)": f"{HIDDEN}@",
     # Queries of signed URLs.
-    (
-        re.compile(
-            rf"([?&;]{_IN_QUERY}(?:key|token|secret|signature|sig|password|credential){_IN_QUERY}=)"
-            r"[^&\s'\"<>]+",
-            re.IGNORECASE,
-        ),
-        rf"\1{HIDDEN}",
-    ),
+    rf"(?i)([?&;]{_IN_QUERY}(?:key|token|secret|signature|sig|password|credential){_IN_QUERY}=)"
+    r"[^&\s'\"<>]+": rf"\1{HIDDEN}",
     # password=x and password='x', and "password": "x" as in JSON and Python.
-    (
-        re.compile(
-            rf"(?<![\w.-])({_TELLTALE}[ \t]*=[ \t]*)(?!b?['\"]|[=\s])[^\s,;&'\"()\[\]{{}}]+",
-            re.IGNORECASE,
-        ),
-        rf"\1{HIDDEN}",
-    ),
-    (
-        re.compile(
-            rf"((?<![\w.-])(['\"]?){_TELLTALE}\2[ \t]*[:=][ \t]*b?(['\"]))(?:(?!\3)[^\r\n])+",
-            re.IGNORECASE,
-        ),
-        rf"\1{HIDDEN}",
-    ),
+    rf"(?i)(?<![\w.-])({_TELLTALE}[ \t]*=[ \t]*)(?!b?['\"]|[=\s])"
+    r"[^\s,;&'\"()\[\]{}]+": rf"\1{HIDDEN}",
+    rf"(?i)((?<![\w.-])(['\"]?){_TELLTALE}\2[ \t]*[:=][ \t]*b?(['\"]))"
+    r"(?:(?!\3)[^\r\n])+": rf"\1{HIDDEN}",
     # Access keys of AWS, long-lived and temporary.
-    (re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"), HIDDEN),
-)
+    r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])": HIDDEN,
+}
 
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -97,8 +75,8 @@ def redact(text: str) -> str:
 def _redact_once(text: str, secrets: list[str]) -> str:
     for secret in secrets:
         text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(secret)}(?![A-Za-z0-9])", HIDDEN, text)
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
+    for pattern, replacement in _PATTERNS.items():
+        text = re.sub(pattern, replacement, text)
     return text
 
 

@@ -11,6 +11,7 @@ from pipeline.config import ConfigError
 from pipeline.features.extraction import Shard, plan_shards
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import MANIFEST, RECORDS, Artifact, ArtifactError
+from pipeline.storage.table_schemas import required
 
 LISTINGS, SHARDS, REJECTS = "listings", "shards", "rejects.parquet"
 # A listing is written when all its headers are read, so a kill costs at most this many.
@@ -19,13 +20,13 @@ FILES_PER_LISTING = 50_000
 SHARD_UTTERANCES, SHARD_SECONDS = 256, 1800.0
 TOKENIZER = "tokenizer"  # the key in a listing's metadata
 SCHEMA = pa.schema(
-    [
-        pa.field("utt_id", pa.string(), nullable=False),
-        pa.field("audio", pa.string(), nullable=False),
-        pa.field("bytes", pa.int64(), nullable=False),
-        pa.field("duration", pa.float64(), nullable=False),
-        pa.field("shard", pa.string(), nullable=False),
-    ]
+    required(
+        utt_id=pa.string(),
+        audio=pa.string(),
+        bytes=pa.int64(),
+        duration=pa.float64(),
+        shard=pa.string(),
+    )
 )
 
 

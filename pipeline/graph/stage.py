@@ -60,18 +60,6 @@ class StageContext:
     progress: Progress = SILENT
 
 
-def _always(_config: Config) -> bool:
-    return True
-
-
-def _no_workers(_config: Config) -> int:
-    return 0
-
-
-def _no_estimate(_config: Config, _inputs: Mapping[str, Artifact]) -> Estimate:
-    return Estimate()
-
-
 @dataclass(frozen=True)
 class Stage:
     """One node of the graph.
@@ -92,10 +80,12 @@ class Stage:
     settings: Callable[[Config], dict[str, Any]]
     run: Callable[[StageContext], dict[str, float]]
     inputs: Callable[[Config], tuple[str, ...]] = field(default=lambda _config: ())
-    applies: Callable[[Config], bool] = _always
-    estimate: Callable[[Config, Mapping[str, Artifact]], Estimate] = _no_estimate
+    applies: Callable[[Config], bool] = field(default=lambda _config: True)
+    estimate: Callable[[Config, Mapping[str, Artifact]], Estimate] = field(
+        default=lambda _config, _inputs: Estimate()
+    )
     cpus: float = 0.0
-    workers: Callable[[Config], int] = _no_workers
+    workers: Callable[[Config], int] = field(default=lambda _config: 0)
     gpus: float = 0.0
     headline: tuple[str, ...] = ()
 

@@ -145,56 +145,38 @@ def explain(error: Exception, endpoint: str, request: dict[str, Any]) -> Excepti
     address = f"s3://{bucket}/{request.get('Key') or request.get('Prefix') or ''}"
     reason = f"{code or type(error).__name__}: {error}"
     keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)"
-    causes: tuple[tuple[bool, type[StorageError], str], ...] = (
-        (
-            isinstance(error, NO_CREDENTIALS),
-            StorageError,
-            (
-                f"there are no credentials for {address} ({error}): set {keys}, or AWS_PROFILE, where "
-                "the run starts and on every node"
-            ),
-        ),
-        (
-            code in UNKNOWN_KEY,
-            StorageDeniedError,
-            f"{endpoint} does not accept the credentials for {address} ({reason}): check {keys}",
-        ),
-        (
-            isinstance(error, PermissionError),
-            StorageDeniedError,
-            (
-                f"{endpoint} denies access to {address} ({reason}): the credentials need the rights to "
-                "list, get, put and delete objects and to abort uploads there"
-            ),
-        ),
-        (
-            code == "NoSuchBucket",
-            StorageError,
-            f"{endpoint} has no bucket '{bucket}': create it, or check the name in storage and corpus",
-        ),
-        (
-            code in OTHER_REGION,
-            StorageError,
-            f"the bucket '{bucket}' is in another region ({reason}): set AWS_DEFAULT_REGION to that region",
-        ),
-        (
-            isinstance(error, S3_RETRYABLE_ERRORS) or _is_transient(error),
-            StorageError,
-            (
-                f"{address} cannot be reached at {endpoint} ({reason}): check AWS_ENDPOINT_URL and the "
-                "network, and run the same command again; completed work is kept"
-            ),
-        ),
-        (
-            isinstance(error, BotoCoreError | ValueError),
-            StorageError,
-            (
-                f"{address} cannot be requested at {endpoint} ({reason}): check the address, "
-                "AWS_ENDPOINT_URL (http://host:port) and AWS_PROFILE"
-            ),
-        ),
-    )
-    return next((kind(message) for applies, kind, message in causes if applies), error)
+    denied = code in UNKNOWN_KEY or isinstance(error, PermissionError)
+    if isinstance(error, NO_CREDENTIALS):
+        message = (
+            f"there are no credentials for {address} ({error}): set {keys}, or AWS_PROFILE, where "
+            "the run starts and on every node"
+        )
+    elif code in UNKNOWN_KEY:
+        message = (
+            f"{endpoint} does not accept the credentials for {address} ({reason}): check {keys}"
+        )
+    elif denied:
+        message = (
+            f"{endpoint} denies access to {address} ({reason}): the credentials need the rights to "
+            "list, get, put and delete objects and to abort uploads there"
+        )
+    elif code == "NoSuchBucket":
+        message = f"{endpoint} has no bucket '{bucket}': create it, or check the name in storage and corpus"
+    elif code in OTHER_REGION:
+        message = f"the bucket '{bucket}' is in another region ({reason}): set AWS_DEFAULT_REGION to that region"
+    elif isinstance(error, S3_RETRYABLE_ERRORS) or _is_transient(error):
+        message = (
+            f"{address} cannot be reached at {endpoint} ({reason}): check AWS_ENDPOINT_URL and the "
+            "network, and run the same command again; completed work is kept"
+        )
+    elif isinstance(error, BotoCoreError | ValueError):
+        message = (
+            f"{address} cannot be requested at {endpoint} ({reason}): check the address, "
+            "AWS_ENDPOINT_URL (http://host:port) and AWS_PROFILE"
+        )
+    else:
+        return error
+    return StorageDeniedError(message) if denied else StorageError(message)
 
 
 def _is_transient(error: Exception) -> bool:

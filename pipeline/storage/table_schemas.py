@@ -10,15 +10,20 @@ ALIGNMENT = pa.list_(
     pa.struct([("start", pa.float64()), ("end", pa.float64()), ("label", pa.string())])
 )
 
+
+def required(**columns: pa.DataType) -> list[pa.Field]:
+    """Columns without nulls."""
+    return [pa.field(name, kind, nullable=False) for name, kind in columns.items()]
+
+
+_UTTERANCE = required(utt_id=pa.string(), split=pa.string())
+_TEXTS = required(reference=pa.string(), hypothesis=pa.string())
+
 CORPUS = pa.schema(
     [
-        pa.field("utt_id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("audio", pa.string(), nullable=False),
-        pa.field("offset", pa.float64(), nullable=False),
-        pa.field("duration", pa.float64(), nullable=False),
-        pa.field("speaker", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
+        *_UTTERANCE,
+        *required(audio=pa.string(), offset=pa.float64(), duration=pa.float64()),
+        *required(speaker=pa.string(), text=pa.string()),
         pa.field("alignment", ALIGNMENT),
     ]
 )
@@ -26,39 +31,25 @@ CORPUS = pa.schema(
 REJECTS = pa.schema(
     [
         pa.field("utt_id", pa.string()),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
+        *required(source=pa.string(), reason=pa.string()),
     ]
 )
 
-TOKENS = pa.schema(
-    [
-        pa.field("utt_id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("units", pa.list_(pa.uint16()), nullable=False),
-        pa.field("num_frames", pa.int32(), nullable=False),
-    ]
-)
+TOKENS = pa.schema([*_UTTERANCE, *required(units=pa.list_(pa.uint16()), num_frames=pa.int32())])
 
 HYPOTHESES = pa.schema(
     [
-        pa.field("utt_id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("search", pa.string(), nullable=False),
-        pa.field("reference", pa.string(), nullable=False),
-        pa.field("hypothesis", pa.string(), nullable=False),
-        pa.field("substitutions", pa.int32(), nullable=False),
-        pa.field("insertions", pa.int32(), nullable=False),
-        pa.field("deletions", pa.int32(), nullable=False),
+        *_UTTERANCE,
+        *required(search=pa.string()),
+        *_TEXTS,
+        *required(substitutions=pa.int32(), insertions=pa.int32(), deletions=pa.int32()),
     ]
 )
 
 RESYNTHESIS = pa.schema(
     [
-        pa.field("utt_id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("reference", pa.string(), nullable=False),
-        pa.field("hypothesis", pa.string(), nullable=False),
+        *_UTTERANCE,
+        *_TEXTS,
         pa.field("mel_cepstral_distortion_db", pa.float64()),
         pa.field("f0_error_cents", pa.float64()),
     ]
@@ -77,16 +68,8 @@ def features(layers: tuple[int, ...], *, sampled: bool = False) -> pa.Schema:
     says which.
     """
     frames = [pa.field(layer_column(layer), pa.list_(pa.list_(pa.float16()))) for layer in layers]
-    index = [pa.field(FRAME_INDEX, pa.list_(pa.int32()), nullable=False)] * sampled
-    return pa.schema(
-        [
-            pa.field("utt_id", pa.string(), nullable=False),
-            pa.field("split", pa.string(), nullable=False),
-            pa.field("num_frames", pa.int32(), nullable=False),
-            *index,
-            *frames,
-        ]
-    )
+    index = required(**{FRAME_INDEX: pa.list_(pa.int32())}) if sampled else []
+    return pa.schema([*_UTTERANCE, *required(num_frames=pa.int32()), *index, *frames])
 
 
 def num_stored_frames(table: pa.Table) -> int:
