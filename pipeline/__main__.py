@@ -121,14 +121,10 @@ def verify(
     ] = False,
 ) -> None:
     """Check that a stage's files exist and hold the bytes that were written."""
-    from pipeline.commands.verify import verify, verify_folder
+    from pipeline.commands.verify import verify
 
-    if configs:
-        loaded = _load(configs, overrides, storage)
-        intact = verify(stage, loaded, Console(), quick=quick, repair=repair)
-    else:
-        intact = verify_folder(stage, Console(), quick=quick, repair=repair)
-    _exit_unless(intact)
+    loaded = _load(configs, overrides, storage) if configs else []
+    _exit_unless(verify(stage, loaded, Console(), quick=quick, repair=repair))
 
 
 @app.command()

@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pipeline.audio.remote_file import Recorded, open_remote
 from pipeline.audio.truncation import mp3_counts_its_frames, what_is_missing
 from pipeline.audio.utterance import Utterance
-from pipeline.storage.filesystem import filesystem_and_path
+from pipeline.storage.folders import filesystem_and_path
 
 # Manifests round durations: an end beyond the file's by less than this means the file's end.
 ROUNDING_SECONDS = 0.01

@@ -61,21 +61,13 @@ def _tokenize(
     progress.message(f"has {len(shards) - len(pending)} of {len(shards)} shards already")
     if pending:
         trained, name = find_model(model, NAME)
-        arguments = {
-            "trained": trained,
-            "output": folder,
-            "name": name,
-            "checked": False,
-        }
+        arguments = {"trained": trained, "output": folder, "name": name, "checked": False}
         _run(arguments, pending, cluster, progress)
     return _finish(store, shards, rejects, progress)
 
 
 def _run(
-    arguments: dict[str, object],
-    shards: Sequence[Shard],
-    cluster: Cluster,
-    progress: Progress,
+    arguments: dict[str, object], shards: Sequence[Shard], cluster: Cluster, progress: Progress
 ) -> None:
     from pipeline.runtime.session import ray_session
 
@@ -104,18 +96,14 @@ def _delete_others(folder: Artifact, shards: Sequence[Shard]) -> None:
 
 
 def _finish(
-    store: ShardStore,
-    shards: Sequence[Shard],
-    rejects: Sequence[Reject],
-    progress: Progress,
+    store: ShardStore, shards: Sequence[Shard], rejects: Sequence[Reject], progress: Progress
 ) -> bool:
     unusable = list(rejects)
     rows = frames = 0
     for shard, record in _records(store, shards):
         if record is None:
-            raise ArtifactError(
-                f"{store.output.uri}/{shard.name} has disappeared: run the command again"
-            )
+            lost = f"{store.output.uri}/{shard.name}"
+            raise ArtifactError(f"{lost} has disappeared: run the command again")
         unusable += rejects_of(record, shard.utterances)
         rows, frames = rows + record["rows"], frames + record["frames"]
     unusable.sort(key=lambda reject: reject.source)

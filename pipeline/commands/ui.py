@@ -8,7 +8,6 @@ import time
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import psutil
@@ -37,13 +36,7 @@ def ui(
 ) -> None:
     """Serve the runs of a storage on this machine until Ctrl-C, or show where a server has them.
 
-    Args:
-        tracking: where the runs are logged.
-        storage: whose runs are shown if they are in its SQLite file.
-        experiment: its name; `None` chooses the one whose runs are the newest.
-        port: of the local server.
-        console: where the address is printed.
-        opens: whether a browser is started too.
+    Without an `experiment`, the one whose runs are the newest is shown; `opens` starts a browser.
 
     Raises:
         ConfigError: there is nothing to show.
@@ -131,7 +124,7 @@ def _wait_until_it_answers(server: subprocess.Popen[bytes], port: int) -> None:
         try:
             with urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
                 return
-        except (URLError, OSError):
+        except OSError:
             time.sleep(0.3)
     raise ConfigError(
         f"MLflow's server did not start on port {port}, as its output above says: "

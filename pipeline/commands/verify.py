@@ -1,7 +1,7 @@
 """`verify`: whether an output's files are intact; imports neither Ray nor torch."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rich.console import Console
@@ -14,33 +14,13 @@ from pipeline.storage.artifacts import CHECKSUM_THREADS, MANIFEST, RECORDS, Arti
 Files = dict[str, dict[str, Any]]
 
 
-def verify_folder(uri: str, console: Console, *, quick: bool, repair: bool) -> bool:
-    """Check one output by its address, such as a folder of `tokenize`; return whether it is intact.
-
-    Args:
-        uri: the folder, local or `s3://…`.
-        console: gets a line for each damaged or missing file.
-        quick: as for `verify`.
-        repair: as for `verify`.
-
-    Raises:
-        ArtifactError: there is no such output.
-    """
-    output = Artifact(uri.rstrip("/"))
-    if not output.is_complete() and not output.names(RECORDS):
-        raise ArtifactError(
-            f"{uri} is not an output folder: name one that `tokenize` wrote, or a stage and its configs"
-        )
-    return _verify(output, output.uri, console, quick=quick, repair=repair)
-
-
 def verify(
-    stage: str, configs: Sequence[Config], console: Console, *, quick: bool, repair: bool
+    name: str, configs: Sequence[Config], console: Console, *, quick: bool, repair: bool
 ) -> bool:
-    """Check the outputs of `stage` for every config; return whether all are intact.
+    """Check the outputs of a stage for every config; return whether all are intact.
 
     Args:
-        stage: its name.
+        name: the stage; without configs, a folder that `tokenize` wrote.
         configs: the variants.
         console: gets a line for each damaged or missing file.
         quick: compare sizes only.
@@ -49,14 +29,27 @@ def verify(
 
     Raises:
         ConfigError: there is no such stage.
+        ArtifactError: there is no such folder.
     """
-    graph = build(configs, [stage])
-    good = True
-    for node in graph.nodes:
-        if node.stage.name != stage:
-            continue
-        good &= _verify(node.artifact, node.label, console, quick=quick, repair=repair)
-    return good
+    if configs:
+        nodes = [node for node in build(configs, [name]).nodes if node.stage.name == name]
+        outputs = {node.label: node.artifact for node in nodes}
+    else:
+        outputs = {name.rstrip("/"): _folder(name)}
+    intact = [
+        _verify(output, label, console, quick=quick, repair=repair)
+        for label, output in outputs.items()
+    ]
+    return all(intact)
+
+
+def _folder(uri: str) -> Artifact:
+    output = Artifact(uri.rstrip("/"))
+    if not output.is_complete() and not output.names(RECORDS):
+        raise ArtifactError(
+            f"{uri} is not an output folder: name one that `tokenize` wrote, or a stage and its configs"
+        )
+    return output
 
 
 def _verify(output: Artifact, label: str, console: Console, *, quick: bool, repair: bool) -> bool:
@@ -71,10 +64,12 @@ def _verify(output: Artifact, label: str, console: Console, *, quick: bool, repa
 
 def _check(output: Artifact, label: str, console: Console, *, quick: bool) -> list[str]:
     """Print a line for each damaged or missing file; return their names."""
-    if not output.is_complete():
+    complete = output.is_complete()
+    if not complete:
         console.print(f"{label}: not finished; the same command resumes it", markup=False)
     try:
-        files = _expected(output)
+        # An unfinished output has records of the files that are written.
+        files = dict(output.read_json(MANIFEST)["files"]) if complete else output.recorded()
     except (ValueError, KeyError, TypeError):
         console.print(f"{output.uri}/{MANIFEST} is damaged", markup=False, soft_wrap=True)
         return [MANIFEST]
@@ -90,13 +85,6 @@ def _check(output: Artifact, label: str, console: Console, *, quick: bool) -> li
     return sorted(faults)
 
 
-def _expected(output: Artifact) -> Files:
-    """The files of the manifest, or of the records that an unfinished stage has written."""
-    if output.is_complete():
-        return dict(output.read_json(MANIFEST)["files"])
-    return output.recorded()
-
-
 def _size_fault(expected: dict[str, Any], num_bytes: int | None) -> str:
     if num_bytes is None:
         return "is missing"
@@ -106,31 +94,23 @@ def _size_fault(expected: dict[str, Any], num_bytes: int | None) -> str:
 
 
 def _content_faults(output: Artifact, files: Files, console: Console) -> dict[str, str]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    )
-    total = sum(entry["bytes"] for entry in files.values())
-    faults = {}
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, console=console, transient=True) as progress,
         ThreadPoolExecutor(CHECKSUM_THREADS) as pool,
     ):
-        bar = progress.add_task("reading", total=total)
-        checks = {
-            pool.submit(output.checksum, name, lambda count: progress.advance(bar, count)): name
-            for name in files
-        }
-        for check in as_completed(checks):
-            name = checks[check]
+        bar = progress.add_task("", total=sum(entry["bytes"] for entry in files.values()))
+
+        def fault(name: str) -> str:
             try:
-                if check.result()["sha256"] != files[name]["sha256"]:
-                    faults[name] = "has changed since it was written"
+                read = output.checksum(name, lambda count: progress.advance(bar, count))
             except OSError as error:
-                faults[name] = f"cannot be read ({error})"
-    return faults
+                return f"cannot be read ({error})"
+            same = read["sha256"] == files[name]["sha256"]
+            return "" if same else "has changed since it was written"
+
+        faults = dict(zip(files, pool.map(fault, files), strict=True))
+    return {name: reason for name, reason in faults.items() if reason}
 
 
 def _delete(output: Artifact, damaged: Sequence[str]) -> None:

@@ -20,13 +20,9 @@ def free_bytes(storage: str) -> int | None:
 def require_space(storage: str, needed: int, largest: Estimate) -> None:
     """Reject work that would run out of space.
 
-    Args:
-        storage: a folder, or an object store, which is assumed to have no limit.
-        needed: bytes that are still to be written.
-        largest: the part of the work that writes most.
-
     Raises:
-        StorageFullError: the storage has less room; the message says how much of `largest` fits.
+        StorageFullError: a local storage has less room than `needed` bytes; the message says how
+            much fits of `largest`, the part of the work that writes most.
     """
     free = free_bytes(storage)
     if free is None or needed <= free:

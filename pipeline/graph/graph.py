@@ -40,6 +40,8 @@ class Node:
     variants: tuple[str, ...]
     settings: dict[str, Any]
     inputs: dict[str, str]
+    # After its inputs, then in the order in which the modules are listed.
+    rank: tuple[int, int] = (0, 0)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -79,9 +81,6 @@ class Node:
             self.stage.gpus + self.workers * worker.gpus,
         )
 
-    def is_complete(self) -> bool:
-        return self.artifact.is_complete()
-
     def estimate(self) -> Estimate:
         return self.stage.estimate(self.config, self.input_artifacts)
 
@@ -110,7 +109,7 @@ class Graph:
 
     def pending(self) -> tuple[Node, ...]:
         """The nodes whose output is not complete, each after its inputs."""
-        return tuple(node for node in self.nodes if not node.is_complete())
+        return tuple(node for node in self.nodes if not node.artifact.is_complete())
 
     def of_variant(self, variant: str) -> dict[str, Node]:
         """The nodes of one variant by the name of their stage."""
@@ -137,15 +136,13 @@ def build(
         ConfigError: a stage is unknown, or reads one that is absent or does not apply.
     """
     shared: dict[tuple[str, str], Node] = {}
-    ranks: dict[tuple[str, str], tuple[int, int]] = {}
     for config in configs:
-        variant = _Variant(config, (*default_stages, *config.extra_stages))
-        for node in variant.nodes(only):
-            known = shared.get(node.key)
-            variants = (*known.variants, config.variant) if known else node.variants
-            shared[node.key] = replace(known or node, variants=variants)
-            ranks[node.key] = variant.rank(node.stage.name)
-    return Graph(tuple(sorted(shared.values(), key=lambda node: ranks[node.key])))
+        for node in _Variant(config, (*default_stages, *config.extra_stages)).nodes(only):
+            known = shared.setdefault(node.key, node)
+            if known is not node:
+                variants = (*known.variants, config.variant)
+                shared[node.key] = replace(known, variants=variants, rank=node.rank)
+    return Graph(tuple(sorted(shared.values(), key=lambda node: node.rank)))
 
 
 class _Variant:
@@ -163,7 +160,6 @@ class _Variant:
                 )
             self.stages[stage.name] = stage
         self._nodes: dict[str, Node] = {}
-        self._depths: dict[str, int] = {}
 
     def nodes(self, only: Sequence[str]) -> list[Node]:
         """The nodes of the stages that apply, or of `only` and what they read."""
@@ -177,27 +173,22 @@ class _Variant:
                 self._visit(name, ())
         return list(self._nodes.values())
 
-    def rank(self, name: str) -> tuple[int, int]:
-        """A stage's position: after its inputs, then in the order in which the modules are listed."""
-        return self._depths[name], list(self.stages).index(name)
-
     def _visit(self, name: str, readers: tuple[str, ...]) -> Node:
         if name in self._nodes:
             return self._nodes[name]
         self._check(name, readers)
         stage = self.stages[name]
-        inputs = {
-            source: self._visit(source, (*readers, name)).digest
-            for source in stage.inputs(self.config)
-        }
+        sources = [self._visit(source, (*readers, name)) for source in stage.inputs(self.config)]
+        inputs = {source.stage.name: source.digest for source in sources}
         settings = stage.settings(self.config)
         digest_of_node = digest(
             {"stage": name, "version": stage.version, "settings": settings, "inputs": inputs}
         )
-        variants = (self.config.variant,)
-        self._nodes[name] = Node(stage, digest_of_node, self.config, variants, settings, inputs)
-        self._depths[name] = 1 + max((self._depths[source] for source in inputs), default=0)
-        return self._nodes[name]
+        depth = 1 + max((source.rank[0] for source in sources), default=0)
+        variants, rank = (self.config.variant,), (depth, list(self.stages).index(name))
+        node = Node(stage, digest_of_node, self.config, variants, settings, inputs, rank)
+        self._nodes[name] = node
+        return node
 
     def _check(self, name: str, readers: tuple[str, ...]) -> None:
         if name in readers:

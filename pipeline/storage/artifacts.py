@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from pipeline.storage.filesystem import filesystem_and_path
+from pipeline.storage.folders import Folder, filesystem_and_path
 from pipeline.storage.table_schemas import COMPRESSION
 
 MANIFEST = "manifest.json"
@@ -90,32 +90,10 @@ class Artifact:
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:
         """A binary file that appears under `name` when it is complete, or not at all."""
-        filesystem, target = self.filesystem, self.path(name)
-        if not _is_local(filesystem):
-            # An object store shows an object only when its upload is complete. Closing the file would
-            # complete it, so after an exception it is discarded.
-            file = filesystem.open(target, "wb")
-            try:
-                yield file
-                file.close()
-            except BaseException:
-                with suppress(OSError):  # the same fault may stop this, too
-                    file.discard()
-                file.closed = True  # or its finalizer would try to complete the upload
-                raise
-            return
-        folder, _, leaf = target.rpartition("/")
-        filesystem.makedirs(folder, exist_ok=True)
-        aside = f"{folder}/.{leaf}.{uuid.uuid4().hex[:8]}.aside"
-        with _room_for(f"{self.uri}/{name}"):
-            try:
-                with filesystem.open(aside, "wb") as file:
-                    yield file
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(aside).replace(target)
-            finally:
-                Path(aside).unlink(missing_ok=True)
+        target = self.path(name)
+        local = _is_local(self.filesystem)
+        with _replaced(Path(target)) if local else _uploaded(self.filesystem, target) as file:
+            yield file
 
     @contextmanager
     def read(self, name: str) -> Iterator[IO[bytes]]:
@@ -176,20 +154,18 @@ class Artifact:
                 yield Path(scratch)
                 self.delete(f"{name}/{last}")
                 self.delete(name)
-                sources = [path for path in sorted(Path(scratch).rglob("*")) if path.is_file()]
-                sources.sort(key=lambda path: path == Path(scratch, last))
-                for source in sources:
+                sources = [path for path in Path(scratch).rglob("*") if path.is_file()]
+                for source in sorted(sources, key=lambda path: (path == Path(scratch, last), path)):
                     relative = source.relative_to(scratch).as_posix()
                     filesystem.put_file(
                         str(source), f"{target}/{relative}", max_concurrency=UPLOADED_PARTS
                     )
             return
         folder = Path(target)
-        aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.aside")
+        aside, old = aside_of(folder), aside_of(folder)
         aside.mkdir(parents=True)
         try:
             yield aside
-            old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.aside")
             if folder.exists():
                 folder.rename(old)
             aside.rename(folder)
@@ -222,9 +198,6 @@ class Artifact:
         return ArtifactError(
             f"{self.uri}/{name} is missing: delete {MANIFEST} beside it and run again"
         )
-
-    def delete_record(self, name: str) -> None:
-        self.delete(f"{RECORDS}/{name}.json")
 
     def delete(self, name: str) -> None:
         if self.exists(name):
@@ -260,6 +233,9 @@ class Artifact:
         except (ArtifactError, ValueError):
             return None
         return record if isinstance(record, dict) and {"bytes", "sha256"} <= record.keys() else None
+
+    def delete_record(self, name: str) -> None:
+        self.delete(f"{RECORDS}/{name}.json")
 
     def recorded(self) -> dict[str, dict[str, Any]]:
         """`bytes` and `sha256` of every file that has a record."""
@@ -313,8 +289,12 @@ class Artifact:
 
 def artifact(storage: str, stage: str, digest: str) -> Artifact:
     """The output folder of `stage` in `storage`; a local path is made absolute."""
-    root = storage.rstrip("/") if "://" in storage else str(Path(storage).resolve())
-    return Artifact(f"{root}/{stage}/{digest}")
+    return Artifact(f"{Folder.at(storage).uri}/{stage}/{digest}")
+
+
+def aside_of(path: Path) -> Path:
+    """Another name beside `path`, for a file or folder on its way to or from `path`."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.aside")
 
 
 class _Hashed(io.RawIOBase):
@@ -339,17 +319,46 @@ class _Hashed(io.RawIOBase):
 
 
 @contextmanager
-def _room_for(uri: str) -> Iterator[None]:
-    """Turn a full disk or quota in the block into one clear error."""
+def _replaced(target: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `target` when it is complete.
+
+    Raises:
+        StorageFullError: the disk or a quota is full.
+    """
+    aside = aside_of(target)
+    aside.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield
+        with aside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(target)
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
         raise StorageFullError(
-            f"no space left to write {uri}: free some, or store less, and run again; completed "
+            f"no space left to write {target}: free some, or store less, and run again; completed "
             "files are kept"
         ) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _uploaded(filesystem: AbstractFileSystem, target: str) -> Iterator[IO[bytes]]:
+    """An object, which a store shows only when its upload is complete.
+
+    Closing the file would complete it, so after an exception it is discarded.
+    """
+    file = filesystem.open(target, "wb")
+    try:
+        yield file
+        file.close()
+    except BaseException:
+        with suppress(OSError):  # the same fault may stop this, too
+            file.discard()
+        file.closed = True  # or its finalizer would try to complete the upload
+        raise
 
 
 def _is_local(filesystem: AbstractFileSystem) -> bool:

@@ -1,12 +1,31 @@
-"""A folder of a corpus, local or on any fsspec storage."""
+"""A folder, local or on any fsspec storage.
+
+`s3://` is our own `ObjectStore`; fsspec's own entry for it stays as it is, for other code in the
+same process.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
 
-from pipeline.storage.filesystem import filesystem_and_path
+S3 = "s3://"
+
+
+def filesystem_and_path(uri: str) -> tuple[AbstractFileSystem, str]:
+    """The filesystem that holds a local path or a URI, and the path on that filesystem.
+
+    Raises:
+        ValueError, ImportError: fsspec knows no such scheme, or its package is not installed.
+    """
+    if uri.startswith(S3):
+        from pipeline.storage.s3 import ObjectStore  # botocore takes a second to import
+
+        return ObjectStore(), uri.removeprefix(S3).rstrip("/")
+    filesystem, path = url_to_fs(uri)
+    return filesystem, str(path)
 
 
 @dataclass(frozen=True)

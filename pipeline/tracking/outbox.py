@@ -8,15 +8,10 @@ import json
 import uuid
 from collections.abc import Sequence
 
-from pipeline.storage.artifacts import Artifact, artifact
+from pipeline.storage.artifacts import Artifact
 from pipeline.tracking.event import Event, RunName
 
 _SUFFIX = ".jsonl"
-
-
-def outbox_uri(storage: str) -> str:
-    """The outbox of a storage; an absolute path if the storage is local."""
-    return artifact(storage, "tracking", "outbox").uri
 
 
 class Outbox:

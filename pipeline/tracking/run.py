@@ -1,6 +1,7 @@
 """The MLflow run of a variant or a stage; it can be pickled to any process."""
 
 import functools
+import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from pipeline.redaction import flatten, redact
+from pipeline.storage.folders import Folder
 from pipeline.tracking.event import Event, Kind, RunName, Status
 from pipeline.tracking.failure import one_line
-from pipeline.tracking.media import figure_bytes, wav_bytes
 from pipeline.tracking.sender import Sender
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ class TrackingSpec:
     @_never_stops_the_run
     def log_figure(self, figure: Any, name: str) -> None:
         """Store a matplotlib figure as `name`, whose suffix names the format (`.png`)."""
-        self._put("artifact", {"path": name}, figure_bytes(figure, name))
+        content = io.BytesIO()
+        figure.savefig(content, format=Path(name).suffix.removeprefix("."))
+        self._put("artifact", {"path": name}, content.getvalue())
 
     @_never_stops_the_run
     def log_file(self, local_path: str | Path, folder: str = "") -> None:
@@ -107,8 +110,15 @@ class TrackingSpec:
     def log_audio(
         self, samples: "np.ndarray | Sequence[float]", sample_rate_hz: int, name: str
     ) -> None:
-        """Store mono samples in [-1, 1] as a 16-bit WAV file `name` (`audio/x.wav`)."""
-        self._put("artifact", {"path": name}, wav_bytes(samples, sample_rate_hz))
+        """Store mono samples as a 16-bit WAV file `name` (`audio/x.wav`), clipped to [-1, 1]."""
+        import numpy as np
+        import soundfile
+
+        clipped = np.clip(np.asarray(samples, dtype=np.float64), -1.0, 1.0)
+        content = io.BytesIO()
+        levels = np.round(clipped * 32767).astype(np.int16)
+        soundfile.write(content, levels, sample_rate_hz, format="WAV", subtype="PCM_16")
+        self._put("artifact", {"path": name}, content.getvalue())
 
     @_never_stops_the_run
     def log_tokenizer(self, folder: str | Path) -> None:
@@ -116,8 +126,7 @@ class TrackingSpec:
 
         The folder, local or `s3://…`, is read when it is sent, so it must exist until then.
         """
-        uri = str(folder) if "://" in str(folder) else str(Path(folder).resolve())
-        self._put("tokenizer", {"uri": uri.rstrip("/")})
+        self._put("tokenizer", {"uri": Folder.at(str(folder)).uri})
 
     @_never_stops_the_run
     def start(self) -> None:

@@ -3,14 +3,14 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from pipeline.config import Config, Tracking, digest
 from pipeline.redaction import redact
+from pipeline.storage.artifacts import artifact
 from pipeline.tracking.address import tracking_uri
 from pipeline.tracking.event import RunName
 from pipeline.tracking.failure import TrackingError, is_outage, one_line
-from pipeline.tracking.outbox import Outbox, outbox_uri
+from pipeline.tracking.outbox import Outbox
 from pipeline.tracking.run import TrackingSpec
 from pipeline.tracking.sender import Sender
 from pipeline.tracking.tracker import Tracker, load
@@ -22,7 +22,7 @@ _END_SECONDS = 120.0
 VARIANT_TAG = "pipeline.variant"
 CONFIG_DIGEST_TAG = "pipeline.config_digest"
 # Sections that change no result: they may differ between two runs of one variant.
-_UNTRACKED_SECTIONS = ("storage", "tracking", "cluster")
+_UNTRACKED_SECTIONS = {"storage", "tracking", "cluster"}
 
 _logger = logging.getLogger("pipeline.tracking")
 
@@ -37,7 +37,7 @@ class TrackingSession:
     def __init__(self, tracking: Tracking, storage: str) -> None:
         self._tracking = tracking
         self._uri = tracking_uri(tracking, storage)
-        self._outbox_uri = outbox_uri(storage)
+        self._outbox_uri = artifact(storage, "tracking", "outbox").uri
         self._sender = Sender(self._uri, self._outbox_uri, leads=True)
 
     def check(self) -> bool:
@@ -76,24 +76,17 @@ class TrackingSession:
         if self._has_waiting():
             self._sender.flush(_START_SECONDS, sweep=True)
 
-    def start_variant(
-        self,
-        config: Config,
-        settings: Mapping[str, Any] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> TrackingSpec:
+    def start_variant(self, config: Config, tags: Mapping[str, str] | None = None) -> TrackingSpec:
         """The parent run of a variant: the one it had with these settings, or a new one.
 
-        `settings` are logged as parameters and tell two runs of one variant apart; by default the
-        config without storage, tracking and cluster, which change no result. `tags` are set on the
-        run and do not identify it.
+        The config without storage, tracking and cluster, which change no result, is logged as
+        parameters and tells two runs of one variant apart; `tags` are set and do not.
         """
         if not self._tracking.enabled or not config.tracking.enabled:
             return TrackingSpec.disabled()
-        if settings is None:
-            settings = config.model_dump(mode="json", exclude=set(_UNTRACKED_SECTIONS))
+        settings = config.model_dump(mode="json", exclude=_UNTRACKED_SECTIONS)
         name = redact(config.variant)
-        identity = ((VARIANT_TAG, name), (CONFIG_DIGEST_TAG, digest(dict(settings))))
+        identity = ((VARIANT_TAG, name), (CONFIG_DIGEST_TAG, digest(settings)))
         run_name = RunName(config.tracking.experiment, name, identity)
         run = TrackingSpec(self._uri, self._outbox_uri, run_name, sender=self._sender)
         run.start()

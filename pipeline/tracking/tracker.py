@@ -3,13 +3,13 @@
 import logging
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.redaction import redact
+from pipeline.storage.artifacts import aside_of
 from pipeline.tracking.address import sqlite_path
 from pipeline.tracking.event import Event, RunName
 from pipeline.tracking.failure import RunNotFoundError, TrackingError, is_refusal
@@ -298,7 +298,7 @@ def _create_sqlite(uri: str) -> None:
     path = sqlite_path(uri)
     if path is None or path.exists():
         return
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.aside")
+    aside = aside_of(path)
     try:
         connect(f"sqlite:///{aside}").search_experiments(max_results=1)
         path.hardlink_to(aside)

@@ -17,8 +17,7 @@ from pipeline.config.corpus import RecordedCorpus
 from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
 from pipeline.corpus.json_rows import Row, Seconds, json_rows
 from pipeline.corpus.recorded import RecordedAdapter
-from pipeline.storage.filesystem import filesystem_and_path
-from pipeline.storage.folders import Folder
+from pipeline.storage.folders import Folder, filesystem_and_path
 
 # Lhotse rounds times: a supervision may extend beyond its cut by less than this.
 _ROUNDING_SECONDS = 0.01

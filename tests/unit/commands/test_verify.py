@@ -65,7 +65,7 @@ class Project:
     def run(self, stage):
         """As a run would: nothing where the manifest stands."""
         node = self.node(stage)
-        if not node.is_complete():
+        if not node.artifact.is_complete():
             outcome = scheduler.run_node(node, TrackingSpec.disabled(), SILENT, 0.0)
             assert outcome.status == "done", outcome.error
 
@@ -116,10 +116,10 @@ def test_a_damaged_shard_alone_is_written_again(project, stage, damage):
     assert re.search(rf"train-00001\.parquet: {said}", output)
     assert "1 damaged or missing" in output
     assert project.verify(stage, quick=True)[0] == (damage == "flipped")
-    assert node.is_complete()
+    assert node.artifact.is_complete()
 
     assert not project.verify(stage, repair=True)[0]
-    assert not node.is_complete()
+    assert not node.artifact.is_complete()
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert sorted(before) == sorted(set(contents) - {"train-00001.parquet"})
     project.run(stage)

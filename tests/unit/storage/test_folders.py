@@ -6,7 +6,7 @@ import sys
 import pytest
 import s3fs
 
-from pipeline.storage.filesystem import filesystem_and_path
+from pipeline.storage.folders import filesystem_and_path
 from pipeline.storage.s3 import ObjectStore
 
 
@@ -31,7 +31,7 @@ def test_other_code_in_the_process_keeps_its_own_s3():
     code = """
 import fsspec, s3fs.core
 handler = s3fs.core.CUSTOM_ERROR_HANDLER
-from pipeline.storage.filesystem import filesystem_and_path
+from pipeline.storage.folders import filesystem_and_path
 filesystem_and_path("s3://bucket/key")
 assert type(fsspec.filesystem("s3")) is s3fs.S3FileSystem
 assert s3fs.core.CUSTOM_ERROR_HANDLER is handler
