@@ -5,7 +5,7 @@ from pipeline.tracking.tracker import Tracker, connect
 
 def run_id(run):
     run.flush(60)
-    return Tracker(run.uri)._record(run.run, creates=False).run_id
+    return Tracker(run.uri)._record(run.run).run_id
 
 
 def stored(run):

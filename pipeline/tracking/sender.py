@@ -39,7 +39,7 @@ class Sender:
     def __init__(self, uri: str, outbox_uri: str, *, leads: bool = False) -> None:
         self.leads = leads
         self._address = redact(uri)
-        self._tracker = Tracker(uri)
+        self._tracker = Tracker(uri, creates=leads)
         self._outbox = Outbox(outbox_uri)
         self._changed = threading.Condition()
         self._hurry = threading.Event()
@@ -220,7 +220,7 @@ class Sender:
     def _send(self, events: list[Event]) -> None:
         """Send one batch; if MLflow refuses it, only the refused events are dropped."""
         try:
-            self._tracker.send(events, creates=self.leads)
+            self._tracker.send(events)
         except Exception as error:
             if not is_refusal(error) and not self._is_hopeless(events[0], error):
                 raise
@@ -238,7 +238,7 @@ class Sender:
         if isinstance(error, RunNotFoundError) or self._failures < _TRIES_OF_AN_EVENT:
             return False
         try:
-            self._tracker.ping(event.run.experiment, creates=self.leads)
+            self._tracker.ping(event.run.experiment)
         except Exception:  # noqa: BLE001 - MLflow answers no request
             return False
         return True

@@ -52,9 +52,9 @@ class TrackingSession:
         if not self._tracking.enabled:
             return False
         load()
-        tracker = Tracker(self._uri)
+        tracker = Tracker(self._uri, creates=True)
         try:
-            _within(CHECK_SECONDS, lambda: tracker.ping(self._tracking.experiment, creates=True))
+            _within(CHECK_SECONDS, lambda: tracker.ping(self._tracking.experiment))
         except TrackingError:
             raise
         except Exception as error:

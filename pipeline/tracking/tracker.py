@@ -61,13 +61,14 @@ class Tracker:
     is read again.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, creates: bool = False) -> None:
         self.uri = uri
+        self._creates = creates
         self._experiments: dict[str, str] = {}
         self._ids: dict[RunName, tuple[str, str]] = {}
         self._records: dict[RunName, _Record] = {}
 
-    def ping(self, experiment: str, *, creates: bool) -> None:
+    def ping(self, experiment: str) -> None:
         """Reach MLflow and its experiment.
 
         Raises:
@@ -75,9 +76,9 @@ class Tracker:
             RunNotFoundError: it is missing, and this process must not create it.
         """
         self._experiments.pop(experiment, None)
-        self._experiment_id(experiment, creates=creates)
+        self._experiment_id(experiment)
 
-    def send(self, events: Sequence[Event], *, creates: bool) -> None:
+    def send(self, events: Sequence[Event]) -> None:
         """Log events of one kind of one run, in their order.
 
         Raises:
@@ -85,7 +86,7 @@ class Tracker:
         """
         run = events[0].run
         try:
-            record = self._record(run, creates=creates)
+            record = self._record(run)
             match events[0].kind:
                 case "params":
                     self._send_params(record, events)
@@ -190,32 +191,30 @@ class Tracker:
             path.write_bytes(event.data)
             self._client().log_artifact(record.run_id, str(path), folder or None)
 
-    def _record(self, run: RunName, *, creates: bool) -> _Record:
+    def _record(self, run: RunName) -> _Record:
         if run not in self._records:
-            experiment_id, run_id = self._ids_of(run, creates=creates)
+            experiment_id, run_id = self._ids_of(run)
             data = self._client().get_run(run_id).data
             self._records[run] = _Record(experiment_id, run_id, set(data.params), set(data.metrics))
         return self._records[run]
 
-    def _ids_of(self, run: RunName, *, creates: bool) -> tuple[str, str]:
+    def _ids_of(self, run: RunName) -> tuple[str, str]:
         """The ids of the run's experiment and of the run itself."""
         if run not in self._ids:
-            experiment_id = self._experiment_id(run.experiment, creates=creates)
+            experiment_id = self._experiment_id(run.experiment)
             tags = dict(run.tags)
             if run.parent is not None:
-                _, tags[PARENT_TAG] = self._ids_of(run.parent, creates=creates)
-            run_id = self._take_up(experiment_id, run.name, tags, creates=creates)
+                _, tags[PARENT_TAG] = self._ids_of(run.parent)
+            run_id = self._take_up(experiment_id, run.name, tags)
             self._ids[run] = (experiment_id, run_id)
         return self._ids[run]
 
-    def _take_up(
-        self, experiment_id: str, name: str, tags: dict[str, str], *, creates: bool
-    ) -> str:
+    def _take_up(self, experiment_id: str, name: str, tags: dict[str, str]) -> str:
         """The id of the run with these `tags`, created if it is missing."""
         known = self._search(experiment_id, tags)
         if known:
             return known[0]
-        if not creates:
+        if not self._creates:
             raise RunNotFoundError(f"there is no run '{name}' yet")
         client = self._client()
         created = client.create_run(experiment_id, tags={**tags, NAME_TAG: name}).info.run_id
@@ -236,13 +235,13 @@ class Tracker:
         runs.sort(key=lambda run: (run.info.start_time, run.info.run_id))
         return [str(run.info.run_id) for run in runs]
 
-    def _experiment_id(self, name: str, *, creates: bool) -> str:
+    def _experiment_id(self, name: str) -> str:
         if name not in self._experiments:
-            self._experiments[name] = self._find_experiment(name, creates=creates)
+            self._experiments[name] = self._find_experiment(name)
         return self._experiments[name]
 
-    def _find_experiment(self, name: str, *, creates: bool) -> str:
-        if creates:
+    def _find_experiment(self, name: str) -> str:
+        if self._creates:
             _create_sqlite(self.uri)
         elif (path := sqlite_path(self.uri)) is not None and not path.exists():
             # This is not the driver's machine; MLflow would create a second store here.
@@ -250,7 +249,7 @@ class Tracker:
         client = self._client()
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
-            if not creates:
+            if not self._creates:
                 raise RunNotFoundError(f"there is no experiment '{name}' yet")
             from mlflow.exceptions import MlflowException
 

@@ -61,7 +61,7 @@ def start(session, config):
 
 def found(server, run):
     """A client of the server, and the ID of the run there."""
-    return connect(server), Tracker(server)._record(run.run, creates=False).run_id
+    return connect(server), Tracker(server)._record(run.run).run_id
 
 
 def losses(server, run):

@@ -26,7 +26,7 @@ class StandIn:
         self.gate.set()
         self.asked = threading.Event()
 
-    def send(self, events, **_creates):
+    def send(self, events):
         self.asked.set()
         self.gate.wait()
         error = self.fault(events)
@@ -34,7 +34,7 @@ class StandIn:
             raise error
         self.taken += events
 
-    def ping(self, *_experiment, **_creates):
+    def ping(self, _experiment):
         if self.fault([]) is not None:
             raise ConnectionError
 
@@ -139,8 +139,8 @@ def test_events_come_in_order_when_the_tracker_is_back(process, tracker, box, ca
     back = threading.Event()
     send = tracker.send
 
-    def watched(batch, *, creates):
-        send(batch, creates=creates)
+    def watched(batch):
+        send(batch)
         back.set()
 
     tracker.send = watched

@@ -76,11 +76,11 @@ def test_a_worker_makes_neither_stores_nor_experiments_nor_runs(stage, tmp_path)
     assert not (tmp_path / "mlflow.db").exists()
     fresh = dataclasses.replace(stage.run, experiment="fresh")
     with pytest.raises(RunNotFoundError, match="no experiment 'fresh'"):
-        Tracker(stage.uri)._record(fresh, creates=False)
+        Tracker(stage.uri)._record(fresh)
     fresh = dataclasses.replace(stage.run, tags=(("pipeline.stage_digest", "fresh"),))
     stage.flush(60)
     with pytest.raises(RunNotFoundError, match="no run 'train_joint'"):
-        Tracker(stage.uri)._record(fresh, creates=False)
+        Tracker(stage.uri)._record(fresh)
 
 
 def test_two_drivers_that_make_a_run_at_once_end_with_one(variant, monkeypatch):
@@ -95,11 +95,11 @@ def test_two_drivers_that_make_a_run_at_once_end_with_one(variant, monkeypatch):
         found = search(self, experiment_id, tags)
         if "pipeline.stage" in tags and not made:
             made.append(self)
-            Tracker(variant.uri)._record(name, creates=True)
+            Tracker(variant.uri, creates=True)._record(name)
         return found
 
     monkeypatch.setattr(Tracker, "_search", slow_search)
-    mine = Tracker(variant.uri)._record(name, creates=True)
+    mine = Tracker(variant.uri, creates=True)._record(name)
     assert search(Tracker(variant.uri), mine.experiment_id, dict(tags)) == [mine.run_id]
     assert made
 
