@@ -92,44 +92,40 @@ class Listing:
         results = probe_all(files, progress)
         sizes = {file.utt_id: file.num_bytes for file in files}
         utterances = [result for result in results if isinstance(result, Utterance)]
-        names = (f"{LISTINGS}/{number:03d}.parquet" for number in range(len(self._parts) + 1))
-        name = next(name for name in names if name not in self._parts)
-        prefix = name.replace(LISTINGS, SHARDS).removesuffix(".parquet")
+        stems = (f"{number:03d}" for number in range(len(self._parts) + 1))
+        stem = next(stem for stem in stems if f"{LISTINGS}/{stem}.parquet" not in self._parts)
         part = [
             Listed(
                 utterance.utt_id,
                 utterance.audio,
                 sizes[utterance.utt_id],
                 utterance.duration,
-                f"{prefix}-{number:05d}.parquet",
+                f"{SHARDS}/{stem}-{number:05d}.parquet",
             )
             for number, shard in enumerate(plan_shards(utterances, SHARD_UTTERANCES, SHARD_SECONDS))
             for utterance in shard.utterances
         ]
         if part:
-            self._write(name, part)
+            self._write(f"{LISTINGS}/{stem}.parquet", part)
         return [result for result in results if isinstance(result, Reject)]
 
     def _note_changes(self, files: dict[str, AudioFile]) -> None:
         for name, part in self._parts.items():
             now = [_updated(listed, files.get(listed.utt_id)) for listed in part]
-            if now == part:
-                continue
-            changed = [
-                new.shard for new, old in zip(now, part, strict=True) if new.bytes != old.bytes
-            ]
+            pairs = zip(now, part, strict=True)
             # Records first: a kill in between must not leave old units under the new size.
-            for shard in sorted(set(changed)):
+            for shard in {new.shard for new, old in pairs if new.bytes != old.bytes}:
                 self._output.delete_record(shard)
-            self._write(name, now)
+            if now != part:
+                self._write(name, now)
 
     def _require_own(self, names: Sequence[str]) -> None:
         """Without a listing, every file in the folder must be our own, because shards may be deleted."""
         for name in names:
-            top = name.partition("/")[0]
-            record = self._output.read_record(name) if top == SHARDS else None
-            own = (record or {}).get(TOKENIZER) == self._tokenizer
-            if not (own if top == SHARDS else top in {RECORDS, REJECTS, MANIFEST}):
+            own = name.partition("/")[0] in {RECORDS, REJECTS, MANIFEST}
+            if name.startswith(f"{SHARDS}/"):
+                own = (self._output.read_record(name) or {}).get(TOKENIZER) == self._tokenizer
+            if not own:
                 raise ConfigError(
                     f"{self._output.uri} holds {name}, which does not belong to this command and tokenizer: "
                     "name a new folder"

@@ -28,10 +28,10 @@ def describe(config: Config, commit: str = "") -> str:
         f"- quantizer: {quantizer.kind}{units}, layer weights {quantizer.layer_weights}",
         f"- training: {phases}; seed {config.training.seed}",
         f"- storage: `{config.storage}`",
+        *([f"- commit: `{commit}`"] if commit else []),
+        "",
+        "The child runs hold each stage's parameters, curves, figures and audio.",
     ]
-    if commit:
-        lines.append(f"- commit: `{commit}`")
-    lines += ["", "The child runs hold each stage's parameters, curves, figures and audio."]
     return "\n".join(lines)
 
 
