@@ -90,9 +90,8 @@ class Artifact:
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:
         """A binary file that appears under `name` when it is complete, or not at all."""
-        target = self.path(name)
-        local = _is_local(self.filesystem)
-        with _replaced(Path(target)) if local else _uploaded(self.filesystem, target) as file:
+        opened = _replaced if _is_local(self.filesystem) else _uploaded
+        with opened(self.filesystem, self.path(name)) as file:
             yield file
 
     @contextmanager
@@ -319,16 +318,16 @@ class _Hashed(io.RawIOBase):
 
 
 @contextmanager
-def _replaced(target: Path) -> Iterator[IO[bytes]]:
+def _replaced(filesystem: AbstractFileSystem, target: str) -> Iterator[IO[bytes]]:
     """A file that takes the place of `target` when it is complete.
 
     Raises:
         StorageFullError: the disk or a quota is full.
     """
-    aside = aside_of(target)
+    aside = aside_of(Path(target))
     aside.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with aside.open("wb") as file:
+        with filesystem.open(str(aside), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
