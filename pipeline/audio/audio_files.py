@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.audio.decode import AudioError, probe, read_audio
+from pipeline.audio.decode import AudioError, probe_seconds, read_audio
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import CorpusError, Reject, Utterance
 from pipeline.progress import SILENT, Progress
@@ -83,7 +83,7 @@ def read_whole(uri: str, grid: FrameGrid) -> npt.NDArray[np.float32]:
 
 def _probe(file: AudioFile) -> Utterance | Reject:
     try:
-        seconds = probe(file.uri).duration_seconds
+        seconds = probe_seconds(file.uri)
     except AudioError as error:
         return Reject(file.utt_id, file.uri, str(error))
     return Utterance(file.utt_id, "", file.uri, 0.0, seconds, speaker="", text="")

@@ -4,7 +4,6 @@ import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -40,15 +39,6 @@ class AudioStorageError(RuntimeError):
     """The storage failed to deliver the bytes of a file; the audio is not at fault."""
 
 
-@dataclass(frozen=True)
-class AudioInfo:
-    """What a file's header says."""
-
-    duration_seconds: float
-    sample_rate_hz: int
-    num_channels: int
-
-
 class _Opened(NamedTuple):
     """A file as libsndfile sees it, what is missing from it, and its lead.
 
@@ -60,16 +50,15 @@ class _Opened(NamedTuple):
     lead: int
 
 
-def probe(uri: str) -> AudioInfo:
-    """Read the header alone.
+def probe_seconds(uri: str) -> float:
+    """The duration that a file's header says.
 
     Raises:
         AudioError: the file is missing or empty, is not audio, or holds no samples.
         AudioStorageError: the storage failed.
     """
     with _open(uri) as opened:
-        file = opened.file
-        return AudioInfo(file.frames / file.samplerate, file.samplerate, file.channels)
+        return float(opened.file.frames / opened.file.samplerate)
 
 
 def decode(
@@ -84,7 +73,7 @@ def decode(
     duration of None or infinity reads to the end of the file.
 
     Raises:
-        AudioError: as `probe`; or the file is cut short within the interval, holds NaN or infinite
+        AudioError: as `probe_seconds`; or the file is cut short within the interval, holds NaN or infinite
             samples there, or ends before `offset + duration`; or the interval is longer than
             `max_seconds`.
         AudioStorageError: the storage failed.

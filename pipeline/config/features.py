@@ -66,13 +66,9 @@ class Features(Section):
     """What the model computes in; `auto` is bfloat16 on a GPU and float32 on a CPU."""
 
     @model_validator(mode="after")
-    def _layers(self) -> Self:
+    def _layers_and_windows(self) -> Self:
         if not self.layers or list(self.layers) != sorted(set(self.layers)):
             raise ValueError("layers must be a non-empty ascending list without repeats")
-        return self
-
-    @model_validator(mode="after")
-    def _windows(self) -> Self:
         if self.overlap_seconds > self.max_seconds / 2:
             raise ValueError(
                 f"overlap_seconds {self.overlap_seconds:g} must not exceed half of max_seconds "

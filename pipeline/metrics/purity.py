@@ -2,6 +2,7 @@
 
 The measures are those of Hsu et al., "HuBERT: Self-Supervised Speech Representation Learning by
 Masked Prediction of Hidden Units", 2021. P(p, u) is the share of frames with phone p and unit u.
+Each raises a ValueError where nothing was counted.
 """
 
 import re
@@ -58,20 +59,12 @@ class JointCounts:
 
 
 def phone_purity(counts: JointCounts) -> float:
-    """sum_u max_p P(p, u): how often a unit's most frequent phone is the correct one.
-
-    Raises:
-        ValueError: nothing was counted.
-    """
+    """sum_u max_p P(p, u): how often a unit's most frequent phone is the correct one."""
     return float(_joint(counts).max(axis=0).sum())
 
 
 def cluster_purity(counts: JointCounts) -> float:
-    """sum_p max_u P(p, u): how often a phone's most frequent unit is the one assigned.
-
-    Raises:
-        ValueError: nothing was counted.
-    """
+    """sum_p max_u P(p, u): how often a phone's most frequent unit is the one assigned."""
     return float(_joint(counts).max(axis=1).sum())
 
 
@@ -79,9 +72,6 @@ def pnmi(counts: JointCounts) -> float:
     """I(p; u) / H(p): the share of a phone's uncertainty that its unit resolves.
 
     0 where all frames are one phone, which leaves no uncertainty to resolve.
-
-    Raises:
-        ValueError: nothing was counted.
     """
     joint_PU = _joint(counts)
     phone_P, unit_U = joint_PU.sum(axis=1), joint_PU.sum(axis=0)

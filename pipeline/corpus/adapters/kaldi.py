@@ -52,11 +52,7 @@ def read_tables(config: KaldiCorpus) -> dict[str, dict[str, bytes]]:
 
 
 def read_kaldi(config: KaldiCorpus) -> Iterator[Utterance | Reject]:
-    """Every utterance that any file of a split names, sorted by id.
-
-    Raises:
-        CorpusError: as `read_tables`.
-    """
+    """Every utterance that any file of a split names, sorted by id."""
     audio_root = Folder.at(config.audio_root)
     for split, files in read_tables(config).items():
         folder = _DataFolder(split, files, audio_root)

@@ -97,11 +97,7 @@ def open_cuts(config: LhotseCorpus, split: str) -> bytes:
 
 
 def read_lhotse(config: LhotseCorpus) -> Iterator[Utterance | Reject]:
-    """Every supervision of every cut, in the order of the files.
-
-    Raises:
-        CorpusError: as `open_cuts`.
-    """
+    """Every supervision of every cut, in the order of the files."""
     for split in config.splits.names:
         name = Folder.around(config.cuts[split])[1]
         for source, cut in json_rows(_Cut, io.BytesIO(open_cuts(config, split)), name):

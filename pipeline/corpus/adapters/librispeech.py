@@ -39,11 +39,7 @@ def list_splits(config: LibrispeechCorpus) -> dict[str, dict[str, int]]:
 
 
 def read_librispeech(config: LibrispeechCorpus) -> Iterator[Utterance | Reject]:
-    """Every utterance of the named splits, sorted by file name.
-
-    Raises:
-        CorpusError: as `list_splits`.
-    """
+    """Every utterance of the named splits, sorted by file name."""
     root = Folder.at(config.root)
     for split, files in list_splits(config).items():
         texts = _transcripts(root, split, files)

@@ -63,11 +63,7 @@ def read_metadata(config: LjspeechCorpus) -> bytes:
 
 
 def read_ljspeech(config: LjspeechCorpus) -> Iterator[Utterance | Reject]:
-    """Every row of the table, then a reject for each audio file that no row names.
-
-    Raises:
-        CorpusError: as `read_metadata`.
-    """
+    """Every row of the table, then a reject for each audio file that no row names."""
     unnamed = set(list_wavs(config))
     for number, line in enumerate(read_metadata(config).splitlines(), start=1):
         if line.strip():

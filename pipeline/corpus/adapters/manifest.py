@@ -44,11 +44,7 @@ class _Row(Row):
 
 
 def read_manifest(config: ManifestCorpus) -> Iterator[Utterance | Reject]:
-    """Every line of the manifest, as an utterance or as a reject.
-
-    Raises:
-        CorpusError: there is no such manifest.
-    """
+    """Every line of the manifest, as an utterance or as a reject."""
     folder, name = Folder.around(config.manifest)
     lines = open_manifest(config.manifest).splitlines()
     for _, row in json_rows(_Row, lines, name):

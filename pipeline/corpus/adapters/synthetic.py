@@ -25,7 +25,7 @@ from pipeline.config.corpus import CorpusSection
 from pipeline.config.section import Count
 from pipeline.corpus.adapter import Adapter
 from pipeline.corpus.espeak import Voice, speak
-from pipeline.progress import SILENT, Progress
+from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
 
 VOCABULARY = tuple(
@@ -126,29 +126,6 @@ def _prompt(config: SyntheticCorpus, split: str, number: int, choices: tuple[Voi
     )
 
 
-def synthesize_corpus(
-    config: SyntheticCorpus, output: Artifact, progress: Progress = SILENT
-) -> Iterator[Utterance]:
-    """Speak every prompt into `audio/` of the output, in parallel processes; in prompt order.
-
-    Raises:
-        EspeakError: the synthesiser's installation is damaged.
-    """
-    prompts = make_prompts(config)
-    num_batches = math.ceil(len(prompts) / _UTTERANCES_PER_BATCH)
-    # Spawned: a fork of a process that has threads (torch, Ray) may hang.
-    with ProcessPoolExecutor(
-        max_workers=min(os.cpu_count() or 1, _MAX_PROCESSES, num_batches),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_begin_process,
-    ) as pool:
-        speak_prompt = partial(_speak, output=output, sample_rate_hz=config.sample_rate_hz)
-        utterances = pool.map(speak_prompt, prompts, chunksize=_UTTERANCES_PER_BATCH)
-        for spoken, utterance in enumerate(utterances, start=1):
-            yield utterance
-            progress.update(spoken, len(prompts), "utterances synthesised")
-
-
 def _begin_process() -> None:
     """Use one core, and exit when the parent is killed."""
     import torch
@@ -191,7 +168,24 @@ class SyntheticAdapter(Adapter[SyntheticCorpus]):
     def read(
         self, config: SyntheticCorpus, output: Artifact, progress: Progress
     ) -> Iterator[Utterance]:
-        return synthesize_corpus(config, output, progress)
+        """Speak every prompt into `audio/` of the output, in parallel processes; in prompt order.
+
+        Raises:
+            EspeakError: the synthesiser's installation is damaged.
+        """
+        prompts = make_prompts(config)
+        num_batches = math.ceil(len(prompts) / _UTTERANCES_PER_BATCH)
+        # Spawned: a fork of a process that has threads (torch, Ray) may hang.
+        with ProcessPoolExecutor(
+            max_workers=min(os.cpu_count() or 1, _MAX_PROCESSES, num_batches),
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin_process,
+        ) as pool:
+            speak_prompt = partial(_speak, output=output, sample_rate_hz=config.sample_rate_hz)
+            utterances = pool.map(speak_prompt, prompts, chunksize=_UTTERANCES_PER_BATCH)
+            for spoken, utterance in enumerate(utterances, start=1):
+                yield utterance
+                progress.update(spoken, len(prompts), "utterances synthesised")
 
     def fingerprint(self, _config: SyntheticCorpus) -> str:
         """The synthesiser's version."""

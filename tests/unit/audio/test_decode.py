@@ -7,9 +7,8 @@ import soundfile
 
 from pipeline.audio.decode import (
     AudioError,
-    AudioInfo,
     decode,
-    probe,
+    probe_seconds,
     read_audio,
     resampled_length,
     write_audio,
@@ -50,7 +49,7 @@ def test_writes_into_a_file_that_cannot_seek():
 def test_probe_reads_the_header(tmp_path):
     stereo = np.stack([tone(0.25, 44100), tone(0.25, 44100)], axis=1)
     soundfile.write(tmp_path / "a.wav", stereo, 44100)
-    assert probe(str(tmp_path / "a.wav")) == AudioInfo(0.25, 44100, 2)
+    assert probe_seconds(str(tmp_path / "a.wav")) == 0.25
 
 
 def test_channels_are_averaged(tmp_path):
@@ -83,7 +82,7 @@ def test_reads_from_any_storage():
         write_audio(file, tone(0.2, 16000), 16000)
     assert read_audio(uri, 16000, offset=0.1).shape == (1600,)
     with pytest.raises(AudioError, match="no such audio file"):
-        probe("memory://bucket/b.flac")
+        probe_seconds("memory://bucket/b.flac")
 
 
 def test_a_rounded_duration_means_the_end(tmp_path):
@@ -113,4 +112,4 @@ def test_a_flac_cut_anywhere_is_refused(tmp_path, share):
 
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(AudioError, match="folder"):
-        probe(str(tmp_path))
+        probe_seconds(str(tmp_path))
