@@ -12,8 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config, ConfigError
-from pipeline.config.corpus import CorpusSection
-from pipeline.config.corpus_kind import load_adapter
+from pipeline.config.corpus import CorpusSection, load_adapter
 from pipeline.config.quantizer import Quantizer, load_quantizer
 from pipeline.config.shipped import find_shipped
 

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from pipeline.config.asr import Asr, AsrEvaluation
 from pipeline.config.cluster import Cluster, Tracking
-from pipeline.config.corpus_kind import Corpus
+from pipeline.config.corpus import Corpus
 from pipeline.config.evaluation import Purity
 from pipeline.config.features import Features, Ssl
 from pipeline.config.quantizer import Codebook, Quantizer, in_own_section

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from pipeline.audio.utterance import Reject, Utterance
-from pipeline.config.corpus import CorpusSection
-from pipeline.config.corpus_kind import load_adapter
+from pipeline.config.corpus import CorpusSection, load_adapter
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
 

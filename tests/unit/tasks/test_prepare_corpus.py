@@ -86,7 +86,7 @@ def test_the_estimate_comes_from_the_manifest(context):
 def test_planning_imports_nothing_heavy():
     code = (
         "import sys, tasks.prepare_corpus, pipeline.corpus.check\n"
-        "from pipeline.config.corpus_kind import KINDS, load_adapter, kinds_in\n"
+        "from pipeline.config.corpus import KINDS, load_adapter, kinds_in\n"
         "[load_adapter(kind) for kind in kinds_in(KINDS)]\n"
         "heavy = {'torch', 'torchaudio', 'ray', 'mlflow', 'transformers'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from pipeline.config import Config, ConfigError, Ssl
-from pipeline.config.corpus_kind import KINDS, load_adapter
+from pipeline.config.corpus import KINDS, load_adapter
 from pipeline.config.declaration import kinds_in
 
 OWN = """
