@@ -26,7 +26,7 @@ for step in range(int(sys.argv[2]), int(sys.argv[3])):
     run.log_metrics({"loss": 1 / (1 + step), "rate": 0.1}, step)
 print("logged", flush=True)
 sys.stdin.read()
-run.flush(5)
+run.flush(float(sys.argv[4]))
 """
 
 
@@ -179,25 +179,26 @@ def test_a_worker_is_killed_and_another_offers_the_history_again(
     run = start(session, config)
     run.flush(60)
 
-    def worker(first, last):
-        command = [sys.executable, "-c", WORKER, pickle.dumps(run).hex(), str(first), str(last)]
+    def worker(first, last, patience_seconds=60):
+        arguments = pickle.dumps(run).hex(), str(first), str(last), str(patience_seconds)
+        command = [sys.executable, "-c", WORKER, *arguments]
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         assert process.stdout.readline() == "logged\n"
         return process
 
     one = worker(0, 20)
-    one.communicate(timeout=60)
+    one.communicate(timeout=120)
     proxy.plan = lambda _method, _path: DOWN
     two = worker(10, 40)
     two.kill()
-    two.communicate(timeout=60)
-    three = worker(10, 30)
-    three.communicate(timeout=60)
+    two.communicate(timeout=120)
+    three = worker(10, 30, patience_seconds=5)
+    three.communicate(timeout=120)
     assert Outbox(run.outbox_uri).files(run.run.key)
     proxy.plan = lambda _method, _path: None
     four = worker(10, 50)
-    four.communicate(timeout=60)
+    four.communicate(timeout=120)
     assert losses(mlflow_address, run) == expected(50)
     assert Outbox(run.outbox_uri).files() == []
 
