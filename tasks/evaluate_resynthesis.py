@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
 from pipeline.graph.stage import Stage, StageContext
+from tasks import train_vocoder
 
 if TYPE_CHECKING:
     from pipeline.vocoder.evaluation import Listener, Resynthesis
@@ -12,14 +13,9 @@ if TYPE_CHECKING:
 
 def _settings(config: Config) -> dict[str, Any]:
     return {
-        "resynthesis": config.resynthesis.model_dump(mode="json"),
-        "asr_evaluation": config.asr_evaluation.model_dump(mode="json"),
+        **config.model_dump(mode="json", include={"resynthesis", "asr_evaluation"}),
         "splits": list(config.corpus.splits.test),
     }
-
-
-def _applies(config: Config) -> bool:
-    return config.vocoder.enabled and config.quantizer.has_units
 
 
 def _run(context: StageContext) -> dict[str, float]:
@@ -83,7 +79,7 @@ STAGE = Stage(
     settings=_settings,
     run=_run,
     inputs=lambda _config: ("prepare_corpus", "train_joint", "tokenize_corpus", "train_vocoder"),
-    applies=_applies,
+    applies=train_vocoder.STAGE.applies,
     cpus=1,
     headline=("resynthesis_wer", "resynthesis_wer_of_recordings"),
 )

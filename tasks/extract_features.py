@@ -47,17 +47,12 @@ def _run(context: StageContext) -> dict[str, float]:
     shards = plan_shards(
         utterances, config.features.shard_utterances, config.features.shard_seconds
     )
-    arguments = {
-        "ssl": config.ssl,
-        "features": config.features,
-        "output": context.output,
-    }
+    arguments = {"ssl": config.ssl, "features": config.features, "output": context.output}
     # Longest utterances first: what does not fit into memory fails at once instead of after days.
     written = run_shards(ShardWriter, arguments, shards[::-1], config.cluster, context.progress)
+    counters = {"utterances": "rows", "frames": "frames", "bytes": "bytes"}
     return {
-        "utterances": float(sum(shard["rows"] for shard in written)),
-        "frames": float(sum(shard["frames"] for shard in written)),
-        "bytes": float(sum(shard["bytes"] for shard in written)),
+        name: float(sum(shard[counter] for shard in written)) for name, counter in counters.items()
     }
 
 

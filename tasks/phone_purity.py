@@ -25,9 +25,8 @@ def _run(context: StageContext) -> dict[str, float]:
         if not counts.phones:
             context.progress.message(f"has no purity for {split}: no utterance has an alignment")
             continue
-        of_split = purity.scores(counts)
         _write(context, split, counts)
-        scores |= {f"{split}.{name}": value for name, value in of_split.items()}
+        scores |= {f"{split}.{name}": x for name, x in purity.scores(counts).items()}
     return scores
 
 

@@ -1,8 +1,7 @@
 """How an ASR model does on the utterances of a split, by greedy CTC and by beam search."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +9,7 @@ import pyarrow as pa
 from pipeline.asr.model import AsrModel
 from pipeline.audio.utterance import Utterance
 from pipeline.config import AsrEvaluation
-from pipeline.features.batching import length_batches
+from pipeline.features.batching import map_in_batches
 from pipeline.metrics.wer import cer, score, score_each
 from pipeline.storage import table_schemas
 
@@ -44,27 +43,21 @@ class Transcripts:
 
     def table(self) -> pa.Table:
         """One row for each utterance and search, with its errors."""
-        rows = [row for search in self.by_search for row in self._rows(search)]
-        return pa.Table.from_pylist(rows, schema=table_schemas.HYPOTHESES)
-
-    def _rows(self, search: str) -> list[dict[str, Any]]:
-        hypotheses = self.by_search[search]
-        counts = score_each(self.references, hypotheses)
-        return [
+        rows = [
             {
                 "utt_id": utterance.utt_id,
                 "split": utterance.split,
                 "search": search,
                 "reference": utterance.text,
                 "hypothesis": hypothesis,
-                "substitutions": errors.substitutions,
-                "insertions": errors.insertions,
-                "deletions": errors.deletions,
+                **asdict(errors),
             }
+            for search, texts in self.by_search.items()
             for utterance, hypothesis, errors in zip(
-                self.utterances, hypotheses, counts, strict=True
+                self.utterances, texts, score_each(self.references, texts), strict=True
             )
         ]
+        return pa.Table.from_pylist(rows, schema=table_schemas.HYPOTHESES)
 
 
 def transcribe_all(
@@ -75,15 +68,14 @@ def transcribe_all(
     report: Callable[[int], None],
 ) -> Transcripts:
     """Transcribe `utterances` in batches; `report` gets the number of utterances done so far."""
-    searches = {"greedy": None, "beam": settings}
-    texts = {search: [""] * len(utterances) for search in searches}
-    seconds = [utterance.duration for utterance in utterances]
-    num_done = 0
-    for batch in length_batches(seconds, settings.batch_seconds):
-        inputs = read([utterances[index] for index in batch])
-        for name, search in searches.items():
-            for index, text in zip(batch, model.transcribe(inputs, search), strict=True):
-                texts[name][index] = text
-        num_done += len(batch)
-        report(num_done)
-    return Transcripts(utterances, texts)
+
+    def transcribe(batch: list[Utterance]) -> list[tuple[str, str]]:
+        inputs = read(batch)
+        greedy, beam = (model.transcribe(inputs, search) for search in (None, settings))
+        return list(zip(greedy, beam, strict=True))
+
+    pairs = map_in_batches(transcribe, utterances, settings.batch_seconds, report)
+    return Transcripts(
+        utterances,
+        {"greedy": [greedy for greedy, _ in pairs], "beam": [beam for _, beam in pairs]},
+    )

@@ -1,8 +1,14 @@
 """Batches of utterances of similar length."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+
+if TYPE_CHECKING:
+    from pipeline.audio.utterance import Utterance
+
+Result = TypeVar("Result")
 
 # Seconds of audio, padding included, in a batch, unless the config says otherwise. On 2 CPU cores
 # WavLM base processed 9.6, 9.3, 7.9 and 7.1 seconds of audio per second in batches of 10, 20, 40 and
@@ -29,3 +35,22 @@ def length_batches(lengths: Sequence[float], max_padded: float) -> list[list[int
         else:
             batches.append([index])
     return batches
+
+
+def map_in_batches(
+    process: "Callable[[list[Utterance]], Sequence[Result]]",
+    utterances: "Sequence[Utterance]",
+    batch_seconds: float,
+    report: Callable[[int], None],
+) -> list[Result]:
+    """What `process` makes of each utterance, in the order given.
+
+    It gets at most `batch_seconds` of audio at once, padding included; `report` gets the number of
+    utterances done so far.
+    """
+    results: dict[int, Result] = {}
+    seconds = [utterance.duration for utterance in utterances]
+    for batch in length_batches(seconds, batch_seconds):
+        results |= zip(batch, process([utterances[index] for index in batch]), strict=True)
+        report(len(results))
+    return [results[index] for index in range(len(utterances))]

@@ -80,13 +80,14 @@ class ShardTokenizer:
         self, utterances: Sequence[Utterance]
     ) -> tuple[list[Utterance], list[np.ndarray], dict[str, str]]:
         """The usable utterances, their waveforms (num_samples,), and why others are unusable."""
+        grid = self._tokenizer.mixer.ssl.grid
         if self._checked:
-            rate = self._tokenizer.sample_rate_hz
-            return list(utterances), [read_utterance(each, rate) for each in utterances], {}
+            waveforms = [read_utterance(each, grid.sample_rate_hz) for each in utterances]
+            return list(utterances), waveforms, {}
         heard, waveforms, rejects = [], [], {}
         for utterance in utterances:
             try:
-                waveforms.append(read_whole(utterance.audio, self._tokenizer.mixer.ssl.grid))
+                waveforms.append(read_whole(utterance.audio, grid))
                 heard.append(utterance)
             except AudioError as error:
                 rejects[utterance.utt_id] = str(error)

@@ -38,10 +38,6 @@ class UnitTokenizer(nn.Module):
     def num_units(self) -> int:
         return self.centroids_KD.shape[0]
 
-    @property
-    def sample_rate_hz(self) -> int:
-        return self.mixer.ssl.grid.sample_rate_hz
-
     @torch.inference_mode()
     def encode(
         self, waveforms: Sequence[np.ndarray], batch_seconds: float | None = None
@@ -49,7 +45,7 @@ class UnitTokenizer(nn.Module):
         """Units of each waveform (uint16, one a frame), in the order given.
 
         Args:
-            waveforms: 1-D float32 at `sample_rate_hz`, each at least one frame long.
+            waveforms: 1-D float32 at the SSL model's sample rate, each at least one frame long.
             batch_seconds: how much audio, with its padding, goes through the SSL model at once;
                 by default a value that suits the device.
         """

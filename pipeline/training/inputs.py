@@ -167,13 +167,15 @@ class FeatureSource:
         with self._features.read(name) as file:
             table = pq.ParquetFile(file).read_row_group(group, columns=["utt_id", *self._columns])
         layers = [frames_of(table[column]) for column in self._columns]
-        for row, key in enumerate(table["utt_id"].to_pylist()):
-            self._cache.put(key, np.stack([frames[row] for frames in layers]))
-            if key == utt_id:
-                hidden_LTD = np.stack([frames[row] for frames in layers])
-        if hidden_LTD is None:
+        rows = {
+            key: np.stack([frames[row] for frames in layers])
+            for row, key in enumerate(table["utt_id"].to_pylist())
+        }
+        if utt_id not in rows:
             raise KeyError(f"{utt_id} is not in row group {group} of {name}")
-        return hidden_LTD
+        for key, row_LTD in rows.items():
+            self._cache.put(key, row_LTD)
+        return rows[utt_id]
 
 
 class AudioSource:

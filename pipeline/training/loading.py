@@ -32,6 +32,11 @@ def loader_processes(cluster: Cluster, device: torch.device) -> int:
     return PROCESSES_FOR_GPU if device.type == "cuda" else 0
 
 
+def loader_cache_bytes(cluster: Cluster, device: torch.device) -> int:
+    """What each process may cache: it has a cache of its own, and all share the configured size."""
+    return int(cluster.cache_gigabytes * 2**30) // max(1, loader_processes(cluster, device))
+
+
 class LoaderLostError(RuntimeError):
     """A process that reads ahead has ended unexpectedly."""
 

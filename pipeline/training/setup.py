@@ -20,6 +20,7 @@ from pipeline.training.inputs import (
     feature_index,
 )
 from pipeline.training.joint_model import JointModel
+from pipeline.training.loading import loader_cache_bytes
 
 
 def load_ssl(config: Config) -> SslModel:
@@ -88,11 +89,9 @@ def examples(
 
 
 def training_data(
-    config: Config, corpus: Artifact, features: Artifact, asr: AsrModel, num_readers: int = 1
+    config: Config, corpus: Artifact, features: Artifact, asr: AsrModel, device: torch.device
 ) -> tuple[TrainingData, list[Reject]]:
     """Examples of the training and validation splits, with the sources that the phases need.
-
-    `num_readers` processes share `cluster.cache_gigabytes`.
 
     Raises:
         ValueError: a split has no usable utterance.
@@ -109,8 +108,7 @@ def training_data(
         kept.append(usable)
         rejects += unusable
     phases = {phase.ssl for phase in config.training.phases}
-    # Each process that reads ahead has a cache of its own.
-    cache_bytes = int(config.cluster.cache_gigabytes * 2**30) // num_readers
+    cache_bytes = loader_cache_bytes(config.cluster, device)
     frozen = FeatureSource(features, locations, config.used_layers, cache_bytes)
     finetuned = AudioSource(config.corpus.sample_rate_hz, cache_bytes)
     return TrainingData(

@@ -2,6 +2,7 @@
 
 import resource
 import sys
+from statistics import fmean
 
 import torch
 
@@ -12,41 +13,28 @@ RESIDENT_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class StepCosts:
-    """Sums over the steps since the last report on this worker.
+    """The steps since the last report on this worker.
 
     They are not part of a checkpoint: a resumed process reports only its own steps.
     """
 
     def __init__(self) -> None:
-        self._clear()
-
-    def _clear(self) -> None:
-        self._steps, self._audio_seconds, self._seconds, self._waited = 0, 0.0, 0.0, 0.0
+        self._steps: list[tuple[float, float, float]] = []
 
     def step(self, audio_seconds: float, seconds: float, waited: float) -> None:
-        """Count a step over `audio_seconds` (of all workers) that took `seconds`.
-
-        `waited` of them were spent waiting for data.
-        """
-        self._steps += 1
-        self._audio_seconds += audio_seconds
-        self._seconds += seconds
-        self._waited += waited
+        """Count a step over `audio_seconds` (of all workers); it `waited` for data within `seconds`."""
+        self._steps.append((audio_seconds, seconds, waited))
 
     def report(self, worker: Worker) -> dict[str, float]:
         """Means since the last report, of the slowest worker, and the largest peak memory.
 
         Every worker must call at the same step.
         """
-        steps = max(1, self._steps)
-        costs = torch.tensor(
-            [self._seconds / steps, self._waited / steps, peak_bytes(worker.device) / 2**30],
-            dtype=torch.float64,
-            device=worker.device,
-        )
-        seconds, waited, peak_gib = worker.max(costs).tolist()
-        audio_seconds = self._audio_seconds / steps
-        self._clear()
+        audio_seconds, *costs = map(fmean, zip(*self._steps, strict=True))
+        self._steps.clear()
+        costs.append(peak_bytes(worker.device) / 2**30)
+        slowest = worker.max(torch.tensor(costs, dtype=torch.float64, device=worker.device))
+        seconds, waited, peak_gib = slowest.tolist()
         return {
             "step_seconds": seconds,
             "data_wait_seconds": waited,

@@ -18,7 +18,6 @@ from pipeline.training import setup
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.history import History
 from pipeline.training.joint_model import JointModel
-from pipeline.training.loading import loader_processes
 from pipeline.training.loop import JointTraining
 from pipeline.training.worker import Worker
 
@@ -37,11 +36,7 @@ def train_joint(
     pieces = setup.text_pieces(config, inputs["prepare_corpus"])
     model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
     data, rejects = setup.training_data(
-        config,
-        inputs["prepare_corpus"],
-        inputs["extract_features"],
-        model.asr,
-        num_readers=max(1, loader_processes(config.cluster, worker.device)),
+        config, inputs["prepare_corpus"], inputs["extract_features"], model.asr, worker.device
     )
     num_epochs = sum(phase.epochs for phase in config.training.phases)
     leading = (tracker.log_metrics, progress) if worker.leads else ()

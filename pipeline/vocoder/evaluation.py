@@ -3,14 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.audio.decode import read_utterance
 from pipeline.audio.utterance import Utterance
-from pipeline.features.batching import length_batches
+from pipeline.features.batching import map_in_batches
 from pipeline.metrics.resynthesis import F0Comparison, compare_f0, mel_cepstral_distortion_db
 from pipeline.metrics.wer import cer, score
 from pipeline.storage import table_schemas
@@ -39,18 +39,6 @@ class Resynthesis:
     mel_cepstral_distortion_db: float
     f0: F0Comparison
 
-    @property
-    def row(self) -> dict[str, Any]:
-        cents = self.f0.error_cents
-        return {
-            "utt_id": self.utterance.utt_id,
-            "split": self.utterance.split,
-            "reference": self.utterance.text,
-            "hypothesis": self.text,
-            "mel_cepstral_distortion_db": self.mel_cepstral_distortion_db,
-            "f0_error_cents": None if math.isnan(cents) else cents,
-        }
-
 
 def evenly_spread(utterances: Sequence[Utterance], count: int) -> list[Utterance]:
     """At most `count` utterances from all over a corpus, which is often sorted by speaker."""
@@ -71,22 +59,17 @@ def resynthesize_all(
 
     `report` gets the number of utterances done so far.
     """
-    results: dict[int, Resynthesis] = {}
-    seconds = [utterance.duration for utterance in utterances]
-    for batch in length_batches(seconds, batch_seconds):
-        spoken = [utterances[index] for index in batch]
-        units_of_batch = [units[utterance.utt_id] for utterance in spoken]
-        results |= zip(batch, _resynthesize(vocoder, listener, spoken, units_of_batch), strict=True)
-        report(len(results))
-    return [results[index] for index in range(len(utterances))]
+    process = partial(_resynthesize, vocoder, listener, units)
+    return map_in_batches(process, utterances, batch_seconds, report)
 
 
 def _resynthesize(
     vocoder: UnitVocoder,
     listener: Listener,
+    units_of: Mapping[str, Units],
     utterances: Sequence[Utterance],
-    units: Sequence[Units],
 ) -> list[Resynthesis]:
+    units = [units_of[utterance.utt_id] for utterance in utterances]
     rate_hz = vocoder.sample_rate_hz
     made = [
         vocoder.resynthesize(row, utterance.speaker)
@@ -113,9 +96,18 @@ def _resynthesize(
 
 
 def table(results: Sequence[Resynthesis]) -> pa.Table:
-    return pa.Table.from_pylist(
-        [result.row for result in results], schema=table_schemas.RESYNTHESIS
-    )
+    rows = [
+        {
+            "utt_id": result.utterance.utt_id,
+            "split": result.utterance.split,
+            "reference": result.utterance.text,
+            "hypothesis": result.text,
+            "mel_cepstral_distortion_db": result.mel_cepstral_distortion_db,
+            "f0_error_cents": None if math.isnan(result.f0.error_cents) else result.f0.error_cents,
+        }
+        for result in results
+    ]
+    return pa.Table.from_pylist(rows, schema=table_schemas.RESYNTHESIS)
 
 
 def scores(results: Sequence[Resynthesis]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
-from pipeline.audio.frame_grid import SSL_GRID
+from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
 from pipeline.config import Vocoder
 from pipeline.vocoder.durations import DurationPredictor
 
@@ -38,15 +39,13 @@ class UnitVocoder(nn.Module):
     `shift` = (receptive_field - hop) / 2 of the recording.
 
     Args:
-        settings: sizes of the generator; the product of its upsample rates must be `hop`.
+        settings: sizes of the generator; the product of its upsample rates must be the hop.
         num_units: size of the codebook.
         speakers: names of the training speakers, in the order of their embeddings.
-        hop: samples between two frames.
-        receptive_field: samples that one frame of the tokenizer depends on.
-        sample_rate_hz: of the output.
+        grid: of the tokenizer's frames, which set the output's sample rate.
 
     Raises:
-        ValueError: the settings do not upsample by exactly `hop`, or name an unknown speaker.
+        ValueError: the settings do not upsample by exactly the hop, or name an unknown speaker.
     """
 
     def __init__(
@@ -54,29 +53,29 @@ class UnitVocoder(nn.Module):
         settings: Vocoder,
         num_units: int,
         speakers: Sequence[str],
-        *,
-        hop: int = SSL_GRID.hop,
-        receptive_field: int = SSL_GRID.receptive_field,
-        sample_rate_hz: int = SSL_GRID.sample_rate_hz,
+        grid: FrameGrid = SSL_GRID,
     ) -> None:
         super().__init__()
-        check_upsampling(settings.upsample_rates, settings.upsample_kernels, hop)
+        check_upsampling(settings.upsample_rates, settings.upsample_kernels, grid.hop)
         self.settings = settings
         self.num_units = num_units
         self.speakers = tuple(speakers)
-        self.hop = hop
-        self.receptive_field = receptive_field
-        self.sample_rate_hz = sample_rate_hz
+        self.grid = grid
+        self.sample_rate_hz = grid.sample_rate_hz
         self.unit_embedding = nn.Embedding(num_units, settings.unit_dim)
         self.speaker_embedding = nn.Embedding(len(self.speakers), settings.speaker_dim)
         self.durations = DurationPredictor(num_units, settings.unit_dim)
-        self.hifigan = _hifigan(settings, sample_rate_hz)
+        self.hifigan = _hifigan(settings, grid.sample_rate_hz)
         self.speaker_index(settings.unseen_speaker)
+
+    @property
+    def device(self) -> torch.device:
+        return self.unit_embedding.weight.device
 
     @property
     def shift(self) -> int:
         """Samples of the recording before the vocoder's first sample."""
-        return (self.receptive_field - self.hop) // 2
+        return (self.grid.receptive_field - self.grid.hop) // 2
 
     def speaker_index(self, speaker: str | None) -> int:
         """The row of a speaker's embedding, to be passed to `forward`.
@@ -122,7 +121,7 @@ class UnitVocoder(nn.Module):
         Raises:
             ValueError: no units, or a unit that is not in the codebook.
         """
-        device = self.unit_embedding.weight.device
+        device = self.device
         units_T = torch.as_tensor(np.asarray(units, dtype=np.int64), device=device)
         if units_T.ndim != 1 or not len(units_T):
             raise ValueError("resynthesis needs a non-empty list of units, one utterance at a time")
@@ -138,16 +137,13 @@ class UnitVocoder(nn.Module):
         return np.pad(waveform_S, self.shift)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         description = {
             "model_type": "unit_vocoder",
             "num_units": self.num_units,
             "speakers": list(self.speakers),
-            "hop": self.hop,
-            "receptive_field": self.receptive_field,
-            "sample_rate_hz": self.sample_rate_hz,
+            **asdict(self.grid),
             "architecture": self.settings.model_dump(mode="json", include=ARCHITECTURE),
         }
         text = json.dumps(description, indent=2, ensure_ascii=False)
@@ -168,7 +164,8 @@ class UnitVocoder(nn.Module):
         if description.pop("model_type", None) != "unit_vocoder":
             raise ValueError(f"{folder} is not a unit vocoder: name the `vocoder` folder of a run")
         settings = Vocoder.model_validate(description.pop("architecture"))
-        vocoder = cls(settings, **description)
+        grid = FrameGrid(**{key.name: description.pop(key.name) for key in fields(FrameGrid)})
+        vocoder = cls(settings, grid=grid, **description)
         vocoder.load_state_dict(load_file(Path(folder) / WEIGHTS))
         return vocoder.eval()
 

@@ -29,6 +29,7 @@ class Segments(NamedTuple):
     speakers_B: Tensor
 
 
+@dataclass(kw_only=True)
 class SegmentBatches(Dataset[Segments]):
     """The batches of one worker, indexed by training step.
 
@@ -36,7 +37,7 @@ class SegmentBatches(Dataset[Segments]):
     segment from each at a position drawn from (seed, step). So a resumed training reads the same
     batches as an uninterrupted one, and the order is random on a single worker too.
 
-    Args:
+    Attributes:
         clips: utterances; those shorter than a segment are left out (`num_too_short`).
         segment_frames: frames T of a segment.
         batch_size: segments on each worker.
@@ -52,43 +53,34 @@ class SegmentBatches(Dataset[Segments]):
         ValueError: no clip is as long as a segment.
     """
 
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        *,
-        segment_frames: int,
-        batch_size: int,
-        hop: int,
-        shift: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        speaker_dropout: float = 0.0,
-    ) -> None:
-        self.clips = [clip for clip in clips if len(clip.units_T) >= segment_frames]
-        self.num_too_short = len(clips) - len(self.clips)
+    clips: Sequence[Clip]
+    segment_frames: int
+    batch_size: int
+    hop: int
+    shift: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    speaker_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        given = len(self.clips)
+        self.clips = [clip for clip in self.clips if len(clip.units_T) >= self.segment_frames]
+        self.num_too_short = given - len(self.clips)
         if not self.clips:
             raise ValueError(
-                f"none of {len(clips)} utterances has the {segment_frames} frames of a segment: "
+                f"none of {given} utterances has the {self.segment_frames} frames of a segment: "
                 "lower vocoder.segment_seconds, or use longer utterances"
             )
-        self._segment_frames = segment_frames
-        self._batch_size = batch_size
-        self._hop = hop
-        self._shift = shift
-        self._seed = seed
-        self._rank = rank
-        self._world_size = world_size
-        self._speaker_dropout = speaker_dropout
 
     def __getitem__(self, step: int) -> Segments:
         """This worker's batch of training step `step`, counted from 0; steps have no end."""
-        random = np.random.default_rng((self._seed, step, self._rank))
-        global_size = self._batch_size * self._world_size
-        first = step * global_size + self._rank * self._batch_size
+        random = np.random.default_rng((self.seed, step, self.rank))
+        global_size = self.batch_size * self.world_size
+        first = step * global_size + self.rank * self.batch_size
         parts = [
             self._cut(self._clip(position), random)
-            for position in range(first, first + self._batch_size)
+            for position in range(first, first + self.batch_size)
         ]
         units, waveforms, speakers = zip(*parts, strict=True)
         return Segments(
@@ -99,17 +91,17 @@ class SegmentBatches(Dataset[Segments]):
 
     def _clip(self, position: int) -> Clip:
         epoch, rank = divmod(position, len(self.clips))
-        order = np.random.default_rng((self._seed, epoch)).permutation(len(self.clips))
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.clips))
         return self.clips[int(order[rank])]
 
     def _cut(self, clip: Clip, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
-        first = int(random.integers(len(clip.units_T) - self._segment_frames + 1))
-        last = first + self._segment_frames
-        dropped = random.random() < self._speaker_dropout
-        samples = aligned(clip.read(), len(clip.units_T), self._hop, self._shift)
+        first = int(random.integers(len(clip.units_T) - self.segment_frames + 1))
+        last = first + self.segment_frames
+        dropped = random.random() < self.speaker_dropout
+        samples = aligned(clip.read(), len(clip.units_T), self.hop, self.shift)
         return (
             clip.units_T[first:last],
-            samples[first * self._hop : last * self._hop],
+            samples[first * self.hop : last * self.hop],
             AVERAGE_SPEAKER if dropped else clip.speaker,
         )
 

@@ -37,31 +37,29 @@ def train_vocoder(
     batches: SegmentBatches,
     settings: Vocoder,
     *,
-    restore: Callable[[], State | None],
+    state: State | None,
     save: Callable[[int, State], None],
     log: Callable[[int, dict[str, float]], None],
-    device: torch.device | str = "cpu",
     wrap: Wrap = lambda module: module,
     loader_workers: int = 0,
 ) -> None:
-    """Train `vocoder` in place for `settings.steps` steps, starting at the last checkpoint.
+    """Train `vocoder` in place, on its device, for `settings.steps` steps.
 
     Args:
-        vocoder: the model, equal on all workers.
+        vocoder: equal on all workers.
         batches: this worker's share of the segments.
         settings: steps, rates and weights.
-        restore: returns the state of the last checkpoint, `None` without one.
+        state: the last checkpoint, where training resumes.
         save: stores the state, every `checkpoint_steps` steps and at the end.
         log: gets a step's losses, averaged over the last `log_steps` steps.
-        device: where the models compute.
         wrap: makes a module data-parallel.
         loader_workers: processes that read segments ahead; `batches` must be picklable for them.
 
     Raises:
         FloatingPointError: a loss is not finite.
     """
-    trainer = VocoderTrainer(vocoder, settings, torch.device(device), wrap)
-    done = trainer.resume(restore())
+    trainer = VocoderTrainer(vocoder, settings, wrap)
+    done = trainer.resume(state)
     loader = DataLoader(
         batches,
         batch_size=None,
@@ -85,7 +83,7 @@ def evaluate_vocoder(
     vocoder: UnitVocoder, batches: SegmentBatches, num_batches: int
 ) -> dict[str, float]:
     """Mean mel and duration losses over the first `num_batches` batches, which never change."""
-    device = vocoder.unit_embedding.weight.device
+    device = vocoder.device
     mel_loss = LogMelLoss(vocoder.sample_rate_hz).to(device)
     losses: list[Losses] = []
     for index in range(num_batches):
@@ -98,19 +96,13 @@ def evaluate_vocoder(
 class VocoderTrainer:
     """Models and optimizers, one step of training, and the state to resume from."""
 
-    def __init__(
-        self,
-        vocoder: UnitVocoder,
-        settings: Vocoder,
-        device: torch.device,
-        wrap: Wrap,
-    ) -> None:
+    def __init__(self, vocoder: UnitVocoder, settings: Vocoder, wrap: Wrap) -> None:
         self.settings = settings
-        self.device = device
+        self.device = device = vocoder.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.discriminators = Discriminators(settings.discriminator_channels).to(device)
-        self.models = {"vocoder": vocoder.to(device), "discriminators": self.discriminators}
+        self.models = {"vocoder": vocoder, "discriminators": self.discriminators}
         self.optimizers = {
             name: AdamW(model.parameters(), settings.learning_rate, BETAS)
             for name, model in self.models.items()
@@ -209,9 +201,7 @@ def _halves(judgements: list[Judgement]) -> tuple[list[Judgement], list[Judgemen
 def _means(losses: list[Losses], step: int) -> dict[str, float]:
     """The mean of each loss over the steps that have it."""
     means = {
-        name: float(
-            torch.stack([step_losses[name] for step_losses in losses if name in step_losses]).mean()
-        )
+        name: float(torch.stack([each[name] for each in losses if name in each]).mean())
         for name in losses[-1]
     }
     if not all(map(math.isfinite, means.values())):

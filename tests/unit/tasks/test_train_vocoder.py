@@ -103,7 +103,7 @@ def test_a_vocoder_of_the_corpus_speakers_and_scores_come_out(context, run_alone
     with context.output.read_folder("vocoder") as folder:
         vocoder = UnitVocoder.from_pretrained(folder)
     assert vocoder.speakers == ("ann", "bob")
-    assert (vocoder.num_units, vocoder.hop, vocoder.shift) == (5, 320, 40)
+    assert (vocoder.num_units, vocoder.grid.hop, vocoder.shift) == (5, 320, 40)
     assert set(scores) == {
         "train.mel_loss",
         "train.duration_loss",

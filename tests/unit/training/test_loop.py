@@ -82,10 +82,13 @@ def make_training(inputs, output, history=None, **sections):
     codebook = Codebook.read(inputs["codebook"]) if config.quantizer.has_units else None
     pieces = setup.text_pieces(config, inputs["corpus"])
     model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
-    data, _ = setup.training_data(config, inputs["corpus"], inputs["features"], model.asr)
+    worker = Worker()
+    data, _ = setup.training_data(
+        config, inputs["corpus"], inputs["features"], model.asr, worker.device
+    )
     store = CheckpointStore(output)
     history = history or History(2)
-    return JointTraining(config, model, data, Worker(), store=store, history=history)
+    return JointTraining(config, model, data, worker, store=store, history=history)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

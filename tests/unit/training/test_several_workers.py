@@ -56,7 +56,7 @@ def make_training(root, output, worker=Worker(), sharding="ddp", **training):  #
     pieces = setup.text_pieces(config, corpus)
     codebook = Codebook.read(Artifact(str(root / "codebook")))
     model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
-    data, _ = setup.training_data(config, corpus, features, model.asr)
+    data, _ = setup.training_data(config, corpus, features, model.asr, worker.device)
     store = CheckpointStore(Artifact(str(output)))
     return JointTraining(config, model, data, worker, store=store, history=History(10))
 

@@ -18,7 +18,7 @@ def clip(index, num_frames):
 
 def batches(clips, **changes):
     settings = {"segment_frames": 4, "batch_size": 2, "hop": HOP, "shift": SHIFT, "seed": 0}
-    return SegmentBatches(clips, **{**settings, **changes})
+    return SegmentBatches(clips=clips, **{**settings, **changes})
 
 
 def clips(count, num_frames=20):

@@ -23,7 +23,7 @@ def batches(settings):
         tone = (0.3 * np.sin(2 * np.pi * phase)).astype(np.float32)
         clips.append(Clip(units, index % 2, lambda tone=tone: np.pad(tone, 40)))
     return SegmentBatches(
-        clips,
+        clips=clips,
         segment_frames=round(settings.segment_seconds * 50),
         batch_size=settings.batch_size,
         hop=320,
@@ -51,7 +51,7 @@ class Recorder:
 
     def train(self, vocoder, batches, settings, from_step=None, **options):
         state = None if from_step is None else load_state(self.folder / str(from_step))
-        hooks = {"restore": lambda: state, "save": self.save, "log": self.log}
+        hooks = {"state": state, "save": self.save, "log": self.log}
         train_vocoder(vocoder, batches, settings, **hooks, **options)
 
 
