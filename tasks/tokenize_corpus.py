@@ -7,10 +7,10 @@ from pipeline.graph.stage import Stage, StageContext
 
 
 def _settings(config: Config) -> dict[str, Any]:
+    layout = {"shard_utterances", "shard_seconds"}
     return {
         "splits": list(config.corpus.splits.names),
-        "shard_utterances": config.features.shard_utterances,
-        "shard_seconds": config.features.shard_seconds,
+        **config.features.model_dump(mode="json", include=layout),
     }
 
 

@@ -31,11 +31,9 @@ class ShardTokenizer:
     May be called from several threads: one at a time uses the model, while others decode or write.
 
     Args:
-        trained: the output that holds the tokenizer.
+        trained: the output that holds the tokenizer, in its folder `name`.
         output: where shards go.
-        batch_seconds: how much audio, with its padding, goes through the SSL model at once;
-            by default a value that suits the device.
-        name: the tokenizer's folder in `trained`.
+        batch_seconds: see `FeatureMixer.encode`.
         checked: whether all utterances are known to decode, as those of a prepared corpus are. Then
             one that does not is an error; otherwise it has no row, and the shard says why.
     """

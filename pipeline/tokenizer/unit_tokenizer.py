@@ -42,13 +42,7 @@ class UnitTokenizer(nn.Module):
     def encode(
         self, waveforms: Sequence[np.ndarray], batch_seconds: float | None = None
     ) -> list[np.ndarray]:
-        """Units of each waveform (uint16, one a frame), in the order given.
-
-        Args:
-            waveforms: 1-D float32 at the SSL model's sample rate, each at least one frame long.
-            batch_seconds: how much audio, with its padding, goes through the SSL model at once;
-                by default a value that suits the device.
-        """
+        """Units of each waveform (uint16, one a frame); the arguments of `FeatureMixer.encode`."""
         grid, windowing = self.mixer.ssl.grid, self.mixer.windowing
         limit = batch_seconds_on(self.centroids_KD.device, batch_seconds)
         units = encode_in_windows(self._units, waveforms, grid, windowing, limit)

@@ -15,7 +15,6 @@ import torch
 
 from pipeline.audio.decode import read_utterance
 from pipeline.audio.utterance import Utterance
-from pipeline.config import Phase
 from pipeline.features.ssl import pad_waveforms
 from pipeline.features.stored_frames import frames_of
 from pipeline.storage.artifacts import Artifact
@@ -23,7 +22,6 @@ from pipeline.storage.table_schemas import layer_column
 
 # A thousand hours are twelve thousand shards, and each read of an object store has to wait.
 INDEX_READERS = 16
-INDEX_COLUMNS = ["utt_id", "num_frames"]
 
 
 @dataclass(frozen=True)
@@ -110,11 +108,9 @@ def feature_index(features: Artifact, splits: Collection[str]) -> dict[str, Loca
         with features.read(name) as file:
             shard = pq.ParquetFile(file)
             for group in range(shard.num_row_groups):
-                table = shard.read_row_group(group, columns=INDEX_COLUMNS)
-                for utt_id, count in zip(
-                    *(table[column].to_pylist() for column in INDEX_COLUMNS), strict=True
-                ):
-                    locations[utt_id] = Location(name, group, count)
+                table = shard.read_row_group(group, columns=["utt_id", "num_frames"])
+                for row in table.to_pylist():
+                    locations[row["utt_id"]] = Location(name, group, row["num_frames"])
         return locations
 
     names = [
@@ -201,15 +197,8 @@ class AudioSource:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Examples, and where the frames come from with the SSL model frozen or fine-tuned."""
+    """Examples, and where the frames come from, by what phases say of the SSL model."""
 
     train: list[Example]
     valid: list[Example]
-    frozen: Source | None
-    finetuned: Source | None
-
-    def source(self, phase: Phase) -> Source:
-        source = self.finetuned if phase.ssl == "finetuned" else self.frozen
-        if source is None:
-            raise ValueError(f"a phase with ssl '{phase.ssl}' has nothing to read")
-        return source
+    sources: dict[str, Source]

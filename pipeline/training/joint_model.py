@@ -81,8 +81,6 @@ def parameter_groups(model: JointModel) -> dict[str, list[nn.Parameter]]:
         **(model.quantizer.parameter_groups() if model.quantizer is not None else {}),
         "ssl": list(model.ssl.parameters()) if model.ssl is not None else [],
     }
-    trainable = {
-        name: [parameter for parameter in parameters if parameter.requires_grad]
-        for name, parameters in groups.items()
-    }
-    return {name: parameters for name, parameters in trainable.items() if parameters}
+    for name, parameters in groups.items():
+        groups[name] = [parameter for parameter in parameters if parameter.requires_grad]
+    return {name: parameters for name, parameters in groups.items() if parameters}

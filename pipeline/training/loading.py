@@ -55,13 +55,8 @@ class Loader:
     Processes start at the first reading and live as long as the loader. Each has a copy of the
     source with its own cache, reads a limited number of requests ahead, and ends within seconds of
     its parent, however that ends. They are spawned: a fork would copy the locks of the threads that
-    storage and Parquet readers have started.
-
-    Args:
-        source: where the frames come from.
-        examples: the utterances of each split.
-        num_processes: 0 reads in a thread.
-        device: if it is a GPU, processes put what they read into pinned memory.
+    storage and Parquet readers have started. With `num_processes` 0, a thread reads. If `device` is
+    a GPU, processes put what they read into pinned memory. `examples` are those of each split.
     """
 
     def __init__(

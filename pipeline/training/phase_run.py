@@ -21,11 +21,9 @@ from pipeline.training.worker import Worker
 
 
 class PhaseRun:
-    """An optimizer, a loader and the epochs' sizes, made afresh where a phase begins.
+    """An optimizer, a loader and the epochs' sizes, made afresh where phase `index` begins.
 
-    Args:
-        index: of the phase.
-        ssl_parameters: what the phase trains of the SSL model if it fine-tunes it.
+    `ssl_parameters` are what a phase trains of the SSL model if it fine-tunes it.
     """
 
     def __init__(
@@ -52,7 +50,7 @@ class PhaseRun:
         self._wrapped: nn.Module = model if is_sharded(model) else worker.prepare(model)
         self.optimizer = _optimizer(model, self.phase, config.training.weight_decay)
         self.loader = Loader(
-            data.source(self.phase),
+            data.sources[self.phase.ssl],
             {"train": data.train, "valid": data.valid},
             loader_processes(config.cluster, worker.device),
             worker.device,

@@ -16,6 +16,7 @@ from pipeline.training.inputs import (
     AudioSource,
     Example,
     FeatureSource,
+    Source,
     TrainingData,
     feature_index,
 )
@@ -91,7 +92,7 @@ def examples(
 def training_data(
     config: Config, corpus: Artifact, features: Artifact, asr: AsrModel, device: torch.device
 ) -> tuple[TrainingData, list[Reject]]:
-    """Examples of the training and validation splits, with the sources that the phases need.
+    """Examples of the training and validation splits, and where their frames come from.
 
     Raises:
         ValueError: a split has no usable utterance.
@@ -107,13 +108,9 @@ def training_data(
             raise ValueError(f"no utterance of split '{split}' can be trained on: {unusable[:3]}")
         kept.append(usable)
         rejects += unusable
-    phases = {phase.ssl for phase in config.training.phases}
     cache_bytes = loader_cache_bytes(config.cluster, device)
-    frozen = FeatureSource(features, locations, config.used_layers, cache_bytes)
-    finetuned = AudioSource(config.corpus.sample_rate_hz, cache_bytes)
-    return TrainingData(
-        train=kept[0],
-        valid=kept[1],
-        frozen=frozen if "frozen" in phases else None,
-        finetuned=finetuned if "finetuned" in phases else None,
-    ), rejects
+    sources: dict[str, Source] = {
+        "frozen": FeatureSource(features, locations, config.used_layers, cache_bytes),
+        "finetuned": AudioSource(config.corpus.sample_rate_hz, cache_bytes),
+    }
+    return TrainingData(kept[0], kept[1], sources), rejects

@@ -57,9 +57,3 @@ class DurationPredictor(nn.Module):
         log_lengths_N = self(runs_N[None], num_runs_1)[0]
         lengths_N = torch.round(torch.exp(log_lengths_N) - 1).clamp(min=1).long()
         return torch.repeat_interleave(runs_N, lengths_N)
-
-
-def deduplicate(units_T: Tensor) -> Tensor:
-    """Each run of equal units as one unit."""
-    units_N: Tensor = torch.unique_consecutive(units_T)
-    return units_N

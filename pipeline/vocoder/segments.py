@@ -40,12 +40,9 @@ class SegmentBatches(Dataset[Segments]):
     Attributes:
         clips: utterances; those shorter than a segment are left out (`num_too_short`).
         segment_frames: frames T of a segment.
-        batch_size: segments on each worker.
+        batch_size: segments on each of the `world_size` workers.
         hop: samples between two frames.
         shift: samples of the recording before the vocoder's first sample.
-        seed: of order and positions.
-        rank: this worker's number.
-        world_size: number of workers, which divide each step's clips among them.
         speaker_dropout: share of segments that the average speaker speaks, so that it is trained to
             stand for unknown speakers.
 

@@ -43,13 +43,13 @@ def train_vocoder(
     wrap: Wrap = lambda module: module,
     loader_workers: int = 0,
 ) -> None:
-    """Train `vocoder` in place, on its device, for `settings.steps` steps.
+    """Train `vocoder`, equal on all workers, on its device from `state` to `settings.steps` steps.
 
     Args:
-        vocoder: equal on all workers.
+        vocoder: changed in place.
         batches: this worker's share of the segments.
-        settings: steps, rates and weights.
-        state: the last checkpoint, where training resumes.
+        settings: of the training.
+        state: the last checkpoint, if there is one.
         save: stores the state, every `checkpoint_steps` steps and at the end.
         log: gets a step's losses, averaged over the last `log_steps` steps.
         wrap: makes a module data-parallel.

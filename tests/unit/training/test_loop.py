@@ -254,7 +254,7 @@ def test_exported_tokenizer_gives_the_units_that_validation_saw(inputs, tmp_path
     training = make_training(inputs, output, **VARIANTS["dkm_full"])
     training.run()
     sample = training.data.valid[0]
-    loaded = training.data.finetuned.load([sample])
+    loaded = training.data.sources["finetuned"].load([sample])
     model = training.model.eval()
     with torch.inference_mode():
         hidden, num_frames_B = model._hidden(loaded)

@@ -3,17 +3,13 @@ import math
 import pytest
 import torch
 
-from pipeline.vocoder.durations import DurationPredictor, deduplicate
+from pipeline.vocoder.durations import DurationPredictor
 
 
 @pytest.fixture
 def predictor():
     torch.manual_seed(0)
     return DurationPredictor(num_units=6, dim=8)
-
-
-def test_equal_neighbours_become_one():
-    assert deduplicate(torch.tensor([1, 1, 2, 1, 1, 1])).tolist() == [1, 2, 1]
 
 
 def test_the_cut_runs_at_the_edges_do_not_count(predictor):
