@@ -202,6 +202,7 @@ def _open(uri: str) -> Iterator[_Opened]:
         if size == 0:
             raise AudioError("audio file is empty (0 bytes)")
         missing, counted = what_is_missing(stream, size), mp3_counts_its_frames(stream)
+        cut_short = f"audio is cut short: {missing}" if missing else ""
         stream.seek(0)
         # libsndfile gets no name, as a wrong extension would mislead it. From the descriptor of a
         # local file it reads without calling Python.
@@ -209,12 +210,11 @@ def _open(uri: str) -> Iterator[_Opened]:
         try:
             file = soundfile.SoundFile(source, closefd=False)
         except soundfile.LibsndfileError as error:
-            reason = f"not readable as audio: {error.error_string}"
-            raise AudioError(f"audio is cut short: {missing}" if missing else reason) from None
+            reason = cut_short or f"not readable as audio: {error.error_string}"
+            raise AudioError(reason) from None
         with file:
             if file.frames == 0:
-                reason = f"audio is cut short: {missing}" if missing else "audio holds no samples"
-                raise AudioError(reason)
+                raise AudioError(cut_short or "audio holds no samples")
             is_mp3 = file.format == "MP3"
             if file.frames >= _UNKNOWN_LENGTH or (is_mp3 and not counted):
                 raise AudioError(
