@@ -27,7 +27,7 @@ def unit_statistics(
     for utterance in utterances:
         units_N = units_in_range(utterance, num_units)
         counts_K += np.bincount(units_N, minlength=num_units)
-        run_counts_K += np.bincount(deduplicate(units_N)[0], minlength=num_units)
+        run_counts_K += np.bincount(deduplicate(units_N), minlength=num_units)
     bits = entropy_of_counts(counts_K) / np.log(2)
     run_bits = entropy_of_counts(run_counts_K) / np.log(2)
     runs_per_second = frames_per_second * float(run_counts_K.sum() / counts_K.sum())
@@ -54,11 +54,9 @@ def units_in_range(units: ArrayLike, num_units: int) -> NDArray[np.int64]:
     return units_N
 
 
-def deduplicate(units_N: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each run of equal units as the unit and its length: units_R and num_frames_R."""
-    units = np.asarray(units_N, dtype=np.int64)
-    starts = np.flatnonzero(np.diff(units, prepend=-1))
-    return units[starts], np.diff(starts, append=len(units))
+def deduplicate(units_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The unit of each run of equal units, units_R."""
+    return units_N[np.flatnonzero(np.diff(units_N, prepend=-1))]
 
 
 def usage_of_counts(counts_K: ArrayLike) -> float:
