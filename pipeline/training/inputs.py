@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -54,7 +54,7 @@ class Inputs:
         return self._each(torch.Tensor.pin_memory)
 
     def _each(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Self:
-        tensors = {
+        tensors: dict[str, Any] = {
             name: move(value)
             for name, value in vars(self).items()
             if isinstance(value, torch.Tensor)
