@@ -74,7 +74,8 @@ def transcribe_all(
         greedy, beam = (model.transcribe(inputs, search) for search in (None, settings))
         return list(zip(greedy, beam, strict=True))
 
-    pairs = map_in_batches(transcribe, utterances, settings.batch_seconds, report)
+    seconds = [utterance.duration for utterance in utterances]
+    pairs = map_in_batches(transcribe, utterances, seconds, settings.batch_seconds, report)
     return Transcripts(
         utterances,
         {"greedy": [greedy for greedy, _ in pairs], "beam": [beam for _, beam in pairs]},

@@ -1,13 +1,11 @@
 """Batches of utterances of similar length."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 
-if TYPE_CHECKING:
-    from pipeline.audio.utterance import Utterance
-
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Seconds of audio, padding included, in a batch, unless the config says otherwise. On 2 CPU cores
@@ -38,19 +36,18 @@ def length_batches(lengths: Sequence[float], max_padded: float) -> list[list[int
 
 
 def map_in_batches(
-    process: "Callable[[list[Utterance]], Sequence[Result]]",
-    utterances: "Sequence[Utterance]",
-    batch_seconds: float,
-    report: Callable[[int], None],
+    process: Callable[[list[Item]], Sequence[Result]],
+    items: Sequence[Item],
+    lengths: Sequence[float],
+    max_padded: float,
+    report: Callable[[int], None] = lambda _done: None,
 ) -> list[Result]:
-    """What `process` makes of each utterance, in the order given.
+    """What `process` makes of each item, in the order given; it gets a batch of `length_batches`.
 
-    It gets at most `batch_seconds` of audio at once, padding included; `report` gets the number of
-    utterances done so far.
+    `report` gets the number of items done so far.
     """
     results: dict[int, Result] = {}
-    seconds = [utterance.duration for utterance in utterances]
-    for batch in length_batches(seconds, batch_seconds):
-        results |= zip(batch, process([utterances[index] for index in batch]), strict=True)
+    for batch in length_batches(lengths, max_padded):
+        results |= zip(batch, process([items[index] for index in batch]), strict=True)
         report(len(results))
-    return [results[index] for index in range(len(utterances))]
+    return [results[index] for index in range(len(items))]

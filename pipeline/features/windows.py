@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.config import Features
-from pipeline.features.batching import length_batches
+from pipeline.features.batching import map_in_batches
 from pipeline.features.ssl import HiddenStates, SslModel, pad_waveforms
 
 Frames = TypeVar("Frames", np.ndarray, Tensor)
@@ -112,12 +112,8 @@ def encode_in_windows(
         for waveform, plan in zip(waveforms, plans, strict=True)
         for window in plan
     ]
-    encoded: list[np.ndarray] = [np.empty(0)] * len(cuts)
     limit = int(batch_seconds * grid.sample_rate_hz)
-    for indices in length_batches([len(cut) for cut in cuts], limit):
-        for index, frames in zip(indices, encode([cuts[i] for i in indices]), strict=True):
-            encoded[index] = frames
-    parts = iter(encoded)
+    parts = iter(map_in_batches(encode, cuts, [len(cut) for cut in cuts], limit))
     return [join(plan, [next(parts) for _ in plan], grid, np.concatenate) for plan in plans]
 
 

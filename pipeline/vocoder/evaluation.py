@@ -60,7 +60,8 @@ def resynthesize_all(
     `report` gets the number of utterances done so far.
     """
     process = partial(_resynthesize, vocoder, listener, units)
-    return map_in_batches(process, utterances, batch_seconds, report)
+    seconds = [utterance.duration for utterance in utterances]
+    return map_in_batches(process, utterances, seconds, batch_seconds, report)
 
 
 def _resynthesize(
