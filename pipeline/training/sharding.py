@@ -24,14 +24,12 @@ def shard(model: JointModel, worker: Worker) -> None:
     scalars are left out; the config rules out a learned one, which has no parts.
     """
     numbers = {p for p in model.parameters() if p.ndim == 0 and not p.requires_grad}
-    settings: dict[str, Any] = {
-        "mesh": init_device_mesh(worker.device.type, (worker.world_size,)),
-        "reshard_after_forward": True,
-        "ignored_params": numbers,
-    }
-    for part in _parts(model):
-        _fully_shard(part, worker, settings)
-    _fully_shard(model, worker, settings)
+    mesh = init_device_mesh(worker.device.type, (worker.world_size,))
+    for part in (*_parts(model), model):
+        sharded = fully_shard(part, mesh=mesh, reshard_after_forward=True, ignored_params=numbers)
+        if worker.device.type == "cpu":
+            # Gloo can sum, but not average.
+            sharded.set_force_sum_reduction_for_comms(enable=True)
 
 
 def _parts(model: JointModel) -> list[nn.Module]:
@@ -44,13 +42,6 @@ def _parts(model: JointModel) -> list[nn.Module]:
         parts += [block for block in blocks if not hasattr(block.attention, "rel_attn_embed")]
         parts.append(model.ssl)
     return parts
-
-
-def _fully_shard(module: nn.Module, worker: Worker, settings: dict[str, Any]) -> None:
-    sharded = fully_shard(module, **settings)
-    if worker.device.type == "cpu":
-        # Gloo can sum, but not average.
-        sharded.set_force_sum_reduction_for_comms(enable=True)
 
 
 def is_sharded(model: nn.Module) -> bool:
