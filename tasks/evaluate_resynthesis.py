@@ -20,6 +20,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.corpus.read_outputs import read_split, read_tokens
+    from pipeline.features.batching import map_in_batches
     from pipeline.vocoder import evaluation
     from pipeline.vocoder.generator import UnitVocoder
 
@@ -34,15 +35,11 @@ def _run(context: StageContext) -> dict[str, float]:
             read_split(inputs["prepare_corpus"], split), config.resynthesis.utterances_per_split
         )
         units = read_tokens(inputs["tokenize_corpus"], split)
+        process = partial(evaluation.resynthesize, vocoder, listener, units)
         report = partial(context.progress.update, total=len(utterances), unit="utterances")
-        results = evaluation.resynthesize_all(
-            vocoder,
-            listener,
-            utterances,
-            units,
-            batch_seconds=config.asr_evaluation.batch_seconds,
-            report=report,
-        )
+        seconds = [utterance.duration for utterance in utterances]
+        batch_seconds = config.asr_evaluation.batch_seconds
+        results = map_in_batches(process, utterances, seconds, batch_seconds, report)
         everything += results
         for result in results[: config.resynthesis.audio_examples]:
             _keep_audio(context, result, vocoder.sample_rate_hz)

@@ -3,14 +3,12 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.audio.decode import read_utterance
 from pipeline.audio.utterance import Utterance
-from pipeline.features.batching import map_in_batches
 from pipeline.metrics.resynthesis import F0Comparison, compare_f0, mel_cepstral_distortion_db
 from pipeline.metrics.wer import cer, score
 from pipeline.storage import table_schemas
@@ -46,30 +44,13 @@ def evenly_spread(utterances: Sequence[Utterance], count: int) -> list[Utterance
     return [utterances[index * len(utterances) // count] for index in range(count)]
 
 
-def resynthesize_all(
-    vocoder: UnitVocoder,
-    listener: Listener,
-    utterances: Sequence[Utterance],
-    units: Mapping[str, Units],
-    *,
-    batch_seconds: float,
-    report: Callable[[int], None],
-) -> list[Resynthesis]:
-    """Speak and hear every utterance, `batch_seconds` of audio at a time, in the order given.
-
-    `report` gets the number of utterances done so far.
-    """
-    process = partial(_resynthesize, vocoder, listener, units)
-    seconds = [utterance.duration for utterance in utterances]
-    return map_in_batches(process, utterances, seconds, batch_seconds, report)
-
-
-def _resynthesize(
+def resynthesize(
     vocoder: UnitVocoder,
     listener: Listener,
     units_of: Mapping[str, Units],
     utterances: Sequence[Utterance],
 ) -> list[Resynthesis]:
+    """Speak every utterance from its units (by utt_id), hear it, and compare with its recording."""
     units = [units_of[utterance.utt_id] for utterance in utterances]
     rate_hz = vocoder.sample_rate_hz
     made = [
