@@ -17,7 +17,7 @@ demo: $(STAMP)
 	.venv/bin/dkm run demo
 
 test: lint
-	@echo "== types, and tests in a process for each core, one of which starts Ray: minutes"
+	@echo "== types, and tests in three processes, two of which start Ray: minutes"
 	@$(MAKE) --no-print-directory --jobs=2 types tests
 
 test-all: lint
@@ -34,7 +34,7 @@ types:
 	.venv/bin/mypy
 
 tests:
-	.venv/bin/python -m pytest -n logical --maxprocesses 4 --cov $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n 3 --cov $(PYTEST_ARGS)
 
 bench: $(BENCH_STAMP)
 	PYTHONPATH=tests .venv/bin/python -m benchmarks $(BENCH)

@@ -1,4 +1,4 @@
-"""What every test shares: the slow oracles on the path, one thread a process, one group for Ray."""
+"""What every test shares: the slow oracles on the path, one thread a process, groups for Ray."""
 
 import os
 import sys
@@ -11,8 +11,8 @@ from xdist.scheduler import LoadFileScheduling
 TESTS = Path(__file__).resolve().parent
 
 # Before any test module is imported: `from reference.x import …`, and Ray and torch read their
-# variables when they start. Tiny products gain nothing from a second thread, and a process has one
-# core: pytest-xdist starts a process for each.
+# variables when they start. Tiny products gain nothing from a second thread, and the processes of
+# pytest-xdist share the cores.
 sys.path.insert(0, str(TESTS))
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven processes that nobody needs
@@ -26,17 +26,23 @@ settings.register_profile("soak", max_examples=1000, deadline=None)
 settings.load_profile("short")
 
 
-class OneGroupForRay(LoadFileScheduling):
-    """The tests of a file run in one process of pytest-xdist, and all that start Ray in the same."""
+class GroupsOfRay(LoadFileScheduling):
+    """The tests of a file run in one process of pytest-xdist.
+
+    All that need the two nodes share one, and so do all others that start Ray.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "Ray" if file.startswith("tests/integration/") else file
+        for folder in ("tests/integration/two_nodes/", "tests/integration/"):
+            if file.startswith(folder):
+                return folder
+        return file
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneGroupForRay:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupsOfRay:
     config.option.loadscopereorder = False  # the order is ours, below
-    return OneGroupForRay(config, log)
+    return GroupsOfRay(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
