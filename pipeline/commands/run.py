@@ -52,6 +52,7 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     if not only:
         rows = compare.scores(graph, configs)
         compare.show(rows, configs, "table", console)
+        _show_models(graph, configs, console)
     _show_tracker(configs[0], console)
     return complete
 
@@ -138,6 +139,14 @@ def _same_command() -> str:
         return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
     arguments = [each for each in sys.argv[2:] if each != "--set=cluster.address=auto"]
     return shlex.join(["python", "-m", "pipeline", "submit", *arguments])
+
+
+def _show_models(graph: Graph, configs: Sequence[Config], console: Console) -> None:
+    for config in configs:
+        node = graph.of_variant(config.variant).get("train_joint")
+        if node is not None and node.artifact.is_complete():
+            line = f"Model of {config.variant}: {redact(node.artifact.uri)}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_tracker(config: Config, console: Console) -> None:

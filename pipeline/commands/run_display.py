@@ -120,6 +120,8 @@ def how_far(task: Task) -> str:
 
 
 def _number(value: float) -> str:
+    if 0 < value < 1:
+        return f"{value:.2g}"
     rounded = round(float(value), 2)
     return f"{rounded:,.0f}" if rounded >= 100 or rounded.is_integer() else f"{rounded:.2f}"
 

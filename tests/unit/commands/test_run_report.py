@@ -1,6 +1,7 @@
 """What `run` says at its end of what failed, and of how to go on."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -76,3 +77,16 @@ def test_scores_that_cannot_be_read_do_not_hide_how_the_run_ended(monkeypatch, e
 
     monkeypatch.setattr(compare, "scores", fail)
     assert run._scores_so_far(Graph(()), [CONFIG]) == {"tiny": {}}
+
+
+def test_the_folder_of_each_trained_model_is_named(tmp_path):
+    config = CONFIG.model_copy(update={"storage": str(tmp_path)})
+    trained, other = (replace(node(name), config=config) for name in ("train_joint", "extract"))
+    console = Console(width=200)
+    with console.capture() as captured:
+        run._show_models(Graph((trained, other)), [config], console)
+    assert captured.get() == ""
+    trained.artifact.finish({})
+    with console.capture() as captured:
+        run._show_models(Graph((trained, other)), [config], console)
+    assert captured.get() == f"Model of tiny: {trained.artifact.uri}\n"
