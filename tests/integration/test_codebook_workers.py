@@ -149,7 +149,7 @@ LARGE = {
 SMALL = {"lloyd": {}, "minibatch": {}, "coreset": {"coreset_frames": 60}}
 
 
-@pytest.mark.parametrize("method", ["minibatch", "coreset"])
+@pytest.mark.parametrize("method", [pytest.param("minibatch", marks=pytest.mark.soak), "coreset"])
 def test_every_method_is_the_same_for_one_worker_and_two(
     tmp_path, features, sklearn_inertia, method
 ):

@@ -81,6 +81,7 @@ class Meeting:
         return {"name": name}
 
 
+@pytest.mark.soak
 def test_shards_are_decoded_computed_and_written_side_by_side(tmp_path):
     utterances = tone_utterances(tmp_path, "train", SHARDS_IN_FLIGHT)
     shards = plan_shards(utterances, 1)

@@ -234,7 +234,8 @@ def die_once(context: StageContext) -> dict[str, float]:
     return write_number(context)
 
 
-@pytest.mark.parametrize("stage", ["train", "evaluate"])  # beside the driver, and anywhere
+# Beside the driver, and anywhere.
+@pytest.mark.parametrize("stage", ["train", pytest.param("evaluate", marks=pytest.mark.soak)])
 def test_a_killed_process_is_followed_by_one_that_goes_on(build, tmp_path, stage):
     outcome, lines = execute(build(tmp_path, max_failures=1, **{stage: {"run": die_once}}))
     assert set(statuses(outcome).values()) == {"done"}

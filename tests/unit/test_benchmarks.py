@@ -34,15 +34,15 @@ EXPECTED = {
 }
 
 
-# Starts processes of its own for every figure: half of a minute.
-LONG = "workers"
-NAMES = [pytest.param(name, marks=pytest.mark.soak if name == LONG else ()) for name in EXPECTED]
+# These train models, each for half a minute.
+LONG = {"joint_step", "step_shares", "workers"}
+NAMES = [pytest.param(name, marks=pytest.mark.soak if name in LONG else ()) for name in EXPECTED]
 
 
 def record(name: str) -> dict:
-    """What a benchmark writes; all but the long one are measured by one command."""
-    short = [other for other in EXPECTED if other != LONG]
-    return records(*([LONG] if name == LONG else short))[name]
+    """What a benchmark writes; all but the long ones are measured by one command."""
+    together = [name] if name in LONG else [other for other in EXPECTED if other not in LONG]
+    return records(*together)[name]
 
 
 @cache
@@ -87,6 +87,7 @@ def test_figures_are_finite_and_positive(name):
         assert all(math.isfinite(figure) and figure > 0 for figure in figures)
 
 
+@pytest.mark.soak
 def test_the_parts_of_a_step_are_its_shares():
     checks = record("step_shares")["checks"]
     for batch in ("2 s", "4 s"):

@@ -1,13 +1,14 @@
-"""A complete small run as a job on two real nodes: undisturbed, and with nodes killed in it."""
+"""A complete small run as a job on two real nodes, and a training that loses one of them."""
 
 import json
 import re
-import time
 
 import pytest
-from cluster_runs import PATIENCE_SECONDS, SECRETS, finish, losses, output, tokens
+from cluster_runs import PATIENCE_SECONDS, SECRETS, finish, losses, output
 from listening import is_loopback, listening
 from mlflow import MlflowClient
+
+from pipeline.storage.s3 import ObjectStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -16,20 +17,17 @@ KILLED = "s3://bucket/killed"
 
 @pytest.fixture(scope="module")
 def killed(there, undisturbed):
-    """What the same run printed that lost a node in extraction and one in training.
+    """What a training printed that lost a node, on the outputs of the undisturbed run before it.
 
-    It ends with the tokens: what follows reads nothing else.
+    The soak test kills nodes in every stage.
     """
-    there.gate.arm("/extract_features/.*/shards/", passed=3)
-    job = there.start(KILLED, "--set=tracking.experiment=killed", stages=("tokenize_corpus",))
+    store = ObjectStore()
+    for stage in ("prepare_corpus", "extract_features", "fit_codebook"):
+        copied = f"{KILLED}/{stage}".removeprefix("s3://")
+        store.copy(copied.replace("killed", "undisturbed"), copied, recursive=True)
+    there.gate.arm(r"/train_joint/.*/checkpoints/step-", passed=3)
+    job = there.start(KILLED, "--set=tracking.experiment=killed", stages=("train_joint",))
     try:
-        assert there.gate.reached.wait(PATIENCE_SECONDS)
-        there.kill_a_node()
-        there.gate.open()
-        there.gate.arm(r"/train_joint/.*/checkpoints/step-", passed=3)
-        # The survivor does the rest of the extraction alone.
-        wait_for(lambda: is_complete("extract_features"))
-        there.cluster.add_node()
         assert there.gate.reached.wait(PATIENCE_SECONDS)
         there.kill_a_node()
         there.gate.open()
@@ -38,20 +36,6 @@ def killed(there, undisturbed):
     finally:
         there.gate.open()
         job.kill()
-
-
-def is_complete(stage):
-    try:
-        return output(KILLED, stage).is_complete()
-    except ValueError:  # no output yet
-        return False
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def test_every_port_of_the_nodes_listens_on_loopback(there):
@@ -100,11 +84,15 @@ def assert_no_secret(text):
     assert [name for name, value in SECRETS.items() if value in text] == []
 
 
-def test_a_run_that_loses_nodes_ends_as_one_that_does_not(there, undisturbed, killed):
-    assert tokens(KILLED) == undisturbed.tokens
-    assert losses(KILLED) == undisturbed.losses
+def test_a_training_that_loses_a_node_ends_as_one_that_does_not(there, undisturbed, killed):
     assert "FAILED" not in killed
+    assert re.search(r"prepare_corpus +tiny +done", killed), killed
+    assert losses(KILLED) == undisturbed.losses
     assert tracked(there.tracker, "killed")[1] == pytest.approx(undisturbed.losses)
+    name = "tokenizer/model.safetensors"
+    both = [output(run, "train_joint") for run in (KILLED, "s3://bucket/undisturbed")]
+    one, other = (each.filesystem.cat(each.path(name)) for each in both)
+    assert one == other
 
 
 def test_a_lost_node_is_one_plain_line(killed):
