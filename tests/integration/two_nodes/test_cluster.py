@@ -19,7 +19,7 @@ KILLED = "s3://bucket/killed"
 def killed(there, undisturbed):
     """What a training printed that lost a node, on the outputs of the undisturbed run before it.
 
-    The soak test kills nodes in every stage.
+    `test_cluster_kills` kills nodes in every stage.
     """
     store = ObjectStore()
     for stage in ("prepare_corpus", "extract_features", "fit_codebook"):
@@ -84,6 +84,7 @@ def assert_no_secret(text):
     assert [name for name, value in SECRETS.items() if value in text] == []
 
 
+@pytest.mark.soak
 def test_a_training_that_loses_a_node_ends_as_one_that_does_not(there, undisturbed, killed):
     assert "FAILED" not in killed
     assert re.search(r"prepare_corpus +tiny +done", killed), killed
@@ -95,6 +96,7 @@ def test_a_training_that_loses_a_node_ends_as_one_that_does_not(there, undisturb
     assert one == other
 
 
+@pytest.mark.soak
 def test_a_lost_node_is_one_plain_line(killed):
     assert re.search(r"node-\d+ (lost; |left the cluster; running: )train_joint\[", killed), killed
     log = killed.partition("Running entrypoint")[2]
