@@ -101,8 +101,8 @@ def split(
 def product(left: Tensor, right: Tensor, out: Tensor, *, adds: bool = False) -> Tensor:
     """Left @ right of float16 with float32 sums, into or on top of the float32 `out`."""
     if not left.is_cuda:  # Triton's interpreter runs on the CPU, whose product has no such form
-        found = left.float() @ right.float()
-        return out.add_(found) if adds else out.copy_(found)
+        sums = left.float() @ right.float()
+        return out.add_(sums) if adds else out.copy_(sums)
     if adds:
         return torch.addmm(out, left, right, out_dtype=torch.float32, out=out)
     return torch.mm(left, right, out_dtype=torch.float32, out=out)
