@@ -1,5 +1,5 @@
 # make demo    set up, run kmeans and dkm_full on synthetic speech, compare them
-# make test    set up, lint, check types, run the tests on all cores (CI runs this)
+# make test    set up, lint, check types, run the tests in three processes (CI runs this)
 # make test-all   the same with the long tests: random kills, faults (an hour)
 # make bench   set up the peers, measure the quantizer and a training step (BENCH=names and options)
 # make ui      open MLflow on what `make demo` logged (UI_STORAGE=runs/spoken_digits for others)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -49,7 +50,7 @@ def ui(
     if path is None:
         _show(f"{redact(uri).rstrip('/')}/{page}", console, opens=opens)
         return
-    with _server(uri, port) as server:
+    with suppress(KeyboardInterrupt), _server(uri, port) as server:
         _show(f"http://127.0.0.1:{port}/{page}", console, opens=opens)
         console.print("Ctrl-C stops the server.")
         server.wait()
@@ -90,8 +91,11 @@ def _server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """An MLflow server on loopback that answers.
 
     Raises:
-        ConfigError: it ended or did not answer in time.
+        ConfigError: the port is taken, or the server ended or did not answer in time.
     """
+    with socket.socket() as probe:  # else another server's answer would pass for this one's
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise ConfigError(f"port {port} is taken by another program: choose one with --port")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--uvicorn-opts", "--log-level warning"]
@@ -100,8 +104,6 @@ def _server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     try:
         _wait_until_it_answers(server, port)
         yield server
-    except KeyboardInterrupt:
-        pass
     finally:
         _stop(server)
 

@@ -65,6 +65,25 @@ def test_the_runs_of_a_server_are_only_named(monkeypatch, capsys):
     assert capsys.readouterr().out == "The comparison: http://***@there:5000/#/page\n"
 
 
+def test_a_port_that_is_taken_is_one_clear_error(storage):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} is taken.*--port"):
+            ui(Tracking(), storage, None, port, Console(), opens=False)
+
+
+def test_an_interrupt_while_the_server_starts_ends_quietly(storage, unused_port, monkeypatch):
+    def interrupt(server, _port):
+        started.append(server)
+        raise KeyboardInterrupt
+
+    started = []
+    monkeypatch.setattr("pipeline.commands.ui._wait_until_it_answers", interrupt)
+    monkeypatch.setattr("pipeline.commands.ui.signal.signal", lambda *_: None)
+    ui(Tracking(), storage, None, unused_port, Console(), opens=False)
+    assert started[0].poll() is not None
+
+
 @pytest.fixture
 def unused_port():
     with socket.socket() as unused:
