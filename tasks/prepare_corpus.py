@@ -40,15 +40,18 @@ def run(context: StageContext) -> dict[str, float]:
     corpus = check(entries, config, context.progress)
     context.output.write_table("corpus.parquet", to_table(corpus.utterances))
     context.output.write_table("rejects.parquet", rejects_to_table(corpus.rejects))
-    scores = {"rejects": float(len(corpus.rejects)), "left_out": float(corpus.left_out.total())}
+    scores = {"left_out": float(corpus.left_out.total())}
     for split in config.splits.names:
         seconds = [row.duration for row in corpus.utterances if row.split == split]
         scores[f"{split}.utterances"] = float(len(seconds))
         scores[f"{split}.hours"] = sum(seconds) / 3600
-    if corpus.rejects:
-        context.progress.message(
-            f"rejected {len(corpus.rejects)} utterances, with reasons in rejects.parquet"
-        )
+    for what, score in (("utterance", "rejects"), ("alignment", "rejected_alignments")):
+        rejects = corpus.rejected(what)
+        scores[score] = float(len(rejects))
+        if rejects:
+            context.progress.message(
+                f"rejected {len(rejects)} {what}s, with reasons in rejects.parquet"
+            )
     require(corpus, config)
     return scores
 

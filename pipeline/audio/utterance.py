@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
+from typing import Literal
 
 import pyarrow as pa
 
@@ -55,11 +56,15 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Reject:
-    """What was left out, its source (a file, or a line of one), and the reason."""
+    """What was left out, its source (a file, or a line of one), and the reason.
+
+    An utterance whose `alignment` alone was left out is kept, without it.
+    """
 
     utt_id: str | None
     source: str
     reason: str
+    what: Literal["utterance", "alignment"] = "utterance"
 
     @property
     def kind(self) -> str:

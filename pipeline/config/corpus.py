@@ -68,7 +68,7 @@ class CorpusSection(Section):
     punctuation: str = ""
     """Characters that are replaced by spaces before the text is compared with `alphabet`."""
     max_reject_share: Share = 0.05
-    """The run stops if a larger share of the utterances is rejected."""
+    """The run stops if a larger share of the utterances, or of the alignments, is rejected."""
     max_utterances: Count | None = None
     """Use only this many utterances of each split, the first by utt_id; `None` uses all."""
 

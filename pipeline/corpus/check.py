@@ -31,12 +31,17 @@ _DECODING_THREADS = 2
 class CheckedCorpus:
     """What passed the check, sorted by split and utt_id, and what did not.
 
-    `left_out` counts the utterances of splits that the config does not name.
+    Rejected alignments are those of `utterances`. `left_out` counts the utterances of splits that
+    the config does not name.
     """
 
     utterances: list[Utterance]
     rejects: list[Reject]
     left_out: Counter[str]
+
+    def rejected(self, what: str) -> list[Reject]:
+        """The rejects that are an `utterance`, or an `alignment`."""
+        return [reject for reject in self.rejects if reject.what == what]
 
 
 def check(
@@ -62,7 +67,9 @@ def check(
     utterances = [result for result in results if isinstance(result, Utterance)]
     rejects += misnamed
     rejects += [result for result in results if isinstance(result, Reject)]
-    return CheckedCorpus(utterances, rejects, left_out)
+    kept = {utterance.utt_id for utterance in utterances}
+    counted = [one for one in rejects if one.what == "utterance" or one.utt_id in kept]
+    return CheckedCorpus(utterances, counted, left_out)
 
 
 def estimate(config: CorpusSection) -> tuple[float, int]:
@@ -79,16 +86,19 @@ def require(corpus: CheckedCorpus, config: CorpusSection) -> None:
     """Refuse a corpus that is not worth training on.
 
     Raises:
-        CorpusError: more than `max_reject_share` was rejected, or a named split is empty.
+        CorpusError: more than `max_reject_share` of the utterances or of the alignments was
+            rejected, or a named split is empty.
     """
-    rejected, kept = len(corpus.rejects), len(corpus.utterances)
-    if rejected > config.max_reject_share * (rejected + kept):
-        raise CorpusError(
-            f"{rejected} of {rejected + kept} utterances were rejected, more than "
-            f"corpus.max_reject_share {config.max_reject_share:g} allows; mostly:\n"
-            f"{_commonest(corpus.rejects)}\n"
-            "All are in rejects.parquet: fix the corpus, or raise corpus.max_reject_share"
-        )
+    aligned = sum(utterance.alignment is not None for utterance in corpus.utterances)
+    for what, kept in (("utterance", len(corpus.utterances)), ("alignment", aligned)):
+        rejects = corpus.rejected(what)
+        if len(rejects) > config.max_reject_share * (len(rejects) + kept):
+            raise CorpusError(
+                f"{len(rejects)} of {len(rejects) + kept} {what}s were rejected, more than "
+                f"corpus.max_reject_share {config.max_reject_share:g} allows; mostly:\n"
+                f"{_commonest(rejects)}\n"
+                "All are in rejects.parquet: fix the corpus, or raise corpus.max_reject_share"
+            )
     counts = Counter(utterance.split for utterance in corpus.utterances)
     empty = [split for split in config.splits.names if not counts[split]]
     if empty:

@@ -29,12 +29,12 @@ def json_rows(
             try:
                 yield source, row.model_validate_json(line)
             except ValidationError as error:
-                yield source, Reject(None, source, _why_broken(error))
+                yield source, Reject(None, source, f"broken line: {first_problem(error)}")
 
 
-def _why_broken(error: ValidationError) -> str:
-    """The first problem of a line."""
+def first_problem(error: ValidationError) -> str:
+    """The first of the problems, with the key that has it."""
     problem = error.errors()[0]
     key = ".".join(map(str, problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ")
-    return f"broken line: {f'{key}: ' if key else ''}{message}"
+    return f"{key}: {message}" if key else message

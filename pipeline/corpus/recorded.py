@@ -43,7 +43,7 @@ class RecordedAdapter(Adapter[RecordedT]):
         """
         alignments = Alignments(config)
         for entry in self.entries(config):
-            yield alignments.attach(entry) if isinstance(entry, Utterance) else entry
+            yield from alignments.attach(entry) if isinstance(entry, Utterance) else (entry,)
         alignments.require_matches()
 
     def fingerprint(self, config: RecordedT) -> str:

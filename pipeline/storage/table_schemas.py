@@ -31,7 +31,7 @@ CORPUS = pa.schema(
 REJECTS = pa.schema(
     [
         pa.field("utt_id", pa.string()),
-        *required(source=pa.string(), reason=pa.string()),
+        *required(source=pa.string(), reason=pa.string(), what=pa.string()),
     ]
 )
 

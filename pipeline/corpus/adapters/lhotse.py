@@ -8,14 +8,22 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from pipeline.audio.utterance import CorpusError, Reject, Segment, UnusableError, Utterance
+from pipeline.audio.utterance import (
+    AlignmentError,
+    CorpusError,
+    Reject,
+    Segment,
+    UnusableError,
+    Utterance,
+)
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
-from pipeline.corpus.json_rows import Row, Seconds, json_rows
+from pipeline.corpus.json_rows import Row, Seconds, first_problem, json_rows
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.storage.folders import Folder, filesystem_and_path
 
@@ -23,7 +31,9 @@ from pipeline.storage.folders import Folder, filesystem_and_path
 _ROUNDING_SECONDS = 0.01
 _DIGITS = 6  # decimals of a second; Lhotse's own times have eight
 
+# For each kind, items of symbol, start, duration and a score.
 _Item = tuple[str, float, Seconds] | tuple[str, float, Seconds, float | None]
+_ITEMS = TypeAdapter(dict[str, tuple[_Item, ...]])
 
 
 class LhotseCorpus(RecordedCorpus):
@@ -64,9 +74,9 @@ class _Supervision(Row):
     duration: float = Field(gt=0)
     text: str | None = None
     speaker: str | None = None
-    # For each kind, items of symbol, start, duration and a score. Their times count from the
-    # recording's start, whereas `start` counts from the cut's (Lhotse 1.17 and later).
-    alignment: dict[str, tuple[_Item, ...]] | None = None
+    # Its times count from the recording's start, whereas `start` counts from the cut's (Lhotse 1.17
+    # and later).
+    alignment: Any = None
 
 
 class _Cut(Row):
@@ -118,9 +128,16 @@ def _read_cut(
         return
     for supervision in cut.supervisions:
         try:
-            yield _utterance(cut, recording, supervision, split, config)
+            utterance = _utterance(cut, recording, supervision, split, config)
         except UnusableError as error:
             yield Reject(supervision.id, source, str(error))
+            continue
+        try:
+            alignment = _alignment(supervision, utterance.offset, config.alignment_tier)
+        except AlignmentError as error:
+            yield Reject(supervision.id, source, str(error), "alignment")
+            alignment = None
+        yield replace(utterance, alignment=alignment)
 
 
 def _plain_recording(cut: _Cut) -> _Recording:
@@ -164,7 +181,6 @@ def _utterance(
         duration=supervision.duration,
         speaker=supervision.speaker,
         text=supervision.text or "",
-        alignment=_alignment(supervision, offset, config.alignment_tier),
         recording=recording.id,
     )
 
@@ -174,7 +190,10 @@ def _alignment(supervision: _Supervision, offset: float, tier: str) -> tuple[Seg
 
     `offset` is that start within the recording, in seconds.
     """
-    kinds = supervision.alignment or {}
+    try:
+        kinds = _ITEMS.validate_python(supervision.alignment or {})
+    except ValidationError as error:
+        raise AlignmentError(f"broken alignment: {first_problem(error)}") from None
     items = kinds.get(tier, kinds.get(tier.removesuffix("s")))
     if items is None:
         return None
@@ -182,7 +201,7 @@ def _alignment(supervision: _Supervision, offset: float, tier: str) -> tuple[Seg
         Segment(start, start + duration, symbol) for symbol, start, duration, *_ in items
     ).cut(offset, supervision.duration)
     if items and not spoken:
-        raise UnusableError(
+        raise AlignmentError(
             "alignment lies outside its supervision: its times must count from the recording's "
             "start, as Lhotse 1.17 and later have them"
         )

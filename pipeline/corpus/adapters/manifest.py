@@ -1,13 +1,20 @@
 """A corpus as a JSON Lines manifest: one utterance on each line, audio relative to the manifest."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
+from pipeline.audio.utterance import (
+    TO_THE_END,
+    AlignmentError,
+    CorpusError,
+    Reject,
+    Segment,
+    Utterance,
+)
 from pipeline.config.corpus import RecordedCorpus
-from pipeline.corpus.json_rows import Row, Seconds, json_rows
+from pipeline.corpus.json_rows import Row, Seconds, first_problem, json_rows
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.storage.folders import Folder
 
@@ -40,15 +47,21 @@ class _Row(Row):
     offset: Seconds = 0.0
     duration: Annotated[float, Field(gt=0)] | None = None
     text: str
-    alignment: tuple[_Segment, ...] | None = None
+    alignment: Any = None
+
+
+_SEGMENTS = TypeAdapter(tuple[_Segment, ...])
 
 
 def read_manifest(config: ManifestCorpus) -> Iterator[Utterance | Reject]:
     """Every line of the manifest, as an utterance or as a reject."""
     folder, name = Folder.around(config.manifest)
     lines = open_manifest(config.manifest).splitlines()
-    for _, row in json_rows(_Row, lines, name):
-        yield row if isinstance(row, Reject) else _utterance(row, folder)
+    for source, row in json_rows(_Row, lines, name):
+        if isinstance(row, Reject):
+            yield row
+        else:
+            yield from _read_row(row, source, folder)
 
 
 def open_manifest(uri: str) -> bytes:
@@ -65,9 +78,14 @@ def open_manifest(uri: str) -> bytes:
     return content.removeprefix(b"\xef\xbb\xbf")
 
 
-def _utterance(row: _Row, folder: Folder) -> Utterance:
-    segments = row.alignment
-    return Utterance(
+def _read_row(row: _Row, source: str, folder: Folder) -> Iterator[Utterance | Reject]:
+    """The utterance; a broken alignment is a reject of its own."""
+    try:
+        alignment = None if row.alignment is None else _segments(row.alignment)
+    except AlignmentError as error:
+        yield Reject(row.utt_id, source, str(error), "alignment")
+        alignment = None
+    yield Utterance(
         utt_id=row.utt_id,
         split=row.split,
         audio=folder.locate(row.audio),
@@ -75,10 +93,16 @@ def _utterance(row: _Row, folder: Folder) -> Utterance:
         duration=TO_THE_END if row.duration is None else row.duration,
         speaker=row.speaker,
         text=row.text,
-        alignment=None
-        if segments is None
-        else tuple(Segment(each.start, each.end, each.label) for each in segments),
+        alignment=alignment,
     )
+
+
+def _segments(alignment: Any) -> tuple[Segment, ...]:
+    try:
+        rows = _SEGMENTS.validate_python(alignment)
+    except ValidationError as error:
+        raise AlignmentError(f"broken alignment: {first_problem(error)}") from None
+    return tuple(Segment(row.start, row.end, row.label) for row in rows)
 
 
 ADAPTER = RecordedAdapter(

@@ -101,23 +101,26 @@ class Alignments:
         self._unmatched: Utterance | None = None
         self._matched_any = False
 
-    def attach(self, utterance: Utterance) -> Utterance | Reject:
+    def attach(self, utterance: Utterance) -> Iterator[Utterance | Reject]:
         """The utterance with its alignment; one that it already has takes precedence.
 
-        Unchanged if it has no alignment; a reject if it has one that cannot be used.
+        Unchanged if it has no alignment; unchanged and with a reject if that cannot be used.
         """
         if self._recordings is None or utterance.alignment is not None:
-            return utterance
+            yield utterance
+            return
         try:
             alignment = self._recordings.find(utterance)
         except AlignmentError as error:
             self._matched_any = True
-            return Reject(utterance.utt_id, utterance.audio, str(error))
+            yield Reject(utterance.utt_id, utterance.audio, str(error), "alignment")
+            yield utterance
+            return
         if alignment is None:
             self._unmatched = utterance
-            return utterance
-        self._matched_any = True
-        return replace(utterance, alignment=alignment)
+        else:
+            self._matched_any = True
+        yield replace(utterance, alignment=alignment)
 
     def require_matches(self) -> None:
         """Refuse alignments that matched no utterance: purity would silently be missing.

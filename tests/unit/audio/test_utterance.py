@@ -31,7 +31,7 @@ def test_rejects_keep_a_missing_id():
     table = rejects_to_table([Reject(None, "m.jsonl:3", "broken line: x")])
     assert table.schema == table_schemas.REJECTS
     assert table.to_pylist() == [
-        {"utt_id": None, "source": "m.jsonl:3", "reason": "broken line: x"}
+        {"utt_id": None, "source": "m.jsonl:3", "reason": "broken line: x", "what": "utterance"}
     ]
 
 

@@ -242,6 +242,25 @@ def test_too_many_rejects_stop_the_run_with_the_commonest_reasons(folder):
     require(corpus, config.model_copy(update={"max_reject_share": 0.7}))
 
 
+def test_a_broken_alignment_costs_no_utterance_but_too_many_stop_the_run(folder):
+    broken, good = [{"start": 0.5, "end": 0.1, "label": "x"}], {"start": 0, "end": 1, "label": "x"}
+    for number in range(3):
+        folder.add(utt_id=f"broken{number}", alignment=broken)
+    folder.add(utt_id="aligned", alignment=[good])
+    folder.add(utt_id="elsewhere", split="extra", alignment=broken)
+    corpus = folder.check(max_reject_share=0.0)
+    assert len(corpus.utterances) == 7
+    assert [(one.utt_id, one.what) for one in corpus.rejects] == [
+        (f"broken{number}", "alignment") for number in range(3)
+    ]
+    aligned = {row.utt_id for row in corpus.utterances if row.alignment is not None}
+    assert aligned == {"aligned"}
+    with pytest.raises(CorpusError, match=r"3 of 4 alignments were rejected") as caught:
+        require(corpus, folder.config(max_reject_share=0.7))
+    assert "3 x broken alignment, such as broken0 (manifest.jsonl:4): " in str(caught.value)
+    require(corpus, folder.config(max_reject_share=0.75))
+
+
 def test_an_empty_split_is_refused_with_those_that_exist(folder):
     folder.add(utt_id="x", split="extra")
     config = folder.config(splits=Splits(test=("test", "test_hard")))

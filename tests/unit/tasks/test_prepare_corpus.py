@@ -38,6 +38,7 @@ def test_writes_tables_and_returns_scores(context):
     scores = STAGE.run(dataclasses.replace(context, progress=Progress(sent.append)))
     assert scores == {
         "rejects": 1.0,
+        "rejected_alignments": 0.0,
         "left_out": 0.0,
         "train.utterances": 2.0,
         "train.hours": pytest.approx(2.25 / 3600),

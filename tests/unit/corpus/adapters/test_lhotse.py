@@ -117,15 +117,9 @@ BAD = {
     "no speaker": (supervised({"speaker": None}), "sup1", "no speaker"),
     "early": (supervised({"start": -0.5}), "sup1", "supervision extends beyond its cut: -0.5 to"),
     "late": (supervised({"start": 3.5}), "sup1", "supervision extends beyond its cut: 3.5 to"),
-    "other clock": (
-        supervised({"alignment": {"phone": [["OW", 0.5, 0.25, None]]}}),
-        "sup1",
-        "alignment lies outside its supervision",
-    ),
     "zero length": (supervised({"duration": 0}), None, "broken line: supervisions.0.duration: "),
     "no JSON": ('{"id": "cut1", ', None, "broken line: Invalid JSON"),
     "no cut": (RECORDING, None, "broken line: type: Field required"),
-    "odd alignment": (supervised({"alignment": {"phone": [["OW"]]}}), None, "broken line: "),
 }
 
 
@@ -137,6 +131,21 @@ def test_a_bad_cut_is_rejected_by_line_and_the_rest_is_kept(tmp_path, case):
     assert (reject.utt_id, reject.source) == (name, "train.jsonl.gz:1")
     assert reject.reason.startswith(reason)
     assert isinstance(good, Utterance)
+
+
+@pytest.mark.parametrize(
+    ("items", "reason"),
+    [
+        ([["OW", 0.5, 0.25, None]], "alignment lies outside its supervision: "),
+        ([["OW"]], "broken alignment: phone.0."),
+    ],
+)
+def test_a_bad_alignment_is_rejected_and_its_utterance_kept(tmp_path, items, reason):
+    reject, utterance = read(tmp_path, supervised({"alignment": {"phone": items}}))
+    assert (reject.utt_id, reject.source, reject.what) == ("sup1", "train.jsonl.gz:1", "alignment")
+    assert reject.reason.startswith(reason)
+    (expected,) = read(tmp_path, CUT)
+    assert utterance == expected
 
 
 def test_one_bad_supervision_does_not_affect_the_other(tmp_path):

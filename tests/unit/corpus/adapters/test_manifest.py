@@ -67,8 +67,6 @@ def test_numbers_may_name_speakers_and_utterances(tmp_path):
         ({**ROW, "duration": 0}, "duration: .*greater than 0"),
         ({**ROW, "offset": -1}, "offset: .*greater than or equal to 0"),
         ({**ROW, "offset": float("nan")}, "offset: .*finite"),
-        ({**ROW, "alignment": [{"start": 2, "end": 1, "label": "x"}]}, "end lies before start"),
-        ({**ROW, "alignment": [{"start": 2}]}, "alignment.0.end: Field required"),
     ],
 )
 def test_a_broken_line_is_rejected_by_number_and_the_rest_is_kept(tmp_path, line, reason):
@@ -78,6 +76,22 @@ def test_a_broken_line_is_rejected_by_number_and_the_rest_is_kept(tmp_path, line
     assert second.reason.startswith("broken line: ")
     assert re.search(reason, second.reason), second.reason
     assert (first.utt_id, third.utt_id) == ("a", "c")
+
+
+@pytest.mark.parametrize(
+    ("alignment", "reason"),
+    [
+        ([{"start": 2, "end": 1, "label": "x"}], "0: end lies before start"),
+        ([{"start": 2}], "0.end: Field required"),
+        ("sil", "Input should be a valid tuple"),
+    ],
+)
+def test_a_broken_alignment_is_rejected_and_its_utterance_kept(tmp_path, alignment, reason):
+    reject, utterance = read(write(tmp_path, {**ROW, "alignment": alignment}))
+    assert reject == Reject("a", "manifest.jsonl:1", f"broken alignment: {reason}", "alignment")
+    assert utterance == Utterance(
+        "a", "train", f"{tmp_path}/audio/a.wav", 0.0, TO_THE_END, "s", "hi"
+    )
 
 
 def test_bytes_that_are_not_text_are_a_broken_line(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Segment, Utterance
+from pipeline.audio.utterance import TO_THE_END, CorpusError, Segment, Utterance
 from pipeline.corpus.adapters.manifest import ManifestCorpus
 from pipeline.corpus.alignment.lookup import Alignments, list_alignments
 
@@ -22,8 +22,13 @@ def utterance(audio="/data/a/rec.wav", utt_id="u", offset=0.0, duration=TO_THE_E
 
 
 def attach(source, utterance, **values):
-    result = Alignments(config(source, **values)).attach(utterance)
-    return result if isinstance(result, Reject) else result.alignment
+    """The alignment that the utterance gets; the reject, if it cannot be used."""
+    *rejects, kept = Alignments(config(source, **values)).attach(utterance)
+    assert (kept.utt_id, kept.audio) == (utterance.utt_id, utterance.audio)
+    for reject in rejects:
+        assert (reject.what, kept.alignment) == ("alignment", None)
+        return reject
+    return kept.alignment
 
 
 def write(folder, name, content):
@@ -135,10 +140,10 @@ def test_alignments_of_another_corpus_are_refused(tmp_path):
     write(tmp_path, "other.TextGrid", TEXTGRID)
     alignments = Alignments(config(tmp_path))
     alignments.require_matches()  # a corpus of no utterances is another check's concern
-    assert alignments.attach(utterance()) == utterance()
+    assert list(alignments.attach(utterance())) == [utterance()]
     with pytest.raises(CorpusError, match=r"'u'.*'/data/a/rec\.wav'.*such as 'other\.TextGrid'"):
         alignments.require_matches()
-    alignments.attach(utterance(utt_id="other"))
+    list(alignments.attach(utterance(utt_id="other")))
     alignments.require_matches()
 
 
@@ -146,5 +151,5 @@ def test_without_the_key_there_are_no_alignments():
     unaligned = ManifestCorpus(manifest="m.jsonl")
     alignments = Alignments(unaligned)
     assert list_alignments(unaligned) is None
-    assert alignments.attach(utterance()) == utterance()
+    assert list(alignments.attach(utterance())) == [utterance()]
     alignments.require_matches()
