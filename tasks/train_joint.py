@@ -5,13 +5,14 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.features.fingerprint import ssl_fingerprint
 from pipeline.graph.stage import Stage, StageContext
+from pipeline.storage.artifacts import CHECKPOINTS
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    unrelated = {"training": {"gradient_checkpointing", "checkpoint_steps", "log_steps"}}
+    means = {"gradient_checkpointing", "checkpoint_steps", "keep_checkpoints", "log_steps"}
     return {
         "quantizer": config.quantizer.settings(),
-        **config.model_dump(mode="json", include={"asr", "training"}, exclude=unrelated),
+        **config.model_dump(mode="json", include={"asr", "training"}, exclude={"training": means}),
         "layers": list(config.used_layers),
         "ssl": ssl_fingerprint(config.ssl),
     }
@@ -36,5 +37,6 @@ STAGE = Stage(
     run=_run,
     inputs=_inputs,
     workers=lambda config: config.cluster.training_workers,
+    temporary=lambda config: () if config.training.keep_checkpoints else (CHECKPOINTS,),
     headline=("loss", "best_epoch"),
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.graph.stage import Stage, StageContext
+from tasks import train_joint
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -18,9 +19,7 @@ def _run(context: StageContext) -> dict[str, float]:
     from pipeline.runtime.train import run_workers
     from pipeline.training.vocoder import train_vocoder
 
-    scores = run_workers(train_vocoder, context, "train_vocoder")
-    context.output.delete("checkpoints")
-    return scores
+    return run_workers(train_vocoder, context, "train_vocoder")
 
 
 STAGE = Stage(
@@ -31,5 +30,6 @@ STAGE = Stage(
     inputs=lambda _config: ("prepare_corpus", "train_joint", "tokenize_corpus"),
     applies=lambda config: config.vocoder.enabled and config.quantizer.has_units,
     workers=lambda config: config.cluster.training_workers,
+    temporary=train_joint.STAGE.temporary,
     headline=("mel_loss",),
 )

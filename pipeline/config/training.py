@@ -39,7 +39,7 @@ class Phase(Section):
 class Training(Section):
     """Joint training of quantizer, ASR and (where a phase says so) SSL model.
 
-    `gradient_checkpointing`, `checkpoint_steps` and `log_steps` change no digest.
+    `gradient_checkpointing`, `checkpoint_steps`, `keep_checkpoints` and `log_steps` change no digest.
     """
 
     phases: tuple[Phase, ...] = (Phase(epochs=8),)
@@ -61,6 +61,10 @@ class Training(Section):
     less memory."""
     checkpoint_steps: Count = 200
     """Steps between two checkpoints within an epoch."""
+    keep_checkpoints: bool = False
+    """Keep the checkpoints of a finished training, of the vocoder too. They are several times as
+    large as the models, and nothing reads them; only `verify --repair` of a damaged model is
+    quicker with them."""
     average_best: Count = 3
     """How many of the best epochs are averaged at the end."""
     log_steps: Count = 10

@@ -67,7 +67,7 @@ class Stage:
     `settings` returns what the output depends on, besides the inputs, as JSON values. `run` writes
     into `context.output` and returns scores; the scheduler writes them and the manifest. `headline`
     names the scores that are shown when the stage has ended, without their split: "wer" stands for
-    "test.wer" too.
+    "test.wer" too. `temporary` names folders of the output that only an unfinished stage needs.
 
     A stage that computes by itself holds `cpus` and `gpus`, on any node. One that starts Ray Data
     jobs, Ray tasks or Ray Train workers holds none and stays with the driver: `workers` says how
@@ -87,6 +87,7 @@ class Stage:
     cpus: float = 0.0
     workers: Callable[[Config], int] = field(default=lambda _config: 0)
     gpus: float = 0.0
+    temporary: Callable[[Config], tuple[str, ...]] = field(default=lambda _config: ())
     headline: tuple[str, ...] = ()
 
     def headline_of(self, scores: Mapping[str, float]) -> str:

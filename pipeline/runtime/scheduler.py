@@ -283,7 +283,10 @@ def run_node(
         scores = {name: float(value) for name, value in node.stage.run(context).items()}
         output.write_json(METRICS, scores)
         seconds = time.monotonic() - started
-        output.finish({**node.description(), "seconds": seconds, "versions": versions()})
+        output.finish(
+            {**node.description(), "seconds": seconds, "versions": versions()},
+            node.stage.temporary(node.config),
+        )
     except Exception as error:  # noqa: BLE001 - whatever a stage raises must not stop the others
         seconds = time.monotonic() - started
         if isinstance(error, RayActorError) and not error.actor_init_failed:

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,6 +34,8 @@ MODEL_CONFIG = "config.json"
 # What writers record of single files, with bytes and SHA-256: `records/<name>.json`. They have a
 # folder of their own, so that a folder of Parquet files contains nothing else.
 RECORDS = "records"
+# What a training resumes from.
+CHECKPOINTS = "checkpoints"
 CHECKSUM_THREADS = 16
 # On an object store: a reader of some columns should not fetch their neighbours, a copy is read in
 # large blocks, and this many parts of one file are uploaded at once.
@@ -202,13 +204,15 @@ class Artifact:
         if self.exists(name):
             self.filesystem.rm(self.path(name), recursive=True)
 
-    def finish(self, description: dict[str, Any]) -> None:
+    def finish(self, description: dict[str, Any], temporary: Sequence[str] = ()) -> None:
         """Write the manifest: `description`, and every file with bytes and SHA-256.
 
         A file that still has the size in its writer's record is not read again, which would take a
-        day for terabytes.
+        day for terabytes. Folders in `temporary` served to resume the work: they are not in the
+        manifest and deleted when it stands, so that no kill can cost both.
         """
-        sizes = self.sizes()
+        passing = tuple(f"{folder}/" for folder in temporary)
+        sizes = {name: size for name, size in self.sizes().items() if not name.startswith(passing)}
         sizes.pop(MANIFEST, None)
         recorded = self.recorded()
 
@@ -220,6 +224,8 @@ class Artifact:
             files = dict(zip(sizes, pool.map(describe, sizes), strict=True))
         self._abort_uploads(0)
         self.write_json(MANIFEST, {**description, "files": files})
+        for folder in temporary:
+            self.delete(folder)
 
     def write_record(self, name: str, record: dict[str, Any]) -> None:
         """Record JSON values about the file `name`, with `bytes` and `sha256`."""

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.storage.artifacts import Artifact
+from pipeline.storage.artifacts import CHECKPOINTS, Artifact
 
 KEPT = 2
 TENSORS = "tensors.safetensors"
@@ -58,8 +58,8 @@ class CheckpointStore:
 
     def _numbers(self, pattern: str) -> set[int]:
         """The numbers in the names of files below `checkpoints/` that match."""
-        names = self._output.names("checkpoints")
-        matches = (re.fullmatch(f"checkpoints/{pattern}", name) for name in names)
+        names = self._output.names(CHECKPOINTS)
+        matches = (re.fullmatch(f"{CHECKPOINTS}/{pattern}", name) for name in names)
         return {int(match[1]) for match in matches if match}
 
     def _write(self, folder: str, state: dict[str, Any]) -> None:
@@ -72,11 +72,11 @@ class CheckpointStore:
 
 
 def _step_folder(step: int) -> str:
-    return f"checkpoints/step-{step:08d}"
+    return f"{CHECKPOINTS}/step-{step:08d}"
 
 
 def _epoch_folder(epoch: int) -> str:
-    return f"checkpoints/epoch-{epoch:04d}"
+    return f"{CHECKPOINTS}/epoch-{epoch:04d}"
 
 
 class BestEpochs:

@@ -106,6 +106,25 @@ def test_an_output_is_complete_when_its_manifest_exists_and_names_every_file(out
     assert output.metrics() == {"wer": 0.5}
 
 
+def test_what_only_an_unfinished_output_needs_goes_once_the_manifest_stands(output, monkeypatch):
+    output.write_json("model.json", {})
+    for name in ("checkpoints/step-2/values.json", "checkpoints/step-4/values.json"):
+        output.write_json(name, {})
+    output.write_json("checkpoints.json", {})
+    with monkeypatch.context() as patched:
+        patched.setattr(Artifact, "delete", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            output.finish({}, ("checkpoints",))
+    assert output.is_complete()  # a kill at this point costs no training
+    output.finish({}, ("checkpoints", "absent"))
+    assert output.names() == ["checkpoints.json", MANIFEST, "model.json"]
+    assert set(output.read_json(MANIFEST)["files"]) == {"checkpoints.json", "model.json"}
+
+
+def _killed(_output, _name):
+    raise KeyboardInterrupt
+
+
 def test_a_record_saves_reading_where_its_size_agrees(output):
     written = {}
     for name in ("kept", "cut", "bare", "odd"):
