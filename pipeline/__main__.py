@@ -80,19 +80,25 @@ def submit(
         ),
     ] = None,
     *,
+    send: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH", help="Send this file or folder although it looks like a secret"
+        ),
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow/--no-follow", help="Show the log until the job ends")
     ] = True,
 ) -> None:
     """Check the configs here, then run them as a job on a Ray cluster.
 
-    The current folder is sent with the job. The command shows the job's log and exits with 0 or 1
-    when the job ends. Ctrl-C stops showing the log; the job continues. The equivalent
-    `ray job submit` command is printed too.
+    The current folder is sent with the job, without files that look like secrets. The command
+    shows the job's log and exits with 0 or 1 when the job ends. Ctrl-C stops showing the log; the
+    job continues. The equivalent `ray job submit` command is printed too.
     """
     from pipeline.commands.submit import RunCommand, submit
 
-    command = RunCommand(_files(configs), _overrides(overrides, storage), only or ())
+    command = RunCommand(_files(configs), _overrides(overrides, storage), only or (), send or ())
     raise typer.Exit(submit(command, address, Console(), follow=follow))
 
 

@@ -22,16 +22,21 @@ if TYPE_CHECKING:
     from pipeline.runtime.job import Job, JobEnd
 
 NAMED_VARIANTS = 3
+NAMED_SECRETS = 20
 STOPPED_FOLLOWING = 130  # what a shell reports of a command that ended by Ctrl-C
 
 
 @dataclass(frozen=True)
 class RunCommand:
-    """The arguments of `run`: config files, `key.path=value` overrides, names of stages."""
+    """The arguments of `run`: config files, `key.path=value` overrides, names of stages.
+
+    `send` are files and folders that are sent although they look like secrets.
+    """
 
     paths: Sequence[Path]
     overrides: Sequence[str]
     only: Sequence[str]
+    send: Sequence[Path] = ()
 
     def arguments(self, folder: Path) -> tuple[str, ...]:
         """The command for a job whose current folder is a copy of `folder`."""
@@ -89,14 +94,15 @@ def _prepare(
     """The job, after every check that this machine can make."""
     folder, storage = Path.cwd(), configs[0].storage
     submit_paths.require_shared_storage(storage)
-    names = submit_paths.needed(configs, command.paths, folder)
+    names = submit_paths.needed(configs, command.paths, command.send, folder)
     _require_no_secret(command.overrides)
     notes = _check_graph(configs, command.only)
 
     from pipeline.runtime.job import Job
     from pipeline.runtime.package import Package
 
-    package = Package.of(folder, storage, _tracking_server(configs))
+    allowed = [name for path in command.send if (name := submit_paths.name_in(folder, path))]
+    package = Package.of(folder, storage, _tracking_server(configs), allowed)
     submit_paths.require_sent(names, package.holds)
     notes += [f"all nodes must share {path}" for path in submit_paths.shared(configs)]
     if _would_lose_metrics(configs):
@@ -104,12 +110,22 @@ def _prepare(
             "no MLflow server is named, so metrics are lost with the job's copy of this folder: set "
             "MLFLOW_TRACKING_URI here or on the nodes, or --set tracking.enabled=false"
         )
+    if package.secrets:
+        notes.append(_left_out(package.secrets))
     size = readable_bytes(package.num_bytes)
     notes.append(f"{len(package.files)} files of {folder} are sent with the job, {size}")
     for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     arguments = command.arguments(folder)
     return Job(address, _submission_id(configs), arguments, package.runtime_env)
+
+
+def _left_out(secrets: Sequence[str]) -> str:
+    more = f" and {len(secrets) - NAMED_SECRETS} more" if len(secrets) > NAMED_SECRETS else ""
+    return (
+        f"left out, because they look like secrets: {', '.join(secrets[:NAMED_SECRETS])}{more}; "
+        "--send NAME sends one all the same"
+    )
 
 
 def _dashboard(address: str | None) -> str:

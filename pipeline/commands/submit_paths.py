@@ -27,12 +27,15 @@ def require_shared_storage(storage: str) -> None:
         )
 
 
-def needed(configs: Sequence[Config], paths: Sequence[Path], folder: Path) -> dict[str, str]:
+def needed(
+    configs: Sequence[Config], paths: Sequence[Path], send: Sequence[Path], folder: Path
+) -> dict[str, str]:
     """What must be sent: the config files, what they extend, and the relative paths they name.
 
     Args:
         configs: the variants.
         paths: their files.
+        send: what is to be sent besides.
         folder: the current one, which becomes the job's.
 
     Returns:
@@ -43,6 +46,7 @@ def needed(configs: Sequence[Config], paths: Sequence[Path], folder: Path) -> di
     """
     files = [source for path in paths for source in sources(path)]
     named = {f"the config {file}": file for file in files if name_in_package(file) is None}
+    named |= {f"--send {path}": path for path in send}
     inputs = [entry for config in configs for entry in local_inputs(config)]
     named |= {f"{key} '{path}'": path for key, path in inputs if not path.is_absolute()}
     names = {what: name_in(folder, path) for what, path in named.items()}
@@ -69,8 +73,9 @@ def require_sent(names: Mapping[str, str], is_sent: Callable[[str], bool]) -> No
     for what, name in names.items():
         if not is_sent(name):
             raise ConfigError(
-                f"{what} is not sent with the job: it is empty, or .gitignore, .rayignore or the list "
-                "of what no job reads (runs, tests, build …) excludes it. Move it elsewhere in this "
+                f"{what} is not sent with the job: it does not exist or is empty, or .gitignore, "
+                ".rayignore or the list of what no job reads (runs, tests, build …) excludes it, or it "
+                f"looks like a secret (--send {name} sends it all the same). Move it elsewhere in this "
                 "folder, to an object store (s3://…) or to an absolute path that all nodes share"
             )
 

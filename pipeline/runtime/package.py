@@ -1,9 +1,11 @@
 """What a job brings to a cluster: the current folder, the project's packages, a few variables.
 
-No secrets: the dashboard shows a job's runtime environment to everybody who can open it.
+No secrets: the dashboard shows a job's runtime environment to everybody who can open it, and every
+node receives the folder.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +23,11 @@ from pipeline.runtime.environment import (
     project_folder,
     project_modules,
 )
+from pipeline.runtime.secret_files import holds_secret, is_within, secrets_among
 
 # Written like .gitignore. Ray applies these patterns to `pipeline` and `tasks` too where those are sent
 # on their own, so a pattern for the current folder alone begins with a slash.
-SECRETS = (".aws", ".env*", ".kube", ".netrc", ".ray", ".ssh")
 EXCLUDES = (
-    *SECRETS,
     "/build",
     "/dist",
     "/mlflow.db*",
@@ -58,25 +59,35 @@ STOP_SECONDS = 60
 
 @dataclass(frozen=True)
 class Package:
-    """What is sent: the files of `folder` (name -> bytes), and the job's runtime environment."""
+    """What is sent: the files of `folder` (name -> bytes), and the job's runtime environment.
+
+    `secrets` are the files and folders that are left out because they look like secrets.
+    """
 
     folder: Path
     files: Mapping[str, int]
+    secrets: Sequence[str]
     runtime_env: Mapping[str, Any]
 
     @classmethod
-    def of(cls, folder: Path, storage: str, tracking_uri: str | None) -> "Package":
+    def of(
+        cls, folder: Path, storage: str, tracking_uri: str | None, allowed: Sequence[str] = ()
+    ) -> "Package":
         """Everything in `folder` except what no job reads, and the project if it is elsewhere.
 
         Args:
             folder: becomes the job's current folder.
             storage: is left out if it is inside `folder`.
             tracking_uri: of an MLflow server; None leaves it to the nodes.
+            allowed: names in `folder` that are sent although they look like secrets.
 
         Raises:
             ConfigError: the package is larger than a dashboard accepts, or would show a secret.
         """
         excludes = [*EXCLUDES, *_inside(folder, storage)]
+        excludes += _loops(folder, excludes)
+        files, secrets = _without_secrets(folder, sent_files(folder, excludes), allowed)
+        excludes += map(_exactly, secrets)
         variables = {**cluster_environment(), "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
         if tracking_uri is not None:
             variables["MLFLOW_TRACKING_URI"] = tracking_uri
@@ -87,13 +98,11 @@ class Package:
             "env_vars": variables,
             "worker_process_setup_hook": WORKER_SETUP,
         }
-        files = sent_files(folder, excludes)
-        _require_room(folder, files)
         if folder != project_folder():
             runtime_env["py_modules"] = project_modules()
             for module in map(Path, project_modules()):
                 _require_room(module, sent_files(module, excludes))
-        return cls(folder, files, runtime_env)
+        return cls(folder, files, secrets, runtime_env)
 
     @property
     def num_bytes(self) -> int:
@@ -101,8 +110,7 @@ class Package:
 
     def holds(self, name: str) -> bool:
         """Whether the file `name`, or any file in the folder `name`, is sent."""
-        in_folder = any(file.startswith(f"{name}/") for file in self.files)
-        return name in self.files or name == "." or in_folder
+        return any(is_within(file, name) for file in self.files)
 
 
 def sent_files(folder: Path, excludes: Sequence[str]) -> dict[str, int]:
@@ -111,19 +119,25 @@ def sent_files(folder: Path, excludes: Sequence[str]) -> dict[str, int]:
     Like Ray, this leaves out what `excludes` names, and what .gitignore and .rayignore files at any
     depth name.
     """
-    files: dict[str, int] = {}
-    folders = [(folder, [(folder, PathSpec.from_lines(PATTERNS, excludes))])]
+    paths = (path for path in _walk(folder, excludes) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+
+
+def _walk(folder: Path, excludes: Sequence[str]) -> Iterator[Path]:
+    """The files, and the links to a folder that they lie in, which are not followed."""
+    rules = [(folder, PathSpec.from_lines(PATTERNS, excludes))]
+    folders = [(folder, rules, frozenset({folder.resolve()}))]
     while folders:
-        current, outer_rules = folders.pop()
+        current, outer_rules, above = folders.pop()
         rules = [*outer_rules, *_ignore_rules(current)]
         for path in current.iterdir():
             if any(spec.match_file(path.relative_to(root).as_posix()) for root, spec in rules):
                 continue
-            if path.is_dir():
-                folders.append((path, rules))
-            elif path.is_file():
-                files[path.relative_to(folder).as_posix()] = path.stat().st_size
-    return files
+            target = path.resolve()
+            if path.is_dir() and target not in above:
+                folders.append((path, rules, above | {target}))
+            else:
+                yield path
 
 
 def _ignore_rules(folder: Path) -> Iterator[tuple[Path, PathSpec[Any]]]:
@@ -136,9 +150,45 @@ def _ignore_rules(folder: Path) -> Iterator[tuple[Path, PathSpec[Any]]]:
             yield folder, PathSpec.from_lines(PATTERNS, file.read_text().splitlines())
 
 
+def _without_secrets(
+    folder: Path, files: Mapping[str, int], allowed: Sequence[str]
+) -> tuple[dict[str, int], list[str]]:
+    """The files that remain, and what is left out.
+
+    Raises:
+        ConfigError: too much remains; so little is read to search it for secrets.
+    """
+    secrets = secrets_among(folder, list(files), allowed)
+    rest = _outside(files, secrets)
+    _require_room(folder, rest)
+    asked = _outside(rest, allowed)
+    secrets += [name for name in asked if holds_secret(folder / name)]
+    return _outside(files, secrets), sorted(secrets)
+
+
+def _outside(files: Mapping[str, int], folders: Sequence[str]) -> dict[str, int]:
+    """The files that are none of `folders` and lie below none."""
+    return {
+        name: size
+        for name, size in files.items()
+        if not any(is_within(name, folder) for folder in folders)
+    }
+
+
 def _inside(folder: Path, storage: str) -> list[str]:
     path = Path(storage)
-    return [f"/{path.relative_to(folder).as_posix()}"] if folder in path.parents else []
+    return [_exactly(path.relative_to(folder).as_posix())] if folder in path.parents else []
+
+
+def _loops(folder: Path, excludes: Sequence[str]) -> list[str]:
+    """Links to a folder that they lie in, which Ray would follow until the name is too long."""
+    links = (path for path in _walk(folder, excludes) if path.is_dir())
+    return [_exactly(path.relative_to(folder).as_posix()) for path in links]
+
+
+def _exactly(name: str) -> str:
+    """The pattern of one file or folder, whatever characters are in its name."""
+    return "/" + re.sub(r"([\\*?\[\]!# ])", r"\\\1", name)
 
 
 def _require_no_secret(variables: Mapping[str, str]) -> None:

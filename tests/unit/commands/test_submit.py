@@ -105,18 +105,16 @@ def test_odd_characters_survive_the_shell(project, dashboard):
 
 
 def test_the_folder_and_the_project_are_sent_without_what_no_job_reads(project, dashboard):
-    unread = ("runs/old.txt", ".git/config", "a.egg-info/x", "tests/x.py", "notes/n")
-    for name in (*unread, ".env", ".env.local", ".ray/auth_token", ".aws/credentials"):
+    for name in ("runs/old.txt", ".git/config", "a.egg-info/x", "tests/x.py", "notes/n"):
         (project / name).parent.mkdir(exist_ok=True)
         (project / name).write_text("x")
     (project / ".gitignore").write_text("notes/\n")
     (project / "runs").mkdir(exist_ok=True)
     assert submit(dashboard, "configs/dkm.yaml").exit_code == 0
 
-    archives = [set(ZipFile(BytesIO(one)).namelist()) for one in dashboard.packages.values()]
-    [folder] = [names for names in archives if "base.yaml" in names]
     expected = {".gitignore", "base.yaml", "data/manifest.jsonl"}
-    assert folder == expected | {"configs/dkm.yaml", "configs/kmeans.yaml"}
+    assert packed(dashboard) == expected | {"configs/dkm.yaml", "configs/kmeans.yaml"}
+    archives = [set(ZipFile(BytesIO(one)).namelist()) for one in dashboard.packages.values()]
     modules = set().union(*archives)
     assert {"pipeline/__main__.py", "pipeline/audio/decode.py", "tasks/train_joint.py"} <= modules
     assert not {name for name in modules if "__pycache__" in name}
@@ -125,16 +123,97 @@ def test_the_folder_and_the_project_are_sent_without_what_no_job_reads(project, 
     assert len(environment["py_modules"]) == 2
 
 
+SECRETS = (
+    *("secrets.yaml", "deep/er/Secrets.YAML", "credentials.json", ".env", ".env.local", "PROD.ENV"),
+    *("cert.pem", "tls/server.key", "id_rsa", "id_rsa.old", "id_ed25519.pub", ".netrc"),
+    *(".git-credentials", "kubeconfig", "conf/my-service-secrets.json", "gcp_credentials.json"),
+    *("odd [1]/#!secret.txt", "secrets.yaml~", ".pypirc", "auth_token"),
+)
+SECRET_FOLDERS = (".aws/credentials", "home/.SSH/config", ".kube/cache/x", ".ray/auth_token")
+PLAIN = (
+    "tokens.txt",
+    "tokenizer.json",
+    "monkey.txt",
+    "environment.yml",
+    "keys.py",
+    "data/token_ids",
+)
+
+
+def write(folder: Path, *names: str, text: str = "x") -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def packed(dashboard: FakeDashboard) -> set[str]:
+    """The files of the folder that was sent."""
+    archives = [set(ZipFile(BytesIO(one)).namelist()) for one in dashboard.packages.values()]
+    [names] = [names for names in archives if "base.yaml" in names]
+    return {name for name in names if not name.endswith("/")}
+
+
+def test_secrets_stay_here_and_are_named(project, dashboard):
+    write(project, *SECRETS, *SECRET_FOLDERS, *PLAIN)
+    result = submit(dashboard, "configs/dkm.yaml")
+    assert result.exit_code == 0, result.output
+    own = {"base.yaml", "data/manifest.jsonl", "configs/dkm.yaml", "configs/kmeans.yaml"}
+    assert packed(dashboard) == {*own, *PLAIN}
+    [line] = [line for line in result.output.splitlines() if line.startswith("left out")]
+    assert line.startswith("left out, because they look like secrets: .aws, .env, ")
+    assert line.endswith("and 4 more; --send NAME sends one all the same")
+
+
+def test_secrets_are_known_by_what_is_in_them_and_by_where_a_link_leads(project, dashboard):
+    pem = "-----BEGIN %sPRIVATE KEY-----\nMIIE\n"
+    write(project, "deploy.txt", text=pem % "OPENSSH ")
+    write(project, "robot.json", text=f'{{"type": "service_account", "private_key": "{pem % ""}"}}')
+    write(project, "aws.ini", text=f"[default]\naws_secret_access_key = {'a1/+' * 10}\n")
+    write(project, "public.txt", text="-----BEGIN PUBLIC KEY-----\nMIIE\n")
+    outside = project.parent / "home"
+    write(outside, ".aws/credentials", ".netrc", "plain")
+    (project / "notes.txt").symlink_to(outside / ".netrc")
+    (project / "mine").symlink_to(outside / ".aws")
+    (project / "plain.txt").symlink_to(outside / "plain")
+    (project / "deep").mkdir()
+    (project / "deep" / "loop").symlink_to(project)
+    result = submit(dashboard, "configs/dkm.yaml")
+    left_out = "aws.ini, deploy.txt, mine, notes.txt, robot.json"
+    assert f"look like secrets: {left_out}; --send" in result.output
+    own = {"base.yaml", "data/manifest.jsonl", "configs/dkm.yaml", "configs/kmeans.yaml"}
+    assert packed(dashboard) == {*own, "plain.txt", "public.txt"}
+
+
+def test_a_secret_is_sent_if_it_is_named(project, dashboard):
+    write(project, ".env", ".aws/config", ".aws/credentials", "conf/secrets.yaml", "conf/a.key")
+    write(project, "key.txt", text="-----BEGIN PRIVATE KEY-----")
+    named = ("--send", "./.env", "--send", ".aws/config", "--send", "conf", "--send", "key.txt")
+    result = submit(dashboard, "configs/dkm.yaml", *named)
+    assert result.exit_code == 0, result.exception
+    assert "look like secrets: .aws/credentials; --send" in result.output
+    sent = {".env", ".aws/config", "conf/secrets.yaml", "conf/a.key", "key.txt"}
+    assert sent < packed(dashboard)
+    assert ".aws/credentials" not in packed(dashboard)
+
+
+def test_a_config_that_looks_like_a_secret_says_how_it_is_sent(project, dashboard):
+    write(project, "secrets.yaml", text="extends: base.yaml\n")
+    error = submit(dashboard, "secrets.yaml").exception
+    assert "looks like a secret (--send secrets.yaml sends it all the same)" in str(error)
+    assert dashboard.requests == []
+    assert submit(dashboard, "secrets.yaml", "--send", "secrets.yaml").exit_code == 0
+
+
 def test_what_is_counted_is_what_ray_packs(project, dashboard, monkeypatch):
     storage = ("--storage", "s3://bucket/runs", "--set", "tracking.enabled=false")
     monkeypatch.chdir(ROOT)
     assert submit(dashboard, "configs/demo/kmeans.yaml", *storage).exit_code == 0
     [archive] = dashboard.packages.values()
-    packed = {one.filename: one.file_size for one in ZipFile(BytesIO(archive)).infolist()}
+    sizes = {one.filename: one.file_size for one in ZipFile(BytesIO(archive)).infolist()}
     counted = package.sent_files(ROOT, package.EXCLUDES)
-    assert {name: size for name, size in packed.items() if not name.endswith("/")} == counted
+    assert {name: size for name, size in sizes.items() if not name.endswith("/")} == counted
     assert "configs/small_encoder/model.safetensors" in counted
-    assert len(archive) <= sum(counted.values()) + package.ENTRY_BYTES * len(packed)
+    assert len(archive) <= sum(counted.values()) + package.ENTRY_BYTES * len(sizes)
 
 
 def test_ignore_files_count_from_their_own_folder(project, dashboard, monkeypatch):
@@ -147,9 +226,7 @@ def test_ignore_files_count_from_their_own_folder(project, dashboard, monkeypatc
         monkeypatch.setenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", setting)
         dashboard.packages.clear()
         assert submit(dashboard, "configs/dkm.yaml").exit_code == 0
-        archives = [set(ZipFile(BytesIO(one)).namelist()) for one in dashboard.packages.values()]
-        [packed] = [names for names in archives if "base.yaml" in names]
-        assert package.sent_files(project, package.EXCLUDES).keys() == packed
+        assert package.sent_files(project, package.EXCLUDES).keys() == packed(dashboard)
 
 
 def test_in_a_checkout_only_the_folder_is_sent(project, dashboard, monkeypatch):
@@ -212,6 +289,8 @@ CORPUS = "corpus={kind: manifest, manifest: %s}"
         (("dkm.yaml", "--set", CORPUS % "gone.jsonl"), "there is no manifest at 'gone.jsonl'"),
         (("dkm.yaml", "--set", CORPUS % "runs/manifest.jsonl"), "jsonl' is not sent"),
         (("dkm.yaml", "--set", "ssl={model: runs}"), "ssl.model 'runs' is not sent"),
+        (("dkm.yaml", "--send", "../far.jsonl"), "--send ../far.jsonl is outside"),
+        (("dkm.yaml", "--send", "gone.env"), "--send gone.env is not sent"),
         (("dkm.yaml", "--set", "tracking.uri=http://me:pw@host"), "contains a user, password"),
         (("dkm.yaml", "--address", "head:8265"), "'head:8265' (--address) is not the"),
         (("dkm.yaml", "--address", "http://me:pw@head"), "contains a user or password"),
