@@ -11,6 +11,7 @@ from typing import Literal
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, UnusableError, Utterance
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.corpus.recorded import RecordedAdapter
+from pipeline.corpus.text_table import TextTable, fields
 from pipeline.storage.folders import Folder
 
 _REQUIRED = ("wav.scp", "text", "utt2spk")
@@ -65,7 +66,9 @@ class _DataFolder:
 
     def __init__(self, split: str, files: dict[str, bytes], audio_root: Folder) -> None:
         self._split, self._audio_root = split, audio_root
-        self._tables = {name: _Table(content, f"{split}/{name}") for name, content in files.items()}
+        self._tables = {
+            name: TextTable(content, f"{split}/{name}") for name, content in files.items()
+        }
 
     def broken_lines(self) -> Iterator[Reject]:
         """Lines without an id or with a repeated one, and recordings that are not used."""
@@ -73,7 +76,7 @@ class _DataFolder:
             yield from table.rejects
         if "segments" in self._tables:
             rows = self._tables["segments"].rows.values()
-            used = {recording for row in rows for recording in row.split()[:1]}
+            used = {recording for row in rows for recording in fields(row.value)[:1]}
             for recording in sorted(self._tables["wav.scp"].rows.keys() - used):
                 reason = "unused recording: no line of segments names it"
                 yield Reject(recording, f"{self._split}/wav.scp", reason)
@@ -121,39 +124,20 @@ class _DataFolder:
 
     def _value(self, table: str, key: str, reason: str) -> str:
         try:
-            return self._tables[table].rows[key]
+            return self._tables[table].rows[key].value
         except KeyError:
             raise UnusableError(reason) from None
 
 
-class _Table:
-    """Lines `id value`; the value may be empty."""
-
-    def __init__(self, content: bytes, source: str) -> None:
-        self.rows: dict[str, str] = {}
-        self.rejects: list[Reject] = []
-        for number, line in enumerate(content.splitlines(), start=1):
-            position = f"{source}:{number}"
-            try:
-                key, _, value = line.decode().strip().replace("\t", " ").partition(" ")
-            except UnicodeDecodeError:
-                self.rejects.append(Reject(None, position, "broken line: not UTF-8"))
-                continue
-            if key in self.rows:
-                self.rejects.append(Reject(key, position, f"duplicate id: {source} has it already"))
-            elif key:
-                self.rows[key] = value.strip()
-
-
 def _parse_segment(row: str) -> tuple[str, float, float]:
     """Recording, offset and duration of a line `recording start end`; -1 is the file's end."""
-    fields = row.split()
-    if len(fields) == 4:
+    parts = fields(row)
+    if len(parts) == 4:
         raise UnusableError(
             "segments names a channel, but channels are averaged: write each to a file of its own"
         )
     try:
-        recording, first, last = fields
+        recording, first, last = parts
         start, end = float(first), float(last)
     except ValueError:
         raise UnusableError(f"segments has no `recording start end`: '{row}'") from None

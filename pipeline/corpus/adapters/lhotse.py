@@ -5,7 +5,6 @@ commands, several channels, and transforms that are applied on reading are rejec
 """
 
 import gzip
-import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +22,7 @@ from pipeline.audio.utterance import (
 )
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
-from pipeline.corpus.json_rows import Row, Seconds, first_problem, json_rows
+from pipeline.corpus.json_rows import Row, Seconds, Text, first_problem, json_rows
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.storage.folders import Folder, filesystem_and_path
 
@@ -32,7 +31,7 @@ _ROUNDING_SECONDS = 0.01
 _DIGITS = 6  # decimals of a second; Lhotse's own times have eight
 
 # For each kind, items of symbol, start, duration and a score.
-_Item = tuple[str, float, Seconds] | tuple[str, float, Seconds, float | None]
+_Item = tuple[Text, float, Seconds] | tuple[Text, float, Seconds, float | None]
 _ITEMS = TypeAdapter(dict[str, tuple[_Item, ...]])
 
 
@@ -63,24 +62,24 @@ class _Source(Row):
 
 
 class _Recording(Row):
-    id: str
+    id: Text
     sources: tuple[_Source, ...]
     transforms: tuple[Any, ...] | None = None
 
 
 class _Supervision(Row):
-    id: str
+    id: Text
     start: float
     duration: float = Field(gt=0)
-    text: str | None = None
-    speaker: str | None = None
+    text: Text | None = None
+    speaker: Text | None = None
     # Its times count from the recording's start, whereas `start` counts from the cut's (Lhotse 1.17
     # and later).
     alignment: Any = None
 
 
 class _Cut(Row):
-    id: str
+    id: Text
     type: str
     start: Seconds = 0.0
     duration: float | None = None
@@ -110,7 +109,7 @@ def read_lhotse(config: LhotseCorpus) -> Iterator[Utterance | Reject]:
     """Every supervision of every cut, in the order of the files."""
     for split in config.splits.names:
         name = Folder.around(config.cuts[split])[1]
-        for source, cut in json_rows(_Cut, io.BytesIO(open_cuts(config, split)), name):
+        for source, cut in json_rows(_Cut, open_cuts(config, split), name):
             if isinstance(cut, Reject):
                 yield cut
             else:

@@ -1,16 +1,21 @@
 """LibriSpeech's own folders: `root/<split>/<speaker>/<chapter>/*.flac` with `.trans.txt`.
 
-Published alignments are in folders of the same structure:
+The audio may be of any other format too. Published alignments are in folders of the same structure:
 `<split>/<speaker>/<chapter>/<utt_id>.TextGrid`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import RecordedCorpus
+from pipeline.corpus.audio_names import audio_by_stem
 from pipeline.corpus.recorded import RecordedAdapter
+from pipeline.corpus.text_table import TableRow, TextTable
 from pipeline.storage.folders import Folder
+
+_EXTENSION = "flac"
+_TRANSCRIPT = ".trans.txt"
 
 
 class LibrispeechCorpus(RecordedCorpus):
@@ -39,31 +44,36 @@ def list_splits(config: LibrispeechCorpus) -> dict[str, dict[str, int]]:
 
 
 def read_librispeech(config: LibrispeechCorpus) -> Iterator[Utterance | Reject]:
-    """Every utterance of the named splits, sorted by file name."""
+    """Every line of the transcripts, then a reject for each audio file that no line names."""
     root = Folder.at(config.root)
     for split, files in list_splits(config).items():
-        texts = _transcripts(root, split, files)
-        spoken = {name.removesuffix(".flac") for name in files if name.endswith(".flac")}
-        for stem in sorted(spoken | set(texts)):
-            audio = f"{root.uri}/{split}/{stem}.flac"
-            speaker, utt_id = stem.partition("/")[0], stem.rpartition("/")[2]
-            if stem in texts:
-                yield Utterance(utt_id, split, audio, 0.0, TO_THE_END, speaker, texts[stem])
-            else:
-                yield Reject(utt_id, audio, "no transcript: no .trans.txt names it")
+        folder = Folder(f"{root.uri}/{split}")
+        audio = audio_by_stem(files, _EXTENSION)
+        unnamed = dict(audio)
+        for name in files:
+            if name.lower().endswith(_TRANSCRIPT):
+                table = TextTable(folder.read(name), f"{split}/{name}")
+                yield from table.rejects
+                for utt_id, row in table.rows.items():
+                    stem = f"{name[: name.rfind('/') + 1]}{utt_id}"
+                    unnamed.pop(stem, None)
+                    yield _utterance(utt_id, row, split, folder, audio.get(stem))
+        for stem, name in sorted(unnamed.items()):
+            reason = f"no transcript: no {_TRANSCRIPT} names it"
+            yield Reject(stem.rpartition("/")[2], folder.locate(name), reason)
 
 
-def _transcripts(root: Folder, split: str, files: Iterable[str]) -> dict[str, str]:
-    """Text by `<speaker>/<chapter>/<utt_id>`."""
-    texts = {}
-    for name in files:
-        if name.endswith(".trans.txt"):
-            folder = name.rpartition("/")[0]
-            for line in root.read(f"{split}/{name}").decode("utf-8", "replace").splitlines():
-                utt_id, _, text = line.strip().partition(" ")
-                if utt_id:
-                    texts[f"{folder}/{utt_id}"] = text
-    return texts
+def _utterance(
+    utt_id: str, row: TableRow, split: str, folder: Folder, audio: str | None
+) -> Utterance | Reject:
+    """What a line of a transcript stands for; `audio` is a name below `folder`."""
+    if audio is None:
+        reason = f"no audio: there is no {utt_id}.{_EXTENSION} beside the transcript"
+        return Reject(utt_id, row.source, reason)
+    speaker, below, _ = audio.partition("/")
+    if not below:
+        return Reject(utt_id, row.source, "no speaker: it is not in a folder <speaker>/<chapter>")
+    return Utterance(utt_id, split, folder.locate(audio), 0.0, TO_THE_END, speaker, text=row.value)
 
 
 ADAPTER = RecordedAdapter(

@@ -4,7 +4,7 @@ The last column is the text. There are no splits; see `split_of`.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,7 +12,9 @@ from pydantic import Field, model_validator
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.config.section import Share
+from pipeline.corpus.audio_names import audio_by_stem
 from pipeline.corpus.recorded import RecordedAdapter
+from pipeline.corpus.text_table import BLANKS, read_lines
 from pipeline.storage.folders import Folder
 
 _METADATA = "metadata.csv"
@@ -64,15 +66,23 @@ def read_metadata(config: LjspeechCorpus) -> bytes:
 
 def read_ljspeech(config: LjspeechCorpus) -> Iterator[Utterance | Reject]:
     """Every row of the table, then a reject for each audio file that no row names."""
-    unnamed = set(list_wavs(config))
-    for number, line in enumerate(read_metadata(config).splitlines(), start=1):
-        if line.strip():
-            entry = _read_line(line, f"{_METADATA}:{number}", config)
-            unnamed.discard(f"{entry.utt_id}.wav")
-            yield entry
-    for name in sorted(unnamed):
+    root = Folder.at(config.root)
+    names = audio_by_stem(list_wavs(config), "wav")
+    audio = {utt_id: root.locate(f"wavs/{name}") for utt_id, name in names.items()}
+    named: dict[str, str] = {}
+    for line in read_lines(read_metadata(config), _METADATA):
+        if isinstance(line, Reject):
+            yield line
+            continue
+        utt_id, *texts = _columns(line.text)
+        first = named.setdefault(utt_id, line.source)
+        if first == line.source:
+            yield _utterance(utt_id, texts, line.source, config, audio)
+        else:
+            yield Reject(utt_id, line.source, f"duplicate id: {first} has it already")
+    for utt_id in sorted(audio.keys() - named.keys()):
         reason = f"no transcript: no row of {_METADATA} names it"
-        yield Reject(name.removesuffix(".wav"), f"wavs/{name}", reason)
+        yield Reject(utt_id, audio[utt_id], reason)
 
 
 def split_of(utt_id: str, config: LjspeechCorpus) -> str:
@@ -86,17 +96,22 @@ def split_of(utt_id: str, config: LjspeechCorpus) -> str:
     return config.splits.train
 
 
-def _read_line(line: bytes, source: str, config: LjspeechCorpus) -> Utterance | Reject:
-    try:
-        utt_id, *texts = line.decode("utf-8-sig").split("|")
-    except UnicodeDecodeError:
-        return Reject(None, source, "broken line: not UTF-8")
+def _columns(line: str) -> list[str]:
+    """`id|text` or `id|text|normalised`, or the same with tabs. A quote is a character of the text."""
+    columns = line.split("|" if "|" in line else "\t")
+    return [column.strip(BLANKS) for column in columns]
+
+
+def _utterance(
+    utt_id: str, texts: list[str], source: str, config: LjspeechCorpus, audio: Mapping[str, str]
+) -> Utterance | Reject:
     if len(texts) not in {1, 2}:
         reason = f"broken line: {1 + len(texts)} columns instead of id|text|normalised"
         return Reject(utt_id, source, reason)
-    audio = Folder.at(config.root).locate(f"wavs/{utt_id}.wav")
+    if utt_id not in audio:
+        return Reject(utt_id, source, f"no audio: there is no wavs/{utt_id}.wav")
     split = split_of(utt_id, config)
-    return Utterance(utt_id, split, audio, 0.0, TO_THE_END, config.speaker, texts[-1])
+    return Utterance(utt_id, split, audio[utt_id], 0.0, TO_THE_END, config.speaker, texts[-1])
 
 
 ADAPTER = RecordedAdapter(

@@ -14,7 +14,7 @@ from pipeline.audio.utterance import (
     Utterance,
 )
 from pipeline.config.corpus import RecordedCorpus
-from pipeline.corpus.json_rows import Row, Seconds, first_problem, json_rows
+from pipeline.corpus.json_rows import Row, Seconds, Text, first_problem, json_rows
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.storage.folders import Folder
 
@@ -30,7 +30,7 @@ class ManifestCorpus(RecordedCorpus):
 class _Segment(Row):
     start: Seconds
     end: Seconds
-    label: str
+    label: Text
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -40,13 +40,13 @@ class _Segment(Row):
 
 
 class _Row(Row):
-    utt_id: str
-    split: str
-    speaker: str
-    audio: str
+    utt_id: Text
+    split: Text
+    speaker: Text
+    audio: Text
     offset: Seconds = 0.0
     duration: Annotated[float, Field(gt=0)] | None = None
-    text: str
+    text: Text
     alignment: Any = None
 
 
@@ -56,8 +56,7 @@ _SEGMENTS = TypeAdapter(tuple[_Segment, ...])
 def read_manifest(config: ManifestCorpus) -> Iterator[Utterance | Reject]:
     """Every line of the manifest, as an utterance or as a reject."""
     folder, name = Folder.around(config.manifest)
-    lines = open_manifest(config.manifest).splitlines()
-    for source, row in json_rows(_Row, lines, name):
+    for source, row in json_rows(_Row, open_manifest(config.manifest), name):
         if isinstance(row, Reject):
             yield row
         else:
@@ -72,10 +71,9 @@ def open_manifest(uri: str) -> bytes:
     """
     try:
         folder, name = Folder.around(uri)
-        content = folder.read(name)
+        return folder.read(name)
     except (FileNotFoundError, IsADirectoryError):
         raise CorpusError(f"there is no manifest at '{uri}': check corpus.manifest") from None
-    return content.removeprefix(b"\xef\xbb\xbf")
 
 
 def _read_row(row: _Row, source: str, folder: Folder) -> Iterator[Utterance | Reject]:

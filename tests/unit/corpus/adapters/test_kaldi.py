@@ -131,7 +131,7 @@ def test_duplicates_and_unused_recordings_are_rejected_by_line(tmp_path):
         entry.source: entry.reason for entry in read(tmp_path, files) if isinstance(entry, Reject)
     }
     assert rejects == {
-        "train/text:3": "duplicate id: train/text has it already",
+        "train/text:3": "duplicate id: train/text:1 has it already",
         "train/wav.scp": "unused recording: no line of segments names it",
     }
 

@@ -88,7 +88,9 @@ def test_audio_without_text_and_text_without_audio(root):
     corpus = check(read(config(root)), config(root))
     reasons = {reject.utt_id: reject.reason for reject in corpus.rejects}
     assert set(reasons) == {"84-121-0000", "84-121-0007"}
-    assert reasons["84-121-0000"] == "no such audio file"
+    assert reasons["84-121-0000"] == (
+        "no audio: there is no 84-121-0000.flac beside the transcript"
+    )
     assert reasons["84-121-0007"].startswith("no transcript")
 
 
@@ -99,6 +101,61 @@ def test_a_transcript_line_without_words_is_rejected(root):
     assert [(reject.utt_id, reject.reason) for reject in corpus.rejects] == [
         ("84-121-0000", "empty text")
     ]
+
+
+def rejects(root):
+    entries = read(config(root))
+    return {row.source: row.reason for row in entries if isinstance(row, Reject)}
+
+
+def test_a_line_that_is_not_utf_8_is_rejected_by_its_number(root):
+    folder = root / "train" / "84" / "121"
+    (folder / "84-121.trans.txt").write_bytes(b"84-121-0000 HI\n84-121-0001 CAF\xc9\n")
+    assert rejects(root) == {
+        "train/84/121/84-121.trans.txt:2": "broken line: not UTF-8",
+        f"{folder}/84-121-0001.flac": "no transcript: no .trans.txt names it",
+    }
+
+
+def test_a_repeated_id_is_rejected_and_the_first_line_counts(root):
+    folder = root / "train" / "84" / "121"
+    text = "84-121-0000 ONE\n84-121-0001 TWO\n84-121-0000 THREE\n"
+    (folder / "84-121.trans.txt").write_text(text)
+    (folder / "more.trans.txt").write_text("84-121-0001 FOUR\n")
+    corpus = check(read(config(root)), config(root))
+    texts = {row.utt_id: row.text for row in corpus.utterances if row.split == "train"}
+    assert texts == {"84-121-0000": "one", "84-121-0001": "two"}
+    assert [row.reason for row in corpus.rejects] == [
+        "duplicate id: train/84/121/84-121.trans.txt:1 has it already",
+        f"duplicate utt_id: {folder}/84-121-0001.flac has it already",
+    ]
+
+
+@pytest.mark.parametrize("names", [["a.FLAC"], ["a.wav"], ["a.flac", "a.wav"], ["a.WAV", "a.flac"]])
+def test_audio_of_any_format_and_case_is_found_flac_first(root, names):
+    folder = root / "train" / "84" / "121"
+    audio = (folder / "84-121-0000.flac").read_bytes()
+    for name in names:
+        (folder / name).write_bytes(audio)
+    (folder / "84-121.trans.txt").write_text("a YES\n84-121-0000 NO\n84-121-0001 NO\n")
+    entries = {entry.utt_id: entry for entry in read(config(root))}
+    assert len(entries) == 7
+    chosen = names[0] if len(names) == 1 else "a.flac"
+    assert entries["a"].audio == f"{folder}/{chosen}"
+
+
+def test_an_id_cannot_lead_out_of_its_folder(root):
+    folder = root / "train" / "84" / "121"
+    (folder / "84-121.trans.txt").write_text("../../../test/61/70/61-70-0000 STOLEN\n")
+    assert rejects(root)["train/84/121/84-121.trans.txt:1"].startswith("no audio: there is no ../")
+
+
+def test_audio_outside_a_speakers_folder_is_rejected(root):
+    (root / "train" / "loose.flac").write_bytes(b"")
+    (root / "train" / "loose.trans.txt").write_text("loose HI\n")
+    assert rejects(root) == {
+        "train/loose.trans.txt:1": "no speaker: it is not in a folder <speaker>/<chapter>"
+    }
 
 
 def test_a_missing_split_names_those_that_exist(root):

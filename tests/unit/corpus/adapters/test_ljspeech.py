@@ -55,7 +55,28 @@ def test_a_broken_row_is_rejected_by_number_and_the_rest_is_kept(tmp_path, row, 
 
 def test_audio_without_a_row_is_rejected(tmp_path):
     _, reject = corpus(tmp_path, b"LJ1|one\n", ["LJ1.wav", "LJ2.wav"])
-    assert reject == Reject("LJ2", "wavs/LJ2.wav", "no transcript: no row of metadata.csv names it")
+    reason = "no transcript: no row of metadata.csv names it"
+    assert reject == Reject("LJ2", f"{tmp_path}/wavs/LJ2.wav", reason)
+
+
+def test_a_row_without_audio_and_a_repeated_one_are_rejected_by_number(tmp_path):
+    rows = b"LJ1|one\nLJ2|two\nLJ1|three\n../metadata|four\n"
+    first, *rejects = corpus(tmp_path, rows, ["LJ1.WAV", ".DS_Store"])
+    assert (first.audio, first.text) == (f"{tmp_path}/wavs/LJ1.WAV", "one")
+    assert [(reject.source, reject.reason) for reject in rejects] == [
+        ("metadata.csv:2", "no audio: there is no wavs/LJ2.wav"),
+        ("metadata.csv:3", "duplicate id: metadata.csv:1 has it already"),
+        ("metadata.csv:4", "no audio: there is no wavs/../metadata.wav"),
+    ]
+
+
+def test_tabs_may_separate_the_columns(tmp_path):
+    names = ["LJ1.wav", "LJ2.wav"]
+    entries = corpus(tmp_path, b"LJ1\t5 pounds\tfive pounds\nLJ2 |a\tb\n", names)
+    assert [(entry.utt_id, entry.text) for entry in entries] == [
+        ("LJ1", "five pounds"),
+        ("LJ2", "a\tb"),
+    ]
 
 
 def test_no_table_is_one_clear_error(tmp_path):

@@ -1,0 +1,97 @@
+r"""Text files of a corpus, line by line: the same rules for every format.
+
+A line ends at \n or \r\n, or at \r in a file without any \n (old Macs), and nowhere else: U+2028,
+U+0085, form feeds and their like belong to the text. A byte order mark is no text; a file that
+begins with that of UTF-16 is read as such, and all others must be UTF-8.
+"""
+
+import codecs
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.audio.utterance import Reject, UnusableError
+
+BLANKS = " \t"
+_BLANK = re.compile(f"[{BLANKS}]+")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line without its end, and where it is: `name:number`."""
+
+    source: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """What a line `id value` says of its id; the value may be empty."""
+
+    source: str
+    value: str
+
+
+def read_lines(content: bytes, name: str) -> Iterator[Line | Reject]:
+    """Each line that is not blank, or the reason why it cannot be read."""
+    for number, line in enumerate(_split(content), start=1):
+        source = f"{name}:{number}"
+        try:
+            text = _decode(line)
+        except UnusableError as error:
+            yield Reject(None, source, f"broken line: {error}")
+            continue
+        if text.strip():
+            yield Line(source, text)
+
+
+class TextTable:
+    """Lines `id value`, separated by spaces or tabs: `rows` by id, and `rejects`.
+
+    The first line of an id counts; all later ones are rejects.
+    """
+
+    def __init__(self, content: bytes, name: str) -> None:
+        self.rows: dict[str, TableRow] = {}
+        self.rejects: list[Reject] = []
+        for line in read_lines(content, name):
+            if isinstance(line, Reject):
+                self.rejects.append(line)
+            else:
+                self._add(line)
+
+    def _add(self, line: Line) -> None:
+        key, *values = _BLANK.split(line.text.strip(BLANKS), maxsplit=1)
+        if key in self.rows:
+            reason = f"duplicate id: {self.rows[key].source} has it already"
+            self.rejects.append(Reject(key, line.source, reason))
+        else:
+            self.rows[key] = TableRow(line.source, "".join(values))
+
+
+def fields(value: str) -> list[str]:
+    """The parts of a value that spaces or tabs separate."""
+    return [field for field in _BLANK.split(value) if field]
+
+
+def _split(content: bytes) -> Iterator[bytes]:
+    r"""Lines that end at \n; a file object of bytes knows no other line end."""
+    if content.startswith(_UTF16):
+        content = content.decode("utf-16", "replace").encode()
+    if b"\n" not in content:
+        content = content.replace(b"\r", b"\n")
+    return iter(io.BytesIO(content))
+
+
+def _decode(line: bytes) -> str:
+    line = line.rstrip(b"\r\n")
+    if b"\0" in line:
+        raise UnusableError("it holds NUL bytes; save the file as UTF-8")
+    if b"\r" in line:
+        raise UnusableError("it holds a carriage return, which ends a line only before a newline")
+    try:
+        return line.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError:
+        raise UnusableError("not UTF-8") from None
