@@ -67,6 +67,15 @@ def test_numbers_may_name_speakers_and_utterances(tmp_path):
         ({**ROW, "duration": 0}, "duration: .*greater than 0"),
         ({**ROW, "offset": -1}, "offset: .*greater than or equal to 0"),
         ({**ROW, "offset": float("nan")}, "offset: .*finite"),
+        ({**ROW, "text": float("nan")}, "text: nan is no text"),
+        ({**ROW, "speaker": float("nan")}, "speaker: nan is no text"),
+        ({**ROW, "utt_id": float("inf")}, "utt_id: inf is no text"),
+        ({**ROW, "utt_id": True}, "utt_id: .*string"),
+        (json.dumps(ROW)[:-1] + ', "text": "bye"}', "text: the key is there twice"),
+        (json.dumps(ROW)[:-1] + ', "x": [{"y": 1, "y": 2}]}', "y: the key is there twice"),
+        (json.dumps({**ROW, "text": "\ud800"}), "Invalid JSON"),
+        ("[" * 10_000, "Invalid JSON: recursion limit"),
+        (json.dumps(ROW)[:-1] + ', "x": ' + "9" * 5000 + "}", "Invalid JSON: number out of range"),
     ],
 )
 def test_a_broken_line_is_rejected_by_number_and_the_rest_is_kept(tmp_path, line, reason):
