@@ -4,9 +4,11 @@ Adapters are imported by name, as stages are: the config knows none of them.
 """
 
 import importlib
+import unicodedata
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     GetJsonSchemaHandler,
@@ -49,6 +51,17 @@ class Splits(Section):
         return self
 
 
+def composed(text: str) -> str:
+    """The text in NFC, where a letter and its accent are one character, if Unicode has one."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _composed_once(alphabet: str) -> str:
+    # NFC takes some characters apart, such as U+0958, whose parts may be in the alphabet already.
+    parts = composed(alphabet)
+    return alphabet if parts == alphabet else "".join(dict.fromkeys(parts))
+
+
 class CorpusSection(Section):
     """What every utterance must satisfy, whatever the kind of corpus."""
 
@@ -61,11 +74,11 @@ class CorpusSection(Section):
     """Shorter utterances are rejected."""
     max_seconds: Annotated[float, Field(gt=0, le=MOST_SECONDS)] = 60.0
     """Longer utterances are rejected."""
-    alphabet: str = "abcdefghijklmnopqrstuvwxyz' "
-    """The characters a text may hold; a text with any other is rejected."""
+    alphabet: Annotated[str, AfterValidator(_composed_once)] = "abcdefghijklmnopqrstuvwxyz' "
+    """The characters a text may hold; a text with any other is rejected. Both are compared in NFC."""
     lowercase: bool = True
     """Lowercase the text before it is compared with `alphabet`."""
-    punctuation: str = ""
+    punctuation: Annotated[str, AfterValidator(composed)] = ""
     """Characters that are replaced by spaces before the text is compared with `alphabet`."""
     max_reject_share: Share = 0.05
     """The run stops if a larger share of the utterances, or of the alignments, is rejected."""

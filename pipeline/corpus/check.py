@@ -19,7 +19,7 @@ from pipeline.audio.utterance import (
     Utterance,
     first_of_each_split,
 )
-from pipeline.config.corpus import CorpusSection
+from pipeline.config.corpus import CorpusSection, composed
 from pipeline.corpus.adapter import adapter_of
 from pipeline.progress import SILENT, Progress
 
@@ -153,9 +153,7 @@ def _check_contents(
 
 
 def _check_content(utterance: Utterance, config: CorpusSection) -> Utterance | Reject:
-    spaced = utterance.text.translate(dict.fromkeys(map(ord, config.punctuation), " "))
-    text = " ".join(spaced.split())
-    text = text.lower() if config.lowercase else text
+    text = _normalise(utterance.text, config)
     try:
         _check_text(text, config.alphabet)
         samples, rate = decode(
@@ -166,6 +164,14 @@ def _check_content(utterance: Utterance, config: CorpusSection) -> Utterance | R
     except (AudioError, UnusableError) as error:
         return Reject(utterance.utt_id, utterance.audio, str(error))
     return replace(utterance, text=text, duration=len(samples) / rate)
+
+
+def _normalise(text: str, config: CorpusSection) -> str:
+    """As `config` wants it, in NFC; whatever Unicode counts as white space becomes one space."""
+    spaced = composed(text).translate(dict.fromkeys(map(ord, config.punctuation), " "))
+    text = " ".join(spaced.split())
+    # Lowercase is not always composed: that of U+0130 is two characters.
+    return composed(text.lower()) if config.lowercase else text
 
 
 def _check_text(text: str, alphabet: str) -> None:

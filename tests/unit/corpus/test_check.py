@@ -1,4 +1,5 @@
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -186,6 +187,33 @@ def test_punctuation_is_replaced_by_spaces(folder):
     ]
     assert utterance.text == "well known she said don't go"
     assert [row.utt_id for row in folder.check().rejects] == ["a"]
+
+
+@pytest.mark.parametrize("of_text", ["NFC", "NFD"])
+@pytest.mark.parametrize("of_alphabet", ["NFC", "NFD"])
+def test_an_accent_is_the_same_however_it_is_encoded(folder, of_text, of_alphabet):
+    folder.add(utt_id="a", text=unicodedata.normalize(of_text, "CAF\u00c9"))
+    alphabet = unicodedata.normalize(of_alphabet, "acefgo\u00e9")
+    texts = {row.utt_id: row.text for row in folder.check(alphabet=alphabet).utterances}
+    assert texts["a"] == "caf\u00e9"
+
+
+def test_a_letter_that_nfc_takes_apart_is_its_parts(folder):
+    folder.add(utt_id="a", text="\u0958")
+    corpus = folder.check(alphabet="go\u0915\u0958")
+    assert [row.text for row in corpus.utterances if row.utt_id == "a"] == ["\u0915\u093c"]
+
+
+def test_an_accent_that_is_not_in_the_alphabet_is_named_composed(folder):
+    folder.add(utt_id="a", text="cafe\u0301")
+    (reject,) = folder.check().rejects
+    assert reject.reason == "text has characters outside the alphabet: ['\u00e9']"
+
+
+@pytest.mark.parametrize("space", "\u2028\u0085\u00a0\u3000\v\f\x1c")
+def test_white_space_of_any_kind_is_one_space(folder, space):
+    folder.add(utt_id="a", text=f"{space}go{space} on{space}")
+    assert [row.text for row in folder.check().utterances if row.utt_id == "a"] == ["go on"]
 
 
 def test_order_does_not_depend_on_the_manifest(folder):
