@@ -31,24 +31,28 @@ class AudioFile:
     num_bytes: int
 
 
-def list_audio(paths: Sequence[str]) -> list[AudioFile]:
+def list_audio(paths: Sequence[str]) -> tuple[list[AudioFile], list[Reject]]:
     """The audio files below folders, known by their extensions, and files named one by one.
 
     Args:
         paths: folders and files, local or `s3://…`; folders are searched recursively.
 
     Returns:
-        Every file once, sorted by address.
+        Every file once, and a reject for each broken link, folder that cannot be read and the like;
+        both sorted by address.
 
     Raises:
         CorpusError: a path does not exist, or there is no audio below it.
         OSError: a path cannot be read; a StorageError says why a bucket cannot.
     """
     files: dict[str, AudioFile] = {}
+    rejects: dict[str, Reject] = {}
     for path in paths:
-        for file in _below(path):
+        found, unusable = _below(path)
+        for file in found:
             files.setdefault(file.uri, file)
-    return [files[uri] for uri in sorted(files)]
+        rejects |= {reject.source: reject for reject in unusable}
+    return [files[uri] for uri in sorted(files)], [rejects[uri] for uri in sorted(rejects)]
 
 
 def probe_all(files: Sequence[AudioFile], progress: Progress = SILENT) -> list[Utterance | Reject]:
@@ -89,26 +93,31 @@ def _probe(file: AudioFile) -> Utterance | Reject:
     return Utterance(file.utt_id, "", file.uri, 0.0, seconds, speaker="", text="")
 
 
-def _below(path: str) -> list[AudioFile]:
+def _below(path: str) -> tuple[list[AudioFile], list[Reject]]:
     folder = Folder.at(path)
-    sizes = folder.files()
-    if not sizes:
+    listing = folder.listing()
+    infos = listing.files
+    if not infos:
         parent, name = Folder.around(path)
-        size = parent.size(name)
-        if size is not None:
-            return [AudioFile(_stem(name), parent.locate(name), size)]
+        info = parent.info(name)
+        if info is not None:
+            return [AudioFile(_stem(name), parent.locate(name), info.num_bytes)], []
+    rejects = [
+        Reject(None, folder.locate(name).rstrip("/"), reason)
+        for name, reason in listing.unusable.items()
+    ]
     files = [
-        AudioFile(_stem(name), folder.locate(name), size)
-        for name, size in sizes.items()
+        AudioFile(_stem(name), folder.locate(name), info.num_bytes)
+        for name, info in infos.items()
         if name.lower().rpartition(".")[2] in EXTENSIONS
     ]
-    if not files:
-        others = f"; {len(sizes)} files there have other extensions" * bool(sizes)
+    if not files and not rejects:
+        others = f"; {len(infos)} files there have other extensions" * bool(infos)
         raise CorpusError(
             f"no audio found below {path}{others}: name files, or folders of files that end in "
             f"{', '.join(sorted(EXTENSIONS))}"
         )
-    return files
+    return files, rejects
 
 
 def _stem(name: str) -> str:

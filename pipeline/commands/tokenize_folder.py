@@ -51,10 +51,10 @@ def _tokenize(
     folder = Artifact(Folder.at(output).uri)
     store = ShardStore(folder, load_model(model, NAME, made_from))
     listing = Listing(folder, store.made_from["tokenizer"])
-    files = list_audio(audio)
+    files, rejects = list_audio(audio)
     folder.sweep()
     folder.delete(MANIFEST)
-    rejects = listing.update(files, progress)
+    rejects += listing.update(files, progress)
     shards = listing.shards()
     _delete_others(folder, shards)
     pending = [shard for shard, record in _records(store, shards) if record is None]

@@ -1,31 +1,99 @@
-"""A folder, local or on any fsspec storage.
+"""A folder, local or on any fsspec storage, and the files below it.
 
 `s3://` is our own `ObjectStore`; fsspec's own entry for it stays as it is, for other code in the
 same process.
 """
 
-from dataclasses import dataclass
+import errno
+import os
+import re
+import stat
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from fsspec import AbstractFileSystem
-from fsspec.core import url_to_fs
+from fsspec import AbstractFileSystem, get_filesystem_class
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.storage.local_tree import LocalTree
 
 S3 = "s3://"
+_FILE = "file://"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# Nothing can be at such a path, now or later.
+_NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+# What filesystems call the mark by which a file's versions differ.
+_VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
+
+
+class AddressError(ValueError):
+    """An address that no filesystem here can take; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A file's size, and a mark that changes when it is overwritten.
+
+    `version` is the modification time in nanoseconds (local) or the ETag (S3); other storages have
+    marks of their own, or none.
+    """
+
+    num_bytes: int
+    version: str
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "FileInfo":
+        return cls(status.st_size, str(status.st_mtime_ns))
+
+    @classmethod
+    def remote(cls, info: dict[str, Any]) -> "FileInfo":
+        """From what an fsspec filesystem says; an unknown size counts as 0."""
+        version = next((info[key] for key in _VERSIONS if info.get(key)), "")
+        return cls(int(info["size"] or 0), str(version).strip('"'))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is below a folder, by relative name: the files, sorted, and what is unusable.
+
+    `unusable` holds, with a reason, what should have been a file or folder: broken links, folders
+    that cannot be read (the name of the listed one is empty), and what is neither file nor folder.
+    """
+
+    files: dict[str, FileInfo]
+    unusable: dict[str, str] = field(default_factory=dict)
+
+
+def is_uri(path: str) -> bool:
+    """Whether `path` starts with a scheme; what has `://` further on is a local path."""
+    return _SCHEME.match(path) is not None
 
 
 def filesystem_and_path(uri: str) -> tuple[AbstractFileSystem, str]:
     """The filesystem that holds a local path or a URI, and the path on that filesystem.
 
+    A path is taken as it is: `~`, `::`, `*` and the like mean themselves.
+
     Raises:
-        ValueError, ImportError: fsspec knows no such scheme, or its package is not installed.
+        AddressError: fsspec knows no such scheme, its package is not installed, or an address does
+            not suffice to open it.
+        OSError: the storage cannot be reached.
     """
     if uri.startswith(S3):
         from pipeline.storage.s3 import ObjectStore  # botocore takes a second to import
 
         return ObjectStore(), uri.removeprefix(S3).rstrip("/")
-    filesystem, path = url_to_fs(uri)
-    return filesystem, str(path)
+    if not is_uri(uri) or uri.startswith(_FILE):
+        return LocalFileSystem(), str(Path(uri.removeprefix(_FILE)).absolute())
+    scheme = uri.partition("://")[0]
+    try:
+        kind = get_filesystem_class(scheme)
+        # fsspec's own `url_to_fs` would take `::` for the start of another address.
+        return kind(**kind._get_kwargs_from_urls(uri)), str(kind._strip_protocol(uri))  # noqa: SLF001
+    except OSError:
+        raise
+    except Exception as error:
+        raise AddressError(f"'{uri}' has the scheme {scheme}://, which fails: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -36,14 +104,27 @@ class Folder:
 
     @classmethod
     def at(cls, uri: str) -> "Folder":
-        """A folder by path or URI; a local path is made absolute, for workers with another folder."""
-        return cls(uri.rstrip("/") if "://" in uri else str(Path(uri).resolve()))
+        """A folder by path or URI; a local path is made absolute, for workers with another folder.
+
+        Raises:
+            AddressError: the path holds a NUL.
+        """
+        if is_uri(uri) and not uri.startswith(_FILE):
+            return cls(uri.rstrip("/"))
+        try:
+            return cls(os.path.realpath(uri.removeprefix(_FILE)))
+        except ValueError as error:
+            raise AddressError(f"'{uri!r}' is not a path: {error}") from None
 
     @classmethod
     def around(cls, uri: str) -> tuple["Folder", str]:
-        """The folder that contains a file, and the file's name."""
-        folder, _, name = cls.at(uri).uri.rpartition("/")
-        return cls(folder), name
+        """The folder that contains a file, and the file's name.
+
+        The name of a link is kept, and so is its folder: others may belong beside it.
+        """
+        scheme = match.group() if (match := _SCHEME.match(uri)) else ""
+        folder, slash, name = uri.removeprefix(scheme).rstrip("/").rpartition("/")
+        return cls.at(f"{scheme}{folder or slash or '.' * (not scheme)}"), name
 
     @property
     def filesystem(self) -> AbstractFileSystem:
@@ -57,6 +138,9 @@ class Folder:
         path = self._path()
         if not self.filesystem.isdir(path):
             return []
+        if self._is_local:
+            with os.scandir(path) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir())
         infos = self.filesystem.ls(path, detail=True)
         return sorted(
             info["name"].rstrip("/").rpartition("/")[2]
@@ -64,16 +148,39 @@ class Folder:
             if info["type"] == "directory"
         )
 
-    def files(self, name: str = "") -> dict[str, int]:
-        """Every file below the folder `name`: relative name to size in bytes, sorted."""
-        path = self._path(name)
-        infos = self.filesystem.find(path, detail=True) if self.filesystem.isdir(path) else {}
-        return {full[len(path) + 1 :]: info["size"] for full, info in sorted(infos.items())}
+    def files(self, name: str = "") -> dict[str, FileInfo]:
+        """Every file below the folder `name`: relative name to size and version, sorted."""
+        return self.listing(name).files
 
-    def size(self, name: str) -> int | None:
-        """A file's size in bytes; None if there is no such file."""
+    def listing(self, name: str = "") -> Listing:
+        """What is below the folder `name`; links are followed, but never into a loop."""
         path = self._path(name)
-        return self.filesystem.size(path) if self.filesystem.isfile(path) else None
+        if self._is_local:
+            tree = LocalTree(path)
+            infos = {name: FileInfo.of(status) for name, status in tree.files()}
+            return Listing({name: infos[name] for name in sorted(infos)}, tree.unusable)
+        if not self.filesystem.isdir(path):
+            return Listing({})
+        found = self.filesystem.find(path, detail=True)
+        # An object store's key that ends in a slash stands for a folder.
+        infos = {full[len(path) + 1 :]: FileInfo.remote(found[full]) for full in sorted(found)}
+        return Listing({name: info for name, info in infos.items() if not name.endswith("/")})
+
+    def info(self, name: str) -> FileInfo | None:
+        """A file's size and version; None if there is no such file.
+
+        Raises:
+            OSError: the storage cannot tell.
+        """
+        path = self._path(name)
+        if self._is_local:
+            return local_info(path)
+        filesystem = self.filesystem
+        try:
+            info = filesystem.info(path)
+        except FileNotFoundError:
+            return None
+        return FileInfo.remote(info) if info["type"] == "file" else None
 
     def read(self, name: str) -> bytes:
         content: bytes = self.filesystem.cat_file(self._path(name))
@@ -85,8 +192,33 @@ class Folder:
 
     def locate(self, path: str) -> str:
         """The address of `path`, which is relative to this folder unless it is absolute or a URI."""
-        return path if "://" in path or path.startswith("/") else f"{self.uri}/{path}"
+        return path if is_uri(path) or path.startswith("/") else _join(self.uri, path)
+
+    @property
+    def _is_local(self) -> bool:
+        return not is_uri(self.uri)
 
     def _path(self, name: str = "") -> str:
         path = filesystem_and_path(self.uri)[1]
-        return f"{path}/{name}" if name else path
+        return _join(path, name) if name else path
+
+
+def local_info(path: str) -> FileInfo | None:
+    """`Folder.info` of a local path.
+
+    Raises:
+        OSError: a folder above it may not be searched, or the disk fails.
+    """
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        if error.errno in _NOWHERE:
+            return None
+        raise
+    except ValueError:  # a NUL
+        return None
+    return FileInfo.of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder.rstrip('/')}/{name}"

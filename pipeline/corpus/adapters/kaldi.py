@@ -39,7 +39,7 @@ def read_tables(config: KaldiCorpus) -> dict[str, dict[str, bytes]]:
     tables: dict[str, dict[str, bytes]] = {}
     for split in config.splits.names:
         present = {
-            name for name in (*_REQUIRED, *_OPTIONAL) if root.size(f"{split}/{name}") is not None
+            name for name in (*_REQUIRED, *_OPTIONAL) if root.info(f"{split}/{name}") is not None
         }
         missing = [name for name in _REQUIRED if name not in present]
         if missing:

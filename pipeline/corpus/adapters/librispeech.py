@@ -40,7 +40,10 @@ def list_splits(config: LibrispeechCorpus) -> dict[str, dict[str, int]]:
             f"'{config.root}' has no folder for {missing}; it has {present or 'none'}: check "
             "corpus.root and corpus.splits"
         )
-    return {split: root.files(split) for split in config.splits.names}
+    return {
+        split: {name: info.num_bytes for name, info in root.files(split).items()}
+        for split in config.splits.names
+    }
 
 
 def read_librispeech(config: LibrispeechCorpus) -> Iterator[Utterance | Reject]:

@@ -49,7 +49,8 @@ class LjspeechCorpus(RecordedCorpus):
 
 def list_wavs(config: LjspeechCorpus) -> dict[str, int]:
     """The audio files' names with their sizes."""
-    return Folder.at(config.root).files("wavs")
+    files = Folder.at(config.root).files("wavs")
+    return {name: info.num_bytes for name, info in files.items()}
 
 
 def read_metadata(config: LjspeechCorpus) -> bytes:
@@ -59,7 +60,7 @@ def read_metadata(config: LjspeechCorpus) -> bytes:
         CorpusError: it does not exist.
     """
     root = Folder.at(config.root)
-    if root.size(_METADATA) is None:
+    if root.info(_METADATA) is None:
         raise CorpusError(f"'{config.root}' has no {_METADATA}: check corpus.root")
     return root.read(_METADATA)
 

@@ -58,13 +58,13 @@ def list_alignments(config: RecordedCorpus) -> AlignmentFiles | None:
         return None
     chosen = config.alignment_format
     folder, name = Folder.around(config.alignments)
-    size = folder.size(name)
-    if size is not None:
-        sizes, formats = {name: size}, {name: chosen or _format_of(name)}
+    info = folder.info(name)
+    if info is not None:
+        infos, formats = {name: info}, {name: chosen or _format_of(name)}
     else:
         folder = Folder.at(config.alignments)
-        sizes = folder.files()
-        formats = {name: _format_of(name) for name in sizes}
+        infos = folder.files()
+        formats = {name: _format_of(name) for name in infos}
     present = {name for name in formats.values() if name and chosen in (None, name)}
     if len(present) > 1:
         raise CorpusError(
@@ -78,7 +78,7 @@ def list_alignments(config: RecordedCorpus) -> AlignmentFiles | None:
             "corpus.alignment_format; or leave the key out"
         )
     (kind,) = present
-    kept = {name: size for name, size in sizes.items() if formats[name] == kind}
+    kept = {name: info.num_bytes for name, info in infos.items() if formats[name] == kind}
     return AlignmentFiles(folder, kind, kept)
 
 
