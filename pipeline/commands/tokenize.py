@@ -12,6 +12,7 @@ from pipeline.config import ConfigError
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.folders import Folder
+from pipeline.tokenizer.identity import TOKENIZER, tokenizer_digest
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
 
@@ -27,7 +28,11 @@ def tokenize(model: str, audio: Sequence[str], output: str, console: Console) ->
                 f"{uri} is a folder: its units are written to a folder too, so name one, such as "
                 "--output tokens"
             )
-    tokenizer = load_model(model, "tokenizer", UnitTokenizer.from_pretrained)
+    tokenizer, digest = load_model(
+        model,
+        "tokenizer",
+        lambda folder: (UnitTokenizer.from_pretrained(folder), tokenizer_digest(folder)),
+    )
     tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
     grid = tokenizer.mixer.ssl.grid
     rows = []
@@ -40,7 +45,8 @@ def tokenize(model: str, audio: Sequence[str], output: str, console: Console) ->
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if rows:
         folder, _, leaf = output.rpartition("/")
-        table = pa.Table.from_pylist(rows, schema=table_schemas.TOKENS)
+        schema = table_schemas.TOKENS.with_metadata({TOKENIZER: digest})
+        table = pa.Table.from_pylist(rows, schema=schema)
         Artifact(folder or ("/" if output.startswith("/") else ".")).write_table(leaf, table)
         console.print(f"{len(rows)} of {len(audio)} written to {output}", soft_wrap=True)
     return len(rows) == len(audio)

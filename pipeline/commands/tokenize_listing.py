@@ -12,13 +12,13 @@ from pipeline.features.extraction import Shard, plan_shards
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import MANIFEST, RECORDS, Artifact, ArtifactError
 from pipeline.storage.table_schemas import required
+from pipeline.tokenizer.identity import TOKENIZER
 
 LISTINGS, SHARDS, REJECTS = "listings", "shards", "rejects.parquet"
 # A listing is written when all its headers are read, so a kill costs at most this many.
 FILES_PER_LISTING = 50_000
 # All waveforms of a shard are in memory at once: 115 MB, or one longer file.
 SHARD_UTTERANCES, SHARD_SECONDS = 256, 1800.0
-TOKENIZER = "tokenizer"  # the key in a listing's metadata
 SCHEMA = pa.schema(
     required(
         utt_id=pa.string(),

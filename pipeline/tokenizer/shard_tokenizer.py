@@ -14,10 +14,10 @@ from pipeline.audio.audio_files import read_whole
 from pipeline.audio.decode import AudioError, read_utterance
 from pipeline.audio.utterance import Reject, Utterance
 from pipeline.corpus.shard_store import Record, ShardStore
-from pipeline.features.fingerprint import hash_files
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.feature_mixer import read_settings
+from pipeline.tokenizer.identity import TOKENIZER, tokenizer_digest
 from pipeline.tokenizer.unit_tokenizer import MODEL_TYPE, UnitTokenizer
 
 FOLDER = "tokens"
@@ -99,8 +99,7 @@ def made_from(folder: Path) -> Record:
         ValueError: the folder holds something else.
     """
     read_settings(folder, MODEL_TYPE)
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {"tokenizer": hash_files(folder, files), "dtype": "uint16"}
+    return {TOKENIZER: tokenizer_digest(folder), "dtype": "uint16"}
 
 
 def rejects_of(record: Record, utterances: Sequence[Utterance]) -> list[Reject]:

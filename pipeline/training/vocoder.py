@@ -9,6 +9,8 @@ from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split, read_tokens, tokenizer_grid
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
+from pipeline.tokenizer.identity import tokenizer_of_shards
+from pipeline.tokenizer.shard_tokenizer import FOLDER
 from pipeline.tracking import StageRun
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.inputs import AudioSource
@@ -74,6 +76,7 @@ def _build(config: Config, inputs: Mapping[str, Artifact]) -> UnitVocoder:
         tokenizer.read_json("tokenizer/config.json")["num_units"],
         sorted({utterance.speaker for utterance in heard}),
         tokenizer_grid(tokenizer, corpus.sample_rate_hz),
+        tokenizer_of_shards(inputs["tokenize_corpus"], FOLDER),
     )
 
 

@@ -43,6 +43,8 @@ class UnitVocoder(nn.Module):
         num_units: size of the codebook.
         speakers: names of the training speakers, in the order of their embeddings.
         grid: of the tokenizer's frames, which set the output's sample rate.
+        tokenizer: the digest of the tokenizer that it was trained on (`tokenizer.identity`), where
+            that is known.
 
     Raises:
         ValueError: the settings do not upsample by exactly the hop, or name an unknown speaker.
@@ -54,6 +56,7 @@ class UnitVocoder(nn.Module):
         num_units: int,
         speakers: Sequence[str],
         grid: FrameGrid = SSL_GRID,
+        tokenizer: str | None = None,
     ) -> None:
         super().__init__()
         check_upsampling(settings.upsample_rates, settings.upsample_kernels, grid.hop)
@@ -61,6 +64,7 @@ class UnitVocoder(nn.Module):
         self.num_units = num_units
         self.speakers = tuple(speakers)
         self.grid = grid
+        self.tokenizer = tokenizer
         self.sample_rate_hz = grid.sample_rate_hz
         self.unit_embedding = nn.Embedding(num_units, settings.unit_dim)
         self.speaker_embedding = nn.Embedding(len(self.speakers), settings.speaker_dim)
@@ -142,6 +146,7 @@ class UnitVocoder(nn.Module):
         description = {
             "model_type": "unit_vocoder",
             "num_units": self.num_units,
+            "tokenizer": self.tokenizer,
             "speakers": list(self.speakers),
             **asdict(self.grid),
             "architecture": self.settings.model_dump(mode="json", include=ARCHITECTURE),

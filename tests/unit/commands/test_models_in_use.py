@@ -1,5 +1,7 @@
 """tokenize, transcribe and resynthesize with tiny random models, on files nobody prepared."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +22,7 @@ from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.feature_mixer import FeatureMixer
+from pipeline.tokenizer.identity import TOKENIZER, tokenizer_digest
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.vocoder.generator import UnitVocoder
 
@@ -78,12 +81,17 @@ def continuous(tmp_path_factory, mixer):
     return folder
 
 
-@pytest.fixture(scope="module")
-def vocoder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("train_vocoder")
+def save_vocoder(folder, of_tokenizer=None):
     settings = Vocoder(unit_dim=8, speaker_dim=4, initial_channels=16)
-    UnitVocoder(settings, NUM_UNITS, ["ann", "bob"]).save_pretrained(folder / "vocoder")
+    vocoder = UnitVocoder(settings, NUM_UNITS, ["ann", "bob"], tokenizer=of_tokenizer)
+    vocoder.save_pretrained(folder / "vocoder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def vocoder(tmp_path_factory, trained):
+    digest = tokenizer_digest(trained / "tokenizer")
+    return save_vocoder(tmp_path_factory.mktemp("train_vocoder"), digest)
 
 
 @pytest.fixture
@@ -141,6 +149,7 @@ def test_resynthesize_speaks_what_tokenize_wrote(trained, vocoder, recording, tm
     spoken = tmp_path / "spoken"
     result = invoke("resynthesize", vocoder, tokens, tokens, "--speaker", "bob", "--output", spoken)
     assert result.exit_code == 0, result.output
+    assert "Not checked" not in result.output
     assert sorted(path.name for path in spoken.iterdir()) == [
         "me at home-2.wav",
         "me at home.wav",
@@ -151,20 +160,89 @@ def test_resynthesize_speaks_what_tokenize_wrote(trained, vocoder, recording, tm
 
 def test_resynthesize_names_a_users_mistakes(vocoder, tmp_path):
     tokens = tmp_path / "tokens.parquet"
-    row = {"utt_id": "../../evil", "split": "", "units": [NUM_UNITS], "num_frames": 1}
-    pq.write_table(pa.Table.from_pylist([row], schema=table_schemas.TOKENS), tokens)
+    write_units(tokens, [NUM_UNITS])
     other = tmp_path / "other.parquet"
     pq.write_table(pa.table({"a": [1]}), other)
+    (tmp_path / "text.parquet").write_text("units")
+    (tmp_path / "folder").mkdir()
+    halves = tmp_path / "halves.parquet"
+    pq.write_table(pa.table({"utt_id": ["a"], "units": [[1.5]]}), halves)
+    unknown = tmp_path / "unknown.parquet"
+    pq.write_table(pa.table({"utt_id": ["a"], "units": [[1, None]]}), unknown)
     for arguments, message in (
         ((tokens, "--speaker", "eve"), "does not know the speaker 'eve'.* ann, bob"),
         ((tokens,), "codebook of 7"),
-        ((other,), "has no tokens"),
+        ((other,), "has no tokens.* lacks units, utt_id"),
+        ((tmp_path / "text.parquet",), "has no tokens"),
+        ((tmp_path / "folder",), "has no tokens: it holds no Parquet file"),
+        ((halves,), "has no tokens.* 1.5"),
+        ((unknown,), "has no tokens"),
         ((tmp_path / "gone.parquet",), "no such file"),
     ):
         error = invoke("resynthesize", vocoder, *arguments, "--output", tmp_path).exception
         assert isinstance(error, ConfigError), message
         with pytest.raises(ConfigError, match=message):
             raise error
+
+
+def write_units(path, units, tokenizer=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row = {"utt_id": f"../../{path.stem}", "split": "", "units": units, "num_frames": len(units)}
+    table = pa.Table.from_pylist([row], schema=table_schemas.TOKENS)
+    metadata = None if tokenizer is None else {TOKENIZER: tokenizer}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+
+
+def test_units_of_another_tokenizer_are_not_spoken(trained, vocoder, recording, tmp_path):
+    tokens, spoken = tmp_path / "tokens.parquet", tmp_path / "spoken"
+    invoke("tokenize", trained, recording, "--output", tokens)
+    own = tokenizer_digest(trained / "tokenizer")
+    assert pq.read_schema(tokens).metadata == {b"tokenizer": own.encode()}
+    write_units(tmp_path / "others.parquet", [1, 2], "feed" * 16)
+    result = invoke(
+        "resynthesize", vocoder, tokens, tmp_path / "others.parquet", "--output", spoken
+    )
+    assert isinstance(result.exception, ConfigError)
+    assert "others.parquet holds units of the tokenizer feedfeed" in str(result.exception)
+    assert own in str(result.exception)
+    assert not spoken.exists()  # the first file was good, and nothing was spoken
+
+
+@pytest.mark.parametrize("silent", ["units", "vocoder"])
+def test_units_or_a_vocoder_of_an_unknown_tokenizer_are_spoken_with_a_warning(
+    vocoder, tmp_path, silent
+):
+    """As other programs write them, and earlier versions of this one."""
+    tokens = tmp_path / "tokens.parquet"
+    write_units(tokens, [1, 2], None if silent == "units" else "feed" * 16)
+    vocoder = vocoder if silent == "units" else save_vocoder(tmp_path)
+    result = invoke("resynthesize", vocoder, tokens, tokens, "--output", tmp_path / "spoken")
+    assert result.exit_code == 0, result.output
+    named = f"{tokens} (and 1 more)" if silent == "units" else str(vocoder)
+    assert f"are of one tokenizer: {named} does not name it" in result.stdout
+    assert (tmp_path / "spoken" / "tokens.wav").exists()
+
+
+@pytest.mark.parametrize("inner", ["tokens", "shards", ""])
+def test_resynthesize_speaks_the_units_of_an_output_folder(vocoder, trained, tmp_path, inner):
+    own = tokenizer_digest(trained / "tokenizer")
+    for name in ("a", "b"):
+        write_units(tmp_path / "output" / inner / f"{name}.parquet", [1, 2], own)
+    if inner:
+        pq.write_table(pa.table({"utt_id": ["x"]}), tmp_path / "output" / "rejects.parquet")
+    result = invoke("resynthesize", vocoder, tmp_path / "output", "--output", tmp_path / "spoken")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / "spoken").iterdir()) == ["a.wav", "b.wav"]
+
+
+def test_a_note_beside_a_tokenizer_makes_no_other_tokenizer_and_other_weights_do(trained, tmp_path):
+    copy = shutil.copytree(trained / "tokenizer", tmp_path / "tokenizer")
+    (copy / "README.md").write_text("mine")
+    assert tokenizer_digest(copy) == tokenizer_digest(trained / "tokenizer")
+    for name in ("config.json", "model.safetensors", "ssl/model.safetensors"):
+        before, content = tokenizer_digest(copy), (copy / name).read_bytes()
+        (copy / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        assert tokenizer_digest(copy) != before, name
 
 
 def test_a_model_of_another_kind_is_rejected(vocoder, recording):

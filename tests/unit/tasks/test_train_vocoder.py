@@ -60,7 +60,8 @@ def tokens(split):
         for utt_id, (of_split, _, n) in UTTERANCES.items()
         if of_split == split
     ]
-    return pa.Table.from_pylist(rows, schema=table_schemas.TOKENS)
+    schema = table_schemas.TOKENS.with_metadata({"tokenizer": "feed"})
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 @pytest.fixture
@@ -103,6 +104,7 @@ def test_a_vocoder_of_the_corpus_speakers_and_scores_come_out(context, run_alone
     with context.output.read_folder("vocoder") as folder:
         vocoder = UnitVocoder.from_pretrained(folder)
     assert vocoder.speakers == ("ann", "bob")
+    assert vocoder.tokenizer == "feed"
     assert (vocoder.num_units, vocoder.grid.hop, vocoder.shift) == (5, 320, 40)
     assert set(scores) == {
         "train.mel_loss",

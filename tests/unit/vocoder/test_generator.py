@@ -97,6 +97,16 @@ def test_the_saved_config_names_the_speakers_and_the_architecture(vocoder, tmp_p
     assert "learning_rate" not in description["architecture"]
 
 
+def test_the_saved_config_names_the_tokenizer_where_it_is_known(settings, tmp_path):
+    UnitVocoder(settings, 5, ["ann"], tokenizer="feed").save_pretrained(tmp_path)
+    assert UnitVocoder.from_pretrained(tmp_path).tokenizer == "feed"
+    config = tmp_path / "config.json"
+    description = json.loads(config.read_text())
+    del description["tokenizer"]  # as earlier versions wrote it
+    config.write_text(json.dumps(description))
+    assert UnitVocoder.from_pretrained(tmp_path).tokenizer is None
+
+
 def test_another_folder_is_rejected(tmp_path):
     with pytest.raises(ValueError, match="is not a unit vocoder"):
         UnitVocoder.from_pretrained(tmp_path)
