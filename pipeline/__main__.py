@@ -126,7 +126,11 @@ def verify(
         bool, typer.Option("--repair", help="Delete damaged files; the next run writes them again")
     ] = False,
 ) -> None:
-    """Check that a stage's files exist and hold the bytes that were written."""
+    """Check that a stage's files exist and hold the bytes that were written.
+
+    The exit code is 0 if all are finished and intact, otherwise 1. With --repair it is 0 too if
+    damage was found: what is damaged is deleted, and the command that wrote it writes it again.
+    """
     from pipeline.commands.verify import verify
 
     loaded = _load(configs, overrides, storage) if configs else []

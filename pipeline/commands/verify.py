@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.config import Config
+from pipeline.errors import is_for_user
 from pipeline.graph.graph import build
 from pipeline.storage.artifacts import CHECKSUM_THREADS, MANIFEST, RECORDS, Artifact, ArtifactError
 
@@ -17,7 +18,10 @@ Files = dict[str, dict[str, Any]]
 def verify(
     name: str, configs: Sequence[Config], console: Console, *, quick: bool, repair: bool
 ) -> bool:
-    """Check the outputs of a stage for every config; return whether all are intact.
+    """Check the outputs of a stage for every config; return whether all is well.
+
+    That is, whether all are finished and intact; with `repair`, whether nothing damaged is left. What
+    was deleted is then made by the command that wrote it, and until then the output is not finished.
 
     Args:
         name: the stage; without configs, a folder that `tokenize` wrote.
@@ -30,17 +34,18 @@ def verify(
     Raises:
         ConfigError: there is no such stage.
         ArtifactError: there is no such folder.
+        OSError: the storage failed, or a damaged file cannot be deleted.
     """
     if configs:
         nodes = [node for node in build(configs, [name]).nodes if node.stage.name == name]
         outputs = {node.label: node.artifact for node in nodes}
     else:
         outputs = {name.rstrip("/"): _folder(name)}
-    intact = [
+    good = [
         _verify(output, label, console, quick=quick, repair=repair)
         for label, output in outputs.items()
     ]
-    return all(intact)
+    return all(good)
 
 
 def _folder(uri: str) -> Artifact:
@@ -54,12 +59,13 @@ def _folder(uri: str) -> Artifact:
 
 def _verify(output: Artifact, label: str, console: Console, *, quick: bool, repair: bool) -> bool:
     damaged = _check(output, label, console, quick=quick)
-    good = output.is_complete() and not damaged
-    if repair and damaged:
+    if not repair:
+        return output.is_complete() and not damaged
+    if damaged:
         _delete(output, damaged)
         line = f"{label}: {len(damaged)} deleted; the command that wrote them writes them again"
         console.print(line, markup=False, soft_wrap=True)
-    return good
+    return True
 
 
 def _check(output: Artifact, label: str, console: Console, *, quick: bool) -> list[str]:
@@ -105,6 +111,10 @@ def _content_faults(output: Artifact, files: Files, console: Console) -> dict[st
             try:
                 read = output.checksum(name, lambda count: progress.advance(bar, count))
             except OSError as error:
+                if is_for_user(
+                    error
+                ):  # the store failed, not the file, which a repair would delete
+                    raise
                 return f"cannot be read ({error})"
             same = read["sha256"] == files[name]["sha256"]
             return "" if same else "has changed since it was written"

@@ -18,6 +18,7 @@ from pipeline.progress import SILENT
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.runtime import scheduler, shard_pool
 from pipeline.storage.artifacts import MANIFEST, Artifact
+from pipeline.storage.s3 import StorageError
 from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.tracking import TrackingSpec
@@ -118,8 +119,15 @@ def test_a_damaged_shard_alone_is_written_again(project, stage, damage):
     assert project.verify(stage, quick=True)[0] == (damage == "flipped")
     assert node.artifact.is_complete()
 
-    assert not project.verify(stage, repair=True)[0]
+    good, output = project.verify(stage, repair=True)
+    assert good
+    assert "1 deleted; the command that wrote them writes them again" in output
     assert not node.artifact.is_complete()
+    good, output = project.verify(stage)
+    assert not good
+    assert "not finished; the same command resumes it" in output
+    assert "0 damaged or missing" in output
+    assert project.verify(stage, repair=True)[0]
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert sorted(before) == sorted(set(contents) - {"train-00001.parquet"})
     project.run(stage)
@@ -145,6 +153,21 @@ def test_a_run_that_is_not_finished_is_verified_as_far_as_it_is(project):
     assert project.verify("extract_features")[0]
 
 
+def test_a_store_that_fails_costs_no_file(project, monkeypatch):
+    project.run("extract_features")
+    output = project.node("extract_features").artifact
+
+    def fails(*_arguments):
+        raise StorageError("the store cannot be reached")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Artifact, "checksum", fails)
+        with pytest.raises(StorageError):
+            project.verify("extract_features", repair=True)
+    assert project.verify("extract_features")[0]
+    assert output.is_complete()
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
 def test_a_damaged_manifest_is_written_again(project, content):
     project.run("extract_features")
@@ -152,8 +175,9 @@ def test_a_damaged_manifest_is_written_again(project, content):
     files = output.read_json(MANIFEST)["files"]
     Path(output.path(MANIFEST)).write_text(content)
     good, said = project.verify("extract_features", repair=True)
-    assert not good
+    assert good
     assert "manifest.json is damaged" in said
+    assert not output.is_complete()
     project.run("extract_features")
     assert output.read_json(MANIFEST)["files"] == files
 
@@ -181,4 +205,7 @@ def test_the_command_ends_with_1_where_something_is_wrong(project, tmp_path):
     assert result.exit_code == 0, result.output
     Path(project.node("extract_features").artifact.path("shards/test-00000.parquet")).unlink()
     assert CliRunner().invoke(app, [*asked, "--quick"]).exit_code == 1
+    assert CliRunner().invoke(app, [*asked, "--repair"]).exit_code == 0
+    assert CliRunner().invoke(app, asked).exit_code == 1
+    assert CliRunner().invoke(app, [*asked, "--repair"]).exit_code == 0
     assert CliRunner().invoke(app, ["verify", "no_stage", str(config)]).exit_code == 1
