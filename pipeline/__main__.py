@@ -233,7 +233,7 @@ def resynthesize(
         ),
     ],
     speaker: Annotated[str | None, typer.Option(help="One of the vocoder's speakers")] = None,
-    output: Annotated[Path, typer.Option(help="The folder for the WAV files")] = Path(),
+    output: Annotated[str, typer.Option(help="The folder for the WAV files")] = ".",
 ) -> None:
     """Turn units into speech."""
     from pipeline.commands.resynthesize import resynthesize

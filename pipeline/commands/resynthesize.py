@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -15,7 +14,9 @@ from pipeline.audio.decode import write_audio
 from pipeline.commands.find_model import load_model
 from pipeline.config import ConfigError
 from pipeline.storage import table_schemas
+from pipeline.storage.artifacts import Artifact
 from pipeline.storage.folders import Folder
+from pipeline.storage.writable import require_writable
 from pipeline.tokenizer.identity import tokenizer_of_schema
 from pipeline.vocoder.generator import UnitVocoder
 
@@ -26,15 +27,17 @@ UNITS_OF_OUTPUTS = ("tokens/", "shards/")
 
 
 def resynthesize(
-    model: str, tokens: Sequence[str], speaker: str | None, output: Path, console: Console
+    model: str, tokens: Sequence[str], speaker: str | None, output: str, console: Console
 ) -> None:
-    """Write one WAV file into `output` for each row of the Parquet files `tokens`.
+    """Write one WAV file into the folder `output` for each row of the Parquet files `tokens`.
 
     Folders stand for the files of units in them. All files are checked before the first is spoken.
 
     Raises:
         ConfigError: a file has no tokens, or units of another tokenizer, or the speaker is unknown.
+        UnwritableError: `output` cannot be written, which is found before any work.
     """
+    require_writable(output)
     vocoder = load_model(model, "vocoder", UnitVocoder.from_pretrained)
     if speaker is not None and speaker not in vocoder.speakers:
         raise ConfigError(
@@ -43,17 +46,18 @@ def resynthesize(
         )
     files = [TokenFile.at(uri) for name in tokens for uri in _uris(name)]
     _check(model, vocoder, files, console)
-    output.mkdir(parents=True, exist_ok=True)
+    folder = Artifact(output.rstrip("/") or output)
     taken: set[str] = set()
     for utt_id, units in (row for file in files for row in file.rows()):
         try:
             waveform = vocoder.resynthesize(units, speaker)
         except ValueError as error:
             raise ConfigError(f"{utt_id}: {error}") from error
-        path = output / f"{_free_name(utt_id, taken)}.wav"
-        write_audio(path, waveform, vocoder.sample_rate_hz, format="WAV")
-        seconds = len(waveform) / vocoder.sample_rate_hz
-        console.print(f"{path}: {seconds:.2f} s", markup=False, highlight=False, soft_wrap=True)
+        name = f"{_free_name(utt_id, taken)}.wav"
+        with folder.write(name) as file:
+            write_audio(file, waveform, vocoder.sample_rate_hz, format="WAV")
+        line = f"{folder.uri}/{name}: {len(waveform) / vocoder.sample_rate_hz:.2f} s"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def _check(model: str, vocoder: UnitVocoder, files: Sequence[TokenFile], console
 
 def _free_name(utt_id: str, taken: set[str]) -> str:
     """A unique file name for an utterance, whose id may be a path."""
-    stem = name = Path(utt_id).stem or "utterance"
+    stem = name = utt_id.rstrip("/").rpartition("/")[2] or "utterance"
     number = 1
     while name in taken:
         number += 1

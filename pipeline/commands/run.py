@@ -18,6 +18,7 @@ from pipeline.graph.graph import Graph, build
 from pipeline.metrics import comparison
 from pipeline.redaction import redact
 from pipeline.storage.artifacts import ArtifactError
+from pipeline.storage.writable import require_writable
 from pipeline.tracking.description import variant_tags
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     complete = True
     if graph.pending():
         plan.check_space(graph, storage)
+        require_writable(storage)
         session.check()
         session.send_waiting()
         outcome = _execute(graph, configs, session, console)

@@ -14,10 +14,12 @@ from pipeline.corpus.adapter import adapter_of
 
 
 def require_shared_storage(storage: str) -> None:
-    """Refuse a storage that would be deleted with the job.
+    """Refuse a storage that would be deleted with the job, or that is a file.
+
+    Whether the nodes can write it, only a node can try: the job does so first.
 
     Raises:
-        ConfigError: it is a relative path.
+        ConfigError: it is a relative path, or no folder.
     """
     if _is_local(storage) and not Path(_without_scheme(storage)).is_absolute():
         raise ConfigError(
@@ -25,6 +27,8 @@ def require_shared_storage(storage: str) -> None:
             "folder, which is deleted with the job. Name an object store (--storage "
             "s3://bucket/prefix) or an absolute path that all nodes share"
         )
+    if _is_local(storage) and Path(_without_scheme(storage)).is_file():
+        raise ConfigError(f"the storage '{storage}' is a file: name a folder")
 
 
 def needed(

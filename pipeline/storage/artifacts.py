@@ -92,7 +92,7 @@ class Artifact:
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:
         """A binary file that appears under `name` when it is complete, or not at all."""
-        opened = _replaced if _is_local(self.filesystem) else _uploaded
+        opened = _replaced if is_local(self.filesystem) else _uploaded
         with opened(self.filesystem, self.path(name)) as file:
             yield file
 
@@ -150,7 +150,7 @@ class Artifact:
         this file is complete.
         """
         filesystem, target = self.filesystem, self.path(name)
-        if not _is_local(filesystem):
+        if not is_local(filesystem):
             with tempfile.TemporaryDirectory() as scratch:
                 yield Path(scratch)
                 self.delete(f"{name}/{last}")
@@ -183,7 +183,7 @@ class Artifact:
         """
         if not self.exists(f"{name}/{last}"):
             raise self._missing(name)
-        if _is_local(self.filesystem):
+        if is_local(self.filesystem):
             yield Path(self.path(name))
             return
         with tempfile.TemporaryDirectory() as scratch:
@@ -272,7 +272,7 @@ class Artifact:
         A file that changed in the last ten minutes, or an upload that began in the last hour, may
         belong to a running writer.
         """
-        if not _is_local(self.filesystem):
+        if not is_local(self.filesystem):
             self._abort_uploads(ABANDONED_UPLOAD_SECONDS)
             return
         for path in list(Path(self.path()).rglob(".*.aside")):
@@ -366,7 +366,7 @@ def _uploaded(filesystem: AbstractFileSystem, target: str) -> Iterator[IO[bytes]
         raise
 
 
-def _is_local(filesystem: AbstractFileSystem) -> bool:
+def is_local(filesystem: AbstractFileSystem) -> bool:
     protocol = filesystem.protocol
     return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 
