@@ -1,5 +1,6 @@
 """The command line, `dkm` or `python -m pipeline`: one function for each command."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -282,6 +283,10 @@ def _exit_unless(succeeded: bool) -> None:  # noqa: FBT001
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one message without a traceback."""
+    # A name that the console cannot print must not end the work that it belongs to.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # transformers shows a progress bar for every small file that it loads or saves.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # A config may name modules in the current folder: `dkm` finds them as `python -m` does.

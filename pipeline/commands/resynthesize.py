@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -136,7 +137,7 @@ def _check(model: str, vocoder: UnitVocoder, files: Sequence[TokenFile], console
 
 def _free_name(utt_id: str, taken: set[str]) -> str:
     """A unique file name for an utterance, whose id may be a path."""
-    stem = name = utt_id.rstrip("/").rpartition("/")[2] or "utterance"
+    stem = name = Path(utt_id).stem or "utterance"
     number = 1
     while name in taken:
         number += 1

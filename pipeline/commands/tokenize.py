@@ -12,6 +12,7 @@ from pipeline.config import ConfigError
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.folders import Folder
+from pipeline.storage.writable import require_writable
 from pipeline.tokenizer.identity import TOKENIZER, tokenizer_digest
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
@@ -21,7 +22,9 @@ def tokenize(model: str, audio: Sequence[str], output: str, console: Console) ->
 
     Raises:
         ConfigError: there is no such tokenizer, or a folder among the files.
+        UnwritableError: `output` cannot be written, which is found before any work.
     """
+    require_writable(output, as_file=True)
     for uri in audio:
         if Folder.at(uri).is_folder():
             raise ConfigError(

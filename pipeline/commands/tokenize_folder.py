@@ -17,6 +17,7 @@ from pipeline.features.extraction import Shard
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import CHECKSUM_THREADS, MANIFEST, Artifact, ArtifactError
 from pipeline.storage.folders import Folder
+from pipeline.storage.writable import require_writable
 from pipeline.tokenizer.shard_tokenizer import ShardTokenizer, made_from, rejects_of
 
 NAME = "tokenizer"
@@ -34,6 +35,7 @@ def tokenize_folder(
 
     Raises:
         ConfigError: there is no such tokenizer, or `output` belongs to another one.
+        UnwritableError: `output` cannot be written, which is found before any work.
         CorpusError: there is no audio.
         ShardError: a worker raised one of the project's own errors.
     """
@@ -48,6 +50,7 @@ def tokenize_folder(
 def _tokenize(
     model: str, audio: Sequence[str], output: str, cluster: Cluster, progress: Progress
 ) -> bool:
+    require_writable(output)
     folder = Artifact(Folder.at(output).uri)
     store = ShardStore(folder, load_model(model, NAME, made_from))
     listing = Listing(folder, store.made_from["tokenizer"])

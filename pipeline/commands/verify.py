@@ -72,7 +72,8 @@ def _check(output: Artifact, label: str, console: Console, *, quick: bool) -> li
     """Print a line for each damaged or missing file; return their names."""
     complete = output.is_complete()
     if not complete:
-        console.print(f"{label}: not finished; the same command resumes it", markup=False)
+        line = f"{label}: not finished; the same command resumes it"
+        console.print(line, markup=False, soft_wrap=True)
     try:
         # An unfinished output has records of the files that are written.
         files = dict(output.read_json(MANIFEST)["files"]) if complete else output.recorded()
@@ -87,7 +88,7 @@ def _check(output: Artifact, label: str, console: Console, *, quick: bool) -> li
         console.print(f"{output.uri}/{name}: {faults[name]}", markup=False, soft_wrap=True)
     how = "sizes of" if quick else "bytes of"
     checked = f"{label}: {how} {len(files)} files checked, {len(faults)} damaged or missing"
-    console.print(checked, markup=False)
+    console.print(checked, markup=False, soft_wrap=True)
     return sorted(faults)
 
 

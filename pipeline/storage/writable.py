@@ -1,10 +1,11 @@
 """Whether an output can be written, tried out before any work is done for it."""
 
+import os
 import shutil
 from pathlib import Path
 
 from pipeline.storage.artifacts import Artifact, ArtifactError, StorageFullError, aside_of, is_local
-from pipeline.storage.folders import Folder, filesystem_and_path
+from pipeline.storage.folders import filesystem_and_path
 
 NAME = "try"
 
@@ -25,9 +26,9 @@ def require_writable(uri: str, *, as_file: bool = False) -> None:
     if not uri.strip():
         raise UnwritableError("the name of the output is empty: name a file or a folder")
     try:
-        filesystem, path = filesystem_and_path(Folder.at(uri).uri)
+        filesystem, path = filesystem_and_path(uri)
         if is_local(filesystem):
-            _try_locally(Path(path), as_file=as_file)
+            _try_locally(Path(os.path.realpath(path)), as_file=as_file)
         else:
             _try_remotely(uri.rpartition("/")[0] if as_file else uri)
     except StorageFullError:

@@ -18,7 +18,7 @@ from pipeline.config import ConfigError
 from pipeline.config.files import load
 from pipeline.graph import disk_space
 from pipeline.graph import graph as stage_graph
-from pipeline.storage.artifacts import METRICS, StorageFullError
+from pipeline.storage.artifacts import METRICS, Artifact, StorageFullError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,7 +130,9 @@ def test_compare_shows_what_is_missing_as_missing(project):
     assert "kmeans" in result.output
 
 
-def command(*arguments: str, folder: Path, code: str = "") -> subprocess.CompletedProcess:
+def command(
+    *arguments: str, folder: Path, code: str = "", **environment: str
+) -> subprocess.CompletedProcess:
     start = ["-c", code] if code else ["-m", "pipeline"]
     return subprocess.run(
         [sys.executable, *start, *arguments],
@@ -138,7 +140,7 @@ def command(*arguments: str, folder: Path, code: str = "") -> subprocess.Complet
         text=True,
         check=False,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", **environment},
     )
 
 
@@ -158,6 +160,27 @@ def test_a_mistake_is_one_message_and_no_traceback(project, arguments, message):
     result = command(*arguments, folder=project)
     assert result.returncode == 1
     assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_name_that_the_console_cannot_print_is_escaped(project, encoding):
+    output = "caf\xe9-\udce9"  # the second is a byte that is not UTF-8
+    Artifact(str(project / output)).finish({})
+    result = command("verify", output, folder=project, PYTHONIOENCODING=f"{encoding}:strict")
+    assert result.returncode == 0, result.stderr
+    assert {"ascii": r"caf\xe9-\udce9: bytes", "utf-8": "caf\xe9-\\udce9: bytes"}[
+        encoding
+    ] in result.stdout
+
+
+def test_a_storage_that_cannot_be_written_is_found_before_any_work(project):
+    (project / "runs").write_text("a file in the way")
+    result = command("run", "kmeans.yaml", folder=project)
+    assert result.returncode == 1
+    said = f"{project}/runs cannot be written: {project}/runs is a file, not a folder"
+    assert said in result.stderr
+    assert "starting Ray" not in result.stdout
     assert "Traceback" not in result.stderr
 
 

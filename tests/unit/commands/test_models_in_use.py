@@ -21,6 +21,7 @@ from pipeline.features.ssl import SslModel
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
+from pipeline.storage.writable import UnwritableError
 from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tokenizer.identity import TOKENIZER, tokenizer_digest
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
@@ -243,6 +244,21 @@ def test_a_note_beside_a_tokenizer_makes_no_other_tokenizer_and_other_weights_do
         before, content = tokenizer_digest(copy), (copy / name).read_bytes()
         (copy / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         assert tokenizer_digest(copy) != before, name
+
+
+def test_an_output_that_cannot_be_written_is_found_before_any_work(recording, tmp_path):
+    (tmp_path / "folder.parquet").mkdir()
+    for command, output, message in (
+        ("tokenize", recording / "x.parquet", "is a file, not a folder"),
+        ("tokenize", recording, "is a file, not a folder"),
+        ("tokenize", tmp_path / "folder.parquet", "it is a folder; name a file"),
+        ("tokenize", "", "is empty"),
+        ("resynthesize", recording, "is a file, not a folder"),
+        ("resynthesize", "", "is empty"),
+    ):
+        error = invoke(command, "no-model", recording, "--output", output).exception
+        assert isinstance(error, UnwritableError), (command, output)
+        assert message in str(error)
 
 
 def test_a_model_of_another_kind_is_rejected(vocoder, recording):
