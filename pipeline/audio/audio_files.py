@@ -11,13 +11,14 @@ from pipeline.audio.decode import AudioError, probe_seconds, read_audio
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import CorpusError, Reject, Utterance
 from pipeline.progress import SILENT, Progress
-from pipeline.storage.folders import Folder
+from pipeline.storage.folders import Folder, printable
 
 # Common extensions of libsndfile's formats with a header; the content decides which one a file is.
 EXTENSIONS = frozenset({
     "aif", "aifc", "aiff", "au", "caf", "flac", "mp3", "oga", "ogg", "opus", "rf64", "snd", "sph",
     "voc", "w64", "wav", "wave",
 })  # fmt: skip
+NOT_UTF_8 = "name is not UTF-8: rename the file"
 # Reading headers is waiting for a disk or an object store.
 PROBING_THREADS = 16
 
@@ -38,8 +39,8 @@ def list_audio(paths: Sequence[str]) -> tuple[list[AudioFile], list[Reject]]:
         paths: folders and files, local or `s3://…`; folders are searched recursively.
 
     Returns:
-        Every file once, and a reject for each broken link, folder that cannot be read and the like;
-        both sorted by address.
+        Every file once; and a reject for each broken link, folder that cannot be read, name that is
+        not UTF-8 and the like. Both are sorted by address.
 
     Raises:
         CorpusError: a path does not exist, or there is no audio below it.
@@ -52,6 +53,11 @@ def list_audio(paths: Sequence[str]) -> tuple[list[AudioFile], list[Reject]]:
         for file in found:
             files.setdefault(file.uri, file)
         rejects |= {reject.source: reject for reject in unusable}
+    for uri in [uri for uri in files if printable(uri) != uri]:
+        # Neither a table nor a worker could be told its address.
+        reject = Reject(None, uri, NOT_UTF_8)
+        rejects[reject.source] = reject
+        del files[uri]
     return [files[uri] for uri in sorted(files)], [rejects[uri] for uri in sorted(rejects)]
 
 

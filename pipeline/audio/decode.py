@@ -15,7 +15,8 @@ from fsspec.implementations.local import LocalFileSystem
 from pipeline.audio.remote_file import Recorded, open_remote
 from pipeline.audio.truncation import mp3_counts_its_frames, what_is_missing
 from pipeline.audio.utterance import Utterance
-from pipeline.storage.folders import filesystem_and_path
+from pipeline.storage.failures import StorageError, may_recover
+from pipeline.storage.folders import NOWHERE, filesystem_and_path, printable
 
 # Manifests round durations: an end beyond the file's by less than this means the file's end.
 ROUNDING_SECONDS = 0.01
@@ -26,6 +27,9 @@ MOST_FILTER_TAPS = 1 << 26
 # An MP3 frame borrows bits from earlier frames: after a seek, up to about five thousand samples are
 # silent, and all later ones are exact.
 MP3_LEAD = 1 << 15
+
+# A local file that cannot be decoded is read again in such blocks, to see whether the disk fails.
+READ_BYTES = 1 << 20
 
 # libsndfile reports at least this where a header does not tell the length.
 _UNKNOWN_LENGTH = 2**62
@@ -228,28 +232,26 @@ def _bytes(uri: str) -> Iterator[io.RawIOBase]:
     """The file's bytes, which can seek; a storage that fails to deliver them is an error."""
     try:
         stream = _stream(uri)
-    except (AudioError, AudioStorageError):
+    except (AudioError, MemoryError):
         raise
-    except FileNotFoundError:
-        raise AudioError("no such audio file") from None
-    except PermissionError:
-        raise AudioError("no permission to read the audio file") from None
     except Exception as error:
-        raise AudioStorageError(f"{uri} cannot be fetched: {error}; run again") from error
+        raise _blamed(error, uri) from error
     with stream:
         try:
             yield stream
-        finally:
-            if isinstance(stream, Recorded) and stream.failure is not None:
-                message = f"{uri} cannot be fetched: {stream.failure}; run again"
-                raise AudioStorageError(message) from stream.failure
+        except OSError as error:
+            raise _blamed(error, uri) from error
+        except AudioError:
+            failure = _failure(stream)
+            if failure is not None:
+                raise _blamed(failure, uri) from failure
+            raise
+        if isinstance(stream, Recorded) and stream.failure is not None:
+            raise _blamed(stream.failure, uri) from stream.failure
 
 
 def _stream(uri: str) -> io.RawIOBase:
-    try:
-        filesystem, path = filesystem_and_path(uri)
-    except (ValueError, ImportError) as error:
-        raise AudioError(f"the address cannot be read: {error}") from None
+    filesystem, path = filesystem_and_path(uri)
     info = filesystem.info(path)
     if info["type"] == "directory":
         raise AudioError("not readable as audio: it is a folder")
@@ -258,3 +260,30 @@ def _stream(uri: str) -> io.RawIOBase:
     if isinstance(filesystem, LocalFileSystem):
         return Path(path).open("rb", buffering=0)
     return Recorded(open_remote(filesystem, path, info["size"]))
+
+
+def _failure(stream: io.RawIOBase) -> Exception | None:
+    """Why the storage did not deliver all bytes, which libsndfile takes for the end of the file."""
+    if isinstance(stream, Recorded):
+        return stream.failure
+    try:
+        stream.seek(0)
+        while stream.read(READ_BYTES):
+            pass
+    except OSError as error:
+        return error
+    return None
+
+
+def _blamed(error: Exception, uri: str) -> AudioError | AudioStorageError:
+    """The reason for a reject, unless another try may succeed."""
+    if may_recover(error):
+        return AudioStorageError(f"{printable(uri)} cannot be fetched: {error}; run again")
+    if isinstance(error, FileNotFoundError):
+        return AudioError("no such audio file")
+    if isinstance(error, PermissionError):
+        details = f": {error}" * isinstance(error, StorageError)
+        return AudioError(f"no permission to read the audio file{details}")
+    if isinstance(error, OSError) and error.errno in NOWHERE:
+        return AudioError(f"no such audio file: {error.strerror}")
+    return AudioError(f"the address cannot be read: {error}")

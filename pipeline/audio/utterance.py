@@ -9,6 +9,7 @@ from typing import Literal
 import pyarrow as pa
 
 from pipeline.storage import table_schemas
+from pipeline.storage.folders import printable
 
 TO_THE_END = math.inf
 
@@ -58,13 +59,20 @@ class Utterance:
 class Reject:
     """What was left out, its source (a file, or a line of one), and the reason.
 
-    An utterance whose `alignment` alone was left out is kept, without it.
+    An utterance whose `alignment` alone was left out is kept, without it. Names are made `printable`:
+    what is wrong with them must not stop the table that says so.
     """
 
     utt_id: str | None
     source: str
     reason: str
     what: Literal["utterance", "alignment"] = "utterance"
+
+    def __post_init__(self) -> None:
+        for name in ("utt_id", "source", "reason"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, printable(value))
 
     @property
     def kind(self) -> str:

@@ -6,8 +6,9 @@ import numpy as np
 from rich.console import Console
 
 from pipeline.audio.audio_files import read_whole
-from pipeline.audio.decode import AudioError
+from pipeline.audio.decode import AudioError, AudioStorageError
 from pipeline.audio.frame_grid import FrameGrid
+from pipeline.storage.folders import printable
 
 PAUSE_SECONDS = 0.1
 
@@ -15,14 +16,17 @@ PAUSE_SECONDS = 0.1
 def readable(
     audio: Sequence[str], grid: FrameGrid, console: Console
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Each usable file with its waveform (num_samples,); the others are reported in red."""
+    """The `printable` name of each usable file, and its waveform (num_samples,).
+
+    Others are reported in red: a storage that fails costs no more than what it does not deliver.
+    """
     for uri in audio:
         try:
             waveform = read_whole(uri, grid)
-        except AudioError as error:
-            console.print(f"{uri}: {error}", style="red", markup=False, soft_wrap=True)
+        except (AudioError, AudioStorageError) as error:
+            console.print(printable(f"{uri}: {error}"), style="red", markup=False, soft_wrap=True)
             continue
-        yield uri, waveform
+        yield printable(uri), waveform
 
 
 def split_at_pauses(

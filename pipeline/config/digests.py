@@ -8,4 +8,4 @@ from typing import Any
 def digest(settings: Any) -> str:
     """16 hex digits of SHA-256 over the canonical JSON of `settings`."""
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]

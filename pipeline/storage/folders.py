@@ -21,7 +21,7 @@ S3 = "s3://"
 _FILE = "file://"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # Nothing can be at such a path, now or later.
-_NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 # What filesystems call the mark by which a file's versions differ.
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
 
@@ -67,6 +67,12 @@ class Listing:
 def is_uri(path: str) -> bool:
     """Whether `path` starts with a scheme; what has `://` further on is a local path."""
     return _SCHEME.match(path) is not None
+
+
+def printable(name: str) -> str:
+    r"""`name` as tables, JSON and consoles can take it: a byte that is not UTF-8 becomes `\xff`."""
+    # Python reads such a byte as U+DCFF.
+    return name.encode(errors="backslashreplace").decode().replace("\\udc", "\\x")
 
 
 def filesystem_and_path(uri: str) -> tuple[AbstractFileSystem, str]:
@@ -212,7 +218,7 @@ def local_info(path: str) -> FileInfo | None:
     try:
         status = Path(path).stat()
     except OSError as error:
-        if error.errno in _NOWHERE:
+        if error.errno in NOWHERE:
             return None
         raise
     except ValueError:  # a NUL

@@ -85,4 +85,4 @@ class LocalTree:
                 if stat.S_ISREG(status.st_mode):
                     yield name, status
                 else:
-                    self.unusable[name] = "neither a file nor a folder"
+                    self.unusable[name] = "not a regular file"

@@ -14,12 +14,21 @@ from botocore.exceptions import (
     BotoCoreError,
     CredentialRetrievalError,
     NoCredentialsError,
+    ParamValidationError,
     PartialCredentialsError,
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 from s3fs.core import S3_RETRYABLE_ERRORS
+
+from pipeline.storage.failures import (
+    StorageAddressError,
+    StorageDeniedError,
+    StorageError,
+    answer_of,
+    http_status,
+)
 
 # Codes of a busy store or an interrupted request that come with a status below 500.
 BUSY = {"RequestTimeout", "IncompleteBody", "SlowDown"}
@@ -32,15 +41,8 @@ UNKNOWN_KEY = {
     "InvalidToken",
     "SignatureDoesNotMatch",
 }
+MOST_KEY_BYTES = 1024
 OTHER_REGION = {"301", "AuthorizationHeaderMalformed", "PermanentRedirect"}
-
-
-class StorageError(OSError):
-    """The store cannot be used; the message says which one, why, and the cure."""
-
-
-class StorageDeniedError(StorageError, PermissionError):
-    """The credentials do not permit this."""
 
 
 class ObjectStore(S3FileSystem):  # type: ignore[misc] # s3fs ships no types
@@ -90,6 +92,17 @@ class ObjectStore(S3FileSystem):  # type: ignore[misc] # s3fs ships no types
         return answer
 
     call_s3 = sync_wrapper(_call_s3)
+
+    def split_path(self, path: str) -> tuple[str, str, None]:
+        """Bucket and key; `?versionId=` is a part of the key."""
+        bucket, key = self._find_bucket_key(path.removeprefix("s3://").lstrip("/"))
+        return bucket, key, None
+
+    async def _expand_path(self, *arguments: Any, **settings: Any) -> list[str]:
+        """The paths to delete or copy: `*`, `?` and `[` in them mean themselves."""
+        literal = {**settings, "assume_literal": True}
+        expanded: list[str] = await super()._expand_path(*arguments, **literal)
+        return expanded
 
     async def _repeat(self, method: str, *settings: Any, **request: Any) -> Any:
         """s3fs repeats after a cut connection and after SlowDown; this, after other server errors."""
@@ -144,31 +157,41 @@ def explain(error: Exception, endpoint: str, request: dict[str, Any]) -> Excepti
     bucket, code = request.get("Bucket", ""), _code(error)
     address = f"s3://{bucket}/{request.get('Key') or request.get('Prefix') or ''}"
     reason = f"{code or type(error).__name__}: {error}"
+    key_bytes = len(str(request.get("Key", "")).encode(errors="replace"))
     keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)"
-    denied = code in UNKNOWN_KEY or isinstance(error, PermissionError)
+    kind = StorageError
     if isinstance(error, NO_CREDENTIALS):
         message = (
             f"there are no credentials for {address} ({error}): set {keys}, or AWS_PROFILE, where "
             "the run starts and on every node"
         )
+    elif key_bytes > MOST_KEY_BYTES:  # the answer to some requests has no more than status 400
+        kind = StorageAddressError
+        message = f"a key has at most {MOST_KEY_BYTES} bytes, and this one {key_bytes}: {address}"
     elif code in UNKNOWN_KEY:
         message = (
             f"{endpoint} does not accept the credentials for {address} ({reason}): check {keys}"
         )
-    elif denied:
+    elif isinstance(error, PermissionError):
+        kind = StorageDeniedError
         message = (
             f"{endpoint} denies access to {address} ({reason}): the credentials need the rights to "
             "list, get, put and delete objects and to abort uploads there"
         )
     elif code == "NoSuchBucket":
+        kind = StorageAddressError
         message = f"{endpoint} has no bucket '{bucket}': create it, or check the name in storage and corpus"
     elif code in OTHER_REGION:
+        kind = StorageAddressError
         message = f"the bucket '{bucket}' is in another region ({reason}): set AWS_DEFAULT_REGION to that region"
     elif isinstance(error, S3_RETRYABLE_ERRORS) or _is_transient(error):
         message = (
             f"{address} cannot be reached at {endpoint} ({reason}): check AWS_ENDPOINT_URL and the "
             "network, and run the same command again; completed work is kept"
         )
+    elif isinstance(error, ParamValidationError | UnicodeError):
+        kind = StorageAddressError
+        message = f"{address} is not an address: {error}"
     elif isinstance(error, BotoCoreError | ValueError):
         message = (
             f"{address} cannot be requested at {endpoint} ({reason}): check the address, "
@@ -176,27 +199,18 @@ def explain(error: Exception, endpoint: str, request: dict[str, Any]) -> Excepti
         )
     else:
         return error
-    return StorageDeniedError(message) if denied else StorageError(message)
+    return kind(message)
 
 
 def _is_transient(error: Exception) -> bool:
     """Whether the server or the network failed, not the request."""
-    status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    status = http_status(error)
     busy = status >= 500 or status == 429 or _code(error) in BUSY
     return busy or isinstance(error, NoConnectionError)
 
 
 def _code(error: BaseException) -> str:
-    return str(_response(error).get("Error", {}).get("Code", ""))
-
-
-def _response(error: BaseException) -> dict[str, Any]:
-    """The server's answer: in botocore's error, or in the cause of the one that s3fs made of it."""
-    for source in (error, error.__cause__):
-        response = getattr(source, "response", None)
-        if isinstance(response, dict):
-            return response
-    return {}
+    return str(answer_of(error).get("Error", {}).get("Code", ""))
 
 
 def _etag(parts: list[str]) -> str:

@@ -12,7 +12,8 @@ from pipeline.audio.decode import AudioError
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import CorpusError, Reject, Utterance
 from pipeline.progress import Progress, Report
-from pipeline.storage.s3 import ObjectStore, StorageError
+from pipeline.storage.failures import StorageError
+from pipeline.storage.s3 import ObjectStore
 
 GRID = FrameGrid(400, 320, 16000)
 

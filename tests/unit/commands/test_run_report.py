@@ -16,7 +16,7 @@ from pipeline.graph.graph import Graph, Node
 from pipeline.graph.stage import Stage
 from pipeline.runtime.scheduler import NodeOutcome, Outcome
 from pipeline.storage.artifacts import ArtifactError
-from pipeline.storage.s3 import StorageError
+from pipeline.storage.failures import StorageError
 
 CONFIG = Config(
     variant="tiny",

@@ -18,7 +18,7 @@ from pipeline.graph.stage import Estimate, Resources, Stage
 from pipeline.progress import SILENT, Report
 from pipeline.runtime import scheduler
 from pipeline.storage.artifacts import Artifact, ArtifactError
-from pipeline.storage.s3 import StorageError
+from pipeline.storage.failures import StorageError
 from pipeline.tracking import StageRun, TrackingSpec
 
 

@@ -15,7 +15,8 @@ from faulty_s3 import FAULTS, FaultyS3, local_s3, seeded, use
 
 from pipeline.errors import is_for_user
 from pipeline.storage.artifacts import MANIFEST, Artifact, ArtifactError
-from pipeline.storage.s3 import ObjectStore, StorageDeniedError, StorageError
+from pipeline.storage.failures import StorageDeniedError, StorageError
+from pipeline.storage.s3 import ObjectStore
 
 ROOT = Path(__file__).resolve().parents[2]
 PART_BYTES = 5 << 20  # the least that S3 takes
