@@ -1,6 +1,7 @@
 """The command line, `dkm` or `python -m pipeline`: one function for each command."""
 
 import io
+import json
 import os
 import sys
 from pathlib import Path
@@ -273,7 +274,10 @@ def _files(configs: list[str]) -> list[Path]:
 
 
 def _overrides(overrides: list[str] | None, storage: str | None) -> list[str]:
-    return [*(overrides or ()), *([] if storage is None else [f"storage={storage}"])]
+    return [
+        *(overrides or ()),
+        *([] if storage is None else [f"storage={json.dumps(storage, ensure_ascii=False)}"]),
+    ]
 
 
 def _exit_unless(succeeded: bool) -> None:  # noqa: FBT001

@@ -4,7 +4,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.section import Count, Positive, Section, Share
+from pipeline.config.section import (
+    Depth,
+    Exactly,
+    Part,
+    Seconds,
+    Section,
+    Share,
+    Width,
+)
 
 
 class TextPieces(Section):
@@ -12,14 +20,14 @@ class TextPieces(Section):
 
     kind: Literal["characters", "sentencepiece"] = "characters"
     """Single characters, or sentencepiece (a unigram model trained on the training texts)."""
-    vocabulary_size: Count = 500
+    vocabulary_size: Annotated[int, Field(ge=2, le=1_000_000)] = 500
     """`sentencepiece` only: the number of pieces."""
 
 
 class TimeMasking(Section):
     """SpecAugment in time only, on the encoder's input, in training."""
 
-    masks: Annotated[int, Field(ge=0)] = 2
+    masks: Annotated[int, Field(ge=0, le=1000)] = 2
     """Masked spans in each utterance; 0 masks nothing."""
     max_share: Share = 0.05
     """The largest share of an utterance's frames that one span masks."""
@@ -29,27 +37,27 @@ class Asr(Section):
     """Conformer encoder, Transformer decoder, c * CTC + (1 - c) * attention."""
 
     text: TextPieces = TextPieces()
-    embedding_dim: Count = 128
+    embedding_dim: Width = 128
     """Width of the embedding of a unit, or of the projected features."""
-    dim: Count = 128
+    dim: Width = 128
     """Width of encoder and decoder."""
-    heads: Count = 4
+    heads: Width = 4
     """Attention heads; they divide `dim`."""
-    feedforward_dim: Count = 256
+    feedforward_dim: Width = 256
     """Width inside the feed-forward blocks."""
-    encoder_layers: Count = 2
+    encoder_layers: Depth = 2
     """Conformer layers."""
-    decoder_layers: Count = 1
+    decoder_layers: Depth = 1
     """Transformer decoder layers."""
-    conv_kernel: Count = 15
+    conv_kernel: Width = 15
     """Kernel of the Conformer's convolution, in frames."""
-    subsampling: Literal[1, 2, 4] = 2
+    subsampling: Annotated[Literal[1, 2, 4], Exactly] = 2
     """How many frames become one before the encoder."""
-    dropout: Share = 0.1
+    dropout: Part = 0.1
     """Dropout in encoder and decoder."""
     ctc_weight: Share = 0.3
     """The weight c of the CTC loss in training."""
-    label_smoothing: Share = 0.1
+    label_smoothing: Part = 0.1
     """Label smoothing of the attention loss."""
     time_masking: TimeMasking = TimeMasking()
 
@@ -65,11 +73,11 @@ class Asr(Section):
 class AsrEvaluation(Section):
     """The joint beam search, and how the test splits are decoded."""
 
-    beam_size: Count = 8
+    beam_size: Annotated[int, Field(ge=1, le=10_000)] = 8
     """Hypotheses that the beam search keeps."""
     ctc_weight: Share = 0.4
     """The weight of the CTC score in the search."""
-    max_length_share: Positive = 1.0
+    max_length_share: Annotated[float, Field(gt=0, le=100)] = 1.0
     """The longest text, in pieces for each encoded frame."""
-    batch_seconds: Positive = 120.0
+    batch_seconds: Seconds = 120.0
     """Audio that is encoded at once."""

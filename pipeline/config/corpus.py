@@ -5,6 +5,7 @@ Adapters are imported by name, as stages are: the config knows none of them.
 
 import importlib
 import unicodedata
+from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -13,13 +14,24 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     SerializeAsAny,
+    ValidationInfo,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from pipeline.config.declaration import kinds_in, load_kind
-from pipeline.config.section import ConfigError, Count, Positive, Section, Share
+from pipeline.config.section import (
+    Address,
+    ConfigError,
+    Count,
+    Exactly,
+    Name,
+    Section,
+    Share,
+    Text,
+    validate_part,
+)
 
 KINDS = "pipeline.corpus.adapters"
 
@@ -30,14 +42,19 @@ AlignmentFormat = Literal["textgrid", "ctm", "phn"]
 MOST_SECONDS = 8 * 3600.0
 
 
+def plain_name(split: str) -> str:
+    """A split's name without what is easily overlooked: capitals, spaces, how accents are coded."""
+    return "".join(unicodedata.normalize("NFKC", split).casefold().split())
+
+
 class Splits(Section):
     """Which split plays which part; all other splits of the corpus are ignored."""
 
-    train: str = "train"
+    train: Name = "train"
     """The split that models are trained on."""
-    valid: str = "valid"
+    valid: Name = "valid"
     """The split that the best checkpoints are chosen on."""
-    test: tuple[str, ...] = ("test",)
+    test: tuple[Name, ...] = ("test",)
     """The splits that scores are reported for."""
 
     @property
@@ -48,6 +65,12 @@ class Splits(Section):
     def _disjoint(self) -> Self:
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"each split may play one part only, got {self.names}")
+        for one, other in combinations(self.names, 2):
+            if plain_name(one) == plain_name(other):
+                raise ValueError(
+                    f"the splits '{one}' and '{other}' differ only in capitals or spaces: not every "
+                    "storage can tell their files apart; rename one in the corpus"
+                )
         return self
 
 
@@ -65,12 +88,12 @@ def _composed_once(alphabet: str) -> str:
 class CorpusSection(Section):
     """What every utterance must satisfy, whatever the kind of corpus."""
 
-    kind: str
+    kind: Text
     """The adapter: a file of pipeline/corpus/adapters/, or a module of your own."""
     splits: Splits = Splits()
-    sample_rate_hz: Literal[16000] = 16000
+    sample_rate_hz: Annotated[Literal[16000], Exactly] = 16000
     """Audio of any other rate is resampled to this one, which the SSL models expect."""
-    min_seconds: Positive = 0.1
+    min_seconds: Annotated[float, Field(gt=0, le=MOST_SECONDS)] = 0.1
     """Shorter utterances are rejected."""
     max_seconds: Annotated[float, Field(gt=0, le=MOST_SECONDS)] = 60.0
     """Longer utterances are rejected."""
@@ -89,6 +112,13 @@ class CorpusSection(Section):
     def _range(self) -> Self:
         if self.min_seconds >= self.max_seconds:
             raise ValueError("min_seconds must be less than max_seconds")
+        if not self.alphabet:
+            raise ValueError("alphabet is empty, so every text would be rejected")
+        if self.lowercase and self.alphabet != self.alphabet.lower():
+            raise ValueError(
+                "alphabet has capital letters, which lowercase removes from every text: write it in "
+                "small letters, or set lowercase to false"
+            )
         if len(set(self.alphabet)) != len(self.alphabet):
             raise ValueError("alphabet names a character twice")
         if both := sorted(set(self.alphabet) & set(self.punctuation)):
@@ -102,11 +132,11 @@ class RecordedCorpus(CorpusSection):
     pipeline/corpus/alignment/lookup.py says which alignment belongs to which utterance.
     """
 
-    alignments: str | None = None
+    alignments: Address | None = None
     """A folder of TextGrid, CTM or TIMIT .PHN files, or one CTM file: labels for phone purity."""
     alignment_format: AlignmentFormat | None = None
     """The format of `alignments`; `None` goes by the file extension."""
-    alignment_tier: str = "phones"
+    alignment_tier: Text = "phones"
     """The tier to read from a TextGrid that has several."""
 
 
@@ -120,13 +150,13 @@ def load_adapter(kind: str) -> Any:
     return load_kind(kind, KINDS, "ADAPTER", adapter, "corpus")
 
 
-def _validate(values: Any) -> CorpusSection:
+def _validate(values: Any, info: ValidationInfo) -> CorpusSection:
     if isinstance(values, CorpusSection):
         return values
     kind = values.get("kind") if isinstance(values, dict) else None
     if not isinstance(kind, str):
         raise ConfigError(f"set corpus.kind to one of {kinds_in(KINDS)}")
-    section: CorpusSection = load_adapter(kind).section.model_validate(values)
+    section: CorpusSection = validate_part(load_adapter(kind).section, values, info)
     return section
 
 

@@ -19,10 +19,10 @@ def load_declaration(module: str, name: str, of: type[Declared], role: str) -> D
     """
     try:
         declared = getattr(importlib.import_module(module), name, None)
-    except (ImportError, SyntaxError) as error:
+    except Exception as error:  # whatever the code of a user's module raises
         raise ConfigError(
-            f"the {role} module '{module}' cannot be imported ({error}): name one that Python "
-            f"finds from this folder, such as 'my_package.my_{role}'"
+            f"the {role} module '{module}' cannot be imported ({error or type(error).__name__}): "
+            f"name one that Python finds from this folder, such as 'my_package.my_{role}'"
         ) from error
     if not isinstance(declared, of):
         raise ConfigError(

@@ -1,21 +1,34 @@
 """The SSL model, and which of its hidden states are stored."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.section import Count, Positive, Section
+from pipeline.config.section import Count, Layer, Seconds, Section, Seed, Text
 from pipeline.config.shipped import find_shipped
+
+_COMMIT = re.compile(r"[0-9a-f]{1,40}")
 
 
 class Ssl(Section):
     """The self-supervised model: a transformers checkpoint by hub name or folder."""
 
-    model: str = "configs/small_encoder"
+    model: Text = "configs/small_encoder"
     """The model's name on the hub, or a folder."""
-    revision: str | None = None
+    revision: Text | None = None
     """The commit of a hub model; required for one, because stored features depend on it."""
+
+    @field_validator("revision")
+    @classmethod
+    def _commit(cls, revision: str | None) -> str | None:
+        if revision is not None and not _COMMIT.fullmatch(revision):
+            raise ValueError(
+                f"'{revision}' is no commit, which has up to 40 hexadecimal digits: what a branch or a "
+                "tag stands for can change"
+            )
+        return revision
 
     @property
     def source(self) -> str:
@@ -45,22 +58,22 @@ class Features(Section):
     worker takes, writes or loses at once.
     """
 
-    layers: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
+    layers: tuple[Layer, ...] = (0, 1, 2)
     """The hidden layers to store; 0 is the input of the first transformer block."""
-    max_seconds: Annotated[float, Field(ge=1)] = 40.0
+    max_seconds: Annotated[float, Field(ge=1, le=3600)] = 40.0
     """Longer utterances go through the model in overlapping windows."""
-    overlap_seconds: Annotated[float, Field(ge=0)] = 3.0
+    overlap_seconds: Annotated[float, Field(ge=0, le=3600)] = 3.0
     """How much two windows share at least."""
-    batch_seconds: Positive | None = None
+    batch_seconds: Seconds | None = None
     """Audio, with its padding, that goes through the model at once; `None` suits the device. No
     utterance's features depend on it."""
     shard_utterances: Count = 128
     """The largest number of utterances in a shard."""
-    shard_seconds: Positive | None = None
+    shard_seconds: Seconds | None = None
     """The most audio in a shard; `None` chooses it from the size of the corpus."""
-    sample_frames_per_second: Positive | None = None
+    sample_frames_per_second: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Store only this many frames of each second, drawn at random; `None` stores all."""
-    sample_seed: int = 0
+    sample_seed: Seed = 0
     """Random seed of the stored frames, together with the utt_id."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What the model computes in; `auto` is bfloat16 on a GPU and float32 on a CPU."""

@@ -3,35 +3,40 @@
 Imports neither torch nor Ray, so that a config can be checked on any machine.
 """
 
-import difflib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from pipeline.config import Config, ConfigError
-from pipeline.config.corpus import CorpusSection, load_adapter
-from pipeline.config.quantizer import Quantizer, load_quantizer
+from pipeline.config.mistakes import explain
+from pipeline.config.overrides import apply
+from pipeline.config.section import validate_json
 from pipeline.config.shipped import find_shipped
+from pipeline.config.yaml_file import Node, name_of, read_mapping
+
+_MOST_FILES = 64
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read one config file, follow its `extends`, apply `key.path=value` overrides.
 
     Raises:
-        ConfigError: the file is missing, is no YAML mapping, or says something impossible.
+        ConfigError: the file is missing, is no YAML mapping, or says something impossible; the
+            message names file, line and key.
     """
     path = Path(path)
-    values = _read(path, ())
+    config = Node({}, str(path))
+    for _, node in _family(path):
+        config = config.merge(node)
     for override in overrides:
-        _apply(values, override)
-    values.setdefault("variant", path.stem)
+        config = apply(config, override)
+    named = Node({"variant": Node(path.stem, str(path))}, config.place).merge(config)
     try:
-        return Config.model_validate(values)
+        return validate_json(Config, named.plain())
     except ValidationError as error:
-        raise ConfigError(_explain(path, values, error)) from None
+        raise ConfigError(explain(path, named, error)) from None
 
 
 def load_all(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list[Config]:
@@ -49,89 +54,53 @@ def load_all(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list
 
 def sources(path: Path) -> list[Path]:
     """The file and all that it `extends`, for a config that `load` takes."""
-    bases = _bases(path, _parse(path))
-    return [path, *(source for base in bases for source in sources(base))]
+    return [source for source, _ in _family(path)][::-1]
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    resolved = path.resolve()
-    if resolved in seen:
-        raise ConfigError(f"{path}: `extends` goes in a circle")
-    values = _parse(path)
-    merged: dict[str, Any] = {}
-    for base in _bases(path, values):
-        merged = _merge(merged, _read(base, (*seen, resolved)))
-    values.pop("extends", None)
-    return _merge(merged, values)
+def _family(path: Path) -> list[tuple[Path, Node]]:
+    """The file and all that it extends with what they hold, those that win last."""
+    family = []
+    for member in _members(path, str(path), ()):
+        family.append(member)
+        if len(family) > _MOST_FILES:
+            raise ConfigError(f"{path}: it extends more than {_MOST_FILES} files")
+    return family
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such config file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a config is a mapping of sections, got {type(values).__name__}")
-    return values
+def _members(path: Path, named_at: str, readers: tuple[str, ...]) -> Iterator[tuple[Path, Node]]:
+    if os.path.realpath(path) in readers:
+        raise ConfigError(f"{named_at}: `extends` goes in a circle: {path} extends itself")
+    readers = (*readers, os.path.realpath(path))
+    node = read_mapping(path)
+    own = dict(node.value)
+    for base in _bases(own.pop("extends", None)):
+        found = _find(path, base)
+        yield from _members(found, base.place, readers)
+    yield path, Node(own, node.place)
 
 
-def _bases(path: Path, values: dict[str, Any]) -> list[Path]:
-    """The files that `path` extends: beside it, or shipped ones of the same name."""
-    bases = values.get("extends", [])
-    names = [bases] if isinstance(bases, str) else bases
-    pairs = [(path.parent / name, find_shipped(name)) for name in names]
-    return [own if own.exists() or not shipped.is_file() else shipped for own, shipped in pairs]
+def _bases(extends: Node | None) -> list[Node]:
+    """The names of files, each with its place."""
+    if extends is None:
+        return []
+    names: list[Node] = extends.value if isinstance(extends.value, list) else [extends]
+    for name in names or [extends]:
+        if not isinstance(name.value, str) or not name.value.strip():
+            raise ConfigError(
+                f"{name.place}: `extends` takes the name of a config file, or a list of names, got "
+                f"{name_of(name.plain())}"
+            )
+    return names
 
 
-def _merge(base: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in delta.items():
-        old = merged.get(key)
-        merged[key] = (
-            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+def _find(path: Path, name: Node) -> Path:
+    """The file that `path` extends: beside it, or a shipped one of the same name."""
+    own, shipped = path.parent / name.value, find_shipped(name.value)
+    found = next((each for each in (own, shipped) if os.path.isfile(each)), None)  # noqa: PTH113 - Path.is_file raises for a name that is too long
+    if found is None:
+        problem = "is a folder" if os.path.isdir(own) else "does not exist"  # noqa: PTH112 - likewise
+        raise ConfigError(
+            f"{name.place}: `extends` names '{name.value}', but {own} {problem}: name a YAML file, "
+            "relative to this one, or a shipped config such as demo.yaml"
         )
-    return merged
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set takes key.path=value, got '{override}'")
-    *parents, leaf = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"--set {override}: '{parent}' is a value, not a section")
-    try:
-        values[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not YAML: {error}") from None
-
-
-def _explain(path: Path, values: dict[str, Any], error: ValidationError) -> str:
-    lines = [f"{path}: the config cannot be used:"]
-    for problem in error.errors():
-        key = ".".join(map(str, problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"unknown key{_suggestion(key, values)}"
-        lines.append(f"  {key or 'config'}: {message}")
-    return "\n".join(lines)
-
-
-def _suggestion(key: str, values: dict[str, Any]) -> str:
-    *parents, leaf = key.split(".")
-    section: Any = Config
-    for parent in parents:
-        field = section.model_fields.get(parent)
-        section = field.annotation if field is not None else None
-        if section is CorpusSection:
-            section = load_adapter(values["corpus"]["kind"]).section
-        if section is Quantizer:
-            section = load_quantizer(values["quantizer"].get("kind", "dkm")).section
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
-            return ""
-    close = difflib.get_close_matches(leaf, section.model_fields, n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return found

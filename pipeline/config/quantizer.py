@@ -4,10 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from pipeline.config.declaration import load_kind
-from pipeline.config.section import Count, Positive, Section
+from pipeline.config.section import (
+    Address,
+    Count,
+    Layer,
+    NotNegative,
+    Section,
+    Seed,
+    Temperature,
+    Text,
+    validate_part,
+)
 
 KINDS = "pipeline.quantizer.kinds"
 
@@ -23,7 +33,7 @@ class Codebook(Section):
 
     method: Literal["lloyd", "minibatch", "coreset"] = "lloyd"
     """How k-means goes over the data."""
-    layer: Annotated[int, Field(ge=0)] = 2
+    layer: Layer = 2
     """The stored SSL layer to cluster; it must be among `features.layers`."""
     num_units: Annotated[int, Field(ge=1, le=65536)] = 64
     """The number of clusters K, that is of units."""
@@ -31,15 +41,15 @@ class Codebook(Section):
     """How many frames, held in memory, seed the centroids."""
     max_passes: Count = 20
     """The largest number of passes over all frames."""
-    tolerance: Positive = 1e-4
+    tolerance: Annotated[float, Field(gt=0, le=1)] = 1e-4
     """Stop when a pass improves the distortion by less than this share."""
     batch_shards: Count = 8
     """`minibatch` only: shards between two moves of the centroids."""
     coreset_frames: Count = 4096
     """`coreset` only: weighted frames that represent each shard."""
-    refine: str | None = None
+    refine: Address | None = None
     """`coreset` only: the output folder of an earlier fit to which this one adds."""
-    seed: int = 0
+    seed: Seed = 0
     """Random seed of the samples and the first centroids."""
 
     @model_validator(mode="after")
@@ -62,7 +72,7 @@ class Sigma(Section):
 
     kind: Literal["fixed", "scaled", "perplexity"] = "scaled"
     """What `value` means."""
-    value: Positive = 10.0
+    value: Annotated[float, Field(ge=1e-9, le=1e9)] = 10.0
     """sigma^2 itself, its multiple, or a perplexity; `kind` decides."""
     learned: bool = False
     """Train sigma along with the codebook."""
@@ -73,7 +83,7 @@ class Iteration(Section):
 
     max_iterations: Count = 5
     """The largest number of updates of the centroids on one batch."""
-    tolerance: Annotated[float, Field(ge=0)] = 1e-4
+    tolerance: Annotated[float, Field(ge=0, le=1)] = 1e-4
     """Stop when the centroids move by at most this share of their norm."""
 
 
@@ -90,7 +100,7 @@ class Quantizer(Section):
     all rows under the soft assignment (`soft`). Evaluation always takes the nearest unit.
     """
 
-    kind: str = "dkm"
+    kind: Text = "dkm"
     """How hidden states become what the ASR model reads; a dotted name is a module of your own."""
     assignment: Literal["sampled", "argmax", "soft"] = "sampled"
     """What a DKM passes on in training."""
@@ -100,13 +110,13 @@ class Quantizer(Section):
     """The codebook layer's weight at the start, where the weights are learned."""
     sigma: Sigma = Sigma()
     iteration: Iteration = Iteration()
-    tau_start: Positive = 2.0
+    tau_start: Temperature = 2.0
     """The temperature tau of the Gumbel-softmax at the first step."""
-    tau_end: Positive = 0.1
+    tau_end: Temperature = 0.1
     """The lowest tau."""
     tau_decay: Annotated[float, Field(gt=0, le=1)] = 0.999995
     """tau is multiplied by this at every step."""
-    kmeans_loss_weight: Annotated[float, Field(ge=0)] = 0.5
+    kmeans_loss_weight: NotNegative = 0.5
     """The weight of the k-means loss beside the ASR loss."""
 
     @model_validator(mode="after")
@@ -161,7 +171,9 @@ def load_quantizer(kind: str) -> QuantizerKind:
     return load_kind(kind, KINDS, "QUANTIZER", QuantizerKind, "quantizer")
 
 
-def in_own_section(values: Any) -> Any:
+def in_own_section(values: Any, info: ValidationInfo) -> Any:
     """The values of `quantizer`, read as the section that their kind declares."""
     kind = values.get("kind") if isinstance(values, dict) else None
-    return load_quantizer(kind).section.model_validate(values) if isinstance(kind, str) else values
+    if not isinstance(kind, str):
+        return values
+    return validate_part(load_quantizer(kind).section, values, info)

@@ -19,8 +19,10 @@ def config_files(name: str) -> list[Path]:
     Raises:
         ConfigError: nothing has this name.
     """
+    if not name.strip():
+        raise ConfigError("a config's name is empty: name a YAML file, or a shipped config")
     shipped = find_shipped(name)
-    for path in (Path(name), shipped, shipped.with_name(f"{shipped.name}.yaml")):
+    for path in (Path(name), shipped, shipped.parent / f"{shipped.name}.yaml"):
         if path.is_file():
             return [path]
         if variants := sorted(path.glob("*.yaml")):

@@ -4,21 +4,34 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.section import Count, Positive, Section, Share
+from pipeline.config.section import (
+    Count,
+    CountOrNone,
+    Depth,
+    NotNegative,
+    Part,
+    Positive,
+    Rate,
+    Seconds,
+    Section,
+    Seed,
+    Share,
+    Width,
+)
 
 
 class LearningRates(Section):
     """Peak learning rates of the parameter groups."""
 
-    asr: Positive = 2e-3
+    asr: Rate = 2e-3
     """Peak rate of the ASR model."""
-    centroids: Positive = 5e-3
+    centroids: Rate = 5e-3
     """Peak rate of the codebook."""
-    layer_weights: Positive = 1e-2
+    layer_weights: Rate = 1e-2
     """Peak rate of the weights over SSL layers."""
-    sigma: Positive = 1e-3
+    sigma: Rate = 1e-3
     """Peak rate of sigma, where it is learned."""
-    ssl: Positive = 5e-4
+    ssl: Rate = 5e-4
     """Peak rate of the SSL model, in phases that fine-tune it."""
 
 
@@ -30,7 +43,7 @@ class Phase(Section):
     ssl: Literal["frozen", "finetuned"] = "frozen"
     """Read stored features (`frozen`), or read audio and train the SSL model too (`finetuned`)."""
     learning_rates: LearningRates = LearningRates()
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    warmup_steps: CountOrNone = 100
     """Steps of linear warm-up; half a cosine follows."""
     final_rate_share: Share = 0.1
     """The last learning rate, as a share of the peak."""
@@ -46,13 +59,13 @@ class Training(Section):
     """The phases, in order."""
     train_front_end: bool = False
     """Also train the SSL model's convolutional front end where it is fine-tuned."""
-    batch_seconds: Positive = 60.0
+    batch_seconds: Seconds = 60.0
     """Audio of a step, over all workers."""
     accumulate: Count = 1
     """Passes into which each worker divides its share of a step, to save memory."""
     clip_norm: Positive = 1.0
     """The gradient's largest norm."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    weight_decay: NotNegative = 1e-2
     """Weight decay of AdamW."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the models compute in; `auto` is bfloat16 on a GPU and float32 on a CPU."""
@@ -69,7 +82,7 @@ class Training(Section):
     """How many of the best epochs are averaged at the end."""
     log_steps: Count = 10
     """Steps between two points of the training curves."""
-    seed: int = 0
+    seed: Seed = 0
     """Random seed of weights, batches and noise."""
 
     @model_validator(mode="after")
@@ -89,49 +102,53 @@ class Pretraining(Section):
     Needed only where no pretrained model is available; see tasks/pretrain_encoder.py.
     """
 
-    num_labels: Count = 100
+    num_labels: Width = 100
     """Clusters of MFCC frames that serve as labels."""
-    dim: Count = 128
+    dim: Width = 128
     """Width of the transformer."""
-    layers: Count = 2
+    layers: Depth = 2
     """Transformer layers."""
-    heads: Count = 4
+    heads: Width = 4
     """Attention heads; they divide `dim`."""
-    feedforward_dim: Count = 512
+    feedforward_dim: Width = 512
     """Width inside the feed-forward blocks."""
-    conv_channels: Count = 64
+    conv_channels: Annotated[int, Field(ge=2, le=65_536)] = 64
     """Channels of the convolutional front end; its first two layers have half."""
-    dropout: Share = 0.05
+    dropout: Part = 0.05
     """Dropout in the transformer."""
-    mask_start_share: Share = 0.08
+    mask_start_share: Annotated[float, Field(gt=0, le=1)] = 0.08
     """The chance that a masked span starts at a frame."""
     mask_frames: Count = 10
     """Frames in a masked span."""
-    heard_weight: Annotated[float, Field(ge=0)] = 1.0
+    heard_weight: NotNegative = 1.0
     """The weight of the loss over frames that are not masked."""
     band_limited_share: Share = 0.5
     """The share of utterances that are cut to the telephone band."""
-    speed_range: Share = 0.15
+    speed_range: Annotated[float, Field(ge=0, le=0.9)] = 0.15
     """The largest change of speed, up or down."""
     bfloat16: bool = True
     """Compute in bfloat16."""
     epochs: Count = 12
     """Passes over the training split."""
-    batch_seconds: Positive = 20.0
+    batch_seconds: Seconds = 20.0
     """Audio of a step."""
-    learning_rate: Positive = 3e-3
+    learning_rate: Rate = 3e-3
     """The peak learning rate."""
     warmup_share: Share = 0.1
     """The share of all steps that warm up."""
     clip_norm: Positive = 1.0
     """The gradient's largest norm."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    weight_decay: NotNegative = 1e-2
     """Weight decay of AdamW."""
-    seed: int = 0
+    seed: Seed = 0
     """Random seed of weights, masks and distortions."""
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
+        if self.dim % 16:
+            raise ValueError(
+                f"dim {self.dim} must be a multiple of 16, WavLM's groups of positions"
+            )
         return self

@@ -10,7 +10,7 @@ from pipeline.config.corpus import Corpus
 from pipeline.config.evaluation import Purity
 from pipeline.config.features import Features, Ssl
 from pipeline.config.quantizer import Codebook, Quantizer, in_own_section
-from pipeline.config.section import Section
+from pipeline.config.section import Address, Name, Section, Text
 from pipeline.config.training import Pretraining, Training
 from pipeline.config.vocoder import Resynthesis, Vocoder
 
@@ -18,9 +18,9 @@ from pipeline.config.vocoder import Resynthesis, Vocoder
 class Config(Section):
     """One variant of the comparison, from corpus to scores."""
 
-    variant: str
+    variant: Name
     """The name of the variant in tables and in MLflow; the config file's name by default."""
-    storage: str = "runs"
+    storage: Address = "runs"
     """Where all outputs go: a folder, or `s3://bucket/prefix`."""
     corpus: Corpus
     """Where recordings, texts and alignments are; `corpus.kind` names the format."""
@@ -37,7 +37,7 @@ class Config(Section):
     pretraining: Pretraining = Pretraining()
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()
-    extra_stages: tuple[str, ...] = ()
+    extra_stages: tuple[Text, ...] = ()
     """Modules of additional stages, such as `my_package.my_stage`."""
 
     @model_validator(mode="after")

@@ -4,7 +4,19 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.section import Count, Positive, Section, Share
+from pipeline.config.section import (
+    Count,
+    CountOrNone,
+    Positive,
+    Rate,
+    Section,
+    Seed,
+    Share,
+    Text,
+    Width,
+)
+
+_GROUPS = 16  # of the widest layers of a discriminator
 
 
 class Vocoder(Section):
@@ -12,36 +24,36 @@ class Vocoder(Section):
 
     enabled: bool = True
     """Train a vocoder and score resynthesised speech."""
-    unit_dim: Count = 64
+    unit_dim: Width = 64
     """Width of a unit's embedding."""
-    speaker_dim: Count = 32
+    speaker_dim: Width = 32
     """Width of a speaker's embedding."""
-    unseen_speaker: str | None = None
+    unseen_speaker: Text | None = None
     """The training speaker that speaks for speakers not heard in training; `None` is the average of
     all."""
-    upsample_rates: tuple[Count, ...] = (8, 5, 4, 2)
+    upsample_rates: tuple[Width, ...] = (8, 5, 4, 2)
     """Upsampling factors of the generator; their product is the SSL model's hop in samples."""
-    upsample_kernels: tuple[Count, ...] = (16, 11, 8, 4)
+    upsample_kernels: tuple[Width, ...] = (16, 11, 8, 4)
     """Kernels of the upsampling layers."""
-    initial_channels: Count = 128
+    initial_channels: Width = 128
     """Channels before the first upsampling; each upsampling halves them."""
-    resblock_kernels: tuple[Count, ...] = (3, 7)
+    resblock_kernels: tuple[Width, ...] = (3, 7)
     """Kernels of the residual blocks."""
-    resblock_dilations: tuple[tuple[Count, ...], ...] = ((1, 3), (1, 3))
+    resblock_dilations: tuple[tuple[Width, ...], ...] = ((1, 3), (1, 3))
     """Dilations of the residual blocks, a list for each kernel."""
-    discriminator_channels: Count = 2
+    discriminator_channels: Width = 2
     """Width of the discriminators' first layer; the paper has 32."""
-    segment_seconds: Positive = 0.64
+    segment_seconds: Annotated[float, Field(ge=0.1, le=60)] = 0.64
     """Length of a training segment."""
-    batch_size: Count = 4
+    batch_size: Width = 4
     """Segments of a step, on each worker."""
     speaker_dropout: Share = 0.1
     """The share of segments that the average speaker speaks, so that it is trained too."""
     steps: Count = 400
     """Steps of training."""
-    adversarial_from_step: Annotated[int, Field(ge=0)] = 300
+    adversarial_from_step: CountOrNone = 300
     """The first step that trains against the discriminators."""
-    learning_rate: Positive = 2e-3
+    learning_rate: Rate = 2e-3
     """Peak learning rate of vocoder and discriminators."""
     mel_weight: Positive = 45.0
     """The weight of the mel spectrogram's loss."""
@@ -51,7 +63,7 @@ class Vocoder(Section):
     """Steps between two checkpoints."""
     log_steps: Count = 10
     """Steps between two points of the training curves."""
-    seed: int = 0
+    seed: Seed = 0
     """Random seed of weights and segments."""
 
     @model_validator(mode="after")
@@ -60,6 +72,30 @@ class Vocoder(Section):
             raise ValueError("upsample_rates and upsample_kernels must have the same length")
         if len(self.resblock_kernels) != len(self.resblock_dilations):
             raise ValueError("resblock_kernels and resblock_dilations must have the same length")
+        if any(kernel % 2 == 0 for kernel in self.resblock_kernels):
+            raise ValueError("resblock_kernels must be odd, so that samples stay centred")
+        if self.initial_channels >> len(self.upsample_rates) == 0:
+            raise ValueError(
+                f"initial_channels {self.initial_channels} cannot be halved for each of the "
+                f"{len(self.upsample_rates)} upsample_rates: no channel would be left"
+            )
+        if self.discriminator_channels > _GROUPS and self.discriminator_channels % 4:
+            raise ValueError(
+                f"discriminator_channels above {_GROUPS} must be a multiple of 4: the layers divide "
+                f"them into {_GROUPS} groups"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        """A transposed convolution of rate r, kernel k and padding (k - r) / 2 makes r T of T steps."""
+        for rate, kernel in zip(self.upsample_rates, self.upsample_kernels, strict=True):
+            if kernel < rate or (kernel - rate) % 2:
+                raise ValueError(
+                    f"upsample_kernels: {kernel} does not suit the rate {rate}, because it would "
+                    f"change the length: choose {rate} plus an even number, such as "
+                    f"{2 * rate + rate % 2}"
+                )
         return self
 
 

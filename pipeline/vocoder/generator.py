@@ -59,7 +59,7 @@ class UnitVocoder(nn.Module):
         tokenizer: str | None = None,
     ) -> None:
         super().__init__()
-        check_upsampling(settings.upsample_rates, settings.upsample_kernels, grid.hop)
+        check_upsampling(settings.upsample_rates, grid.hop)
         self.settings = settings
         self.num_units = num_units
         self.speakers = tuple(speakers)
@@ -175,23 +175,13 @@ class UnitVocoder(nn.Module):
         return vocoder.eval()
 
 
-def check_upsampling(rates: Sequence[int], kernels: Sequence[int], hop: int) -> None:
-    """Reject rates and kernels that do not turn T frames into exactly hop T samples.
-
-    A transposed convolution of stride r, kernel k and padding floor((k - r) / 2) gives r T steps
-    only if k - r is even and not negative.
-    """
+def check_upsampling(rates: Sequence[int], hop: int) -> None:
+    """Reject rates that do not turn T frames into exactly hop T samples."""
     if math.prod(rates) != hop:
         raise ValueError(
             f"vocoder.upsample_rates {list(rates)} multiply to {math.prod(rates)}, but a frame of "
             f"the tokenizer is {hop} samples: choose rates with the product {hop}"
         )
-    for rate, kernel in zip(rates, kernels, strict=True):
-        if kernel < rate or (kernel - rate) % 2:
-            raise ValueError(
-                f"vocoder.upsample_kernels: {kernel} does not suit the rate {rate}: it would "
-                f"change the length; choose {rate} plus an even number, such as {2 * rate + rate % 2}"
-            )
 
 
 def _hifigan(settings: Vocoder, sample_rate_hz: int) -> SpeechT5HifiGan:

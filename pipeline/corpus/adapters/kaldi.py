@@ -10,6 +10,7 @@ from typing import Literal
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, UnusableError, Utterance
 from pipeline.config.corpus import RecordedCorpus
+from pipeline.config.section import Address
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.corpus.text_table import TextTable, fields
 from pipeline.storage.folders import Folder
@@ -23,9 +24,9 @@ class KaldiCorpus(RecordedCorpus):
     """Kaldi data folders: `root/<split>/` with wav.scp, text, utt2spk and optionally segments."""
 
     kind: Literal["kaldi"] = "kaldi"
-    root: str
+    root: Address
     """The folder of data folders, one for each split."""
-    audio_root: str = "."
+    audio_root: Address = "."
     """The folder that relative paths in wav.scp start from: where the recipe was run."""
 
 

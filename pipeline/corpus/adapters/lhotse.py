@@ -21,6 +21,7 @@ from pipeline.audio.utterance import (
     Utterance,
 )
 from pipeline.config.corpus import RecordedCorpus
+from pipeline.config.section import Address
 from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
 from pipeline.corpus.json_rows import Row, Seconds, Text, first_problem, json_rows
 from pipeline.corpus.recorded import RecordedAdapter
@@ -42,9 +43,9 @@ class LhotseCorpus(RecordedCorpus):
     """
 
     kind: Literal["lhotse"] = "lhotse"
-    cuts: dict[str, str]
+    cuts: dict[str, Address]
     """The CutSet of each split, `.jsonl` or `.jsonl.gz`."""
-    audio_root: str = "."
+    audio_root: Address = "."
     """The folder that relative audio paths start from: where the recipe was run."""
 
     @model_validator(mode="after")

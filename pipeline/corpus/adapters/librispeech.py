@@ -9,6 +9,7 @@ from typing import Literal
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import RecordedCorpus
+from pipeline.config.section import Address
 from pipeline.corpus.audio_names import audio_by_stem
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.corpus.text_table import TableRow, TextTable
@@ -22,7 +23,7 @@ class LibrispeechCorpus(RecordedCorpus):
     """LibriSpeech's own folders: `root/<split>/<speaker>/<chapter>/*.flac` with `.trans.txt`."""
 
     kind: Literal["librispeech"] = "librispeech"
-    root: str
+    root: Address
     """The folder that holds `train-clean-100`, `dev-clean` and so on."""
 
 

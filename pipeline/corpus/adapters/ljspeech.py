@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import RecordedCorpus
-from pipeline.config.section import Share
+from pipeline.config.section import Address, Seed, Share, Text
 from pipeline.corpus.audio_names import audio_by_stem
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.corpus.text_table import BLANKS, read_lines
@@ -28,13 +28,13 @@ class LjspeechCorpus(RecordedCorpus):
     """
 
     kind: Literal["ljspeech"] = "ljspeech"
-    root: str
+    root: Address
     """The folder that holds `metadata.csv` and `wavs/`."""
-    speaker: str = "LJ"
+    speaker: Text = "LJ"
     """The speaker's name in the tables."""
     shares: dict[str, Share] = Field(default={"valid": 0.02, "test": 0.04})
     """The share of all utterances that goes to each split other than training."""
-    seed: int = 0
+    seed: Seed = 0
     """Hashed with the utt_id to choose an utterance's split."""
 
     @model_validator(mode="after")

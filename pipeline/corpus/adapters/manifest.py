@@ -14,6 +14,7 @@ from pipeline.audio.utterance import (
     Utterance,
 )
 from pipeline.config.corpus import RecordedCorpus
+from pipeline.config.section import Address
 from pipeline.corpus.json_rows import Row, Seconds, Text, first_problem, json_rows
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.storage.folders import Folder
@@ -23,7 +24,7 @@ class ManifestCorpus(RecordedCorpus):
     """A JSON Lines manifest; audio paths are relative to its folder."""
 
     kind: Literal["manifest"] = "manifest"
-    manifest: str
+    manifest: Address
     """The JSON Lines file; a path or an S3 address."""
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from pipeline.audio.decode import resample, write_audio
 from pipeline.audio.utterance import CorpusError, Utterance
 from pipeline.config.corpus import CorpusSection
-from pipeline.config.section import Count
+from pipeline.config.section import Seed
 from pipeline.corpus.adapter import Adapter
 from pipeline.corpus.espeak import Voice, speak
 from pipeline.progress import Progress
@@ -58,18 +58,23 @@ _PITCH = (30, 70)
 _UTTERANCES_PER_BATCH = 20
 _MAX_PROCESSES = 8
 
+_MOST_UTTERANCES = 10**6  # their numbers have six digits
+
+Utterances = Annotated[int, Field(ge=1, le=_MOST_UTTERANCES)]
+Words = Annotated[int, Field(ge=1, le=len(VOCABULARY))]
+
 
 class SyntheticCorpus(CorpusSection):
     """Speech from the bundled synthesiser, with exact phone alignments; needs no download."""
 
     kind: Literal["synthetic"] = "synthetic"
-    utterances: dict[str, Count] = Field(default={"train": 800, "valid": 60, "test": 100})
+    utterances: dict[str, Utterances] = Field(default={"train": 800, "valid": 60, "test": 100})
     """How many utterances each split has."""
-    min_words: Count = 4
+    min_words: Words = 4
     """The fewest words in an utterance."""
-    max_words: Count = 7
+    max_words: Words = 7
     """The most words in an utterance."""
-    seed: int = 0
+    seed: Seed = 0
     """Random seed of texts and voices."""
 
     @model_validator(mode="after")
@@ -109,7 +114,9 @@ def make_prompts(config: SyntheticCorpus) -> list[Prompt]:
     return [
         _prompt(config, split, number, voices(variants[split]))
         for split in config.splits.names
-        for number in range(min(config.utterances[split], config.max_utterances or 10**6))
+        for number in range(
+            min(config.utterances[split], config.max_utterances or _MOST_UTTERANCES)
+        )
     ]
 
 
