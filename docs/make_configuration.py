@@ -97,8 +97,13 @@ def _type(key: Schema) -> str:
     if key["type"] == "object":
         return f"mapping to {_type(key['additionalProperties'])}"
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {key[name]:g}" for name, sign in signs.items() if name in key]
+    limits = [f"{sign} {_number(key[name])}" for name, sign in signs.items() if name in key]
     return ", ".join([key["type"], *limits])
+
+
+def _number(limit: float) -> str:
+    """Integers with all digits, other numbers in their shortest form."""
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def _value(value: Any) -> str:

@@ -110,8 +110,8 @@ def _section(field: Any, values: dict[str, Any]) -> Any:
     section = next(filter(_is_section, annotations), None)
     if section is CorpusSection:
         return load_adapter(values["corpus"]["kind"]).section
-    if section is Quantizer:
-        return load_quantizer(values["quantizer"].get("kind", "dkm")).section
+    if section is Quantizer and isinstance(values["quantizer"].get("kind"), str):
+        return load_quantizer(values["quantizer"]["kind"]).section
     return section
 
 

@@ -69,15 +69,16 @@ def _require_address(text: str) -> str:
 def _require_name(text: str) -> str:
     if not _NAME.fullmatch(text) or len(text.encode()) > _MOST_BYTES_OF_NAME:
         raise ValueError(
-            f"{text[:_MOST_BYTES_OF_NAME]!r} cannot be part of a file's name: use letters, digits and "
-            "' ._+=,()-', a letter or digit first, and no space or dot last"
+            f"{text[:_MOST_BYTES_OF_NAME]!r} cannot be part of a file's name: use letters, digits, "
+            "spaces and any of . _ + = , ( ) ' -; a letter or digit first, no space or dot last, at "
+            f"most {_MOST_BYTES_OF_NAME} bytes"
         )
     return text
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MISSING_SLASH = re.compile(r"\w{2,}:/(?!/)")
-_NAME = re.compile(r"\w([\w ._+=,()-]*[\w+=,()-])?")
+_NAME = re.compile(r"\w([\w ._+=,()'-]*[\w+=,()'-])?")
 _MOST_BYTES_OF_NAME = 100  # a file system allows 255, and more is added
 
 Exactly = BeforeValidator(_refuse_other_types)

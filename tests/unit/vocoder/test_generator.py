@@ -18,13 +18,7 @@ def test_a_frame_is_exactly_a_hop(vocoder, num_frames):
 
 def test_rates_of_another_product_are_rejected():
     with pytest.raises(ValueError, match="multiply to 256, but a frame of the tokenizer is 320"):
-        check_upsampling((8, 8, 4), (16, 16, 8), 320)
-
-
-@pytest.mark.parametrize("kernel", [4, 10])
-def test_kernels_that_change_the_length_are_rejected(kernel):
-    with pytest.raises(ValueError, match=f"{kernel} does not suit the rate 5"):
-        check_upsampling((64, 5), (128, kernel), 320)
+        check_upsampling((8, 8, 4), 320)
 
 
 def test_unknown_speakers_get_the_average_embedding(vocoder):
