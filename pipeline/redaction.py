@@ -49,13 +49,11 @@ _PATTERNS = {
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, str]:
     """Nested settings as `a.b.0.c` -> text, without secrets and without credentials in URIs."""
-    texts = {
-        key: value if isinstance(value, str) else json.dumps(value, default=str)
+    return {
+        key: redact(value if isinstance(value, str) else json.dumps(value, default=str))
         for key, value in _leaves("", settings)
         if not _is_secret(key)
     }
-    # A tracker accepts only these characters in a name.
-    return {re.sub(r"[^\w.\-/ ]", "_", key): redact(text) for key, text in texts.items()}
 
 
 def redact(text: str) -> str:
@@ -107,4 +105,6 @@ def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, value
         return
     for key, item in items:
-        yield from _leaves(f"{prefix}.{key}" if prefix else key, item)
+        # Quoted where it could be taken for a nested name.
+        own = key if key and not set('."') & set(key) else json.dumps(key)
+        yield from _leaves(f"{prefix}.{own}" if prefix else own, item)

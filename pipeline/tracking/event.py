@@ -3,7 +3,8 @@
 import base64
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from pipeline.config import digest
@@ -83,6 +84,33 @@ class Event:
     data: bytes = field(default=b"", repr=False)
     time_ms: int = field(default_factory=_now_ms)
 
+    def __str__(self) -> str:
+        """What it logs, for a message."""
+        match self.kind:
+            case "metrics":
+                return _listed("metric", self.content["values"])
+            case "params":
+                return _listed("parameter", self.content)
+            case "tags":
+                return _listed("tag", self.content)
+            case "artifact":
+                return f"artifact '{self.content['path']}'"
+            case _:
+                return self.kind
+
+    def halves(self) -> "list[Event]":
+        """Two events that say half of it each; none if it says a single thing."""
+        if self.kind not in {"metrics", "params", "tags"}:
+            return []
+        entries = self.content["values"] if self.kind == "metrics" else self.content
+        middle, pairs = len(entries) // 2, list(entries.items())
+        if not middle:
+            return []
+        parts = [dict(pairs[:middle]), dict(pairs[middle:])]
+        if self.kind == "metrics":
+            parts = [{**self.content, "values": part} for part in parts]
+        return [replace(self, content=part) for part in parts]
+
     @property
     def is_final_score(self) -> bool:
         return self.kind == "metrics" and self.content["step"] is None
@@ -96,3 +124,7 @@ class Event:
     def from_json(cls, run: RunName, value: dict[str, Any]) -> Self:
         data = base64.b64decode(value.get("data", ""))
         return cls(run, value["kind"], value["content"], data, int(value["time_ms"]))
+
+
+def _listed(kind: str, names: Mapping[str, Any]) -> str:
+    return f"{kind} {', '.join(repr(name) for name in names)}"

@@ -34,7 +34,7 @@ class Outbox:
             name = f"{key}/{of_run[0].time_ms}-{uuid.uuid4().hex[:8]}{_SUFFIX}"
             with self._folder.write(name) as file:
                 for line in lines:
-                    file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+                    file.write(json.dumps(line).encode() + b"\n")
 
     def files(self, run_key: str = "") -> list[str]:
         """The names of the waiting files, of one run (`RunName.key`) or of all."""

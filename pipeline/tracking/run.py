@@ -39,9 +39,24 @@ def _never_stops_the_run(
         try:
             method(run, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - tracking must never cost hours of training
-            _logger.warning("MLflow: %s was dropped: %s", method.__name__, one_line(error))
+            _warn_dropped(method.__name__, error)
 
     return guarded
+
+
+def _warn_dropped(what: str, error: Exception) -> None:
+    _logger.warning("MLflow: %s was dropped: %s", what, one_line(error))
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The values that are numbers; a warning names each other one."""
+    numbers = {}
+    for name, value in metrics.items():
+        try:
+            numbers[str(name)] = float(value)
+        except (ArithmeticError, TypeError, ValueError) as error:
+            _warn_dropped(f"metric {name!r}", error)
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,7 @@ class TrackingSpec:
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set MLflow tags, without secrets; a later value replaces an earlier one."""
         if tags:
-            self._put("tags", {key: redact(value) for key, value in tags.items()})
+            self._put("tags", {str(key): redact(str(value)) for key, value in tags.items()})
 
     @_never_stops_the_run
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -89,8 +104,7 @@ class TrackingSpec:
         cost. Without a step the value is a final score: it is appended to the key's history, and
         the last one logged is shown.
         """
-        values = {key: float(value) for key, value in metrics.items()}
-        self._put("metrics", {"step": step, "values": values})
+        self._put("metrics", {"step": step, "values": _numbers(metrics)})
 
     @_never_stops_the_run
     def log_figure(self, figure: Any, name: str) -> None:

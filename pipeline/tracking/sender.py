@@ -218,18 +218,18 @@ class Sender:
         )
 
     def _send(self, events: list[Event]) -> None:
-        """Send one batch; if MLflow refuses it, only the refused events are dropped."""
+        """Send one batch; if MLflow refuses it, halve it until the refused values are alone, and drop these."""
         try:
             self._tracker.send(events)
         except Exception as error:
             if not is_refusal(error) and not self._is_hopeless(events[0], error):
                 raise
-            if len(events) == 1:
+            halves = halved(events)
+            if not halves:
                 self._answered()
-                self._warn(f"{events[0].kind} of {events[0].run.name} were dropped", error)
-                return
-            for event in events:
-                self._send([event])
+                self._warn(f"{events[0]} of {events[0].run.name} was dropped", error)
+            for half in halves:
+                self._send(half)
         else:
             self._answered()
 
@@ -261,11 +261,10 @@ class Sender:
             self._warn(f"{len(events)} entries were dropped", error)
 
     def _warn(self, what: str, error: Exception) -> None:
-        """Log one line, and no line twice."""
-        line = f"MLflow: {what}: {one_line(error)}"
-        if line not in self._warned:
-            self._warned.add(line)
-            _logger.warning(line)
+        """Log one line, and none twice of one thing: errors may name values and times."""
+        if what not in self._warned:
+            self._warned.add(what)
+            _logger.warning("MLflow: %s: %s", what, one_line(error))
 
 
 def first_batch(events: Iterable[Event]) -> list[Event]:
@@ -283,3 +282,11 @@ def first_batch(events: Iterable[Event]) -> list[Event]:
             break
         batch.append(event)
     return batch
+
+
+def halved(events: list[Event]) -> list[list[Event]]:
+    """The batch in two; nothing if it says a single thing."""
+    middle = len(events) // 2
+    if middle:
+        return [events[:middle], events[middle:]]
+    return [[half] for half in events[0].halves()]

@@ -1,9 +1,12 @@
 """MLflow at one address: calls that wait for its answer. Only the sender's thread makes them."""
 
 import logging
+import math
 import os
+import re
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +17,13 @@ from pipeline.tracking.address import sqlite_path
 from pipeline.tracking.event import Event, RunName
 from pipeline.tracking.failure import RunNotFoundError, TrackingError, is_refusal
 from pipeline.tracking.logged_model import log_tokenizer
+from pipeline.tracking.spelling import (
+    MAX_PARAM_CHARACTERS,
+    MAX_RUN_NAME_CHARACTERS,
+    MAX_TAG_CHARACTERS,
+    spell_name,
+    spell_text,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -22,9 +32,10 @@ PARENT_TAG = "mlflow.parentRunId"
 NAME_TAG = "mlflow.runName"
 
 METRICS_PER_BATCH = 1000  # MLflow refuses more in one call
-_PARAMS_PER_BATCH = 100
-_PARAM_CHARACTERS = 6000  # and longer ones
-_TAG_CHARACTERS = 8000
+_TEXTS_PER_BATCH = 100
+
+# Values that a filter can hold.
+_PLAIN = re.compile(r"[\w.-]{1,200}", re.ASCII)
 
 # Without it MLflow opens an experiment on its pages for language-model applications.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -116,19 +127,20 @@ class Tracker:
 
         offered: dict[str, str] = {}
         for event in events:
-            for key, value in event.content.items():
-                offered.setdefault(key, value[:_PARAM_CHARACTERS])
+            for name, text in event.content.items():
+                offered.setdefault(spell_name(name), spell_text(text, MAX_PARAM_CHARACTERS))
         new = [Param(key, text) for key, text in offered.items() if key not in record.params]
-        for batch in _batches(new, _PARAMS_PER_BATCH):
+        for batch in _batches(new, _TEXTS_PER_BATCH):
             self._client().log_batch(record.run_id, params=batch)
             record.params.update(param.key for param in batch)
 
     def _send_tags(self, record: _Record, events: Sequence[Event]) -> None:
         from mlflow.entities import RunTag
 
-        tags = {key: text for event in events for key, text in event.content.items()}
-        entries = [RunTag(key, text[:_TAG_CHARACTERS]) for key, text in tags.items()]
-        self._client().log_batch(record.run_id, tags=entries)
+        tags = {name: text for event in events for name, text in event.content.items()}
+        entries = [RunTag(key, text) for key, text in _spelled_tags(tags).items()]
+        for batch in _batches(entries, _TEXTS_PER_BATCH):
+            self._client().log_batch(record.run_id, tags=batch)
 
     def _send_metrics(self, record: _Record, events: Sequence[Event]) -> None:
         """Skip a value whose step exists: a resumed run offers its history again."""
@@ -138,7 +150,8 @@ class Tracker:
         finals: dict[str, Metric] = {}
         for event in events:
             step = event.content["step"]
-            for key, value in event.content["values"].items():
+            for name, value in event.content["values"].items():
+                key = spell_name(name)
                 if step is None:
                     finals[key] = Metric(key, value, event.time_ms, 0)
                 elif step not in (steps := self._steps(record, key)):
@@ -171,9 +184,9 @@ class Tracker:
         for key, score in finals.items():
             history = self._history(record, key)
             last = max(history, key=lambda metric: (metric.step, metric.timestamp), default=score)
-            known = {(metric.timestamp, metric.value) for metric in history}
-            stands = bool(history) and last.value == score.value
-            if not stands and (score.timestamp, score.value) not in known:
+            known = {(metric.timestamp, _as_stored(metric.value)) for metric in history}
+            stands = bool(history) and _as_stored(last.value) == _as_stored(score.value)
+            if not stands and (score.timestamp, _as_stored(score.value)) not in known:
                 entries.append(Metric(key, score.value, score.timestamp, last.step))
         return entries
 
@@ -185,7 +198,7 @@ class Tracker:
             self._client().set_terminated(record.run_id, status, end_time=event.time_ms)
 
     def _send_artifact(self, record: _Record, event: Event) -> None:
-        folder, _, leaf = event.content["path"].rpartition("/")
+        folder, _, leaf = spell_name(event.content["path"]).rpartition("/")
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch, leaf)
             path.write_bytes(event.data)
@@ -202,7 +215,7 @@ class Tracker:
         """The ids of the run's experiment and of the run itself."""
         if run not in self._ids:
             experiment_id = self._experiment_id(run.experiment)
-            tags = dict(run.tags)
+            tags = _spelled_tags(dict(run.tags))
             if run.parent is not None:
                 _, tags[PARENT_TAG] = self._ids_of(run.parent)
             run_id = self._take_up(experiment_id, run.name, tags)
@@ -217,7 +230,8 @@ class Tracker:
         if not self._creates:
             raise RunNotFoundError(f"there is no run '{name}' yet")
         client = self._client()
-        created = client.create_run(experiment_id, tags={**tags, NAME_TAG: name}).info.run_id
+        shown = spell_text(name, MAX_RUN_NAME_CHARACTERS) or "unnamed"
+        created = client.create_run(experiment_id, tags={**tags, NAME_TAG: shown}).info.run_id
         # Another driver may have created one at the same moment: all use the older one.
         (first, *_) = self._search(experiment_id, tags) or [created]
         if first != created:
@@ -226,9 +240,9 @@ class Tracker:
 
     def _search(self, experiment_id: str, tags: dict[str, str]) -> list[str]:
         """The ids of the runs with these `tags`, the oldest first."""
-        # The filter cannot escape quotes; one of the tags is always a digest, which has none.
+        # The filter cannot escape quotes and more; one of the tags is always a digest.
         wanted = " and ".join(
-            f"tags.`{key}` = '{value}'" for key, value in tags.items() if "'" not in value
+            f"tags.`{key}` = '{value}'" for key, value in tags.items() if _PLAIN.fullmatch(value)
         )
         candidates = self._client().search_runs([experiment_id], wanted)
         runs = [run for run in candidates if tags.items() <= run.data.tags.items()]
@@ -312,6 +326,16 @@ def _artifact_location(uri: str) -> str | None:
     """Beside the SQLite file; a server has its own."""
     path = sqlite_path(uri)
     return None if path is None else path.with_name("mlartifacts").as_uri()
+
+
+def _spelled_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    return {spell_name(name): spell_text(text, MAX_TAG_CHARACTERS) for name, text in tags.items()}
+
+
+def _as_stored(value: float) -> float | None:
+    """The value as databases have it: infinity is the greatest number; None is not a number."""
+    greatest = sys.float_info.max
+    return None if math.isnan(value) else min(max(value, -greatest), greatest)
 
 
 def _batches(entries: list[Any], size: int) -> Iterator[list[Any]]:

@@ -1,5 +1,6 @@
 """A real MLflow server, and before it a proxy that delays, refuses and cuts connections."""
 
+import math
 import pickle
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from faulty_s3 import FaultyS3, seeded
 
 from pipeline.config import Config, Tracking
 from pipeline.storage.artifacts import artifact
-from pipeline.tracking import TrackingError, TrackingSession, sender, start_stage
+from pipeline.tracking import TrackingError, TrackingSession, sender, start_stage, tracker
 from pipeline.tracking.outbox import Outbox
+from pipeline.tracking.spelling import spell_name
 from pipeline.tracking.tracker import Tracker, connect
 
 pytestmark = pytest.mark.slow
@@ -201,6 +203,70 @@ def test_a_worker_is_killed_and_another_offers_the_history_again(
     four.communicate(timeout=120)
     assert losses(mlflow_address, run) == expected(50)
     assert Outbox(run.outbox_uri).files() == []
+
+
+# A split or an utterance may be called so.
+HOSTILE = [
+    "test clean+é",
+    "a:(b)",
+    "../up",
+    "/root",
+    "",
+    "日本語",
+    "50%#1?&x",
+    "a\udce9\0",
+    "x" * 300,
+]
+
+
+def test_a_server_takes_hostile_names_and_values_and_keeps_them_apart(
+    mlflow_address, proxy, session, config, caplog
+):
+    assert session.check()
+    run = start(session, config)
+    scores = {f"{name}.wer": float(index) for index, name in enumerate(HOSTILE)}
+    run.log_metrics({**scores, "nan": math.nan, "more": math.inf}, 0)
+    run.log_metrics(scores)
+    run.log_params({**scores, "long": "ü" * 7000, "text": "a\udce9\0"})
+    run.set_tags(scores)
+    for name in HOSTILE:
+        run.log_audio([0.0, 0.5], 16000, f"audio/{name}.wav")
+    run.flush(60)
+    client, run_id = found(mlflow_address, run)
+    data = client.get_run(run_id).data
+    assert data.metrics.pop("more") == sys.float_info.max
+    assert math.isnan(data.metrics.pop("nan"))
+    assert data.metrics == {spell_name(name): score for name, score in scores.items()}
+    assert len(data.params) == len(scores) + 2
+    assert (len(data.params["long"]), data.params["text"]) == (6000, "a\\udce9\\x00")
+    assert data.tags.items() >= {spell_name(name): str(x) for name, x in scores.items()}.items()
+    stored = {file.path for file in _all_files(client, run_id, "audio")}
+    assert stored == {spell_name(f"audio/{name}.wav") for name in HOSTILE}
+    assert caplog.text == ""
+
+
+def _all_files(client, run_id, folder):
+    for file in client.list_artifacts(run_id, folder):
+        yield from _all_files(client, run_id, file.path) if file.is_dir else [file]
+
+
+def test_a_value_that_the_server_refuses_is_named_and_takes_no_other_along(
+    mlflow_address, proxy, session, config, caplog
+):
+    assert session.check()
+    run = start(session, config)
+    values = {f"m{index}": 1.0 for index in range(100)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracker, "spell_name", lambda name: name)
+        run.log_metrics({**values, "bad!": 1.0}, 0)
+        run.log_params({**values, "bad!": 1.0})
+        run.flush(60)
+    client, run_id = found(mlflow_address, run)
+    data = client.get_run(run_id).data
+    assert data.metrics == values
+    assert data.params.keys() == values.keys()
+    assert caplog.text.count("metric 'bad!' of train_joint was dropped") == 1
+    assert caplog.text.count("parameter 'bad!' of train_joint was dropped") == 1
 
 
 @pytest.mark.parametrize("fault", ["denied", "no_such_upload"])

@@ -26,8 +26,10 @@ def test_nested_settings_become_dotted_names():
     }
 
 
-def test_names_keep_only_what_a_tracker_takes():
-    assert flatten({"utterances": {"test#1": 5}}) == {"utterances.test_1": "5"}
+def test_two_settings_never_have_one_name():
+    settings = {"a": {"b": 1, "b.c": 2, "": 3}, "a.b": 4, "": {"a": 5}, '"a.b"': 6}
+    assert sorted(flatten(settings).values()) == ["1", "2", "3", "4", "5", "6"]
+    assert flatten({"utterances": {"test#1": 5}}) == {"utterances.test#1": "5"}
 
 
 @pytest.mark.parametrize(

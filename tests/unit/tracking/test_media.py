@@ -1,6 +1,7 @@
 """Files, figures, audio and tokenizers as artifacts of a run."""
 
 import json
+import re
 import sys
 import types
 import wave
@@ -20,9 +21,18 @@ def test_files_figures_and_audio_become_artifacts(stage, storage, tmp_path):
     (tmp_path / "notes.txt").unlink()
     stage.log_figure(Figure(), "plots/curves.png")
     stage.log_audio(np.array([0.0, 0.5, -3.0]), 16000, "audio/one.wav")
+    stage.log_audio(np.zeros(2), 16000, "audio/../../up.wav")
+    stage.log_figure(Figure(), f"purity-{'é' * 200}.png")
     root = storage / "mlartifacts" / run_id(stage) / "artifacts"
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*"))
-    assert names == ["audio/one.wav", "notes.txt", "plots/curves.png", "texts/notes.txt"]
+    assert [re.sub(r"é+-[0-9a-f]{12}", "é", name) for name in names] == [
+        "audio/_/_/up-886db32a1b42.wav",
+        "audio/one.wav",
+        "notes.txt",
+        "plots/curves.png",
+        "purity-é.png",
+        "texts/notes.txt",
+    ]
     assert (root / "plots/curves.png").read_bytes().startswith(b"\x89PNG")
     with wave.open(str(root / "audio/one.wav")) as file:
         assert file.getframerate() == 16000

@@ -1,9 +1,18 @@
 """Values of a run: each step once, the last score, the first parameter."""
 
+import math
+import sys
+
 from stored_runs import history, steps, stored
+from test_spelling import HOSTILE
 
 from pipeline import tracking
+from pipeline.redaction import flatten
+from pipeline.tracking import tracker
+from pipeline.tracking.spelling import spell_name
 from pipeline.tracking.tracker import connect
+
+MOST = sys.float_info.max
 
 
 def test_a_resumed_run_logs_no_step_twice(stage, in_a_new_process):
@@ -94,18 +103,64 @@ def test_a_first_parameter_stands(stage):
     assert len(params["long"]) == 6000
 
 
+def test_hostile_names_keep_their_values_and_take_no_other_along(stage, caplog):
+    """As a split's name, given by a user, goes into metrics, parameters, tags and artifacts."""
+    values = {name: float(index) for index, name in enumerate([*HOSTILE, "loss"])}
+    for step in range(2):
+        stage.log_metrics(values, step)
+    stage.log_metrics(values)
+    stage.log_params(values)
+    stage.set_tags(values)
+    data = stored(stage).data
+    assert data.metrics == {spell_name(name): value for name, value in values.items()}
+    assert steps(stage, spell_name("a:b.wer")) == [0, 1]
+    texts = {spell_name(name): str(value) for name, value in values.items()}
+    assert data.tags.items() >= texts.items()
+    quoted = {spell_name(name) for name in flatten(values)}
+    assert data.params.keys() == quoted
+    assert sorted(data.params.values()) == sorted(texts.values())
+    assert caplog.text == ""
+
+
+def test_what_is_not_finite_is_logged_once_and_takes_nothing_along(stage):
+    values = {"nan": math.nan, "more": math.inf, "less": -math.inf, "loss": 0.5}
+    for _ in range(2):
+        stage.log_metrics(values, 0)
+        stage.log_metrics(values)
+        stage.flush(60)
+    metrics = stored(stage).data.metrics
+    assert math.isnan(metrics["nan"])
+    assert (metrics["more"], metrics["less"], metrics["loss"]) == (MOST, -MOST, 0.5)
+    assert [len(history(stage, key)) for key in values] == [1, 1, 1, 1]
+
+
+def test_a_value_that_mlflow_refuses_takes_no_other_along(stage, caplog, monkeypatch):
+    """As if it had a rule that we do not know."""
+    monkeypatch.setattr(tracker, "spell_name", lambda name: name)
+    values = {f"m{index}": 1.0 for index in range(200)}
+    for step in range(2):
+        stage.log_metrics({**values, "bad!": 1.0, "worse?": 1.0}, step)
+    stage.log_params({**values, "bad!": 1})
+    stage.set_tags({**values, "bad!": "x"})
+    stage.log_metrics({"last": 1.0}, 0)
+    data = stored(stage).data
+    assert data.metrics.keys() == values.keys() | {"last"}
+    assert data.params.keys() == values.keys()
+    assert data.tags.keys() > values.keys()
+    messages = [record.getMessage() for record in caplog.records]
+    for what in ("metric 'bad!'", "metric 'worse?'", "parameter 'bad!'", "tag 'bad!'"):
+        assert [what in message for message in messages].count(True) == 1, what
+
+
 def test_what_cannot_be_logged_costs_one_warning_line(stage, caplog):
-    stage.log_metrics({"bad": "x"}, 0)
+    stage.log_metrics({"bad": "x", "good": 1.0}, 0)
     stage.log_file("/no/such/file")
-    stage.log_metrics({"good": 1.0}, 0)
-    stage.log_metrics({"bad!name": 1.0}, 0)
     stage.log_metrics({"better": 1.0}, 0)
     assert set(stored(stage).data.metrics) == {"good", "better"}
     messages = [
         record.getMessage() for record in caplog.records if record.name == tracking.__name__
     ]
-    assert len(messages) == 3
+    assert len(messages) == 2
     assert all("\n" not in message for message in messages)
-    assert "log_metrics was dropped" in messages[0]
+    assert "metric 'bad' was dropped: ValueError" in messages[0]
     assert "log_file was dropped" in messages[1]
-    assert "metrics of train_joint were dropped" in messages[2]

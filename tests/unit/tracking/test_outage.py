@@ -90,7 +90,7 @@ def away(_events):
 def test_events_survive_the_outbox(box):
     events = [
         loss(1),
-        Event(RUN, "params", {"a.b": "ü\n"}),
+        Event(RUN, "params", {"a.b": "ü\n\udce9"}),
         Event(RUN, "artifact", {"path": "a.wav"}, b"\x00\xff"),
         loss(2, CHILD),
         Event(RUN, "metrics", {"step": None, "values": {"x": float("inf")}}),
@@ -293,7 +293,27 @@ def test_of_a_refused_batch_only_the_refused_is_dropped(process, tracker, caplog
         worker.put(loss(step))
     worker.flush(60)
     assert [event.content["step"] for event in tracker.taken] == [0, 1, 3, 4]
-    assert caplog.text.count("were dropped") == 1
+    assert caplog.text.count("metric 'loss' of train_joint was dropped: RefusedError") == 1
+
+
+def test_of_a_refused_event_only_the_refused_value_is_dropped(process, tracker, caplog):
+    """One request for each half, not one for each value."""
+    asked = []
+
+    def refuse(events):
+        names = {name for event in events for name in event.content["values"]}
+        asked.append(len(names))
+        return RefusedError("bad name") if "m300" in names else None
+
+    tracker.fault = refuse
+    worker = process()
+    worker.put(Event(RUN, "metrics", {"step": 1, "values": {f"m{i}": 0.0 for i in range(1000)}}))
+    worker.flush(60)
+    taken = [name for event in tracker.taken for name in event.content["values"]]
+    assert taken == [f"m{i}" for i in range(1000) if i != 300]
+    assert {event.content["step"] for event in tracker.taken} == {1}
+    assert len(asked) <= 21
+    assert "metric 'm300' of train_joint was dropped" in caplog.text
 
 
 def test_an_event_that_fails_alone_does_not_hold_up_the_others(process, tracker, caplog):

@@ -13,6 +13,7 @@ from pipeline import tracking
 from pipeline.tracking import RunName, StageRun, TrackingSpec, outbox
 from pipeline.tracking.description import git_commit, variant_tags
 from pipeline.tracking.failure import RunNotFoundError
+from pipeline.tracking.spelling import spell_text
 from pipeline.tracking.tracker import Tracker
 
 
@@ -57,6 +58,15 @@ def test_a_quote_in_a_name_finds_its_run_again(session, config, in_a_new_process
     odd = session.start_variant(config.model_copy(update={"variant": "o'hara"}))
     first = run_id(odd)
     assert run_id(in_a_new_process(odd, leads=True)) == first
+
+
+@pytest.mark.parametrize("name", ["", "a+b: ü\udce9\0", "x" * 9000, "tags.`a` = 'b' and", "a\nb"])
+def test_a_hostile_variant_finds_its_run_again(session, config, in_a_new_process, name):
+    odd = session.start_variant(config.model_copy(update={"variant": name}))
+    first = stored(odd)
+    assert run_id(in_a_new_process(odd, leads=True)) == first.info.run_id
+    assert 0 < len(first.info.run_name) <= 250
+    assert first.data.tags["pipeline.variant"] == spell_text(name, 8000)
 
 
 def test_a_stage_is_a_child_of_its_variant(variant, stage):
