@@ -280,7 +280,8 @@ def _blamed(error: Exception, uri: str) -> AudioError | AudioStorageError:
     if may_recover(error):
         return AudioStorageError(f"{printable(uri)} cannot be fetched: {error}; run again")
     if isinstance(error, FileNotFoundError):
-        return AudioError("no such audio file")
+        hint = ": its path has backslashes, as on Windows; write slashes" * ("\\" in uri)
+        return AudioError(f"no such audio file{hint}")
     if isinstance(error, PermissionError):
         details = f": {error}" * isinstance(error, StorageError)
         return AudioError(f"no permission to read the audio file{details}")

@@ -85,6 +85,14 @@ def test_reads_from_any_storage():
         probe_seconds("memory://bucket/b.flac")
 
 
+def test_a_windows_path_is_said_to_be_one(tmp_path):
+    for name in ("audio\\a.wav", "C:\\data\\a.wav"):
+        with pytest.raises(AudioError, match="no such audio file: its path has backslashes"):
+            probe_seconds(f"{tmp_path}/{name}")
+    write_audio(tmp_path / "a\\b.flac", tone(0.5, 16000), 16000)
+    assert probe_seconds(f"{tmp_path}/a\\b.flac") == 0.5  # a name like any other where it exists
+
+
 def test_a_rounded_duration_means_the_end(tmp_path):
     write_audio(tmp_path / "a.flac", tone(0.5, 16000), 16000)
     assert len(read_audio(str(tmp_path / "a.flac"), 16000, duration=0.504)) == 8000
