@@ -107,13 +107,13 @@ def _below(path: str) -> tuple[list[AudioFile], list[Reject]]:
         parent, name = Folder.around(path)
         info = parent.info(name)
         if info is not None:
-            return [AudioFile(_stem(name), parent.locate(name), info.num_bytes)], []
+            return [AudioFile(_stem(name), parent.address(name), info.num_bytes)], []
     rejects = [
-        Reject(None, folder.locate(name).rstrip("/"), reason)
+        Reject(None, folder.address(name).rstrip("/"), reason)
         for name, reason in listing.unusable.items()
     ]
     files = [
-        AudioFile(_stem(name), folder.locate(name), info.num_bytes)
+        AudioFile(_stem(name), folder.address(name), info.num_bytes)
         for name, info in infos.items()
         if name.lower().rpartition(".")[2] in EXTENSIONS
     ]

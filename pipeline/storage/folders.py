@@ -116,7 +116,8 @@ class Folder:
             AddressError: the path holds a NUL.
         """
         if is_uri(uri) and not uri.startswith(_FILE):
-            return cls(uri.rstrip("/"))
+            scheme, _, path = uri.partition("://")
+            return cls(f"{scheme}://{path.rstrip('/')}")
         try:
             return cls(os.path.realpath(uri.removeprefix(_FILE)))
         except ValueError as error:
@@ -198,7 +199,11 @@ class Folder:
 
     def locate(self, path: str) -> str:
         """The address of `path`, which is relative to this folder unless it is absolute or a URI."""
-        return path if is_uri(path) or path.startswith("/") else _join(self.uri, path)
+        return path if is_uri(path) or path.startswith("/") else self.address(path)
+
+    def address(self, name: str) -> str:
+        """The address of a file or folder that was listed here, whatever its name."""
+        return _join(self.uri, name)
 
     @property
     def _is_local(self) -> bool:
@@ -227,4 +232,4 @@ def local_info(path: str) -> FileInfo | None:
 
 
 def _join(folder: str, name: str) -> str:
-    return f"{folder.rstrip('/')}/{name}"
+    return f"{folder}{'/' * (not folder.endswith('/'))}{name}"

@@ -64,7 +64,7 @@ def read_librispeech(config: LibrispeechCorpus) -> Iterator[Utterance | Reject]:
                     yield _utterance(utt_id, row, split, folder, audio.get(stem))
         for stem, name in sorted(unnamed.items()):
             reason = f"no transcript: no {_TRANSCRIPT} names it"
-            yield Reject(stem.rpartition("/")[2], folder.locate(name), reason)
+            yield Reject(stem.rpartition("/")[2], folder.address(name), reason)
 
 
 def _utterance(
@@ -77,7 +77,7 @@ def _utterance(
     speaker, below, _ = audio.partition("/")
     if not below:
         return Reject(utt_id, row.source, "no speaker: it is not in a folder <speaker>/<chapter>")
-    return Utterance(utt_id, split, folder.locate(audio), 0.0, TO_THE_END, speaker, text=row.value)
+    return Utterance(utt_id, split, folder.address(audio), 0.0, TO_THE_END, speaker, text=row.value)
 
 
 ADAPTER = RecordedAdapter(

@@ -69,7 +69,7 @@ def read_ljspeech(config: LjspeechCorpus) -> Iterator[Utterance | Reject]:
     """Every row of the table, then a reject for each audio file that no row names."""
     root = Folder.at(config.root)
     names = audio_by_stem(list_wavs(config), "wav")
-    audio = {utt_id: root.locate(f"wavs/{name}") for utt_id, name in names.items()}
+    audio = {utt_id: root.address(f"wavs/{name}") for utt_id, name in names.items()}
     named: dict[str, str] = {}
     for line in read_lines(read_metadata(config), _METADATA):
         if isinstance(line, Reject):
