@@ -13,6 +13,9 @@ from pipeline.storage.folders import printable
 
 TO_THE_END = math.inf
 
+# The label of all silences.
+SILENCE = "sil"
+
 
 class CorpusError(RuntimeError):
     """A corpus that cannot be used at all; the message says what, why and the cure."""
@@ -35,13 +38,26 @@ class Segment:
     label: str
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far an alignment reaches, before an utterance is cut from it.
+
+    One that is `complete` begins with a labelled silence, so that all of its audio should be
+    labelled.
+    """
+
+    end: float
+    complete: bool
+
+
 @dataclass(frozen=True)
 class Utterance:
     """One stretch of speech with its text: `duration` seconds of `audio` from `offset` on.
 
     An adapter that does not know the duration sets TO_THE_END; the check fills in the real one.
     `recording` is the corpus's own name for the recording, if it has one: alignments may be named
-    after it. It is not stored.
+    after it. `extent` is that of the recording's alignment, where `alignment` is cut from one.
+    Neither is stored.
     """
 
     utt_id: str
@@ -53,6 +69,7 @@ class Utterance:
     text: str
     alignment: tuple[Segment, ...] | None = None
     recording: str | None = field(default=None, compare=False)
+    extent: Extent | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

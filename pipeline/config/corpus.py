@@ -15,6 +15,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     SerializeAsAny,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -137,7 +138,25 @@ class RecordedCorpus(CorpusSection):
     alignment_format: AlignmentFormat | None = None
     """The format of `alignments`; `None` goes by the file extension."""
     alignment_tier: Text = "phones"
-    """The tier to read from a TextGrid that has several."""
+    """The tier to read from a TextGrid; `{speaker}` and `{utt_id}` stand for those of the utterance.
+    If there is none of that name, `{speaker} - ` before it is tried, as the Montreal Forced Aligner
+    names the tiers of several speakers."""
+    alignment_sample_rate_hz: Count = 16000
+    """The sampling rate that the times of .PHN files are counted at."""
+
+    def tiers(self, speaker: str, utt_id: str) -> tuple[str, str]:
+        """The names that the tier of an utterance may have, the preferred one first."""
+        tier = self.alignment_tier.format(speaker=speaker, utt_id=utt_id)
+        return tier, f"{speaker} - {tier}"
+
+    @field_validator("alignment_tier")
+    @classmethod
+    def _fields(cls, tier: str) -> str:
+        try:
+            tier.format(speaker="", utt_id="")
+        except (LookupError, ValueError, AttributeError):
+            raise ValueError("only {speaker} and {utt_id} may be in braces") from None
+        return tier
 
 
 def load_adapter(kind: str) -> Any:

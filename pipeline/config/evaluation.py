@@ -10,5 +10,7 @@ class Purity(Section):
 
     silence: Literal["exclude", "include"] = "exclude"
     """Whether frames of silence count."""
-    silence_labels: tuple[str, ...] = ("", "sil", "sp", "spn", "pau", "<eps>")
-    """The labels that mean silence."""
+    silence_labels: tuple[str, ...] = ("", "sil", "spn")
+    """The labels that count as silence. Alignments have `sil` for all silences that aligners write
+    (`SIL`, `sp`, `pau`, `h#`, blanks and others), `spn` for spoken noise; `""` is a frame without a
+    label."""

@@ -5,14 +5,22 @@ Every utterance is decoded once here, so that no later stage meets audio that it
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
-from pipeline.audio.decode import AudioError, decode, require_resampling, resampled_length
+from pipeline.audio.decode import (
+    AudioError,
+    decode,
+    probe_seconds,
+    require_resampling,
+    resampled_length,
+)
 from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.audio.utterance import (
+    AlignmentError,
     CorpusError,
     Reject,
     UnusableError,
@@ -21,10 +29,12 @@ from pipeline.audio.utterance import (
 )
 from pipeline.config.corpus import CorpusSection, composed
 from pipeline.corpus.adapter import adapter_of
+from pipeline.corpus.alignment.plausibility import checked_alignment, warn_of_sparse
 from pipeline.progress import SILENT, Progress
 
 _UTT_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _DECODING_THREADS = 2
+_CACHED_RECORDINGS = 16
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,8 @@ def check(
     utterances = [result for result in results if isinstance(result, Utterance)]
     rejects += misnamed
     rejects += [result for result in results if isinstance(result, Reject)]
+    if warning := warn_of_sparse(utterances):
+        progress.message(warning)
     kept = {utterance.utt_id for utterance in utterances}
     counted = [one for one in rejects if one.what == "utterance" or one.utt_id in kept]
     return CheckedCorpus(utterances, counted, left_out)
@@ -142,17 +154,22 @@ def _check_contents(
 ) -> list[Utterance | Reject]:
     results: list[Utterance | Reject] = []
     seconds = 0.0
+    # Utterances of one recording mostly follow each other.
+    recording_seconds = lru_cache(_CACHED_RECORDINGS)(probe_seconds)
     with ThreadPoolExecutor(_DECODING_THREADS) as pool:
-        checked = pool.map(lambda utterance: _check_content(utterance, config), utterances)
-        for done, result in enumerate(checked, start=1):
-            results.append(result)
+        checked = pool.map(lambda each: _check_content(each, config, recording_seconds), utterances)
+        for done, (result, *rejects) in enumerate(checked, start=1):
+            results += [result, *rejects]
             seconds += result.duration if isinstance(result, Utterance) else 0.0
             note = f"{seconds / 3600:.2f} h of audio"
             progress.update(done, len(utterances), "utterances", note)
     return results
 
 
-def _check_content(utterance: Utterance, config: CorpusSection) -> Utterance | Reject:
+def _check_content(
+    utterance: Utterance, config: CorpusSection, recording_seconds: Callable[[str], float]
+) -> list[Utterance | Reject]:
+    """The utterance, without its alignment if that is a reject; or a reject instead of it."""
     text = _normalise(utterance.text, config)
     try:
         _check_text(text, config.alphabet)
@@ -162,8 +179,13 @@ def _check_content(utterance: Utterance, config: CorpusSection) -> Utterance | R
         require_resampling(rate, SSL_GRID.sample_rate_hz)
         _check_length(text, len(samples), rate, config.min_seconds)
     except (AudioError, UnusableError) as error:
-        return Reject(utterance.utt_id, utterance.audio, str(error))
-    return replace(utterance, text=text, duration=len(samples) / rate)
+        return [Reject(utterance.utt_id, utterance.audio, str(error))]
+    checked = replace(utterance, text=text, duration=len(samples) / rate)
+    try:
+        return [replace(checked, alignment=checked_alignment(checked, rate, recording_seconds))]
+    except AlignmentError as error:
+        reject = Reject(utterance.utt_id, utterance.audio, str(error), "alignment")
+        return [replace(checked, alignment=None), reject]
 
 
 def _normalise(text: str, config: CorpusSection) -> str:

@@ -36,10 +36,10 @@ class TableRow:
 
 def read_lines(content: bytes, name: str) -> Iterator[Line | Reject]:
     """Each line that is not blank, or the reason why it cannot be read."""
-    for number, line in enumerate(_split(content), start=1):
+    for number, line in enumerate(split_lines(content), start=1):
         source = f"{name}:{number}"
         try:
-            text = _decode(line)
+            text = decode_line(line)
         except UnusableError as error:
             yield Reject(None, source, f"broken line: {error}")
             continue
@@ -76,16 +76,22 @@ def fields(value: str) -> list[str]:
     return [field for field in _BLANK.split(value) if field]
 
 
-def _split(content: bytes) -> Iterator[bytes]:
-    r"""Lines that end at \n; a file object of bytes knows no other line end."""
+def split_lines(content: bytes) -> Iterator[bytes]:
+    r"""Lines with their ends, as UTF-8; to be read by `decode_line`."""
     if content.startswith(_UTF16):
         content = content.decode("utf-16", "replace").encode()
     if b"\n" not in content:
         content = content.replace(b"\r", b"\n")
+    # A file object of bytes knows no other line end than \n.
     return iter(io.BytesIO(content))
 
 
-def _decode(line: bytes) -> str:
+def decode_line(line: bytes) -> str:
+    """A line without its end and a byte order mark.
+
+    Raises:
+        UnusableError: it is not UTF-8, or holds NUL bytes or a carriage return.
+    """
     line = line.rstrip(b"\r\n")
     if b"\0" in line:
         raise UnusableError("it holds NUL bytes; save the file as UTF-8")

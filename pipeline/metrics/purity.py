@@ -5,18 +5,14 @@ Masked Prediction of Hidden Units", 2021. P(p, u) is the share of frames with ph
 Each raises a ValueError where nothing was counted.
 """
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.audio.utterance import SILENCE
 from pipeline.config import Purity
 from pipeline.metrics.units import units_in_range
-
-SILENCE = "sil"
-# ARPABET writes stress after a vowel: AA0, AA1, AA2.
-_STRESSED = re.compile(r"((?:A[AEHOWXY]|E[HRY]|I[HXY]|O[WY]|U[HWX]))[0-2]")
 
 
 class JointCounts:
@@ -96,22 +92,14 @@ def scores(counts: JointCounts) -> dict[str, float]:
 def scored_frames(
     labels: Sequence[str], units: Sequence[int], settings: Purity
 ) -> tuple[list[str], list[int]]:
-    """The frames that count: labels without stress, all silence as SILENCE or left out."""
-    merged = [
-        SILENCE if label in settings.silence_labels else strip_stress(label) for label in labels
-    ]
+    """The frames that count: all silence as SILENCE, or left out."""
+    merged = [SILENCE if label in settings.silence_labels else label for label in labels]
     kept = [
         (label, unit)
         for label, unit in zip(merged, units, strict=True)
         if label != SILENCE or settings.silence == "include"
     ]
     return [label for label, _ in kept], [unit for _, unit in kept]
-
-
-def strip_stress(phone: str) -> str:
-    """An ARPABET vowel without its stress digit (AA1 -> AA); any other label as it is."""
-    stressed = _STRESSED.fullmatch(phone)
-    return stressed[1] if stressed else phone
 
 
 def _joint(counts: JointCounts) -> NDArray[np.float64]:

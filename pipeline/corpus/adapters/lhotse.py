@@ -22,6 +22,7 @@ from pipeline.audio.utterance import (
 )
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.config.section import Address
+from pipeline.corpus.alignment.plausibility import labelled_seconds
 from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
 from pipeline.corpus.json_rows import Row, Seconds, Text, first_problem, json_rows
 from pipeline.corpus.recorded import RecordedAdapter
@@ -32,7 +33,7 @@ _ROUNDING_SECONDS = 0.01
 _DIGITS = 6  # decimals of a second; Lhotse's own times have eight
 
 # For each kind, items of symbol, start, duration and a score.
-_Item = tuple[Text, float, Seconds] | tuple[Text, float, Seconds, float | None]
+_Item = tuple[Text, float, float] | tuple[Text, float, float, float | None]
 _ITEMS = TypeAdapter(dict[str, tuple[_Item, ...]])
 
 
@@ -133,7 +134,7 @@ def _read_cut(
             yield Reject(supervision.id, source, str(error))
             continue
         try:
-            alignment = _alignment(supervision, utterance.offset, config.alignment_tier)
+            alignment = _alignment(supervision, utterance, config)
         except AlignmentError as error:
             yield Reject(supervision.id, source, str(error), "alignment")
             alignment = None
@@ -185,25 +186,28 @@ def _utterance(
     )
 
 
-def _alignment(supervision: _Supervision, offset: float, tier: str) -> tuple[Segment, ...] | None:
-    """The items of kind `tier`, or of its singular, with times from the supervision's start.
-
-    `offset` is that start within the recording, in seconds.
-    """
+def _alignment(
+    supervision: _Supervision, utterance: Utterance, config: LhotseCorpus
+) -> tuple[Segment, ...] | None:
+    """The items of the config's kind, or of its singular, with times from the utterance's start."""
     try:
         kinds = _ITEMS.validate_python(supervision.alignment or {})
     except ValidationError as error:
         raise AlignmentError(f"broken alignment: {first_problem(error)}") from None
-    items = kinds.get(tier, kinds.get(tier.removesuffix("s")))
+    tier, *_ = names = config.tiers(utterance.speaker, utterance.utt_id)
+    items = next((kinds[name] for name in (*names, tier.removesuffix("s")) if name in kinds), None)
     if items is None:
         return None
-    spoken = RecordingAlignment.of(
+    alignment = RecordingAlignment.of(
         Segment(start, start + duration, symbol) for symbol, start, duration, *_ in items
-    ).cut(offset, supervision.duration)
-    if items and not spoken:
+    )
+    spoken = alignment.cut(utterance.offset, utterance.duration)
+    if labelled_seconds(spoken) < labelled_seconds(alignment.segments) / 2:
+        start, end = utterance.offset, utterance.offset + utterance.duration
         raise AlignmentError(
-            "alignment lies outside its supervision: its times must count from the recording's "
-            "start, as Lhotse 1.17 and later have them"
+            f"alignment lies outside its supervision: {alignment.segments[0].start:g} to "
+            f"{alignment.extent.end:g} s rather than {start:g} to {end:g} s; its times must be seconds "
+            "from the recording's start, as Lhotse 1.17 and later have them"
         )
     return spoken
 

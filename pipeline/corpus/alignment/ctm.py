@@ -1,17 +1,12 @@
 """Alignments as CTM: `name channel start duration label [confidence …]`, seconds, any order."""
 
-import math
-import re
+import codecs
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import IO
 
-from pipeline.audio.utterance import AlignmentError, Segment
-
-# Kaldi marks a phone's position in its word: beginning, inside, end, singleton.
-_POSITION = re.compile(r"(?<=.)_[BIES]$")
-_SILENCE = {"SIL": "sil", "SPN": "spn"}
+from pipeline.audio.utterance import AlignmentError, Segment, UnusableError
+from pipeline.corpus.text_table import decode_line, fields, split_lines
 
 
 @dataclass(frozen=True)
@@ -26,14 +21,14 @@ class _Block:
 class Ctm:
     """The lines of CTM files by their first column, a recording or an utterance.
 
-    Kaldi's word position is removed from labels (`AH0_B` becomes `AH0`), and its SIL and SPN become
-    `sil` and `spn`, which purity treats as silence. Comments (`;;`) are skipped.
+    Comments (`;;`) are skipped.
     """
 
-    def __init__(self, files: Iterable[tuple[str, IO[bytes]]]) -> None:
+    def __init__(self, files: Iterable[tuple[str, bytes]]) -> None:
         self._blocks: dict[str, list[_Block]] = {}
-        for source, file in files:
-            for name, lines in groupby(enumerate(file, start=1), key=lambda row: _name(row[1])):
+        for source, content in files:
+            numbered = enumerate(split_lines(content), start=1)
+            for name, lines in groupby(numbered, key=lambda row: _name(row[1])):
                 numbers, contents = zip(*lines, strict=True)
                 if name and not name.startswith(";;"):
                     block = _Block(source, numbers[0], b"".join(contents))
@@ -53,7 +48,7 @@ class Ctm:
         rows = [
             _parse_line(line, f"{block.source}:{number}")
             for block in self._blocks[name]
-            for number, line in enumerate(block.content.splitlines(), start=block.first_line)
+            for number, line in enumerate(split_lines(block.content), start=block.first_line)
         ]
         channels = sorted({channel for channel, _ in rows})
         if len(channels) > 1:
@@ -62,20 +57,17 @@ class Ctm:
 
 
 def _name(line: bytes) -> str:
-    fields = line.split(maxsplit=1)
-    return fields[0].decode("utf-8", "replace") if fields else ""
+    parts = line.removeprefix(codecs.BOM_UTF8).split(maxsplit=1)
+    return parts[0].decode("utf-8", "replace") if parts else ""
 
 
 def _parse_line(line: bytes, source: str) -> tuple[str, Segment]:
     """The channel and the segment."""
     try:
-        _, channel, first, length, label, *_ = line.decode().split()
+        _, channel, first, length, label, *_ = fields(decode_line(line))
         start, duration = float(first), float(length)
-    except ValueError:
+    except (UnusableError, ValueError):
         raise AlignmentError(
             f"CTM line is not `name channel start duration label`: {source}, {line[:60]!r}"
         ) from None
-    if not (start >= 0 and duration >= 0 and math.isfinite(start + duration)):
-        raise AlignmentError(f"CTM times are not seconds from 0 on: {source}, {line[:60]!r}")
-    plain = _POSITION.sub("", label)
-    return channel, Segment(start, start + duration, _SILENCE.get(plain, plain))
+    return channel, Segment(start, start + duration, label)

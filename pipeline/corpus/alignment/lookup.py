@@ -7,10 +7,9 @@ recording's.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import IO
 
 from pipeline.audio.utterance import AlignmentError, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import AlignmentFormat, RecordedCorpus
@@ -38,14 +37,12 @@ class AlignmentFiles:
         """Names and sizes; for CTM, which has few files, names and contents."""
         if self.format != "ctm":
             return [f"{name} {size}" for name, size in self.sizes.items()]
-        contents = ((name, self.folder.read(name)) for name in self.sizes)
-        return [f"{name} {hashlib.sha256(content).hexdigest()}" for name, content in contents]
+        return [f"{name} {hashlib.sha256(content).hexdigest()}" for name, content in self.read()]
 
-    def opened(self) -> Iterator[tuple[str, IO[bytes]]]:
-        """Each file with its name, one after the other."""
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        """Each file's name and content, one after the other."""
         for name in self.sizes:
-            with self.folder.open(name) as file:
-                yield name, file
+            yield name, self.folder.read(name)
 
 
 def list_alignments(config: RecordedCorpus) -> AlignmentFiles | None:
@@ -97,7 +94,7 @@ class Alignments:
         """
         files = list_alignments(config)
         self._source = config.alignments
-        self._recordings = _recordings(files, config.alignment_tier) if files else None
+        self._recordings = _recordings(files, config) if files else None
         self._unmatched: Utterance | None = None
         self._matched_any = False
 
@@ -110,17 +107,17 @@ class Alignments:
             yield utterance
             return
         try:
-            alignment = self._recordings.find(utterance)
+            aligned = self._recordings.align(utterance)
         except AlignmentError as error:
             self._matched_any = True
             yield Reject(utterance.utt_id, utterance.audio, str(error), "alignment")
             yield utterance
             return
-        if alignment is None:
+        if aligned.alignment is None:
             self._unmatched = utterance
         else:
             self._matched_any = True
-        yield replace(utterance, alignment=alignment)
+        yield aligned
 
     def require_matches(self) -> None:
         """Refuse alignments that matched no utterance: purity would silently be missing.
@@ -141,50 +138,70 @@ class _Recordings:
 
     def __init__(
         self,
-        by_path: dict[str, str],
-        by_name: dict[str, list[str]],
-        parse: Callable[[str], Iterable[Segment]],
+        paths: Mapping[str, str],
+        parse: Callable[[str, tuple[str, ...]], Iterable[Segment]],
+        tiers: Callable[[Utterance], tuple[str, ...]],
     ) -> None:
-        """Take the keys by complete path and by name, and what reads the segments of a key."""
-        self.example = next(iter(by_path.values()), "")
-        self._by_path, self._by_name = by_path, by_name
-        self._load = lru_cache(_CACHED_RECORDINGS)(lambda key: RecordingAlignment.of(parse(key)))
+        """Take each key's path without extension, what reads a key's tier, and its names."""
+        self.example = next(iter(paths), "")
+        self._by_path: dict[str, list[str]] = {}
+        self._by_name: dict[str, list[str]] = {}
+        for key, path in paths.items():
+            self._by_path.setdefault(path, []).append(key)
+            self._by_name.setdefault(path.rpartition("/")[2], []).append(key)
+        self._parse, self._tiers = parse, tiers
+        self._cached = lru_cache(_CACHED_RECORDINGS)(self._read)
 
-    def find(self, utterance: Utterance) -> tuple[Segment, ...] | None:
-        """The utterance's part of its recording's alignment, or an alignment of its own."""
-        key = self._named(utterance.recording) if utterance.recording is not None else None
-        key = key or self._beside(utterance.audio)
-        if key is not None:
-            return self._load(key).cut(utterance.offset, utterance.duration)
-        key = self._named(utterance.utt_id)
-        return None if key is None else self._load(key).segments
+    def align(self, utterance: Utterance) -> Utterance:
+        """With its part of its recording's alignment, or with an alignment of its own."""
+        named = self._named(utterance.recording) if utterance.recording is not None else None
+        if key := named or self._beside(utterance.audio):
+            recording = self._load(key, utterance)
+            part = recording.cut(utterance.offset, utterance.duration)
+            return replace(utterance, alignment=part, extent=recording.extent)
+        if key := self._named(utterance.utt_id):
+            return replace(utterance, alignment=self._load(key, utterance).segments)
+        return utterance
 
     def _named(self, name: str) -> str | None:
-        keys = self._by_name.get(name, [])
-        if len(keys) > 1:
-            raise AlignmentError(f"several alignments of one name: {keys[0]}, {keys[1]}")
-        return keys[0] if keys else None
+        return _only(self._by_name.get(name) or self._by_path.get(name, []))
 
     def _beside(self, audio: str) -> str | None:
         # Complete paths only: TIMIT has an SA1.PHN for each speaker.
-        return next((self._by_path[end] for end in _ends(audio) if end in self._by_path), None)
+        return next(
+            (_only(self._by_path[end]) for end in _ends(audio) if end in self._by_path), None
+        )
+
+    def _load(self, key: str, utterance: Utterance) -> RecordingAlignment:
+        return self._cached(key, self._tiers(utterance))
+
+    def _read(self, key: str, tiers: tuple[str, ...]) -> RecordingAlignment:
+        try:
+            return RecordingAlignment.of(self._parse(key, tiers))
+        except AlignmentError as error:
+            raise AlignmentError(f"{error} ({key})") from None
 
 
-def _recordings(files: AlignmentFiles, tier: str) -> _Recordings:
+def _only(keys: list[str]) -> str | None:
+    if len(keys) > 1:
+        raise AlignmentError(f"several alignments of one name: {keys[0]}, {keys[1]}")
+    return keys[0] if keys else None
+
+
+def _recordings(files: AlignmentFiles, config: RecordedCorpus) -> _Recordings:
     if files.format == "ctm":
-        ctm = Ctm(files.opened())
-        names = {name: name for name in ctm.names}
-        return _Recordings(names, {name: [name] for name in names}, ctm.segments)
-    by_path = {name.rpartition(".")[0]: name for name in files.sizes}
-    by_name: dict[str, list[str]] = {}
-    for path, name in by_path.items():
-        by_name.setdefault(path.rpartition("/")[2], []).append(name)
-
-    def parse(name: str) -> tuple[Segment, ...]:
-        content = files.folder.read(name)
-        return parse_phn(content) if files.format == "phn" else parse_textgrid(content, tier)
-
-    return _Recordings(by_path, by_name, parse)
+        ctm = Ctm(files.read())
+        paths = {name: name for name in ctm.names}
+        return _Recordings(paths, lambda name, _: ctm.segments(name), lambda _: ())
+    paths = {name: name.rpartition(".")[0] for name in files.sizes}
+    read, rate = files.folder.read, config.alignment_sample_rate_hz
+    if files.format == "phn":
+        return _Recordings(paths, lambda name, _: parse_phn(read(name), name, rate), lambda _: ())
+    return _Recordings(
+        paths,
+        lambda name, tiers: parse_textgrid(read(name), tiers),
+        lambda utterance: config.tiers(utterance.speaker, utterance.utt_id),
+    )
 
 
 def _ends(audio: str) -> Iterator[str]:

@@ -1,37 +1,26 @@
 """Alignments in TIMIT's format: one .PHN file for each utterance, with times in samples."""
 
-from pipeline.audio.utterance import AlignmentError, Segment
-
-_TIMIT_RATE_HZ = 16000
-
-# At the ends, between closure and release, and in pauses; purity treats `sil` as silence.
-_SILENCE = frozenset({"h#", "epi", "pau"})
+from pipeline.audio.utterance import AlignmentError, Reject, Segment
+from pipeline.corpus.text_table import Line, fields, read_lines
 
 
-def parse_phn(content: bytes) -> tuple[Segment, ...]:
-    """The phones of lines such as `3050 4559 sh`; TIMIT's three silences become `sil`.
+def parse_phn(content: bytes, name: str, sample_rate_hz: int) -> tuple[Segment, ...]:
+    """The phones of lines such as `3050 4559 sh`, whose samples are counted at `sample_rate_hz`.
 
     Raises:
-        AlignmentError: a line is not `start end label`, or ends before it starts.
+        AlignmentError: a line is not `start end label`.
     """
-    return tuple(
-        _parse_line(line, number)
-        for number, line in enumerate(content.splitlines(), start=1)
-        if line.strip()
-    )
+    return tuple(_parse_line(line, sample_rate_hz) for line in read_lines(content, name))
 
 
-def _parse_line(line: bytes, number: int) -> Segment:
+def _parse_line(line: Line | Reject, sample_rate_hz: int) -> Segment:
+    text = "" if isinstance(line, Reject) else line.text
     try:
-        first, last, label = line.decode().split()
+        first, last, label = fields(text)
         start, end = int(first), int(last)
     except ValueError:
+        reason = line.reason if isinstance(line, Reject) else repr(text[:60])
         raise AlignmentError(
-            f".PHN line is not `start end label` in samples: line {number}, {line[:60]!r}"
+            f".PHN line is not `start end label` in samples: {line.source}, {reason}"
         ) from None
-    if not 0 <= start <= end:
-        raise AlignmentError(
-            f".PHN line has a negative start, or an end before it: line {number}, {line[:60]!r}"
-        )
-    plain = "sil" if label in _SILENCE else label
-    return Segment(start / _TIMIT_RATE_HZ, end / _TIMIT_RATE_HZ, plain)
+    return Segment(start / sample_rate_hz, end / sample_rate_hz, label)

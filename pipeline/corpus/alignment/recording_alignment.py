@@ -4,7 +4,8 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.audio.utterance import Segment
+from pipeline.audio.utterance import Extent, Segment
+from pipeline.corpus.alignment.plausibility import extent_of, require_intervals
 
 # Decimals of a second, far below a sample: rounds off the error of subtracting an offset.
 _DIGITS = 6
@@ -16,11 +17,19 @@ class RecordingAlignment:
 
     segments: tuple[Segment, ...]
     longest: float
+    extent: Extent
 
     @classmethod
     def of(cls, segments: Iterable[Segment]) -> "RecordingAlignment":
+        """The segments, in any order.
+
+        Raises:
+            AlignmentError: as `require_intervals`.
+        """
         ordered = tuple(sorted(segments, key=lambda segment: segment.start))
-        return cls(ordered, max((segment.end - segment.start for segment in ordered), default=0.0))
+        require_intervals(ordered)
+        longest = max((segment.end - segment.start for segment in ordered), default=0.0)
+        return cls(ordered, longest, extent_of(ordered))
 
     def cut(self, offset: float, duration: float) -> tuple[Segment, ...]:
         """The segments within [offset, offset + duration), with times from `offset`; in seconds.

@@ -5,6 +5,7 @@ The recordings are one of `mfa_aligned`, cut into pieces; where it is absent, th
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import chain
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from pipeline.audio.decode import read_audio, write_audio
 from pipeline.audio.utterance import from_table
 from pipeline.config import Config, Ssl
+from pipeline.corpus.alignment.labels import plain_label
 from pipeline.corpus.alignment.textgrid import parse_textgrid
 from pipeline.graph.stage import StageContext
 from pipeline.storage.artifacts import Artifact
@@ -29,7 +31,10 @@ def speech(shared_data):
     """Samples at 16 kHz, the aligned file, and the phones of each piece, cut in a simple way."""
     source = shared_data / "mfa_aligned" / "cold_corpus"
     grid = source.with_suffix(".TextGrid")
-    phones = parse_textgrid(grid.read_bytes())
+    phones = [
+        replace(phone, label=plain_label(phone.label))
+        for phone in parse_textgrid(grid.read_bytes())
+    ]
     pieces = {
         split: [
             (max(phone.start, start) - start, min(phone.end, start + SECONDS) - start, phone.label)

@@ -59,11 +59,11 @@ def test_ctm_by_recording_minus_the_offset_of_the_segment(tmp_path):
     ctm.write_text("rec 1 1.4 0.3 HH_B\nrec 1 1.7 1.0 AH0_E\nrec 1 2.7 0.4 Y_S\n")
     first, second = read(tmp_path, CUT, alignments=str(ctm))
     assert first.alignment == (
-        Segment(0.0, 0.2, "HH"),
-        Segment(0.2, 1.2, "AH0"),
-        Segment(1.2, 1.25, "Y"),
+        Segment(0.0, 0.2, "HH_B"),
+        Segment(0.2, 1.2, "AH0_E"),
+        Segment(1.2, 1.25, "Y_S"),
     )
-    assert second.alignment == (Segment(0.0, 0.35, "Y"),)
+    assert second.alignment == (Segment(0.0, 0.35, "Y_S"),)
 
 
 def test_a_recipe_on_an_object_store():

@@ -89,6 +89,14 @@ def test_alignments_count_from_the_supervisions_start(tmp_path, kind, tier):
     assert utterance.alignment == (Segment(0.0, 0.25, "OW"), Segment(0.25, 1.0, "N"))
 
 
+def test_an_alignment_of_the_supervisions_speaker(tmp_path):
+    items = {"anna - phones": [["OW", 2.5, 0.5]], "bob - phones": [["N", 2.5, 0.5]]}
+    line = supervised({"alignment": items})
+    for tier in ("phones", "{speaker} - phones"):
+        (utterance,) = read(tmp_path, line, alignment_tier=tier)
+        assert utterance.alignment == (Segment(0.0, 0.5, "OW"),)
+
+
 def test_separate_alignments_are_found_by_the_recordings_id(tmp_path):
     ctm = tmp_path / "a.ctm"
     ctm.write_text("rec 1 2.4 0.6 OW\nrec 1 3.0 0.5 N\n")
@@ -136,7 +144,13 @@ def test_a_bad_cut_is_rejected_by_line_and_the_rest_is_kept(tmp_path, case):
 @pytest.mark.parametrize(
     ("items", "reason"),
     [
-        ([["OW", 0.5, 0.25, None]], "alignment lies outside its supervision: "),
+        (
+            [["OW", 0.5, 0.25, None]],
+            "alignment lies outside its supervision: 0.5 to 0.75 s rather than 2.5 to 3.5 s; ",
+        ),
+        ([["OW", 2500, 250], ["N", 2750, 750]], "alignment lies outside its supervision: 2500 to"),
+        ([["OW", 2.5, 0.25], ["N", 2.75, -0.5]], "alignment has an interval that ends before it"),
+        ([["OW", -2.5, 0.25]], "alignment has a negative time: 'OW' from -2.5 to -2.25 s"),
         ([["OW"]], "broken alignment: phone.0."),
     ],
 )

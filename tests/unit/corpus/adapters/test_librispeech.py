@@ -66,7 +66,7 @@ def test_alignments_where_there_are_any(root, tmp_path):
     (folder / "84-121-0000.TextGrid").write_bytes(TEXTGRID)
     entries = read(config(root, alignments=str(tmp_path / "alignments")))
     alignments = {entry.utt_id: entry.alignment for entry in entries}
-    assert alignments["84-121-0000"] == (Segment(0.0, 1.0, "AH"),)
+    assert alignments["84-121-0000"] == (Segment(0.0, 1.0, "AH0"),)
     assert alignments["84-121-0001"] is None
     assert alignments["61-70-0000"] is None
 

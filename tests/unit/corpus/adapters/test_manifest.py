@@ -90,7 +90,10 @@ def test_a_broken_line_is_rejected_by_number_and_the_rest_is_kept(tmp_path, line
 @pytest.mark.parametrize(
     ("alignment", "reason"),
     [
-        ([{"start": 2, "end": 1, "label": "x"}], "0: end lies before start"),
+        (
+            [{"start": float("nan"), "end": 1, "label": "x"}],
+            "0.start: Input should be a finite number",
+        ),
         ([{"start": 2}], "0.end: Field required"),
         ("sil", "Input should be a valid tuple"),
     ],

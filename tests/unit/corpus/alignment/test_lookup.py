@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from pipeline.audio.utterance import TO_THE_END, CorpusError, Segment, Utterance
+from pipeline.audio.utterance import TO_THE_END, CorpusError, Extent, Segment, Utterance
 from pipeline.corpus.adapters.manifest import ManifestCorpus
 from pipeline.corpus.alignment.lookup import Alignments, list_alignments
 
@@ -40,7 +42,7 @@ def write(folder, name, content):
 
 @pytest.mark.parametrize(
     ("extension", "content", "labels"),
-    [("TextGrid", TEXTGRID, ["OW", "N"]), ("PHN", PHN, ["ow", "n"]), ("phn", PHN, ["ow", "n"])],
+    [("TextGrid", TEXTGRID, ["OW1", "N"]), ("PHN", PHN, ["ow", "n"]), ("phn", PHN, ["ow", "n"])],
 )
 def test_a_file_beside_its_audio_counts_from_the_recordings_start(
     tmp_path, extension, content, labels
@@ -58,7 +60,7 @@ def test_a_file_beside_its_audio_counts_from_the_recordings_start(
 def test_a_file_named_after_the_utterance_counts_from_the_utterances_start(tmp_path):
     write(tmp_path, "speaker/u.TextGrid", TEXTGRID)
     alignment = attach(tmp_path, utterance(offset=7.0, duration=4.0))
-    assert alignment == (Segment(0.0, 1.0, "OW"), Segment(1.0, 4.0, "N"))
+    assert alignment == (Segment(0.0, 1.0, "OW1"), Segment(1.0, 4.0, "N"))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_a_ctm_is_found_by_recording_address_or_utterance(tmp_path, name, record
     path = write(tmp_path, "ali.ctm", CTM.format(name=name))
     for source in (path, tmp_path):
         alignment = attach(source, utterance(offset=0.5, recording=recording))
-        assert [part.label for part in alignment] == ["OW1", "N"]
+        assert [part.label for part in alignment] == ["OW1_S", "N_B"]
         assert alignment[1].start == start
 
 
@@ -92,11 +94,18 @@ def test_two_files_named_after_one_utterance_are_a_reject(tmp_path):
     assert reject.reason == "several alignments of one name: x/u.PHN, y/u.PHN"
 
 
+def test_two_files_beside_one_recording_are_a_reject(tmp_path):
+    write(tmp_path, "a/rec.PHN", PHN)
+    write(tmp_path, "a/rec.phn", PHN)
+    reject = attach(tmp_path, utterance())
+    assert reject.reason == "several alignments of one name: a/rec.PHN, a/rec.phn"
+
+
 def test_a_broken_file_is_a_reject_of_its_utterances(tmp_path):
     write(tmp_path, "u.TextGrid", TEXTGRID[:70])
     reject = attach(tmp_path, utterance())
     assert (reject.utt_id, reject.source) == ("u", "/data/a/rec.wav")
-    assert reject.reason.startswith("not readable as a TextGrid")
+    assert reject.reason == "TextGrid is cut short: a text has no closing quote (u.TextGrid)"
 
 
 def test_an_alignment_of_the_corpus_itself_is_kept(tmp_path):
@@ -110,7 +119,64 @@ def test_another_tier_and_a_missing_one(tmp_path):
     alignment = attach(tmp_path, utterance(), alignment_tier="words")
     assert alignment == (Segment(0.0, 4.0, "oh no"),)
     missing = attach(tmp_path, utterance(), alignment_tier="phonemes")
-    assert "no interval tier 'phonemes': it has ['phones', 'words']" in missing.reason
+    assert missing.reason == (
+        "TextGrid has no such interval tier: 'phonemes', but 'phones', 'words'; set "
+        "corpus.alignment_tier, which may hold {speaker} and {utt_id} (u.TextGrid)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "tier"),
+    [
+        ("s - phones", "phones"),
+        ("s - phones", "{speaker} - phones"),
+        ("u of s", "{utt_id} of {speaker}"),
+        ("phones", "phones"),
+    ],
+)
+def test_the_tier_of_the_utterances_speaker_or_of_the_utterance(tmp_path, name, tier):
+    others = TEXTGRID.replace('"words"', '"bob - phones"')
+    write(tmp_path, "u.TextGrid", others.replace('"phones"', f'"{name}"'))
+    alignment = attach(tmp_path, utterance(), alignment_tier=tier)
+    assert [segment.label for segment in alignment] == ["OW1", "N"]
+
+
+def test_two_speakers_of_one_recording_have_their_own_tiers(tmp_path):
+    content = TEXTGRID.replace('"words"', '"ann - phones"').replace('"phones"', '"bob - phones"')
+    write(tmp_path, "rec.TextGrid", content)
+    alignments = Alignments(config(tmp_path))
+    labels = {}
+    for speaker in ("ann", "bob"):
+        (aligned,) = alignments.attach(replace(utterance(), speaker=speaker))
+        labels[speaker] = [segment.label for segment in aligned.alignment]
+    assert labels == {"ann": ["oh no"], "bob": ["OW1", "N"]}
+
+
+@pytest.mark.parametrize("tier", ["{speakers}", "{}", "{speaker", "{0}", "{speaker.x}"])
+def test_a_tier_may_not_name_anything_else(tmp_path, tier):
+    with pytest.raises(ValueError, match=r"only \{speaker\} and \{utt_id\} may be in braces"):
+        config(tmp_path, alignment_tier=tier)
+
+
+def test_the_rate_of_a_phn(tmp_path):
+    write(tmp_path, "u.PHN", PHN)
+    alignment = attach(tmp_path, utterance(), alignment_sample_rate_hz=8000)
+    assert alignment == (Segment(0.0, 2.0, "ow"), Segment(2.0, 8.0, "n"))
+
+
+def test_a_part_knows_how_far_its_recordings_alignment_reaches(tmp_path):
+    write(tmp_path, "rec.PHN", PHN)
+    (part,) = Alignments(config(tmp_path)).attach(utterance(offset=0.5, duration=1.0))
+    assert part.extent == Extent(4.0, complete=False)
+    write(tmp_path, "rec.PHN", PHN.replace("ow", "h#"))
+    (part,) = Alignments(config(tmp_path)).attach(utterance(offset=0.5, duration=1.0))
+    assert part.extent == Extent(4.0, complete=True)
+
+
+def test_a_time_that_cutting_would_hide_is_refused_with_its_file(tmp_path):
+    write(tmp_path, "rec.PHN", PHN.replace("0 16000", "-16000 16000"))
+    reject = attach(tmp_path, utterance(offset=0.5, duration=1.0))
+    assert reject.reason == "alignment has a negative time: 'ow' from -1 to 1 s (rec.PHN)"
 
 
 def test_a_file_of_another_extension_by_its_format(tmp_path):

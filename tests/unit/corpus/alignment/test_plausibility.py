@@ -1,0 +1,182 @@
+import math
+
+import pytest
+
+from pipeline.audio.utterance import AlignmentError, Extent, Segment, Utterance
+from pipeline.corpus.alignment.plausibility import (
+    checked_alignment,
+    extent_of,
+    labelled_seconds,
+    warn_of_sparse,
+)
+
+SECONDS = 2.0
+WORDS = ((0.5, 0.9, "K"), (0.9, 1.4, "AE1"), (1.4, 1.8, "T"))
+COMPLETE = ((0.0, 0.5, "SIL"), *WORDS, (1.8, 2.0, "SIL"))
+
+
+def segments(rows, factor=1.0):
+    return tuple(Segment(start * factor, end * factor, label) for start, end, label in rows)
+
+
+def utterance(alignment, offset=0.0, **values):
+    return Utterance("u", "train", "u.wav", offset, SECONDS, "s", "cat", alignment, **values)
+
+
+def check(alignment, rate=16000, recording=None, **values):
+    return checked_alignment(utterance(alignment, **values), rate, lambda _: recording)
+
+
+def reason(*arguments, **values):
+    with pytest.raises(AlignmentError) as caught:
+        check(*arguments, **values)
+    return str(caught.value)
+
+
+def test_a_good_one_is_sorted_and_has_plain_labels():
+    assert check(segments(COMPLETE[::-1])) == (
+        Segment(0.0, 0.5, "sil"),
+        Segment(0.5, 0.9, "K"),
+        Segment(0.9, 1.4, "AE"),
+        Segment(1.4, 1.8, "T"),
+        Segment(1.8, 2.0, "sil"),
+    )
+
+
+def test_none_stays_none():
+    assert check(None) is None
+
+
+@pytest.mark.parametrize("rows", [WORDS, COMPLETE])
+@pytest.mark.parametrize(
+    ("factor", "rate", "cause"),
+    [
+        (1000, 16000, "milliseconds?"),
+        (100, 16000, "frames of 10 ms?"),
+        (50, 16000, "frames of 20 ms?"),
+        (16000, 16000, "samples at 16000 Hz?"),
+        (8000, 8000, "samples at 8000 Hz?"),
+        (44100, 44100, "samples at 44100 Hz?"),
+        (16000, 44100, "samples at 16000 Hz?"),
+        (1e6, 16000, "microseconds?"),
+        (1e7, 16000, "units of 100 ns?"),
+    ],
+)
+def test_times_in_another_unit_are_refused_with_the_likely_one(rows, factor, rate, cause):
+    message = reason(segments(rows, factor), rate)
+    end = rows[-1][1]
+    assert message == (
+        f"alignment ends beyond its audio: at {end * factor:g} s of 2 s, "
+        f"{end * factor / 2:.3g} times its length: {cause}"
+    )
+
+
+@pytest.mark.parametrize("rate", [22050, 24000, 44100, 48000])
+def test_samples_of_a_higher_rate_are_refused_with_it(rate):
+    message = reason(segments(COMPLETE, rate / 16000))
+    assert message.startswith("alignment ends beyond its audio: ")
+    assert f"samples at {rate} Hz? (see corpus.alignment_sample_rate_hz)" in message
+
+
+@pytest.mark.parametrize("rate", [8000, 11025])
+def test_samples_of_a_lower_rate_leave_the_end_without_labels(rate):
+    message = reason(segments(COMPLETE, rate / 16000))
+    end = f"it ends at {2 * rate / 16000:g} s of 2 s"
+    assert message.startswith(f"alignment covers little of its audio: {end}, ")
+    assert f"samples at {rate} Hz? (see corpus.alignment_sample_rate_hz)" in message
+
+
+def test_a_grid_of_other_audio_is_refused():
+    message = reason(segments(COMPLETE, 10))
+    assert message == (
+        "alignment ends beyond its audio: at 20 s of 2 s, 10 times its length: of other audio?"
+    )
+
+
+def test_two_frames_more_are_rounding():
+    assert check((*segments(WORDS), Segment(1.9, 2.04, "sil")))[-1].end == 2.04
+    assert "ends beyond its audio: at 2.05 s of 2 s" in reason(
+        (*segments(WORDS), Segment(1.9, 2.05, "sil"))
+    )
+
+
+def test_a_complete_one_may_end_a_quarter_early_and_one_of_words_anywhere():
+    assert check((Segment(0.0, 0.5, "sil"), Segment(0.5, 1.5, "a"))) is not None
+    assert "covers little of its audio: it ends at 1.4 s of 2 s" in reason(
+        (Segment(0.0, 0.5, "sil"), Segment(0.5, 1.4, "a"))
+    )
+    assert check((Segment(0.1, 0.4, "a"),)) is not None
+
+
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        ((0.3, 0.2, "a"), "an interval that ends before it starts: 'a' from 0.3 to 0.2 s"),
+        ((-0.1, 0.2, "a"), "a negative time: 'a' from -0.1 to 0.2 s"),
+        ((math.nan, 0.2, "a"), "a time that is no number: 'a' from nan to 0.2 s"),
+        ((0.1, math.inf, "a"), "a time that is no number: 'a' from 0.1 to inf s"),
+        (
+            (0.1, 0.6, "a"),
+            "intervals that overlap: 'a' from 0.1 to 0.6 s and 'K' from 0.5 to 0.9 s",
+        ),
+    ],
+)
+def test_times_that_are_no_intervals_are_refused(bad, expected):
+    assert reason((Segment(*bad), *segments(WORDS))) == f"alignment has {expected}"
+
+
+def test_a_long_interval_is_compared_with_all_that_it_covers():
+    inner = (Segment(0.0, 1.9, "a"), Segment(1.9, 1.95, "b"), Segment(0.3, 0.3, "c"))
+    assert "overlap: 'a' from 0 to 1.9 s and 'c' from 0.3 to 0.3 s" in reason(inner)
+
+
+def test_rounded_durations_and_empty_intervals_may_touch():
+    rounded = (Segment(0.0, 0.51, "a"), Segment(0.5, 0.5, "b"), Segment(0.5, 1.0, "c"))
+    assert check(rounded) == rounded
+
+
+@pytest.mark.parametrize("alignment", [(), segments([(0.0, 2.0, "SIL")]), segments([(0, 2, "")])])
+def test_one_that_says_nothing_is_refused(alignment):
+    assert reason(alignment).startswith("alignment is empty: ")
+
+
+def test_that_of_a_recording_is_compared_with_the_recording():
+    part = segments(WORDS)
+    assert check(part, recording=100.0, offset=10.0, extent=Extent(99.0, complete=True)) == (
+        check(part)
+    )
+    assert reason(part, recording=100.0, offset=10.0, extent=Extent(1e5, complete=True)) == (
+        "alignment ends beyond its audio: at 100000 s of 100 s, 1e+03 times its length: "
+        "milliseconds?"
+    )
+    assert reason(
+        part, recording=100.0, offset=10.0, extent=Extent(50.0, complete=True)
+    ).startswith("alignment covers little of its audio: it ends at 50 s of 100 s")
+
+
+def test_a_recording_is_not_opened_where_its_alignment_ends_with_the_utterance():
+    extent = Extent(12.0, complete=True)
+    part = utterance(segments(WORDS), offset=10.0, extent=extent)
+    assert checked_alignment(part, 16000, lambda _: pytest.fail("opened")) is not None
+
+
+def test_extents():
+    assert extent_of(segments(COMPLETE)) == Extent(2.0, complete=True)
+    assert extent_of(segments(WORDS)) == Extent(1.8, complete=False)
+    assert extent_of(()) == Extent(0.0, complete=False)
+
+
+def test_labelled_seconds_count_an_overlap_once():
+    assert (
+        labelled_seconds(segments([(0, 1, "a"), (0.5, 0.75, "b"), (0.9, 1.5, "c"), (3, 4, "d")]))
+        == 2.5
+    )
+
+
+def test_those_that_label_little_are_named():
+    aligned = [utterance((Segment(0, end, "a"),)) for end in (0.5, 0.1, 1.0)]
+    assert warn_of_sparse([*aligned, utterance(None)]) == (
+        "2 of 3 alignments label less than a third of their audio, such as u, 0.1 s of 2 s: are "
+        "their times seconds?"
+    )
+    assert warn_of_sparse([aligned[-1], utterance(None)]) is None
