@@ -66,7 +66,7 @@ def run(
         return
     from pipeline.commands.run import run
 
-    _exit_unless(run(loaded, only or (), Console()))
+    _exit_unless(run(loaded, only or (), _console()))
 
 
 @app.command()
@@ -101,7 +101,7 @@ def submit(
     from pipeline.commands.submit import RunCommand, submit
 
     command = RunCommand(_files(configs), _overrides(overrides, storage), only or (), send or ())
-    raise typer.Exit(submit(command, address, Console(), follow=follow))
+    raise typer.Exit(submit(command, address, _console(), follow=follow))
 
 
 @app.command()
@@ -111,7 +111,7 @@ def plan(
     """Show what is done, what would run and how much it would write, without running anything."""
     from pipeline.commands.plan import plan
 
-    plan(_load(configs, overrides, storage), only or (), Console())
+    plan(_load(configs, overrides, storage), only or (), _console())
 
 
 @app.command()
@@ -136,7 +136,7 @@ def verify(
     from pipeline.commands.verify import verify
 
     loaded = _load(configs, overrides, storage) if configs else []
-    _exit_unless(verify(stage, loaded, Console(), quick=quick, repair=repair))
+    _exit_unless(verify(stage, loaded, _console(), quick=quick, repair=repair))
 
 
 @app.command()
@@ -151,7 +151,7 @@ def compare(
     """Print the scores of all variants side by side; scores that do not exist yet are left out."""
     from pipeline.commands.compare import compare
 
-    compare(_load(configs, overrides, storage), output_format, Console())
+    compare(_load(configs, overrides, storage), output_format, _console())
 
 
 @app.command()
@@ -203,12 +203,12 @@ def tokenize(
             )
         from pipeline.commands.tokenize import tokenize
 
-        succeeded = tokenize(tokenizer, audio, output, Console())
+        succeeded = tokenize(tokenizer, audio, output, _console())
     else:
         from pipeline.commands.tokenize_folder import tokenize_folder
 
         cluster = Cluster.model_validate(given)
-        succeeded = tokenize_folder(tokenizer, audio, output, cluster, Console())
+        succeeded = tokenize_folder(tokenizer, audio, output, cluster, _console())
     _exit_unless(succeeded)
 
 
@@ -220,7 +220,7 @@ def transcribe(
     """Turn audio files into text."""
     from pipeline.commands.transcribe import transcribe
 
-    _exit_unless(transcribe(model, audio, Console()))
+    _exit_unless(transcribe(model, audio, _console()))
 
 
 @app.command()
@@ -240,7 +240,7 @@ def resynthesize(
     """Turn units into speech."""
     from pipeline.commands.resynthesize import resynthesize
 
-    resynthesize(vocoder, tokens, speaker, output, Console())
+    resynthesize(vocoder, tokens, speaker, output, _console())
 
 
 @app.command()
@@ -262,7 +262,7 @@ def ui(
     if configs:
         first = _load(configs, None, storage)[0]
         tracking, storage, experiment = first.tracking, first.storage, first.tracking.experiment
-    ui(tracking, storage or "runs", experiment, port, Console(), opens=opens)
+    ui(tracking, storage or "runs", experiment, port, _console(), opens=opens)
 
 
 def _load(configs: list[str], overrides: list[str] | None, storage: str | None) -> list[Config]:
@@ -278,6 +278,11 @@ def _overrides(overrides: list[str] | None, storage: str | None) -> list[str]:
         *(overrides or ()),
         *([] if storage is None else [f"storage={json.dumps(storage, ensure_ascii=False)}"]),
     ]
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """A console that prints names as they are: rich takes `:cd:` in one for a picture."""
+    return Console(stderr=stderr, emoji=False)
 
 
 def _exit_unless(succeeded: bool) -> None:  # noqa: FBT001
@@ -300,7 +305,7 @@ def main() -> None:
     except Exception as error:
         if not is_for_user(error) and not isinstance(error, OSError):
             raise
-        Console(stderr=True).print(
+        _console(stderr=True).print(
             redact(str(error)), style="bold red", markup=False, soft_wrap=True
         )
         sys.exit(1)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pipeline.audio.decode import AudioError, probe_seconds, read_audio
 from pipeline.audio.frame_grid import FrameGrid
-from pipeline.audio.utterance import CorpusError, Reject, Utterance
+from pipeline.audio.utterance import NOT_UTF_8, CorpusError, Reject, Utterance
 from pipeline.progress import SILENT, Progress
 from pipeline.storage.folders import Folder, printable
 
@@ -18,7 +18,6 @@ EXTENSIONS = frozenset({
     "aif", "aifc", "aiff", "au", "caf", "flac", "mp3", "oga", "ogg", "opus", "rf64", "snd", "sph",
     "voc", "w64", "wav", "wave",
 })  # fmt: skip
-NOT_UTF_8 = "name is not UTF-8: rename the file"
 # Reading headers is waiting for a disk or an object store.
 PROBING_THREADS = 16
 
@@ -54,7 +53,6 @@ def list_audio(paths: Sequence[str]) -> tuple[list[AudioFile], list[Reject]]:
             files.setdefault(file.uri, file)
         rejects |= {reject.source: reject for reject in unusable}
     for uri in [uri for uri in files if printable(uri) != uri]:
-        # Neither a table nor a worker could be told its address.
         reject = Reject(None, uri, NOT_UTF_8)
         rejects[reject.source] = reject
         del files[uri]

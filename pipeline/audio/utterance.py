@@ -12,6 +12,8 @@ from pipeline.storage import table_schemas
 from pipeline.storage.folders import printable
 
 TO_THE_END = math.inf
+# The reason for a file whose address no table can hold and no worker can be told.
+NOT_UTF_8 = "name is not UTF-8: rename the file"
 
 # The label of all silences.
 SILENCE = "sil"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.config import Config
@@ -25,7 +26,7 @@ def show(graph: Graph, storage: str, console: Console) -> None:
     for name in ("took", "hours", "frames", "to write"):
         table.add_column(name, justify="right", no_wrap=True)
     for node in graph.nodes:
-        variants = ", ".join(node.variants)
+        variants = escape(", ".join(node.variants))
         if node.key in pending:
             state, took, estimate = "[yellow]to run[/]", "-", node.estimate()
         else:
@@ -40,6 +41,7 @@ def show(graph: Graph, storage: str, console: Console) -> None:
         f"{len(pending)} of {len(graph.nodes)} stages to run; "
         f"about {readable_bytes(written)} to write to {storage}{room}",
         highlight=False,
+        markup=False,
     )
 
 

@@ -1,6 +1,7 @@
 """`tokenize`: units of audio files, by a trained tokenizer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -11,7 +12,7 @@ from pipeline.commands.waveforms import readable
 from pipeline.config import ConfigError
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
-from pipeline.storage.folders import Folder
+from pipeline.storage.folders import Folder, printable
 from pipeline.storage.writable import require_writable
 from pipeline.tokenizer.identity import TOKENIZER, tokenizer_digest
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
@@ -38,18 +39,26 @@ def tokenize(model: str, audio: Sequence[str], output: str, console: Console) ->
     )
     tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
     grid = tokenizer.mixer.ssl.grid
-    rows = []
-    for uri, waveform in readable(audio, grid, console):
-        (units,) = tokenizer.encode([waveform])
-        row = {"utt_id": uri, "split": "", "units": units, "num_frames": len(units)}
-        rows.append(row)
-        seconds = len(waveform) / grid.sample_rate_hz
-        line = f"{uri}: {len(units)} units, {len(set(units.tolist()))} different, {seconds:.2f} s"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if rows:
-        folder, _, leaf = output.rpartition("/")
-        schema = table_schemas.TOKENS.with_metadata({TOKENIZER: digest})
-        table = pa.Table.from_pylist(rows, schema=schema)
-        Artifact(folder or ("/" if output.startswith("/") else ".")).write_table(leaf, table)
-        console.print(f"{len(rows)} of {len(audio)} written to {output}", soft_wrap=True)
+    rows: list[dict[str, Any]] = []
+    try:
+        for uri, waveform in readable(audio, grid, console):
+            (units,) = tokenizer.encode([waveform])
+            rows.append({"utt_id": uri, "split": "", "units": units, "num_frames": len(units)})
+            seconds, different = len(waveform) / grid.sample_rate_hz, len(set(units.tolist()))
+            line = f"{uri}: {len(units)} units, {different} different, {seconds:.2f} s"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    finally:
+        # Whatever stops it, such as Ctrl-C, the units that were made are kept.
+        if rows:
+            _write(rows, digest, output)
+            line = f"{len(rows)} of {len(audio)} written to {printable(output)}"
+            console.print(line, markup=False, soft_wrap=True)
     return len(rows) == len(audio)
+
+
+def _write(rows: list[dict[str, Any]], tokenizer: str, output: str) -> None:
+    folder, name = Folder.around(output)
+    table = pa.Table.from_pylist(
+        rows, schema=table_schemas.TOKENS.with_metadata({TOKENIZER: tokenizer})
+    )
+    Artifact(folder.uri).write_table(name, table)

@@ -20,6 +20,7 @@ from pipeline.audio.decode import (
 )
 from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.audio.utterance import (
+    NOT_UTF_8,
     AlignmentError,
     CorpusError,
     Reject,
@@ -31,6 +32,7 @@ from pipeline.config.corpus import CorpusSection, composed
 from pipeline.corpus.adapter import adapter_of
 from pipeline.corpus.alignment.plausibility import checked_alignment, warn_of_sparse
 from pipeline.progress import SILENT, Progress
+from pipeline.storage.folders import printable
 
 _UTT_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _DECODING_THREADS = 2
@@ -141,6 +143,8 @@ def _check_names(utterances: list[Utterance]) -> tuple[list[Utterance], list[Rej
         if not _UTT_ID.fullmatch(utt_id) or ".." in utt_id:
             reason = f"invalid utt_id: {utt_id!r} (use letters, digits, '.', '_' and '-')"
             rejects.append(Reject(utt_id, utterance.audio, reason))
+        elif printable(utterance.audio) != utterance.audio:
+            rejects.append(Reject(utt_id, utterance.audio, NOT_UTF_8))
         elif utt_id in unique:
             reason = f"duplicate utt_id: {unique[utt_id].audio} has it already"
             rejects.append(Reject(utt_id, utterance.audio, reason))

@@ -138,7 +138,11 @@ class Folder:
         return filesystem_and_path(self.uri)[0]
 
     def is_folder(self) -> bool:
-        return bool(self.filesystem.isdir(self._path()))
+        """Whether this is a folder, as far as the storage can tell."""
+        try:
+            return bool(self.filesystem.isdir(self._path()))
+        except (OSError, AddressError):
+            return False
 
     def folders(self) -> list[str]:
         """The names of the folders directly below, sorted; none if this is not a folder."""
