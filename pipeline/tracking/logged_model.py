@@ -1,20 +1,32 @@
-"""A tokenizer's folder as a logged model that `mlflow.pyfunc.load_model` reads."""
+"""A tokenizer's folder as a logged model that `mlflow.pyfunc.load_model` reads anywhere.
+
+With it are stored the few lines that load it, the sources of this project that they import, and
+the versions of all packages that it was made with, without a pickle.
+"""
 
 import logging
+import math
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.storage.artifacts import Artifact
+from pipeline.tokenizer.identity import TOKENIZER, tokenizer_digest
+from pipeline.tracking.dependencies import Dependencies, constraints
+from pipeline.tracking.event import RunName
+from pipeline.tracking.spelling import spell_name, spell_tags
 
+TOKENIZER_TAG = "pipeline.tokenizer"
 _TYPE = "speech-tokenizer"
 _READY = "READY"
-_CODE = Path(__file__).with_name("logged_tokenizer.py")
+_LOADER = Path(__file__).with_name("logged_tokenizer.py")
+_COLUMN = "waveform"
+_EXAMPLE_SAMPLES = 1600  # a tenth of a second
 
 
-def log_tokenizer(client: Any, experiment_id: str, run_id: str, uri: str) -> None:
-    """Store the folder at `uri` and the few lines of code that load it, without a pickle.
+def log_tokenizer(client: Any, experiment_id: str, run_id: str, run: RunName, uri: str) -> None:
+    """Store the folder at `uri` as the model of `run`, named after its variant, with the tags of both.
 
     A run that already has its tokenizer is not changed.
     """
@@ -23,36 +35,69 @@ def log_tokenizer(client: Any, experiment_id: str, run_id: str, uri: str) -> Non
     outputs = client.get_run(run_id).outputs
     if outputs is not None and outputs.model_outputs:
         return
-    logged = client.create_logged_model(
-        experiment_id, name="tokenizer", source_run_id=run_id, model_type=_TYPE
-    )
-    try:
-        _upload(client, logged.model_id, run_id, uri)
-        client.finalize_logged_model(logged.model_id, _READY)
-        # Last, so that a run never names an incomplete model.
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    except Exception:
-        with suppress(Exception):  # the next attempt creates another
-            client.delete_logged_model(logged.model_id)
-        raise
+    variant = run.parent or run
+    storage, _, name = uri.rpartition("/")
+    with Artifact(storage).read_folder(name) as folder:
+        digest = tokenizer_digest(folder)
+        tags = spell_tags({**dict(variant.tags), **dict(run.tags), TOKENIZER_TAG: digest})
+        logged = client.create_logged_model(
+            experiment_id,
+            name=spell_name(f"{variant.name}-tokenizer", separators=""),
+            source_run_id=run_id,
+            tags=tags,
+            model_type=_TYPE,
+        )
+        try:
+            _upload(client, logged.model_id, run_id, folder, tags)
+            client.finalize_logged_model(logged.model_id, _READY)
+            # Last, so that a run never names an incomplete model.
+            client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        except Exception:
+            with suppress(Exception):  # the next attempt creates another
+                client.delete_logged_model(logged.model_id)
+            raise
 
 
-def _upload(client: Any, model_id: str, run_id: str, uri: str) -> None:
+def _upload(
+    client: Any, model_id: str, run_id: str, folder: Path, metadata: dict[str, str]
+) -> None:
     import mlflow.pyfunc
     from mlflow.models import Model
 
-    # It warns that it cannot infer a signature from a list of arrays.
-    logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
-    storage, _, name = uri.rpartition("/")
-    with (
-        Artifact(storage).read_folder(name) as folder,
-        tempfile.TemporaryDirectory() as scratch,
-    ):
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # it tells of every step
+    dependencies = Dependencies.of(_LOADER)
+    requirements = dependencies.requirements()
+    with tempfile.TemporaryDirectory() as scratch:
+        pins = Path(scratch, "constraints.txt")
+        named = [text.partition("==")[0] for text in requirements]
+        pins.write_text("\n".join(constraints(named)), encoding="utf-8")
         mlflow.pyfunc.save_model(
             f"{scratch}/model",
-            python_model=str(_CODE),
-            artifacts={"tokenizer": str(folder)},
-            pip_requirements=["numpy", "safetensors", "torch", "torchaudio", "transformers"],
+            python_model=str(_LOADER),
+            code_paths=[str(dependencies.copy_to(Path(scratch)))],
+            artifacts={TOKENIZER: str(folder)},
+            pip_requirements=[*requirements, f"-c {pins}"],
+            signature=_signature(),
+            input_example=_example(),
+            metadata=metadata,
             mlflow_model=Model(run_id=run_id, model_id=model_id),
         )
         client.log_model_artifacts(model_id, f"{scratch}/model")
+
+
+def _signature() -> Any:
+    """A table with one waveform a row in, a list of units for each out."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array
+
+    return ModelSignature(
+        inputs=Schema([ColSpec(Array(DataType.double), _COLUMN)]),
+        outputs=Schema([ColSpec(Array(DataType.long))]),
+    )
+
+
+def _example() -> list[dict[str, list[float]]]:
+    """A tenth of a second of a tone."""
+    tone = [round(0.1 * math.sin(index / 6), 4) for index in range(_EXAMPLE_SAMPLES)]
+    return [{_COLUMN: tone}]

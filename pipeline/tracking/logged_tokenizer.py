@@ -1,11 +1,13 @@
 """How MLflow loads a logged tokenizer: this file is stored beside its folder, without a pickle.
 
-MLflow runs the file when the model is saved and when it is loaded; loading needs this package.
+MLflow runs the file when the model is saved and when it is loaded. What it imports of this project
+is stored with it.
 """
 
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
@@ -19,14 +21,12 @@ class LoggedTokenizer(PythonModel):
         self.tokenizer = UnitTokenizer.from_pretrained(context.artifacts["tokenizer"])
 
     def predict(
-        self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[list[int]]:
-        """The units of each waveform (mono, 16 kHz, in [-1, 1]): one (S), several (B x S) or a list."""
+        """The units of each waveform (mono, 16 kHz, in [-1, 1]), a row of the column `waveform`."""
         del context, params
-        single = isinstance(model_input, np.ndarray) and model_input.ndim == 1
-        waveforms = [model_input] if single else model_input
-        units = self.tokenizer.encode([np.asarray(wave, dtype=np.float32) for wave in waveforms])
-        return [units_T.tolist() for units_T in units]
+        waveforms = [np.asarray(wave, dtype=np.float32) for wave in model_input["waveform"]]
+        return [units_T.tolist() for units_T in self.tokenizer.encode(waveforms)]
 
 
 set_model(LoggedTokenizer())

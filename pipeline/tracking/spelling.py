@@ -9,6 +9,7 @@ so that it is nobody else's.
 import hashlib
 import posixpath
 import re
+from collections.abc import Mapping
 
 MAX_NAME_BYTES = 250
 MAX_PARAM_CHARACTERS = 6000
@@ -47,6 +48,10 @@ def spell_text(text: str, most: int) -> str:
         return safe
     tail = f"… ({len(text)} characters, SHA-256 {_digest(text)})"
     return safe[: most - len(tail)] + tail
+
+
+def spell_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    return {spell_name(name): spell_text(text, MAX_TAG_CHARACTERS) for name, text in tags.items()}
 
 
 def _is_accepted(name: str, refused: re.Pattern[str]) -> bool:

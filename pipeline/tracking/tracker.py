@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,8 @@ from pipeline.tracking.logged_model import log_tokenizer
 from pipeline.tracking.spelling import (
     MAX_PARAM_CHARACTERS,
     MAX_RUN_NAME_CHARACTERS,
-    MAX_TAG_CHARACTERS,
     spell_name,
+    spell_tags,
     spell_text,
 )
 
@@ -111,10 +111,8 @@ class Tracker:
                     for event in events:
                         self._send_artifact(record, event)
                 case "tokenizer":
-                    client = self._client()
-                    log_tokenizer(
-                        client, record.experiment_id, record.run_id, events[-1].content["uri"]
-                    )
+                    uri = events[-1].content["uri"]
+                    log_tokenizer(self._client(), record.experiment_id, record.run_id, run, uri)
         except Exception as error:
             self._records.pop(run, None)
             if is_refusal(error):  # it may have been deleted
@@ -138,7 +136,7 @@ class Tracker:
         from mlflow.entities import RunTag
 
         tags = {name: text for event in events for name, text in event.content.items()}
-        entries = [RunTag(key, text) for key, text in _spelled_tags(tags).items()]
+        entries = [RunTag(key, text) for key, text in spell_tags(tags).items()]
         for batch in _batches(entries, _TEXTS_PER_BATCH):
             self._client().log_batch(record.run_id, tags=batch)
 
@@ -215,7 +213,7 @@ class Tracker:
         """The ids of the run's experiment and of the run itself."""
         if run not in self._ids:
             experiment_id = self._experiment_id(run.experiment)
-            tags = _spelled_tags(dict(run.tags))
+            tags = spell_tags(dict(run.tags))
             if run.parent is not None:
                 _, tags[PARENT_TAG] = self._ids_of(run.parent)
             run_id = self._take_up(experiment_id, run.name, tags)
@@ -326,10 +324,6 @@ def _artifact_location(uri: str) -> str | None:
     """Beside the SQLite file; a server has its own."""
     path = sqlite_path(uri)
     return None if path is None else path.with_name("mlartifacts").as_uri()
-
-
-def _spelled_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {spell_name(name): spell_text(text, MAX_TAG_CHARACTERS) for name, text in tags.items()}
 
 
 def _as_stored(value: float) -> float | None:

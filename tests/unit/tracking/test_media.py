@@ -8,6 +8,7 @@ import wave
 from pathlib import Path
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 from stored_runs import run_id, stored
 
@@ -74,6 +75,9 @@ def test_a_logged_tokenizer_loads_without_pickles(
     (output,) = stored(leading).outputs.model_outputs
     folder = storage / "mlartifacts" / "models" / output.model_id
     assert [path for path in folder.rglob("*") if path.suffix in {".pkl", ".pickle", ".bin"}] == []
+    monkeypatch.setattr(sys, "path", [*sys.path])  # loading adds to it
     model = mlflow.pyfunc.load_model(str(folder / "artifacts"))
-    assert model.predict([np.zeros(2), np.zeros(1)]) == [[7, 7], [7]]
-    assert model.predict(np.zeros(3)) == [[7, 7, 7]]
+    assert model.predict([{"waveform": np.zeros(2)}, {"waveform": [0.5]}]) == [[7, 7], [7]]
+    assert model.predict({"waveform": np.zeros(3, np.float32)}) == [[7, 7, 7]]
+    with pytest.raises(mlflow.exceptions.MlflowException, match="missing inputs \\['waveform'\\]"):
+        model.predict(np.zeros(3))

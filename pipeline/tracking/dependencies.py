@@ -1,0 +1,120 @@
+"""What a file needs where this project is not installed: sources, and packages with versions."""
+
+import ast
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+PROJECT = "pipeline"
+_ROOT = Path(__file__).parents[2]
+# PyTorch installs it where it has kernels for it, and pins it.
+_WITH_TORCH = {"triton"}
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """All that a file imports, directly or through modules of this project.
+
+    `sources` are this project's files by their path in it; `packages` the top-level names of
+    everything else but the standard library.
+    """
+
+    sources: dict[str, Path]
+    packages: frozenset[str]
+
+    @classmethod
+    def of(cls, file: Path) -> "Dependencies":
+        """Imports within functions count too."""
+        sources: dict[str, Path] = {}
+        packages: set[str] = set()
+        waiting = list(_imported(file))
+        while waiting:
+            name = waiting.pop()
+            path = _source(name)
+            if name.partition(".")[0] != PROJECT:
+                packages.add(name.partition(".")[0])
+            elif path is not None and (key := path.relative_to(_ROOT).as_posix()) not in sources:
+                sources[key] = path
+                # A module's packages are run before it.
+                waiting += [name.rpartition(".")[0] or PROJECT, *_imported(path)]
+        others = packages - sys.stdlib_module_names - _WITH_TORCH
+        return cls(dict(sorted(sources.items())), frozenset(others))
+
+    def copy_to(self, folder: Path) -> Path:
+        """Copy the sources into `folder`; returns the project's package there."""
+        for name, path in self.sources.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
+        return folder / PROJECT
+
+    def requirements(self) -> list[str]:
+        """`name==version` of each package, as it is installed here."""
+        holders = metadata.packages_distributions()
+        # Several may hold parts of a package: that of its own name needs the others.
+        return _pinned(
+            package if package in holders[package] else holders[package][0]
+            for package in self.packages
+        )
+
+
+def constraints(names: Iterable[str]) -> list[str]:
+    """`name==version` of the distributions `names` and of all that they need here."""
+    needed: set[str] = set()
+    waiting = [(name, frozenset[str]()) for name in names]
+    seen = set()
+    while waiting:
+        name, extras = asked = waiting.pop()
+        if asked in seen or not _is_installed(name):
+            continue
+        seen.add(asked)
+        needed.add(_canonical(name))
+        for text in metadata.requires(name) or ():
+            requirement = Requirement(text)
+            if _applies(requirement, extras):
+                waiting.append((requirement.name, frozenset(requirement.extras)))
+    return _pinned(needed)
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """The modules that a file imports, and names in them that may be modules."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _source(module: str) -> Path | None:
+    path = _ROOT.joinpath(*module.split("."))
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _applies(requirement: Requirement, extras: frozenset[str]) -> bool:
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras or {""})
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _pinned(names: Iterable[str]) -> list[str]:
+    """A local version, such as 2.11.0+cu130, is in no index: its public part is."""
+    return sorted(f"{name}=={Version(metadata.version(name)).public}" for name in set(names))
