@@ -23,6 +23,8 @@ from pipeline.vocoder.generator import UnitVocoder
 
 COLUMNS = ["utt_id", "units"]
 SCHEMA = pa.schema([table_schemas.TOKENS.field(name) for name in COLUMNS])
+# Of a file's 255; the rest is for a number, the extension and the name of the file being written.
+MOST_NAME_BYTES = 200
 # Where outputs of tokenize_corpus and `tokenize` have their units, beside other tables.
 UNITS_OF_OUTPUTS = ("tokens/", "shards/")
 
@@ -137,7 +139,8 @@ def _check(model: str, vocoder: UnitVocoder, files: Sequence[TokenFile], console
 
 def _free_name(utt_id: str, taken: set[str]) -> str:
     """A unique file name for an utterance, whose id may be a path."""
-    stem = name = Path(utt_id).stem or "utterance"
+    whole = (Path(utt_id).stem.replace("\0", "") or "utterance").encode()
+    stem = name = whole[:MOST_NAME_BYTES].decode(errors="ignore")
     number = 1
     while name in taken:
         number += 1

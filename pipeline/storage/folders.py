@@ -118,17 +118,19 @@ class Folder:
         if is_uri(uri) and not uri.startswith(_FILE):
             scheme, _, path = uri.partition("://")
             return cls(f"{scheme}://{path.rstrip('/')}")
-        try:
-            return cls(os.path.realpath(uri.removeprefix(_FILE)))
-        except ValueError as error:
-            raise AddressError(f"'{uri!r}' is not a path: {error}") from None
+        _require_no_nul(uri)
+        return cls(os.path.realpath(uri.removeprefix(_FILE)))
 
     @classmethod
     def around(cls, uri: str) -> tuple["Folder", str]:
         """The folder that contains a file, and the file's name.
 
         The name of a link is kept, and so is its folder: others may belong beside it.
+
+        Raises:
+            AddressError: the path holds a NUL.
         """
+        _require_no_nul(uri)
         scheme = match.group() if (match := _SCHEME.match(uri)) else ""
         folder, slash, name = uri.removeprefix(scheme).rstrip("/").rpartition("/")
         return cls.at(f"{scheme}{folder or slash or '.' * (not scheme)}"), name
@@ -233,6 +235,11 @@ def local_info(path: str) -> FileInfo | None:
     except ValueError:  # a NUL
         return None
     return FileInfo.of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def _require_no_nul(path: str) -> None:
+    if "\0" in path:
+        raise AddressError(f"{path!r} is not a path: it holds a NUL")
 
 
 def _join(folder: str, name: str) -> str:

@@ -194,6 +194,17 @@ def write_units(path, units, tokenizer=None):
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
+def test_ids_that_no_file_can_have_become_names_that_one_can(vocoder, tmp_path):
+    tokens, spoken = tmp_path / "tokens.parquet", tmp_path / "spoken"
+    ids = ["é" * 125, "é" * 125 + ".wav", "a\0b", "", ".."]
+    pq.write_table(pa.table({"utt_id": ids, "units": [[1]] * len(ids)}), tokens)
+    result = invoke("resynthesize", vocoder, tokens, "--speaker", "bob", "--output", spoken)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert {path.name for path in spoken.iterdir()} == {
+        f"{'é' * 100}.wav", f"{'é' * 100}-2.wav", "ab.wav", "utterance.wav", "...wav"
+    }  # fmt: skip
+
+
 def test_units_of_another_tokenizer_are_not_spoken(trained, vocoder, recording, tmp_path):
     tokens, spoken = tmp_path / "tokens.parquet", tmp_path / "spoken"
     invoke("tokenize", trained, recording, "--output", tokens)
