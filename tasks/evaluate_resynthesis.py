@@ -4,7 +4,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
-from pipeline.graph.stage import Stage, StageContext
+from pipeline.corpus.parts import AUDIO, SPEAKER, TEXT, parts_of
+from pipeline.graph.stage import Input, Stage, StageContext
 from tasks import train_vocoder
 
 if TYPE_CHECKING:
@@ -12,10 +13,17 @@ if TYPE_CHECKING:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    return {
-        **config.model_dump(mode="json", include={"resynthesis", "asr_evaluation"}),
-        "splits": list(config.corpus.splits.test),
-    }
+    return config.model_dump(mode="json", include={"resynthesis", "asr_evaluation"})
+
+
+def _inputs(_config: Config, split: str) -> tuple[Input, ...]:
+    rows = Input("prepare_corpus", parts=parts_of(split, AUDIO, TEXT, SPEAKER))
+    return (
+        rows,
+        Input("train_joint"),
+        Input("tokenize_corpus", split),
+        Input("train_vocoder"),
+    )
 
 
 def _run(context: StageContext) -> dict[str, float]:
@@ -24,28 +32,23 @@ def _run(context: StageContext) -> dict[str, float]:
     from pipeline.vocoder import evaluation
     from pipeline.vocoder.generator import UnitVocoder
 
-    config, inputs = context.config, context.inputs
+    config, inputs, split = context.config, context.inputs, context.split
     with inputs["train_vocoder"].read_folder("vocoder") as folder:
         vocoder = UnitVocoder.from_pretrained(folder)
     listener = _listener(context)
-    everything: list[Resynthesis] = []
-    scores: dict[str, float] = {}
-    for split in config.corpus.splits.test:
-        utterances = evaluation.evenly_spread(
-            read_split(inputs["prepare_corpus"], split), config.resynthesis.utterances_per_split
-        )
-        units = read_tokens(inputs["tokenize_corpus"], split)
-        process = partial(evaluation.resynthesize, vocoder, listener, units)
-        report = partial(context.progress.update, total=len(utterances), unit="utterances")
-        seconds = [utterance.duration for utterance in utterances]
-        batch_seconds = config.asr_evaluation.batch_seconds
-        results = map_in_batches(process, utterances, seconds, batch_seconds, report)
-        everything += results
-        for result in results[: config.resynthesis.audio_examples]:
-            _keep_audio(context, result, vocoder.sample_rate_hz)
-        scores |= {f"{split}.{name}": x for name, x in evaluation.scores(results).items()}
-    context.output.write_table("scores.parquet", evaluation.table(everything))
-    return scores
+    utterances = evaluation.evenly_spread(
+        read_split(inputs["prepare_corpus"], split), config.resynthesis.utterances_per_split
+    )
+    units = read_tokens(inputs[f"tokenize_corpus/{split}"], split)
+    process = partial(evaluation.resynthesize, vocoder, listener, units)
+    report = partial(context.progress.update, total=len(utterances), unit="utterances")
+    seconds = [utterance.duration for utterance in utterances]
+    batch_seconds = config.asr_evaluation.batch_seconds
+    results = map_in_batches(process, utterances, seconds, batch_seconds, report)
+    for result in results[: config.resynthesis.audio_examples]:
+        _keep_audio(context, result, vocoder.sample_rate_hz)
+    context.output.write_table("scores.parquet", evaluation.table(results))
+    return {f"{split}.{name}": value for name, value in evaluation.scores(results).items()}
 
 
 def _listener(context: StageContext) -> "Listener":
@@ -72,10 +75,11 @@ def _keep_audio(context: StageContext, result: "Resynthesis", sample_rate_hz: in
 
 STAGE = Stage(
     name="evaluate_resynthesis",
-    version=1,
+    version=2,
     settings=_settings,
     run=_run,
-    inputs=lambda _config: ("prepare_corpus", "train_joint", "tokenize_corpus", "train_vocoder"),
+    splits=lambda config: config.corpus.splits.test,
+    inputs=_inputs,
     applies=train_vocoder.STAGE.applies,
     cpus=1,
     headline=("resynthesis_wer", "resynthesis_wer_of_recordings"),

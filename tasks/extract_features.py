@@ -1,31 +1,35 @@
-"""Hidden states of the frozen SSL model, in parallel over shards."""
+"""Hidden states of the frozen SSL model, in parallel over shards.
+
+Nothing reads features of the test splits: what is evaluated comes from the trained tokenizer.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.corpus.parts import AUDIO, parts_of
 from pipeline.features.fingerprint import ssl_fingerprint
-from pipeline.graph.stage import Estimate, Stage, StageContext
+from pipeline.graph.sources import Source
+from pipeline.graph.stage import Estimate, Input, Stage, StageContext
 from pipeline.storage.artifacts import Artifact
 
 
 def _settings(config: Config) -> dict[str, Any]:
     # No feature depends on the batch it was computed in.
-    features = config.features.model_dump(mode="json", exclude={"batch_seconds"})
-    return {"ssl": ssl_fingerprint(config.ssl), "features": features}
+    return {"features": config.features.model_dump(mode="json", exclude={"batch_seconds"})}
 
 
-def _estimate(config: Config, inputs: Mapping[str, Artifact]) -> Estimate:
+def _estimate(config: Config, split: str, inputs: Mapping[str, Artifact]) -> Estimate:
     """From the prepared corpus, or else from the durations that the corpus's tables give."""
     from pipeline.corpus.adapter import adapter_of
+    from pipeline.corpus.read_outputs import read_durations
     from pipeline.features.size import bytes_per_frame, num_stored_frames
 
     corpus = inputs["prepare_corpus"]
     if corpus.exists("corpus.parquet"):
-        column = corpus.read_table("corpus.parquet", columns=["duration"])["duration"]
-        seconds = column.to_pylist()
+        seconds = read_durations(corpus, split)
     else:
-        seconds = adapter_of(config.corpus).durations(config.corpus)
+        seconds = adapter_of(config.corpus).durations(config.corpus, (split,))
     num_frames = num_stored_frames(seconds, config.features)
     hours = sum(seconds) / 3600
     return Estimate(
@@ -38,12 +42,12 @@ def _estimate(config: Config, inputs: Mapping[str, Artifact]) -> Estimate:
 
 
 def _run(context: StageContext) -> dict[str, float]:
-    from pipeline.audio.utterance import from_table
+    from pipeline.corpus.read_outputs import read_split
     from pipeline.features.extraction import ShardWriter, plan_shards
     from pipeline.runtime.shard_pool import run_shards
 
     config = context.config
-    utterances = from_table(context.inputs["prepare_corpus"].read_table("corpus.parquet"))
+    utterances = read_split(context.inputs["prepare_corpus"], context.split)
     shards = plan_shards(
         utterances, config.features.shard_utterances, config.features.shard_seconds
     )
@@ -58,10 +62,12 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="extract_features",
-    version=4,
+    version=5,
     settings=_settings,
+    sources=lambda config: {"ssl": Source(config.ssl, ssl_fingerprint)},
     run=_run,
-    inputs=lambda _config: ("prepare_corpus",),
+    splits=lambda config: (config.corpus.splits.train, config.corpus.splits.valid),
+    inputs=lambda _config, split: (Input("prepare_corpus", parts=parts_of(split, AUDIO)),),
     estimate=_estimate,
     workers=lambda config: config.cluster.extraction_workers,
     headline=("frames",),

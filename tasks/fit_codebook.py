@@ -3,24 +3,20 @@
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.graph.stage import Stage, StageContext
+from pipeline.graph.stage import Input, Stage, StageContext
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    return {
-        "codebook": config.codebook.model_dump(mode="json"),
-        "split": config.corpus.splits.train,
-    }
+    return {"codebook": config.codebook.model_dump(mode="json")}
 
 
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.features.stored_frames import StoredFrames
     from pipeline.runtime.fit_codebook import fit_codebook
 
-    config = context.config
-    frames = StoredFrames.of_split(
-        context.inputs["extract_features"], config.corpus.splits.train, config.codebook.layer
-    )
+    config, split = context.config, context.config.corpus.splits.train
+    features = context.inputs[f"extract_features/{split}"]
+    frames = StoredFrames.of_split(features, split, config.codebook.layer)
     fitted = fit_codebook(frames, config.codebook, config.cluster, context.output, context.progress)
     fitted.write(context.output)
     return fitted.scores
@@ -31,7 +27,7 @@ STAGE = Stage(
     version=2,
     settings=_settings,
     run=_run,
-    inputs=lambda _config: ("extract_features",),
+    inputs=lambda config, _split: (Input("extract_features", config.corpus.splits.train),),
     applies=lambda config: config.quantizer.has_units,
     workers=lambda config: config.cluster.codebook_workers,
     headline=("mean_squared_distance", "passes"),

@@ -1,23 +1,29 @@
 """Read the corpus, check every utterance, write what can be used and what cannot."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.graph.graph import PARTS
+from pipeline.graph.sources import Source
 from pipeline.graph.stage import Estimate, Stage, StageContext
 from pipeline.storage.artifacts import Artifact
 
 
 def settings(config: Config) -> dict[str, Any]:
+    return {"corpus": config.corpus.model_dump(mode="json")}
+
+
+def sources(config: Config) -> dict[str, Source]:
     from pipeline.corpus.adapter import adapter_of
+    from pipeline.corpus.listing import listings_in
 
-    return {
-        "corpus": config.corpus.model_dump(mode="json"),
-        "fingerprint": adapter_of(config.corpus).fingerprint(config.corpus),
-    }
+    fingerprint = adapter_of(config.corpus).fingerprint
+    return {"files": Source(config.corpus, partial(fingerprint, cache=listings_in(config.storage)))}
 
 
-def estimate(config: Config, _inputs: Mapping[str, Artifact]) -> Estimate:
+def estimate(config: Config, _split: str, _inputs: Mapping[str, Artifact]) -> Estimate:
     """Seconds and frames, where the corpus's tables hold durations; otherwise nothing."""
     from pipeline.corpus.check import estimate as estimate_corpus
 
@@ -26,7 +32,7 @@ def estimate(config: Config, _inputs: Mapping[str, Artifact]) -> Estimate:
 
 
 def run(context: StageContext) -> dict[str, float]:
-    """Write `corpus.parquet` and `rejects.parquet`.
+    """Write `corpus.parquet`, its `parts.json`, and `rejects.parquet`.
 
     Raises:
         CorpusError: too much was rejected, or a split is empty; the tables are written first.
@@ -34,11 +40,13 @@ def run(context: StageContext) -> dict[str, float]:
     from pipeline.audio.utterance import rejects_to_table, to_table
     from pipeline.corpus.adapter import adapter_of
     from pipeline.corpus.check import check, require
+    from pipeline.corpus.parts import part_digests
 
     config = context.config.corpus
     entries = adapter_of(config).read(config, context.output, context.progress)
     corpus = check(entries, config, context.progress)
     context.output.write_table("corpus.parquet", to_table(corpus.utterances))
+    context.output.write_json(PARTS, part_digests(corpus.utterances))
     context.output.write_table("rejects.parquet", rejects_to_table(corpus.rejects))
     scores = {"left_out": float(corpus.left_out.total())}
     for split in config.splits.names:
@@ -58,8 +66,10 @@ def run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="prepare_corpus",
-    version=2,
+    version=3,
     settings=settings,
+    sources=sources,
+    has_parts=True,
     run=run,
     estimate=estimate,
     cpus=1,

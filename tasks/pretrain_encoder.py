@@ -7,14 +7,18 @@ Not part of the default graph: name `tasks.pretrain_encoder` in `extra_stages`, 
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.graph.stage import Stage, StageContext
+from pipeline.corpus.parts import AUDIO, parts_of
+from pipeline.graph.stage import Input, Stage, StageContext
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    return {
-        "pretraining": config.pretraining.model_dump(mode="json"),
-        "splits": [config.corpus.splits.train, config.corpus.splits.valid],
-    }
+    return {"pretraining": config.pretraining.model_dump(mode="json")}
+
+
+def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
+    splits = (config.corpus.splits.train, config.corpus.splits.valid)
+    rows = tuple(part for split in splits for part in parts_of(split, AUDIO))
+    return (Input("prepare_corpus", parts=rows),)
 
 
 def _run(context: StageContext) -> dict[str, float]:
@@ -39,7 +43,7 @@ STAGE = Stage(
     version=1,
     settings=_settings,
     run=_run,
-    inputs=lambda _config: ("prepare_corpus",),
+    inputs=_inputs,
     cpus=2,
     headline=("masked_accuracy",),
 )

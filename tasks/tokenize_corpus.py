@@ -3,25 +3,27 @@
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.graph.stage import Stage, StageContext
+from pipeline.corpus.parts import AUDIO, parts_of
+from pipeline.graph.stage import Input, Stage, StageContext
 
 
 def _settings(config: Config) -> dict[str, Any]:
     layout = {"shard_utterances", "shard_seconds"}
-    return {
-        "splits": list(config.corpus.splits.names),
-        **config.features.model_dump(mode="json", include=layout),
-    }
+    return config.features.model_dump(mode="json", include=layout)
+
+
+def _inputs(_config: Config, split: str) -> tuple[Input, ...]:
+    return (Input("prepare_corpus", parts=parts_of(split, AUDIO)), Input("train_joint"))
 
 
 def _run(context: StageContext) -> dict[str, float]:
-    from pipeline.audio.utterance import from_table
+    from pipeline.corpus.read_outputs import read_split
     from pipeline.features.extraction import plan_shards
     from pipeline.runtime.shard_pool import run_shards
     from pipeline.tokenizer.shard_tokenizer import FOLDER, ShardTokenizer
 
     config = context.config
-    utterances = from_table(context.inputs["prepare_corpus"].read_table("corpus.parquet"))
+    utterances = read_split(context.inputs["prepare_corpus"], context.split)
     shards = plan_shards(
         utterances, config.features.shard_utterances, config.features.shard_seconds, FOLDER
     )
@@ -35,27 +37,25 @@ def _run(context: StageContext) -> dict[str, float]:
 
 
 def _scores(context: StageContext) -> dict[str, float]:
-    """How each split uses the codebook."""
+    """How the split uses the codebook."""
     from pipeline.corpus.read_outputs import read_tokens, tokenizer_grid
     from pipeline.metrics.units import unit_statistics
 
     trained, rate_hz = context.inputs["train_joint"], context.config.corpus.sample_rate_hz
     num_units = trained.read_json("tokenizer/config.json")["num_units"]
     grid = tokenizer_grid(trained, rate_hz)
-    scores: dict[str, float] = {}
-    for split in context.config.corpus.splits.names:
-        units = read_tokens(context.output, split).values()
-        statistics = unit_statistics(units, num_units, grid.frames_per_second)
-        scores |= {f"{split}.{name}": value for name, value in statistics.items()}
-    return scores
+    units = read_tokens(context.output, context.split).values()
+    statistics = unit_statistics(units, num_units, grid.frames_per_second)
+    return {f"{context.split}.{name}": value for name, value in statistics.items()}
 
 
 STAGE = Stage(
     name="tokenize_corpus",
-    version=4,
+    version=5,
     settings=_settings,
     run=_run,
-    inputs=lambda _config: ("prepare_corpus", "train_joint"),
+    splits=lambda config: config.corpus.splits.names,
+    inputs=_inputs,
     applies=lambda config: config.quantizer.has_units,
     workers=lambda config: config.cluster.extraction_workers,
     headline=("bit_rate",),

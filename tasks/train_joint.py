@@ -3,8 +3,10 @@
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.corpus.parts import AUDIO, TEXT, parts_of
 from pipeline.features.fingerprint import ssl_fingerprint
-from pipeline.graph.stage import Stage, StageContext
+from pipeline.graph.sources import Source
+from pipeline.graph.stage import Input, Stage, StageContext
 from pipeline.storage.artifacts import CHECKPOINTS
 
 
@@ -14,13 +16,15 @@ def _settings(config: Config) -> dict[str, Any]:
         "quantizer": config.quantizer.settings(),
         **config.model_dump(mode="json", include={"asr", "training"}, exclude={"training": means}),
         "layers": list(config.used_layers),
-        "ssl": ssl_fingerprint(config.ssl),
     }
 
 
-def _inputs(config: Config) -> tuple[str, ...]:
-    codebook = ("fit_codebook",) if config.quantizer.has_units else ()
-    return ("prepare_corpus", "extract_features", *codebook)
+def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
+    splits = (config.corpus.splits.train, config.corpus.splits.valid)
+    rows = tuple(part for split in splits for part in parts_of(split, AUDIO, TEXT))
+    features = (Input("extract_features", split) for split in splits)
+    codebook = (Input("fit_codebook"),) if config.quantizer.has_units else ()
+    return (Input("prepare_corpus", parts=rows), *features, *codebook)
 
 
 def _run(context: StageContext) -> dict[str, float]:
@@ -34,6 +38,7 @@ STAGE = Stage(
     name="train_joint",
     version=5,
     settings=_settings,
+    sources=lambda config: {"ssl": Source(config.ssl, ssl_fingerprint)},
     run=_run,
     inputs=_inputs,
     workers=lambda config: config.cluster.training_workers,

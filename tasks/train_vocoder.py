@@ -3,16 +3,21 @@
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.graph.stage import Stage, StageContext
+from pipeline.corpus.parts import AUDIO, SPEAKER, parts_of
+from pipeline.graph.stage import Input, Stage, StageContext
 from tasks import train_joint
 
 
 def _settings(config: Config) -> dict[str, Any]:
     unrelated = {"enabled", "log_steps", "checkpoint_steps"}
-    return {
-        "vocoder": config.vocoder.model_dump(mode="json", exclude=unrelated),
-        "splits": [config.corpus.splits.train, config.corpus.splits.valid],
-    }
+    return {"vocoder": config.vocoder.model_dump(mode="json", exclude=unrelated)}
+
+
+def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
+    splits = (config.corpus.splits.train, config.corpus.splits.valid)
+    rows = tuple(part for split in splits for part in parts_of(split, AUDIO, SPEAKER))
+    units = (Input("tokenize_corpus", split) for split in splits)
+    return (Input("prepare_corpus", parts=rows), Input("train_joint"), *units)
 
 
 def _run(context: StageContext) -> dict[str, float]:
@@ -27,7 +32,7 @@ STAGE = Stage(
     version=1,
     settings=_settings,
     run=_run,
-    inputs=lambda _config: ("prepare_corpus", "train_joint", "tokenize_corpus"),
+    inputs=_inputs,
     applies=lambda config: config.vocoder.enabled and config.quantizer.has_units,
     workers=lambda config: config.cluster.training_workers,
     temporary=train_joint.STAGE.temporary,

@@ -181,17 +181,27 @@ def write_project(folder: Path) -> None:
     (folder / "tiny.yaml").write_text(yaml.safe_dump(config))
 
 
+def outputs(storage: str, stage: str) -> list[Artifact]:
+    """The outputs of a stage, one for each split if it has any."""
+    digests = {name.partition("/")[0] for name in Artifact(f"{storage}/{stage}").names()}
+    return [Artifact(f"{storage}/{stage}/{digest}") for digest in sorted(digests)]
+
+
 def output(storage: str, stage: str) -> Artifact:
     """The one output of a stage."""
-    [digest] = {name.partition("/")[0] for name in Artifact(f"{storage}/{stage}").names()}
-    return Artifact(f"{storage}/{stage}/{digest}")
+    [found] = outputs(storage, stage)
+    return found
 
 
 def tokens(storage: str) -> dict[str, pa.Table]:
-    found = output(storage, "tokenize_corpus")
-    names = [name for name in found.names("tokens") if name.endswith(".parquet")]
-    assert names
-    return {name: found.read_table(name) for name in names}
+    """The tokens of all splits, by shard."""
+    tables = {
+        name: found.read_table(name)
+        for found in outputs(storage, "tokenize_corpus")
+        for name in found.names("tokens")
+    }
+    assert tables
+    return tables
 
 
 def losses(storage: str) -> dict[int, float]:

@@ -14,7 +14,9 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import Segment, Utterance, to_table
 from pipeline.config import Config
+from pipeline.corpus.parts import part_digests
 from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.graph.graph import PARTS
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import METRICS, Artifact
@@ -110,7 +112,13 @@ def write_tone_manifest(folder: Path, numbers: dict[str, int]) -> Path:
 
 def write_corpus(output: Artifact, utterances: list[Utterance]) -> Artifact:
     output.write_table("corpus.parquet", to_table(utterances))
+    output.write_json(PARTS, part_digests(sorted(utterances, key=lambda each: each.split)))
     return output
+
+
+def features_of_splits(output: Artifact) -> dict[str, Artifact]:
+    """An output of `write_features` as a training reads it."""
+    return {f"extract_features/{split}": output for split in ("train", "valid")}
 
 
 def write_features(output: Artifact, ssl_folder: Path, utterances: list[Utterance]) -> Artifact:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,12 @@ import numpy.typing as npt
 import soundfile
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.audio.identity import Identity, content_sha256
 from pipeline.audio.remote_file import Recorded, open_remote
 from pipeline.audio.truncation import mp3_counts_its_frames, what_is_missing
 from pipeline.audio.utterance import Utterance
 from pipeline.storage.failures import StorageError, may_recover
-from pipeline.storage.folders import NOWHERE, filesystem_and_path, printable
+from pipeline.storage.folders import NOWHERE, FileInfo, filesystem_and_path, printable
 
 # Manifests round durations: an end beyond the file's by less than this means the file's end.
 ROUNDING_SECONDS = 0.01
@@ -30,6 +32,8 @@ MP3_LEAD = 1 << 15
 
 # A local file that cannot be decoded is read again in such blocks, to see whether the disk fails.
 READ_BYTES = 1 << 20
+
+ANY_FILE = Identity()
 
 # libsndfile reports at least this where a header does not tell the length.
 _UNKNOWN_LENGTH = 2**62
@@ -52,6 +56,8 @@ class _Opened(NamedTuple):
     file: soundfile.SoundFile
     missing: str | None
     lead: int
+    stream: io.RawIOBase
+    version: str
 
 
 def probe_seconds(uri: str) -> float:
@@ -83,38 +89,41 @@ def decode(
         AudioStorageError: the storage failed.
     """
     with _open(uri) as opened:
-        file = opened.file
-        first, count = _range(opened, offset, duration)
-        if count > max_seconds * file.samplerate:
-            raise AudioError(
-                f"too long: {count / file.samplerate:g} s of at most {max_seconds:g} s"
-            )
-        try:
-            # One read for lead and samples: soundfile seeks after each.
-            lead = min(first, opened.lead)
-            file.seek(first - lead)
-            samples = file.read(lead + count, dtype="float32", always_2d=True)[lead:]
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"audio is cut short or damaged: {error.error_string}") from None
-        if len(samples) < count:
-            raise AudioError(
-                f"audio is cut short: {len(samples)} samples of the {count} its header promises"
-            )
-        if not np.isfinite(samples).all():
-            raise AudioError("audio holds NaN or infinite samples")
-        return samples, file.samplerate
+        return _samples(opened, offset, duration, max_seconds), opened.file.samplerate
+
+
+def decode_and_identify(
+    uri: str, offset: float, duration: float | None, max_seconds: float, known: Identity = ANY_FILE
+) -> tuple[npt.NDArray[np.float32], int, Identity]:
+    """`decode`, and which file that was; if it is `known`, its content is not hashed again.
+
+    There is no hash of a large remote file, of which only the interval is fetched.
+    """
+    with _open(uri, known) as opened:
+        samples, rate_hz = _samples(opened, offset, duration, max_seconds), opened.file.samplerate
+        if known != ANY_FILE:
+            return samples, rate_hz, known
+        in_parts = isinstance(opened.stream, Recorded) and opened.stream.in_parts
+        sha256 = "" if in_parts else content_sha256(opened.stream)
+        return samples, rate_hz, Identity(opened.version, sha256)
 
 
 def read_audio(
-    uri: str, sample_rate_hz: int, offset: float = 0.0, duration: float | None = None
+    uri: str,
+    sample_rate_hz: int,
+    offset: float = 0.0,
+    duration: float | None = None,
+    expected: Identity = ANY_FILE,
 ) -> npt.NDArray[np.float32]:
     """The samples as mono (channels averaged) float32 of shape (num_samples,) at `sample_rate_hz`.
 
     Raises:
-        AudioError: as `decode`; or `resample` cannot convert the file's rate.
+        AudioError: as `decode`; or `resample` cannot convert the file's rate; or the file is not
+            the `expected` one.
         AudioStorageError: the storage failed.
     """
-    samples, native_rate_hz = decode(uri, offset, duration)
+    with _open(uri, expected) as opened:
+        samples, native_rate_hz = _samples(opened, offset, duration), opened.file.samplerate
     require_resampling(native_rate_hz, sample_rate_hz)
     mono: npt.NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)
     if native_rate_hz == sample_rate_hz:
@@ -123,18 +132,21 @@ def read_audio(
 
 
 def read_utterance(utterance: Utterance, sample_rate_hz: int) -> npt.NDArray[np.float32]:
-    """`read_audio` of an utterance that was intact when the corpus was prepared.
+    """`read_audio` of an utterance of a prepared corpus.
 
     Raises:
-        AudioError: it no longer is; the message names the utterance.
+        AudioError: the file is not what was prepared; the message names the utterance.
         AudioStorageError: the storage failed.
     """
+    identity = Identity(utterance.audio_version, utterance.audio_sha256)
+    interval = utterance.offset, utterance.duration
     try:
-        return read_audio(utterance.audio, sample_rate_hz, utterance.offset, utterance.duration)
+        return read_audio(utterance.audio, sample_rate_hz, *interval, identity)
     except AudioError as error:
         raise AudioError(
             f"utterance '{utterance.utt_id}' ({utterance.audio}) was intact when the corpus was "
-            f"prepared, but now: {error}"
+            f"prepared, but now: {error}. Restore the file, or give the same command again: it "
+            "prepares the corpus as it is now"
         ) from None
 
 
@@ -185,6 +197,32 @@ def write_audio(
         file_or_path.write(buffer.getvalue())
 
 
+def _samples(
+    opened: _Opened, offset: float, duration: float | None, max_seconds: float = math.inf
+) -> npt.NDArray[np.float32]:
+    """The samples (num_samples x num_channels) of an interval; see `decode`."""
+    file = opened.file
+    first, count = _range(opened, offset, duration)
+    if count > max_seconds * file.samplerate:
+        raise AudioError(f"too long: {count / file.samplerate:g} s of at most {max_seconds:g} s")
+    try:
+        # One read for lead and samples: soundfile seeks after each.
+        lead = min(first, opened.lead)
+        file.seek(first - lead)
+        samples: npt.NDArray[np.float32] = file.read(lead + count, dtype="float32", always_2d=True)[
+            lead:
+        ]
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"audio is cut short or damaged: {error.error_string}") from None
+    if len(samples) < count:
+        raise AudioError(
+            f"audio is cut short: {len(samples)} samples of the {count} its header promises"
+        )
+    if not np.isfinite(samples).all():
+        raise AudioError("audio holds NaN or infinite samples")
+    return samples
+
+
 def _range(opened: _Opened, offset: float, duration: float | None) -> tuple[int, int]:
     """First sample and number of samples of the requested interval."""
     rate, length = opened.file.samplerate, opened.file.frames
@@ -200,8 +238,10 @@ def _range(opened: _Opened, offset: float, duration: float | None) -> tuple[int,
 
 
 @contextmanager
-def _open(uri: str) -> Iterator[_Opened]:
-    with _bytes(uri) as stream:
+def _open(uri: str, expected: Identity = ANY_FILE) -> Iterator[_Opened]:
+    with _bytes(uri) as (stream, info):
+        if not expected.is_of(stream, info):
+            raise AudioError("it is another file than was prepared")
         size = stream.seek(0, io.SEEK_END)
         if size == 0:
             raise AudioError("audio file is empty (0 bytes)")
@@ -224,21 +264,21 @@ def _open(uri: str) -> Iterator[_Opened]:
                 raise AudioError(
                     "audio does not say its length: encode it again to a complete file"
                 )
-            yield _Opened(file, missing, MP3_LEAD if is_mp3 else 0)
+            yield _Opened(file, missing, MP3_LEAD if is_mp3 else 0, stream, str(info))
 
 
 @contextmanager
-def _bytes(uri: str) -> Iterator[io.RawIOBase]:
+def _bytes(uri: str) -> Iterator[tuple[io.RawIOBase, FileInfo]]:
     """The file's bytes, which can seek; a storage that fails to deliver them is an error."""
     try:
-        stream = _stream(uri)
+        stream, info = _stream(uri)
     except (AudioError, MemoryError):
         raise
     except Exception as error:
         raise _blamed(error, uri) from error
     with stream:
         try:
-            yield stream
+            yield stream, info
         except OSError as error:
             raise _blamed(error, uri) from error
         except AudioError:
@@ -250,7 +290,7 @@ def _bytes(uri: str) -> Iterator[io.RawIOBase]:
             raise _blamed(stream.failure, uri) from stream.failure
 
 
-def _stream(uri: str) -> io.RawIOBase:
+def _stream(uri: str) -> tuple[io.RawIOBase, FileInfo]:
     filesystem, path = filesystem_and_path(uri)
     info = filesystem.info(path)
     if info["type"] == "directory":
@@ -258,8 +298,9 @@ def _stream(uri: str) -> io.RawIOBase:
     if info["type"] != "file":
         raise AudioError("not readable as audio: it is not a regular file")
     if isinstance(filesystem, LocalFileSystem):
-        return Path(path).open("rb", buffering=0)
-    return Recorded(open_remote(filesystem, path, info["size"]))
+        file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - the caller closes it
+        return file, FileInfo.of(os.fstat(file.fileno()))
+    return open_remote(filesystem, path, info["size"]), FileInfo.remote(info)
 
 
 def _failure(stream: io.RawIOBase) -> Exception | None:

@@ -10,13 +10,13 @@ BLOCK_BYTES = 512 << 10
 KEPT_BLOCKS = 16
 
 
-def open_remote(filesystem: Any, path: str, size: int | None) -> IO[bytes]:
+def open_remote(filesystem: Any, path: str, size: int | None) -> "Recorded":
     """Bytes of `path` on an fsspec filesystem; they can seek, and at most 8 MiB stay in memory.
 
     If the size is unknown, the storage cannot seek, and the complete file stays in memory.
     """
     if size is None or size <= ONE_REQUEST_BYTES:
-        return io.BytesIO(filesystem.cat_file(path))
+        return Recorded(io.BytesIO(filesystem.cat_file(path)))
     file: IO[bytes] = filesystem.open(
         path,
         "rb",
@@ -24,7 +24,7 @@ def open_remote(filesystem: Any, path: str, size: int | None) -> IO[bytes]:
         cache_type="blockcache",
         cache_options={"maxblocks": KEPT_BLOCKS},
     )
-    return file
+    return Recorded(file, in_parts=True)
 
 
 class Recorded(io.RawIOBase):
@@ -33,9 +33,11 @@ class Recorded(io.RawIOBase):
     libsndfile takes a failed callback for the end of the audio, so the caller must look there.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], *, in_parts: bool = False) -> None:
+        """Take the file, and whether it is fetched in parts, as they are read."""
         super().__init__()
         self._file = file
+        self.in_parts = in_parts
         self.failure: Exception | None = None
 
     def readable(self) -> bool:

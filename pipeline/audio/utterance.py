@@ -60,6 +60,10 @@ class Utterance:
     `recording` is the corpus's own name for the recording, if it has one: alignments may be named
     after it. `extent` is that of the recording's alignment, where `alignment` is cut from one.
     Neither is stored.
+
+    `audio_version` is the audio file's size, with its time or ETag, when the corpus was listed;
+    `audio_sha256` hashes the file's content, as far as it was read completely. See
+    `pipeline.audio.identity`.
     """
 
     utt_id: str
@@ -70,6 +74,8 @@ class Utterance:
     speaker: str
     text: str
     alignment: tuple[Segment, ...] | None = None
+    audio_version: str = ""
+    audio_sha256: str = ""
     recording: str | None = field(default=None, compare=False)
     extent: Extent | None = field(default=None, compare=False)
 

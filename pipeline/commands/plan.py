@@ -28,21 +28,32 @@ def show(graph: Graph, storage: str, console: Console) -> None:
     for node in graph.nodes:
         variants = escape(", ".join(node.variants))
         if node.key in pending:
-            state, took, estimate = "[yellow]to run[/]", "-", node.estimate()
+            state, took, estimate = _to_run(node), "-", node.estimate()
         else:
             seconds = node.artifact.read_json(MANIFEST)["seconds"]
             state, took, estimate = "[green]done[/]", f"{seconds:.0f} s", Estimate()
-        table.add_row(node.stage.name, variants, state, took, *_cells(estimate))
+        table.add_row(node.name, variants, state, took, *_cells(estimate))
     console.print(table)
     written = bytes_to_write(graph.pending())
     free = free_bytes(storage)
     room = "" if free is None else f", {readable_bytes(free)} free"
     console.print(
-        f"{len(pending)} of {len(graph.nodes)} stages to run; "
+        f"{len(pending)} of {len(graph.nodes)} stages to run{_awaited(graph)}; "
         f"about {readable_bytes(written)} to write to {storage}{room}",
         highlight=False,
         markup=False,
     )
+
+
+def _to_run(node: Node) -> str:
+    return f"[yellow]after {node.awaits}[/]" if node.awaits else "[yellow]to run[/]"
+
+
+def _awaited(graph: Graph) -> str:
+    """Which of them may turn out to be done already."""
+    awaiting = [node for node in graph.nodes if node.awaits]
+    outputs = " and ".join(sorted({node.awaits for node in awaiting}))
+    return f", {len(awaiting)} of them if {outputs} brings something new" if awaiting else ""
 
 
 def check_space(graph: Graph, storage: str) -> None:

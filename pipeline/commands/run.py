@@ -4,7 +4,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from pipeline.commands.run_display import RunDisplay
 from pipeline.commands.ui import ui_command
 from pipeline.config import Config, ConfigError
 from pipeline.graph.graph import Graph, build
+from pipeline.graph.sources import Fingerprints
 from pipeline.metrics import comparison
 from pipeline.redaction import redact
 from pipeline.storage.artifacts import ArtifactError
@@ -38,7 +39,12 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     _check_one_cluster(configs)
     tracking.check_one_tracker(configs)
     session = tracking.TrackingSession(configs[0].tracking, storage)
-    graph = build(configs, only)
+    fingerprints = Fingerprints()
+
+    def current() -> Graph:
+        return build(configs, only, fingerprints=fingerprints)
+
+    graph = current()
     plan.show(graph, storage, console)
     complete = True
     if graph.pending():
@@ -46,9 +52,9 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
         require_writable(storage)
         session.check()
         session.send_waiting()
-        outcome = _execute(graph, configs, session, console)
+        outcome = _execute(current, configs, session, console)
         _show_failures(outcome, console)
-        complete = not outcome.failed
+        complete, graph = not outcome.failed, current()
     else:
         _send_rest(session, console)
     if not only:
@@ -60,7 +66,10 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
 
 
 def _execute(
-    graph: Graph, configs: Sequence[Config], session: tracking.TrackingSession, console: Console
+    current: Callable[[], Graph],
+    configs: Sequence[Config],
+    session: tracking.TrackingSession,
+    console: Console,
 ) -> "Outcome":
     # Importing torch in a process that has already run a Ray Data job can crash in its BLAS.
     import torch  # noqa: F401
@@ -81,13 +90,13 @@ def _execute(
                 # Ray's own handler aborts the process; a job that is stopped should end as cleanly
                 # as after Ctrl-C.
                 signal.signal(signal.SIGTERM, signal.default_int_handler)
-                outcome = execute(graph, runs, display)
+                outcome = execute(current, runs, display)
         status = "FAILED" if outcome.failed else "FINISHED"
     except KeyboardInterrupt:
         console.print("\nStopped. The same command resumes where this one stopped.", style="bold")
         raise
     finally:
-        for variant, scores in _scores_so_far(graph, configs).items():
+        for variant, scores in _scores_so_far(current, configs).items():
             runs[variant].log_metrics(scores)
             runs[variant].finish(status)
         _send_rest(session, console)
@@ -105,10 +114,10 @@ def _send_rest(session: tracking.TrackingSession, console: Console) -> None:
         )
 
 
-def _scores_so_far(graph: Graph, configs: Sequence[Config]) -> "Rows":
+def _scores_so_far(current: Callable[[], Graph], configs: Sequence[Config]) -> "Rows":
     """Each variant's headline scores; none where the storage cannot be read, as already reported."""
     try:
-        scores = compare.scores(graph, configs)
+        scores = compare.scores(current(), configs)
         rows = comparison.with_reductions(scores, compare.test_splits(configs))
         return {
             config.variant: comparison.headline(rows[config.variant], config.corpus.splits.test)

@@ -5,7 +5,7 @@ torch nor Ray at its top.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Generic, TypeVar
 
 from pipeline.audio.utterance import Reject, Utterance
@@ -36,8 +36,10 @@ class Adapter(ABC, Generic[SectionT]):
         """
 
     @abstractmethod
-    def fingerprint(self, config: SectionT) -> str:
+    def fingerprint(self, config: SectionT, cache: Artifact) -> str:
         """Changes when the corpus changes; reads no audio, so that planning stays quick.
+
+        `cache` is a folder for what need not be computed again; it may be emptied at any time.
 
         Raises:
             CorpusError: the corpus does not exist.
@@ -48,8 +50,8 @@ class Adapter(ABC, Generic[SectionT]):
         """The paths and addresses that every node must reach, by the keys that name them."""
 
     @abstractmethod
-    def durations(self, config: SectionT) -> list[float]:
-        """Seconds of the utterances to check, where tables hold them; reads no audio.
+    def durations(self, config: SectionT, splits: Collection[str]) -> list[float]:
+        """Seconds of the utterances of `splits`, where tables hold them; reads no audio.
 
         Raises:
             CorpusError: the corpus does not exist.

@@ -12,13 +12,15 @@ from functools import lru_cache
 from itertools import pairwise
 
 from pipeline.audio.decode import (
+    ANY_FILE,
     AudioError,
-    decode,
+    decode_and_identify,
     probe_seconds,
     require_resampling,
     resampled_length,
 )
 from pipeline.audio.frame_grid import SSL_GRID
+from pipeline.audio.identity import Identity
 from pipeline.audio.utterance import (
     NOT_UTF_8,
     AlignmentError,
@@ -92,7 +94,10 @@ def estimate(config: CorpusSection) -> tuple[float, int]:
     Raises:
         CorpusError: the corpus does not exist.
     """
-    durations, rate = adapter_of(config).durations(config), SSL_GRID.sample_rate_hz
+    durations, rate = (
+        adapter_of(config).durations(config, config.splits.names),
+        SSL_GRID.sample_rate_hz,
+    )
     return sum(durations), sum(SSL_GRID.num_frames(round(seconds * rate)) for seconds in durations)
 
 
@@ -158,11 +163,9 @@ def _check_contents(
 ) -> list[Utterance | Reject]:
     results: list[Utterance | Reject] = []
     seconds = 0.0
-    # Utterances of one recording mostly follow each other.
-    recording_seconds = lru_cache(_CACHED_RECORDINGS)(probe_seconds)
+    content = _ContentCheck(config)
     with ThreadPoolExecutor(_DECODING_THREADS) as pool:
-        checked = pool.map(lambda each: _check_content(each, config, recording_seconds), utterances)
-        for done, (result, *rejects) in enumerate(checked, start=1):
+        for done, (result, *rejects) in enumerate(pool.map(content, utterances), start=1):
             results += [result, *rejects]
             seconds += result.duration if isinstance(result, Utterance) else 0.0
             note = f"{seconds / 3600:.2f} h of audio"
@@ -170,26 +173,43 @@ def _check_contents(
     return results
 
 
-def _check_content(
-    utterance: Utterance, config: CorpusSection, recording_seconds: Callable[[str], float]
-) -> list[Utterance | Reject]:
-    """The utterance, without its alignment if that is a reject; or a reject instead of it."""
-    text = _normalise(utterance.text, config)
-    try:
-        _check_text(text, config.alphabet)
-        samples, rate = decode(
-            utterance.audio, utterance.offset, utterance.duration, config.max_seconds
-        )
+class _ContentCheck:
+    """Whether an utterance can be used, by its text, its audio and its alignment."""
+
+    def __init__(self, config: CorpusSection) -> None:
+        self._config = config
+        # Audio files that were read already.
+        self._known: dict[str, Identity] = {}
+        # Utterances of one recording mostly follow each other.
+        self._recording_seconds = lru_cache(_CACHED_RECORDINGS)(probe_seconds)
+
+    def __call__(self, utterance: Utterance) -> list[Utterance | Reject]:
+        """The utterance, without its alignment if that is a reject; or a reject instead of it."""
+        text = _normalise(utterance.text, self._config)
+        try:
+            _check_text(text, self._config.alphabet)
+            heard, rate = self._hear(utterance, text)
+        except (AudioError, UnusableError) as error:
+            return [Reject(utterance.utt_id, utterance.audio, str(error))]
+        try:
+            alignment = checked_alignment(heard, rate, self._recording_seconds)
+        except AlignmentError as error:
+            reject = Reject(utterance.utt_id, utterance.audio, str(error), "alignment")
+            return [replace(heard, alignment=None), reject]
+        return [replace(heard, alignment=alignment)]
+
+    def _hear(self, utterance: Utterance, text: str) -> tuple[Utterance, int]:
+        """The utterance with this text as its audio really is, and that audio's rate in Hz."""
+        audio, config = utterance.audio, self._config
+        interval = utterance.offset, utterance.duration, config.max_seconds
+        known = self._known.get(audio, ANY_FILE)
+        samples, rate, identity = decode_and_identify(audio, *interval, known)
+        self._known[audio] = identity
         require_resampling(rate, SSL_GRID.sample_rate_hz)
         _check_length(text, len(samples), rate, config.min_seconds)
-    except (AudioError, UnusableError) as error:
-        return [Reject(utterance.utt_id, utterance.audio, str(error))]
-    checked = replace(utterance, text=text, duration=len(samples) / rate)
-    try:
-        return [replace(checked, alignment=checked_alignment(checked, rate, recording_seconds))]
-    except AlignmentError as error:
-        reject = Reject(utterance.utt_id, utterance.audio, str(error), "alignment")
-        return [replace(checked, alignment=None), reject]
+        seconds, version, sha256 = len(samples) / rate, identity.version, identity.sha256
+        audio_of = {"audio_version": version, "audio_sha256": sha256}
+        return replace(utterance, text=text, duration=seconds, **audio_of), rate
 
 
 def _normalise(text: str, config: CorpusSection) -> str:

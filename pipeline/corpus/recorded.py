@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,8 +11,10 @@ from pipeline.config import digest
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.corpus.adapter import Adapter, Entries
 from pipeline.corpus.alignment.lookup import Alignments, list_alignments
+from pipeline.corpus.listing import audio_addresses
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
+from pipeline.storage.file_infos import file_infos
 
 RecordedT = TypeVar("RecordedT", bound=RecordedCorpus)
 
@@ -24,7 +26,8 @@ class RecordedAdapter(Adapter[RecordedT]):
     Attributes:
         section: the keys that `corpus` has in a config.
         entries: every utterance and every row that cannot become one, in a fixed order.
-        contents: what the corpus consists of, without its audio, as JSON values and bytes.
+        contents: what the corpus consists of, without its audio and alignments, as JSON values and
+            bytes.
         path_keys: the keys of `section` that name paths or addresses, one or several each.
         has_durations: whether `entries` knows durations, without opening audio.
     """
@@ -46,10 +49,27 @@ class RecordedAdapter(Adapter[RecordedT]):
             yield from alignments.attach(entry) if isinstance(entry, Utterance) else (entry,)
         alignments.require_matches()
 
-    def fingerprint(self, config: RecordedT) -> str:
+    def fingerprint(self, config: RecordedT, cache: Artifact) -> str:
+        """Texts and alignments count by content, audio by size and version."""
         alignments = list_alignments(config)
-        recorded = _hash_bytes(self.contents(config))
-        return digest([recorded, alignments.fingerprint() if alignments else []])
+        aligned = alignments.digests(cache) if alignments else {}
+        contents = _hash_bytes(self.contents(config))
+        asked = [config.model_dump(mode="json"), contents]
+        addresses = audio_addresses(cache, asked, self.entries, lambda: self._addresses(config))
+        audio = [(address, str(info)) for address, info in file_infos(addresses).items()]
+        return digest([contents, aligned, audio])
+
+    def _addresses(self, config: RecordedT) -> Iterator[str]:
+        return (utterance.audio for utterance in self._chosen(config, config.splits.names))
+
+    def _chosen(self, config: RecordedT, splits: Collection[str]) -> list[Utterance]:
+        """The utterances of `splits` that are to be checked."""
+        utterances = (
+            entry
+            for entry in self.entries(config)
+            if isinstance(entry, Utterance) and entry.split in splits
+        )
+        return first_of_each_split(utterances, config.max_utterances)
 
     def paths(self, config: RecordedT) -> dict[str, str]:
         paths: dict[str, str] = {}
@@ -61,16 +81,10 @@ class RecordedAdapter(Adapter[RecordedT]):
                 paths[key] = value
         return paths
 
-    def durations(self, config: RecordedT) -> list[float]:
+    def durations(self, config: RecordedT, splits: Collection[str]) -> list[float]:
         if not self.has_durations:
             return []
-        utterances = [
-            entry
-            for entry in self.entries(config)
-            if isinstance(entry, Utterance) and entry.split in config.splits.names
-        ]
-        chosen = first_of_each_split(utterances, config.max_utterances)
-        durations = (utterance.duration for utterance in chosen)
+        durations = (utterance.duration for utterance in self._chosen(config, splits))
         return [seconds for seconds in durations if math.isfinite(seconds)]
 
 

@@ -1,17 +1,19 @@
 """The graph over all variants: which outputs are complete, which are not, and in what order.
 
-A node is one stage under one digest; variants whose settings and inputs agree share it. Stages are
-known by module name and imported when a graph is built, so this file imports neither torch nor Ray.
+A node is one stage, or one split of it, under one digest; variants whose settings and inputs agree
+share it. Stages are known by module name and imported when a graph is built, so this file imports
+neither torch nor Ray.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.config import Config, ConfigError, digest
 from pipeline.config.declaration import load_declaration
-from pipeline.graph.stage import Estimate, Resources, Stage
-from pipeline.storage.artifacts import Artifact, artifact
+from pipeline.graph.sources import Fingerprints
+from pipeline.graph.stage import Estimate, Input, Resources, Stage, output_name
+from pipeline.storage.artifacts import MANIFEST, Artifact, ArtifactError, artifact
 
 DEFAULT_STAGES = (
     "tasks.prepare_corpus",
@@ -25,13 +27,18 @@ DEFAULT_STAGES = (
     "tasks.evaluate_resynthesis",
 )
 
+PARTS = "parts.json"
+
 
 @dataclass(frozen=True)
 class Node:
-    """One stage's output, for every variant that shares it.
+    """One stage's output, for every variant that shares it; `split` is empty if it is for all.
 
     `config` is the first of those variants' configs; the others agree with it in everything that the
-    digest covers. `inputs` maps the names of the stages it reads to their digests.
+    digest covers. `inputs` maps the names of the outputs it reads to their digests; `reads` is what
+    its own digest has of them.
+
+    The digest of a node that `awaits` an output is not final: it depends on what that will contain.
     """
 
     stage: Stage
@@ -40,18 +47,26 @@ class Node:
     variants: tuple[str, ...]
     settings: dict[str, Any]
     inputs: dict[str, str]
+    reads: dict[str, Any] = field(default_factory=dict)
+    split: str = ""
+    awaits: str = ""
     # After its inputs, then in the order in which the modules are listed.
     rank: tuple[int, int] = (0, 0)
 
     @property
+    def name(self) -> str:
+        """The stage, and the split if it is for one: `evaluate_asr/test`."""
+        return output_name(self.stage.name, self.split)
+
+    @property
     def key(self) -> tuple[str, str]:
-        return self.stage.name, self.digest
+        return self.name, self.digest
 
     @property
     def label(self) -> str:
         """Short enough for a log line: `fit_codebook[kmeans +3]`."""
         first, *others = self.variants
-        return f"{self.stage.name}[{first}{f' +{len(others)}' if others else ''}]"
+        return f"{self.name}[{first}{f' +{len(others)}' if others else ''}]"
 
     @property
     def artifact(self) -> Artifact:
@@ -60,7 +75,10 @@ class Node:
     @property
     def input_artifacts(self) -> dict[str, Artifact]:
         storage = self.config.storage
-        return {name: artifact(storage, name, digest) for name, digest in self.inputs.items()}
+        return {
+            name: artifact(storage, name.partition("/")[0], digest)
+            for name, digest in self.inputs.items()
+        }
 
     @property
     def workers(self) -> int:
@@ -82,7 +100,7 @@ class Node:
         )
 
     def estimate(self) -> Estimate:
-        return self.stage.estimate(self.config, self.input_artifacts)
+        return self.stage.estimate(self.config, self.split, self.input_artifacts)
 
     def bytes_to_write(self) -> int:
         """The estimate, less what an earlier, interrupted run has written."""
@@ -93,11 +111,13 @@ class Node:
         """What the output depends on, for its manifest."""
         return {
             "stage": self.stage.name,
+            "split": self.split,
             "version": self.stage.version,
             "digest": self.digest,
             "variants": list(self.variants),
             "settings": self.settings,
             "inputs": self.inputs,
+            "reads": self.reads,
         }
 
 
@@ -112,8 +132,8 @@ class Graph:
         return tuple(node for node in self.nodes if not node.artifact.is_complete())
 
     def of_variant(self, variant: str) -> dict[str, Node]:
-        """The nodes of one variant by the name of their stage."""
-        return {node.stage.name: node for node in self.nodes if variant in node.variants}
+        """The nodes of one variant by name."""
+        return {node.name: node for node in self.nodes if variant in node.variants}
 
 
 def load_stage(module: str) -> Stage:
@@ -129,15 +149,18 @@ def build(
     configs: Sequence[Config],
     only: Sequence[str] = (),
     default_stages: Sequence[str] = DEFAULT_STAGES,
+    fingerprints: Fingerprints | None = None,
 ) -> Graph:
     """The graph over all configs; with `only`, those stages and what they read.
 
     Raises:
         ConfigError: a stage is unknown, or reads one that is absent or does not apply.
     """
+    fingerprints = fingerprints or Fingerprints()
     shared: dict[tuple[str, str], Node] = {}
     for config in configs:
-        for node in _Variant(config, (*default_stages, *config.extra_stages)).nodes(only):
+        modules = (*default_stages, *config.extra_stages)
+        for node in _Variant(config, modules, fingerprints).nodes(only):
             known = shared.setdefault(node.key, node)
             if known is not node:
                 variants = (*known.variants, config.variant)
@@ -148,8 +171,9 @@ def build(
 class _Variant:
     """The part of the graph that one config asks for."""
 
-    def __init__(self, config: Config, modules: Sequence[str]) -> None:
+    def __init__(self, config: Config, modules: Sequence[str], fingerprints: Fingerprints) -> None:
         self.config = config
+        self.fingerprints = fingerprints
         self.stages: dict[str, Stage] = {}
         for module in dict.fromkeys(modules):
             stage = load_stage(module)
@@ -160,6 +184,7 @@ class _Variant:
                 )
             self.stages[stage.name] = stage
         self._nodes: dict[str, Node] = {}
+        self._parts: dict[str, dict[str, str] | None] = {}
 
     def nodes(self, only: Sequence[str]) -> list[Node]:
         """The nodes of the stages that apply, or of `only` and what they read."""
@@ -170,27 +195,53 @@ class _Variant:
             )
         for name in only or self.stages:
             if self.stages[name].applies(self.config):
-                self._visit(name, ())
+                for split in self.stages[name].splits(self.config):
+                    self._visit(Input(name, split), ())
         return list(self._nodes.values())
 
-    def _visit(self, name: str, readers: tuple[str, ...]) -> Node:
-        if name in self._nodes:
-            return self._nodes[name]
-        self._check(name, readers)
-        stage = self.stages[name]
-        sources = [self._visit(source, (*readers, name)) for source in stage.inputs(self.config)]
-        inputs = {source.stage.name: source.digest for source in sources}
-        settings = stage.settings(self.config)
-        digest_of_node = digest(
-            {"stage": name, "version": stage.version, "settings": settings, "inputs": inputs}
-        )
+    def _visit(self, wanted: Input, readers: tuple[str, ...]) -> Node:
+        if wanted.name in self._nodes:
+            return self._nodes[wanted.name]
+        self._check(wanted, readers)
+        stage, split = self.stages[wanted.stage], wanted.split
+        inputs = stage.inputs(self.config, split)
+        sources = [self._visit(each, (*readers, wanted.stage)) for each in inputs]
+        parts = [self._parts_of(source) for source in sources]
+        settings = {**stage.settings(self.config), **self._fingerprints(stage)}
+        reads = {
+            each.name: _content(each, source, known)
+            for each, source, known in zip(inputs, sources, parts, strict=True)
+        }
+        version = {"stage": stage.name, "split": split, "version": stage.version}
         depth = 1 + max((source.rank[0] for source in sources), default=0)
-        variants, rank = (self.config.variant,), (depth, list(self.stages).index(name))
-        node = Node(stage, digest_of_node, self.config, variants, settings, inputs, rank)
-        self._nodes[name] = node
+        node = Node(
+            stage,
+            digest({**version, "settings": settings, "inputs": reads}),
+            self.config,
+            variants=(self.config.variant,),
+            settings=settings,
+            inputs={source.name: source.digest for source in sources},
+            reads=reads,
+            split=split,
+            awaits=next(filter(None, map(_awaited, sources, parts)), ""),
+            rank=(depth, list(self.stages).index(stage.name)),
+        )
+        self._nodes[wanted.name] = node
         return node
 
-    def _check(self, name: str, readers: tuple[str, ...]) -> None:
+    def _parts_of(self, source: Node) -> dict[str, str] | None:
+        """The parts of a complete output that has any."""
+        if source.name not in self._parts:
+            known = source.stage.has_parts and source.artifact.is_complete()
+            self._parts[source.name] = source.artifact.read_json(PARTS) if known else None
+        return self._parts[source.name]
+
+    def _fingerprints(self, stage: Stage) -> dict[str, str]:
+        sources = stage.sources(self.config)
+        return {name: self.fingerprints.of(source) for name, source in sources.items()}
+
+    def _check(self, wanted: Input, readers: tuple[str, ...]) -> None:
+        name = wanted.stage
         if name in readers:
             raise ConfigError(f"stages read each other in a cycle: {' -> '.join((*readers, name))}")
         if name not in self.stages:
@@ -203,3 +254,31 @@ class _Variant:
                 f"variant '{self.config.variant}': stage '{readers[-1]}' reads '{name}', which "
                 "does not apply to this config: the two settings contradict each other"
             )
+        splits = self.stages[name].splits(self.config)
+        if wanted.split not in splits:
+            raise ConfigError(
+                f"stage '{readers[-1]}' reads '{wanted.name}', but '{name}' has "
+                f"{f'the splits {list(splits)}' if any(splits) else 'one output for all splits'}"
+            )
+
+
+def _awaited(source: Node, parts: dict[str, str] | None) -> str:
+    """The output that must be complete before a reader of `source` has its digest."""
+    return source.awaits or (source.name if source.stage.has_parts and parts is None else "")
+
+
+def _content(read: Input, source: Node, parts: dict[str, str] | None) -> Any:
+    """What a reader's digest has of an input: its digest, or those of the parts that are read.
+
+    Raises:
+        ArtifactError: the output is complete, but lacks a part.
+    """
+    if parts is None:
+        return source.digest
+    missing = [part for part in read.parts if part not in parts]
+    if missing:
+        raise ArtifactError(
+            f"{source.artifact.uri}/{PARTS} has no part {missing}: delete {MANIFEST} beside it and "
+            "run again"
+        )
+    return {part: parts[part] for part in read.parts or sorted(parts)}

@@ -1,4 +1,4 @@
-"""What a stage is: a name, a version, the settings its output depends on, its inputs, a function.
+"""What a stage is: a name, a version, what its output depends on, and a function.
 
 A stage's file imports neither torch nor Ray at its top, so that any machine can plan the graph;
 `run` imports what it needs.
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.graph.sources import Source
 from pipeline.progress import SILENT, Progress
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
@@ -50,24 +51,59 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Input:
+    """An output that a stage reads: that of a stage, or that of one `split` of it.
+
+    `parts` are for a stage whose output consists of parts (see `Stage.has_parts`): those that are
+    read. Without any, all are.
+    """
+
+    stage: str
+    split: str = ""
+    parts: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """How `StageContext.inputs` and the manifest name it."""
+        return output_name(self.stage, self.split)
+
+
+def output_name(stage: str, split: str = "") -> str:
+    """`tokenize_corpus/test`, or `train_joint` for a stage with one output for all splits."""
+    return f"{stage}/{split}" if split else stage
+
+
+@dataclass(frozen=True)
 class StageContext:
-    """What a running stage gets."""
+    """What a running stage gets; `split` is empty unless it runs split by split.
+
+    `inputs` are by name: `train_joint`, `tokenize_corpus/test`.
+    """
 
     config: Config
     output: Artifact
     inputs: Mapping[str, Artifact]
     tracker: StageRun
     progress: Progress = SILENT
+    split: str = ""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One node of the graph.
+    """One kind of node of the graph.
 
-    `settings` returns what the output depends on, besides the inputs, as JSON values. `run` writes
-    into `context.output` and returns scores; the scheduler writes them and the manifest. `headline`
-    names the scores that are shown when the stage has ended, without their split: "wer" stands for
-    "test.wer" too. `temporary` names folders of the output that only an unfinished stage needs.
+    The digest of an output covers `settings`, which returns values of the config (JSON); `sources`,
+    which the stage reads and no other stage wrote; and `inputs`. `run` writes into `context.output`
+    and returns scores; the scheduler writes them and the manifest. `headline` names the scores that
+    are shown when the stage has ended, without their split: "wer" stands for "test.wer" too.
+    `temporary` names folders of the output that only an unfinished stage needs.
+
+    A stage with `splits` has an output for each: a further split is computed alone. `inputs` is
+    called with the split, which is empty for other stages.
+
+    If `has_parts`, the stage writes `parts.json`, a digest for each part of its content. The stages
+    that read it depend on the parts that they read, instead of on how the output was asked for. So
+    their digests are known only when it is complete.
 
     A stage that computes by itself holds `cpus` and `gpus`, on any node. One that starts Ray Data
     jobs, Ray tasks or Ray Train workers holds none and stays with the driver: `workers` says how
@@ -79,10 +115,13 @@ class Stage:
     version: int
     settings: Callable[[Config], dict[str, Any]]
     run: Callable[[StageContext], dict[str, float]]
-    inputs: Callable[[Config], tuple[str, ...]] = field(default=lambda _config: ())
+    inputs: Callable[[Config, str], tuple[Input, ...]] = field(default=lambda _config, _split: ())
+    sources: Callable[[Config], dict[str, Source]] = field(default=lambda _config: {})
+    splits: Callable[[Config], tuple[str, ...]] = field(default=lambda _config: ("",))
+    has_parts: bool = False
     applies: Callable[[Config], bool] = field(default=lambda _config: True)
-    estimate: Callable[[Config, Mapping[str, Artifact]], Estimate] = field(
-        default=lambda _config, _inputs: Estimate()
+    estimate: Callable[[Config, str, Mapping[str, Artifact]], Estimate] = field(
+        default=lambda _config, _split, _inputs: Estimate()
     )
     cpus: float = 0.0
     workers: Callable[[Config], int] = field(default=lambda _config: 0)

@@ -12,7 +12,7 @@ import platform
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -84,15 +84,17 @@ class Outcome:
 
 
 def execute(
-    graph: Graph,
+    build: Callable[[], Graph],
     runs: Mapping[str, TrackingSpec],
     display: Display,
 ) -> Outcome:
     """Run the graph's pending nodes; needs a running Ray.
 
-    `runs` are the variants' MLflow runs (a shared node is a child of its first variant's).
+    `build` makes the graph; it is called again when an output is complete that others await (see
+    `Node.awaits`). `runs` are the variants' MLflow runs (a shared node is a child of its first
+    variant's).
     """
-    execution = _Execution(graph, runs, display, ProgressChannel())
+    execution = _Execution(build, runs, display, ProgressChannel())
     try:
         while execution.waiting or execution.running:
             execution.start_ready()
@@ -116,12 +118,13 @@ class _Execution:
 
     def __init__(
         self,
-        graph: Graph,
+        build: Callable[[], Graph],
         runs: Mapping[str, TrackingSpec],
         display: Display,
         channel: ProgressChannel,
     ) -> None:
-        self.waiting: dict[Key, Node] = {node.key: node for node in graph.pending()}
+        self.build = build
+        self.waiting: dict[Key, Node] = {}
         self.running: dict[ray.ObjectRef[NodeOutcome], _Running] = {}
         self.outcomes: dict[Key, NodeOutcome] = {}
         self.losses: Counter[Key] = Counter()
@@ -129,6 +132,17 @@ class _Execution:
         self.display = display
         self.machines = Machines()
         self.channel = channel
+        self.take_nodes()
+
+    def take_nodes(self) -> None:
+        """Wait for every pending node of the graph that is not known yet.
+
+        A node that awaits an output takes part when its digest is final. Until then it only shows
+        what cannot start if that output fails.
+        """
+        settled = self.outcomes.keys() | {each.node.key for each in self.running.values()}
+        pending = {node.key: node for node in self.build().pending()}
+        self.waiting = {key: node for key, node in pending.items() if key not in settled}
 
     def start_ready(self) -> None:
         """Start every waiting node whose inputs are complete, as far as CPUs and GPUs suffice."""
@@ -137,6 +151,8 @@ class _Execution:
         # The other stages read what stages with workers write, so these go first.
         ordered = sorted(self.waiting.values(), key=lambda node: node.workers == 0)
         for node in ordered:
+            if node.awaits:
+                continue
             if unfinished.isdisjoint(node.inputs.items()) and self._has_room(node, machines):
                 del self.waiting[node.key]
                 self._start(node, machines)
@@ -152,7 +168,7 @@ class _Execution:
 
     def _start(self, node: Node, machines: Sequence[Resources]) -> None:
         parent = self.runs.get(node.variants[0], TrackingSpec.disabled())
-        tracker = start_stage(parent, node.stage.name, node.digest)
+        tracker = start_stage(parent, node.name, node.digest)
         tracker.log_params(node.description()["settings"])
         task = ray.remote(run_node).options(
             name=node.label, max_retries=0, **_ray_options(node, machines)
@@ -227,6 +243,8 @@ class _Execution:
             ended.tracker.finish()
             shown = node.stage.headline_of(outcome.scores)
             self.display.end(node.label, f"done in {outcome.seconds:.1f} s{shown}")
+            if node.stage.has_parts:
+                self.take_nodes()
             return
         ended.tracker.finish("FAILED")
         self.display.end(node.label, f"FAILED after {outcome.seconds:.1f} s: {outcome.error}")
@@ -279,7 +297,8 @@ def run_node(
         output.delete(ERROR_LOG)
         output.sweep()
         require_space(node.config.storage, node.bytes_to_write(), node.estimate())
-        context = StageContext(node.config, output, node.input_artifacts, tracker, progress)
+        inputs, split = node.input_artifacts, node.split
+        context = StageContext(node.config, output, inputs, tracker, progress, split)
         scores = {name: float(value) for name, value in node.stage.run(context).items()}
         output.write_json(METRICS, scores)
         seconds = time.monotonic() - started

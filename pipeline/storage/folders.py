@@ -41,6 +41,9 @@ class FileInfo:
     num_bytes: int
     version: str
 
+    def __str__(self) -> str:
+        return f"{self.num_bytes} {self.version}"
+
     @classmethod
     def of(cls, status: os.stat_result) -> "FileInfo":
         return cls(status.st_size, str(status.st_mtime_ns))

@@ -25,6 +25,7 @@ CORPUS = pa.schema(
         *required(audio=pa.string(), offset=pa.float64(), duration=pa.float64()),
         *required(speaker=pa.string(), text=pa.string()),
         pa.field("alignment", ALIGNMENT),
+        *required(audio_version=pa.string(), audio_sha256=pa.string()),
     ]
 )
 

@@ -4,7 +4,7 @@ Shapes: L layers, B utterances, T frames, D features, S samples.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
@@ -95,32 +95,30 @@ class Cache:
 class Location:
     """The shard of an utterance, the row group in it, and the utterance's number of frames."""
 
+    features: Artifact
     shard: str
     group: int
     num_frames: int
 
 
-def feature_index(features: Artifact, splits: Collection[str]) -> dict[str, Location]:
-    """The location of every extracted utterance of `splits` by its utt_id."""
+def feature_index(features: Iterable[Artifact]) -> dict[str, Location]:
+    """The location of every extracted utterance in some outputs, by its utt_id."""
 
-    def read(name: str) -> dict[str, Location]:
+    def read(shard: tuple[Artifact, str]) -> dict[str, Location]:
         locations: dict[str, Location] = {}
-        with features.read(name) as file:
-            shard = pq.ParquetFile(file)
-            for group in range(shard.num_row_groups):
-                table = shard.read_row_group(group, columns=["utt_id", "num_frames"])
+        output, name = shard
+        with output.read(name) as file:
+            parquet = pq.ParquetFile(file)
+            for group in range(parquet.num_row_groups):
+                table = parquet.read_row_group(group, columns=["utt_id", "num_frames"])
                 for row in table.to_pylist():
-                    locations[row["utt_id"]] = Location(name, group, row["num_frames"])
+                    locations[row["utt_id"]] = Location(output, name, group, row["num_frames"])
         return locations
 
-    names = [
-        name
-        for name in features.names("shards")
-        if name.removeprefix("shards/").rpartition("-")[0] in splits
-    ]
+    shards = [(output, name) for output in features for name in output.names("shards")]
     with ThreadPoolExecutor(INDEX_READERS, thread_name_prefix="feature-index") as pool:
         return {
-            utt_id: location for part in pool.map(read, names) for utt_id, location in part.items()
+            utt_id: location for part in pool.map(read, shards) for utt_id, location in part.items()
         }
 
 
@@ -133,12 +131,10 @@ class FeatureSource:
 
     def __init__(
         self,
-        features: Artifact,
         locations: Mapping[str, Location],
         layers: Sequence[int],
         cache_bytes: int,
     ) -> None:
-        self._features = features
         self._columns = [layer_column(layer) for layer in layers]
         self._cache = Cache(cache_bytes)
         self._locations = locations
@@ -159,16 +155,17 @@ class FeatureSource:
         hidden_LTD = self._cache.get(utt_id)
         if hidden_LTD is not None:
             return hidden_LTD
-        name, group = self._locations[utt_id].shard, self._locations[utt_id].group
-        with self._features.read(name) as file:
-            table = pq.ParquetFile(file).read_row_group(group, columns=["utt_id", *self._columns])
+        location = self._locations[utt_id]
+        columns = ["utt_id", *self._columns]
+        with location.features.read(location.shard) as file:
+            table = pq.ParquetFile(file).read_row_group(location.group, columns=columns)
         layers = [frames_of(table[column]) for column in self._columns]
         rows = {
             key: np.stack([frames[row] for frames in layers])
             for row, key in enumerate(table["utt_id"].to_pylist())
         }
         if utt_id not in rows:
-            raise KeyError(f"{utt_id} is not in row group {group} of {name}")
+            raise KeyError(f"{utt_id} is not in row group {location.group} of {location.shard}")
         for key, row_LTD in rows.items():
             self._cache.put(key, row_LTD)
         return rows[utt_id]

@@ -1,5 +1,7 @@
 """From a config and the outputs of earlier stages to a joint model and its data."""
 
+from collections.abc import Mapping
+
 import torch
 
 from pipeline.asr.model import AsrModel
@@ -90,7 +92,7 @@ def examples(
 
 
 def training_data(
-    config: Config, corpus: Artifact, features: Artifact, asr: AsrModel, device: torch.device
+    config: Config, inputs: Mapping[str, Artifact], asr: AsrModel, device: torch.device
 ) -> tuple[TrainingData, list[Reject]]:
     """Examples of the training and validation splits, and where their frames come from.
 
@@ -100,7 +102,9 @@ def training_data(
     kept: list[list[Example]] = []
     rejects: list[Reject] = []
     splits = (config.corpus.splits.train, config.corpus.splits.valid)
-    locations = feature_index(features, splits)
+    corpus = inputs["prepare_corpus"]
+    features = [inputs[f"extract_features/{split}"] for split in splits]
+    locations = feature_index(features)
     counts = {utt_id: location.num_frames for utt_id, location in locations.items()}
     for split in splits:
         usable, unusable = examples(read_split(corpus, split), counts, asr)
@@ -110,7 +114,7 @@ def training_data(
         rejects += unusable
     cache_bytes = loader_cache_bytes(config.cluster, device)
     sources: dict[str, Source] = {
-        "frozen": FeatureSource(features, locations, config.used_layers, cache_bytes),
+        "frozen": FeatureSource(locations, config.used_layers, cache_bytes),
         "finetuned": AudioSource(config.corpus.sample_rate_hz, cache_bytes),
     }
     return TrainingData(kept[0], kept[1], sources), rejects

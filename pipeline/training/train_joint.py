@@ -35,9 +35,7 @@ def train_joint(
     codebook = Codebook.read(inputs["fit_codebook"]) if config.quantizer.has_units else None
     pieces = setup.text_pieces(config, inputs["prepare_corpus"])
     model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
-    data, rejects = setup.training_data(
-        config, inputs["prepare_corpus"], inputs["extract_features"], model.asr, worker.device
-    )
+    data, rejects = setup.training_data(config, inputs, model.asr, worker.device)
     num_epochs = sum(phase.epochs for phase in config.training.phases)
     leading = (tracker.log_metrics, progress) if worker.leads else ()
     history = History(num_epochs, *leading)

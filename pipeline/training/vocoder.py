@@ -76,7 +76,7 @@ def _build(config: Config, inputs: Mapping[str, Artifact]) -> UnitVocoder:
         tokenizer.read_json("tokenizer/config.json")["num_units"],
         sorted({utterance.speaker for utterance in heard}),
         tokenizer_grid(tokenizer, corpus.sample_rate_hz),
-        tokenizer_of_shards(inputs["tokenize_corpus"], FOLDER),
+        tokenizer_of_shards(inputs[f"tokenize_corpus/{corpus.splits.train}"], FOLDER),
     )
 
 
@@ -90,7 +90,7 @@ def _batches(
     """This worker's share of the segments of `split`."""
     settings, grid = config.vocoder, vocoder.grid
     audio = AudioSource(grid.sample_rate_hz, loader_cache_bytes(config.cluster, worker.device))
-    units = read_tokens(inputs["tokenize_corpus"], split)
+    units = read_tokens(inputs[f"tokenize_corpus/{split}"], split)
     clips = [
         Clip(
             units[utterance.utt_id],

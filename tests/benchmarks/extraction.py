@@ -79,7 +79,10 @@ def save_model(setting: Setting, folder: Path) -> Path:
 
 
 def write_audio(setting: Setting, folder: Path) -> list[np.ndarray]:
-    """Noise as FLAC files with a manifest; what it sounds like costs no model any time."""
+    """Noise as FLAC files with a manifest; returns the training split.
+
+    What it sounds like costs no model any time.
+    """
     import json
 
     import soundfile
@@ -91,7 +94,9 @@ def write_audio(setting: Setting, folder: Path) -> list[np.ndarray]:
         samples = generator.normal(0, 0.1, int(seconds * SAMPLE_RATE_HZ)).astype(np.float32)
         path = folder / f"{number:04d}.flac"
         soundfile.write(path, samples, SAMPLE_RATE_HZ)
-        waveforms.append(soundfile.read(path, dtype="float32")[0])
+        # The peers read what the stage is timed on: the training split.
+        if split_of(number) == "train":
+            waveforms.append(soundfile.read(path, dtype="float32")[0])
         row = {
             "utt_id": path.stem,
             "split": split_of(number),
@@ -133,11 +138,12 @@ def extract(setting: Setting, folder: Path, model: Path) -> tuple[Any, float]:
     outputs = {
         name: Artifact(str(folder / name)) for name in ("prepare_corpus", "extract_features")
     }
+    split = config.corpus.splits.train
     with ray_session(config.cluster):
         nobody = StageRun.disabled()
         prepare_corpus.STAGE.run(StageContext(config, outputs["prepare_corpus"], {}, nobody))
         ray.get([ray.remote(warm_up).remote() for _ in range(config.cluster.extraction_workers)])
-        context = StageContext(config, outputs["extract_features"], outputs, nobody)
+        context = StageContext(config, outputs["extract_features"], outputs, nobody, split=split)
         seconds = timed(partial(extract_features.STAGE.run, context))
     return outputs["extract_features"], seconds
 

@@ -103,32 +103,43 @@ def faults(config_file, places, server):
     return proxy.faults
 
 
-def output(storage: str, stage: str) -> Artifact:
-    """The one output of a stage."""
-    names = Artifact(f"{storage}/{stage}").names()
-    [digest] = {name.partition("/")[0] for name in names}
-    return Artifact(f"{storage}/{stage}/{digest}")
+def outputs(storage: str, stage: str) -> dict[str, Artifact]:
+    """The outputs of a stage by split; the split is empty if there is one for all."""
+    digests = {name.partition("/")[0] for name in Artifact(f"{storage}/{stage}").names()}
+    found = [Artifact(f"{storage}/{stage}/{digest}") for digest in digests]
+    return {output.read_json(MANIFEST)["split"]: output for output in found}
 
 
-def tables(found: Artifact, folder: str) -> dict:
-    """The Parquet tables below a folder."""
-    names = [name for name in found.names(folder) if name.endswith(".parquet")]
-    assert names
-    return {name: found.read_table(name) for name in names}
+def tables(storage: str, stage: str, folder: str) -> dict:
+    """The Parquet tables below a folder in all outputs of a stage."""
+    found = {
+        name: output.read_table(name)
+        for output in outputs(storage, stage).values()
+        for name in output.names(folder)
+    }
+    assert found
+    return found
 
 
 def assert_same(storage: str, expected: str) -> None:
     for stage in STAGES:
-        one, other = output(storage, stage), output(expected, stage)
-        assert set(one.read_json(MANIFEST)["files"]) == set(other.read_json(MANIFEST)["files"])
-        scores = [
-            {name: value for name, value in found.metrics().items() if "seconds" not in name}
-            for found in (one, other)
-        ]
-        assert scores[0] == scores[1], stage
+        found, wanted = outputs(storage, stage), outputs(expected, stage)
+        assert found.keys() == wanted.keys()
+        for split in found:
+            assert_same_output(found[split], wanted[split])
     for stage, folder in (("extract_features", "shards"), ("tokenize_corpus", "tokens")):
-        found = [tables(output(place, stage), folder) for place in (storage, expected)]
-        assert found[0] == found[1], stage
+        assert tables(storage, stage, folder) == tables(expected, stage, folder), stage
+
+
+def assert_same_output(found: Artifact, expected: Artifact) -> None:
+    pair = (found, expected)
+    files, others = (set(each.read_json(MANIFEST)["files"]) for each in pair)
+    assert files == others
+    one, other = (
+        {name: value for name, value in each.metrics().items() if "seconds" not in name}
+        for each in pair
+    )
+    assert one == other, found.uri
 
 
 def test_a_run_on_s3_ends_as_one_in_local_folders_whatever_went_wrong(places, faults):
@@ -143,11 +154,11 @@ def test_commands_take_s3_addresses(config_file, places, faults):
     asked = ["plan", str(config_file), "--stage", "evaluate_asr", *options]
     planned = CliRunner().invoke(app, asked)
     assert planned.exit_code == 0, planned.output
-    assert "0 of 6 stages to run" in planned.output
+    assert "0 of 9 stages to run" in planned.output
     compared = CliRunner().invoke(app, ["compare", str(config_file), *options, "--format", "json"])
     assert json.loads(compared.output)["tiny"]["test.wer"] >= 0
 
-    trained = output(storage, "train_joint")
+    trained = outputs(storage, "train_joint")[""]
     arguments = [trained.uri, "s3://bucket/corpus/test-000.flac"]
     done = CliRunner().invoke(
         app, ["tokenize", *arguments, "--output", "s3://bucket/new/tokens.parquet"]
@@ -156,7 +167,7 @@ def test_commands_take_s3_addresses(config_file, places, faults):
     [row] = Artifact("s3://bucket/new").read_table("tokens.parquet").to_pylist()
     [stored] = [
         one
-        for table in tables(output(storage, "tokenize_corpus"), "tokens").values()
+        for table in tables(storage, "tokenize_corpus", "tokens").values()
         for one in table.to_pylist()
         if one["utt_id"] == "test-000"
     ]

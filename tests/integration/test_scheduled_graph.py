@@ -16,7 +16,7 @@ from pipeline.commands.run_display import RunDisplay
 from pipeline.config import Cluster, Config
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph import graph as stage_graph
-from pipeline.graph.stage import Stage, StageContext
+from pipeline.graph.stage import Input, Stage, StageContext
 from pipeline.runtime import scheduler
 from pipeline.storage.artifacts import ArtifactError
 from pipeline.tracking import RunName, TrackingSpec
@@ -69,10 +69,22 @@ ALL_WORKERS = 10_000
 TOYS = (
     Stage("corpus", 1, nothing, write_number, cpus=1),
     Stage(
-        "train", 1, kind, write_number, inputs=lambda _: ("corpus",), workers=lambda _: ALL_WORKERS
+        "train",
+        1,
+        kind,
+        write_number,
+        inputs=lambda *_: (Input("corpus"),),
+        workers=lambda _: ALL_WORKERS,
     ),
-    Stage("evaluate", 1, nothing, write_number, inputs=lambda _: ("train",), cpus=1),
-    Stage("report", 1, nothing, write_number, inputs=lambda _: ("train", "evaluate"), cpus=1),
+    Stage("evaluate", 1, nothing, write_number, inputs=lambda *_: (Input("train"),), cpus=1),
+    Stage(
+        "report",
+        1,
+        nothing,
+        write_number,
+        inputs=lambda *_: (Input("train"), Input("evaluate")),
+        cpus=1,
+    ),
 )
 
 
@@ -106,7 +118,7 @@ def execute(graph: stage_graph.Graph) -> tuple[scheduler.Outcome, list[str]]:
     """The outcome, and the lines of a log."""
     log = io.StringIO()
     with RunDisplay(Console(file=log)) as display:
-        outcome = scheduler.execute(graph, {}, display)
+        outcome = scheduler.execute(lambda: graph, {}, display)
     return outcome, [line[len("  0:00  ") :] for line in log.getvalue().splitlines()]
 
 

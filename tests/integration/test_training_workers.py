@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from support import (
+    features_of_splits,
     save_tiny_ssl,
     tiny_config,
     tone_utterances,
@@ -55,7 +56,7 @@ def inputs(tmp_path_factory):
     features = write_features(Artifact(str(root / "features")), ssl, utterances)
     return ssl, {
         "prepare_corpus": write_corpus(Artifact(str(root / "corpus")), utterances),
-        "extract_features": features,
+        **features_of_splits(features),
         "fit_codebook": write_codebook(Artifact(str(root / "codebook")), features, 2, 8),
     }
 

@@ -23,12 +23,12 @@ from pipeline.storage.artifacts import METRICS, Artifact, StorageFullError
 ROOT = Path(__file__).resolve().parents[2]
 
 TOYS = """
-    from pipeline.graph.stage import Estimate, Stage
+    from pipeline.graph.stage import Estimate, Input, Stage
 
     def run(context):
         raise AssertionError("a plan runs nothing")
 
-    def estimate(config, inputs):
+    def estimate(config, split, inputs):
         written = config.codebook.seed
         return Estimate(7200, 360_000, bytes_written=written, grows_with={"hours": 2.0})
 
@@ -39,7 +39,7 @@ STAGES = {
     "toy_corpus": 'STAGE = Stage("toy_corpus", 1, corpus, run, cpus=1)',
     "toy_train": (
         'STAGE = Stage("toy_train", 1, lambda c: {"kind": c.quantizer.kind}, run,'
-        ' inputs=lambda c: ("toy_corpus",), estimate=estimate)'
+        ' inputs=lambda *_: (Input("toy_corpus"),), estimate=estimate)'
     ),
 }
 
@@ -60,7 +60,7 @@ def project(tmp_path, monkeypatch) -> Path:
     (tmp_path / "kmeans.yaml").write_text(yaml.safe_dump(values))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(stage_graph.build, "__defaults__", ((), tuple(STAGES)))
+    monkeypatch.setattr(stage_graph.build, "__defaults__", ((), tuple(STAGES), None))
     monkeypatch.setenv("COLUMNS", "160")
     yield tmp_path
     for name in STAGES:
@@ -196,7 +196,7 @@ def test_plan_imports_neither_torch_nor_ray(project):
         import sys
         from pipeline.graph import graph as stage_graph
         from pipeline.__main__ import app
-        stage_graph.build.__defaults__ = ((), ("toy_corpus", "toy_train"))
+        stage_graph.build.__defaults__ = ((), ("toy_corpus", "toy_train"), None)
         app(["plan", "kmeans.yaml", "dkm.yaml"], standalone_mode=False)
         print("heavy:", {"torch", "ray", "mlflow", "transformers"} & set(sys.modules))
     """)

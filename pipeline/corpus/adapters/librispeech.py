@@ -13,7 +13,7 @@ from pipeline.config.section import Address
 from pipeline.corpus.audio_names import audio_by_stem
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.corpus.text_table import TableRow, TextTable
-from pipeline.storage.folders import Folder
+from pipeline.storage.folders import FileInfo, Folder, is_uri
 
 _EXTENSION = "flac"
 _TRANSCRIPT = ".trans.txt"
@@ -27,8 +27,8 @@ class LibrispeechCorpus(RecordedCorpus):
     """The folder that holds `train-clean-100`, `dev-clean` and so on."""
 
 
-def list_splits(config: LibrispeechCorpus) -> dict[str, dict[str, int]]:
-    """The files of each split that the config names, with their sizes.
+def list_splits(config: LibrispeechCorpus) -> dict[str, dict[str, FileInfo]]:
+    """The files of each split that the config names.
 
     Raises:
         CorpusError: the root does not exist, or lacks one of the splits.
@@ -41,9 +41,22 @@ def list_splits(config: LibrispeechCorpus) -> dict[str, dict[str, int]]:
             f"'{config.root}' has no folder for {missing}; it has {present or 'none'}: check "
             "corpus.root and corpus.splits"
         )
+    return {split: root.files(split) for split in config.splits.names}
+
+
+def read_contents(config: LibrispeechCorpus) -> dict[str, dict[str, bytes | str]]:
+    """The names of each split's files, transcripts with their content."""
+    root = Folder.at(config.root)
+
+    def content(path: str, info: FileInfo) -> bytes | str:
+        if not path.lower().endswith(_TRANSCRIPT):
+            return ""
+        # In a bucket there are as many requests as files, and the ETag says as much.
+        return info.version if is_uri(root.uri) else root.read(path)
+
     return {
-        split: {name: info.num_bytes for name, info in root.files(split).items()}
-        for split in config.splits.names
+        split: {name: content(f"{split}/{name}", info) for name, info in files.items()}
+        for split, files in list_splits(config).items()
     }
 
 
@@ -83,6 +96,6 @@ def _utterance(
 ADAPTER = RecordedAdapter(
     section=LibrispeechCorpus,
     entries=read_librispeech,
-    contents=list_splits,
+    contents=read_contents,
     path_keys=("root",),
 )

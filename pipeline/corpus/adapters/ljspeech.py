@@ -47,10 +47,9 @@ class LjspeechCorpus(RecordedCorpus):
         return self
 
 
-def list_wavs(config: LjspeechCorpus) -> dict[str, int]:
-    """The audio files' names with their sizes."""
-    files = Folder.at(config.root).files("wavs")
-    return {name: info.num_bytes for name, info in files.items()}
+def list_wavs(config: LjspeechCorpus) -> list[str]:
+    """The names of the audio files."""
+    return list(Folder.at(config.root).files("wavs"))
 
 
 def read_metadata(config: LjspeechCorpus) -> bytes:

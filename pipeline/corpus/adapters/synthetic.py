@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -194,7 +194,7 @@ class SyntheticAdapter(Adapter[SyntheticCorpus]):
                 yield utterance
                 progress.update(spoken, len(prompts), "utterances synthesised")
 
-    def fingerprint(self, _config: SyntheticCorpus) -> str:
+    def fingerprint(self, _config: SyntheticCorpus, cache: Artifact) -> str:  # noqa: ARG002
         """The synthesiser's version."""
         try:
             return f"espeakng-loader {version('espeakng-loader')}"
@@ -206,7 +206,7 @@ class SyntheticAdapter(Adapter[SyntheticCorpus]):
     def paths(self, _config: SyntheticCorpus) -> dict[str, str]:
         return {}
 
-    def durations(self, _config: SyntheticCorpus) -> list[float]:
+    def durations(self, _config: SyntheticCorpus, _splits: Collection[str]) -> list[float]:
         """Nothing: durations are known only after synthesis."""
         return []
 

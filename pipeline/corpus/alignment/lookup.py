@@ -6,7 +6,6 @@ start; if it is the name of an utterance, from the utterance's. A name that is b
 recording's.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,7 +16,9 @@ from pipeline.corpus.alignment.ctm import Ctm
 from pipeline.corpus.alignment.phn import parse_phn
 from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
 from pipeline.corpus.alignment.textgrid import parse_textgrid
-from pipeline.storage.folders import Folder
+from pipeline.storage.artifacts import Artifact
+from pipeline.storage.folders import FileInfo, Folder
+from pipeline.storage.text_digests import text_digests
 
 _FORMATS: dict[str, AlignmentFormat] = {"textgrid": "textgrid", "ctm": "ctm", "phn": "phn"}
 
@@ -27,21 +28,19 @@ _CACHED_RECORDINGS = 16
 
 @dataclass(frozen=True)
 class AlignmentFiles:
-    """The files of one format below a folder; `sizes` maps relative names to bytes."""
+    """The files of one format below a folder, by relative name."""
 
     folder: Folder
     format: AlignmentFormat
-    sizes: dict[str, int]
+    infos: dict[str, FileInfo]
 
-    def fingerprint(self) -> list[str]:
-        """Names and sizes; for CTM, which has few files, names and contents."""
-        if self.format != "ctm":
-            return [f"{name} {size}" for name, size in self.sizes.items()]
-        return [f"{name} {hashlib.sha256(content).hexdigest()}" for name, content in self.read()]
+    def digests(self, cache: Artifact) -> dict[str, str]:
+        """What each file contains."""
+        return text_digests(self.folder, self.infos, cache)
 
     def read(self) -> Iterator[tuple[str, bytes]]:
         """Each file's name and content, one after the other."""
-        for name in self.sizes:
+        for name in self.infos:
             yield name, self.folder.read(name)
 
 
@@ -75,7 +74,7 @@ def list_alignments(config: RecordedCorpus) -> AlignmentFiles | None:
             "corpus.alignment_format; or leave the key out"
         )
     (kind,) = present
-    kept = {name: info.num_bytes for name, info in infos.items() if formats[name] == kind}
+    kept = {name: info for name, info in infos.items() if formats[name] == kind}
     return AlignmentFiles(folder, kind, kept)
 
 
@@ -193,7 +192,7 @@ def _recordings(files: AlignmentFiles, config: RecordedCorpus) -> _Recordings:
         ctm = Ctm(files.read())
         paths = {name: name for name in ctm.names}
         return _Recordings(paths, lambda name, _: ctm.segments(name), lambda _: ())
-    paths = {name: name.rpartition(".")[0] for name in files.sizes}
+    paths = {name: name.rpartition(".")[0] for name in files.infos}
     read, rate = files.folder.read, config.alignment_sample_rate_hz
     if files.format == "phn":
         return _Recordings(paths, lambda name, _: parse_phn(read(name), name, rate), lambda _: ())

@@ -76,7 +76,7 @@ def test_scores_that_cannot_be_read_do_not_hide_how_the_run_ended(monkeypatch, e
         raise error
 
     monkeypatch.setattr(compare, "scores", fail)
-    assert run._scores_so_far(Graph(()), [CONFIG]) == {"tiny": {}}
+    assert run._scores_so_far(lambda: Graph(()), [CONFIG]) == {"tiny": {}}
 
 
 def test_the_folder_of_each_trained_model_is_named(tmp_path):

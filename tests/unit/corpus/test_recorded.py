@@ -1,7 +1,11 @@
+import json
 import os
+import tempfile
 
+import numpy as np
 import pytest
 
+from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import CorpusError
 from pipeline.corpus.adapter import adapter_of
 from pipeline.corpus.adapters.kaldi import KaldiCorpus
@@ -10,10 +14,12 @@ from pipeline.corpus.adapters.librispeech import LibrispeechCorpus
 from pipeline.corpus.adapters.ljspeech import LjspeechCorpus
 from pipeline.corpus.adapters.manifest import ManifestCorpus
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
+from pipeline.storage.artifacts import Artifact
 
 
 def fingerprint(config):
-    return adapter_of(config).fingerprint(config)
+    with tempfile.TemporaryDirectory() as cache:
+        return adapter_of(config).fingerprint(config, Artifact(cache))
 
 
 def test_a_changed_manifest_has_another_fingerprint(tmp_path):
@@ -37,11 +43,12 @@ def librispeech(tmp_path):
     for folder in ("train/1/2", "valid/3/4", "test/5/6", "grids/train/1/2", "other/7/8"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "a.flac").write_bytes(b"12345")
+        (tmp_path / folder / "x.trans.txt").write_text("a ONE\n")
     (tmp_path / "grids/train/1/2/b.TextGrid").write_bytes(b"12345")
     return tmp_path
 
 
-def test_librispeech_changes_with_names_and_sizes_of_its_splits(librispeech):
+def test_librispeech_changes_with_the_files_of_its_splits(librispeech):
     config = LibrispeechCorpus(root=str(librispeech), alignments=str(librispeech / "grids"))
     seen = [fingerprint(config)]
     (librispeech / "other/7/8/a.flac").write_bytes(b"1")
@@ -50,9 +57,42 @@ def test_librispeech_changes_with_names_and_sizes_of_its_splits(librispeech):
     seen.append(fingerprint(config))
     (librispeech / "test/5/6/b.flac").write_bytes(b"")
     seen.append(fingerprint(config))
-    (librispeech / "grids/train/1/2/a.TextGrid").write_bytes(b"1")
+    (librispeech / "test/5/6/x.trans.txt").write_text("a TWO\n")
     seen.append(fingerprint(config))
-    assert len(set(seen)) == 4
+    (librispeech / "grids/train/1/2/b.TextGrid").write_bytes(b"1234x")
+    seen.append(fingerprint(config))
+    assert len(set(seen)) == 5
+    assert fingerprint(config) == seen[-1]
+
+
+def noise(path, seed, seconds=1.0):
+    samples = np.random.default_rng(seed).normal(0, 0.1, round(16000 * seconds))
+    write_audio(path, samples, 16000, format="WAV")
+
+
+def test_overwritten_audio_of_the_same_name_and_size_is_noticed(tmp_path):
+    noise(tmp_path / "a.wav", 0)
+    row = {"utt_id": "a", "split": "train", "speaker": "s", "audio": "a.wav", "text": "a"}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row))
+    config = ManifestCorpus(manifest=str(tmp_path / "m.jsonl"))
+    before = fingerprint(config)
+    noise(tmp_path / "a.wav", 1)
+    assert fingerprint(config) != before
+
+
+@pytest.mark.parametrize("name", ["a.TextGrid", "a.ctm", "a.PHN"])
+def test_an_alignment_counts_by_its_content_whatever_its_times(tmp_path, name):
+    (tmp_path / "m.jsonl").write_text("")
+    file = tmp_path / "ali" / name
+    file.parent.mkdir()
+    config = ManifestCorpus(manifest=str(tmp_path / "m.jsonl"), alignments=str(file.parent))
+    seen = []
+    for content in ("a 1 0 1 x\n", "a 1 0 1 y\n"):
+        file.write_text(content)
+        for seconds in (5, 6):
+            os.utime(file, (seconds, seconds))
+            seen.append(fingerprint(config))
+    assert seen[0] == seen[1] != seen[2] == seen[3]
 
 
 def ljspeech(root):
@@ -89,17 +129,6 @@ def test_each_file_of_a_corpus_counts(tmp_path, make):
             file.write("c d\n")
         seen.append(fingerprint(config))
     assert len(set(seen)) == 1 + len(names)
-
-
-def test_a_ctm_counts_by_its_content(tmp_path):
-    (tmp_path / "m.jsonl").write_text("")
-    ctm = tmp_path / "a.ctm"
-    config = ManifestCorpus(manifest=str(tmp_path / "m.jsonl"), alignments=str(ctm))
-    seen = set()
-    for line in ("a 1 0 1 x\n", "a 1 0 1 y\n"):
-        ctm.write_text(line)
-        seen.add(fingerprint(config))
-    assert len(seen) == 2
 
 
 def test_a_missing_root_is_reported_before_any_work(tmp_path):

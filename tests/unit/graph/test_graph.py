@@ -6,9 +6,12 @@ import textwrap
 import pytest
 
 from pipeline.config import Config, ConfigError
+from pipeline.config.corpus import Splits
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph import graph as stage_graph
-from pipeline.graph.stage import Estimate, Stage
+from pipeline.graph.sources import Fingerprints, Source
+from pipeline.graph.stage import Estimate, Input, Stage
+from pipeline.storage.artifacts import ArtifactError
 
 
 def config(variant: str, storage: str = "runs", **changes) -> Config:
@@ -25,11 +28,22 @@ def run(context):
     return {}
 
 
+def as_input(read: str | Input) -> Input:
+    return read if isinstance(read, Input) else Input(read)
+
+
 def stage(name: str, *inputs: str, reads=None, **more) -> Stage:
     def settings(config: Config) -> dict:
         return {} if reads is None else {reads: getattr(config, reads).model_dump(mode="json")}
 
-    return Stage(name, more.pop("version", 1), settings, run, inputs=lambda _: inputs, **more)
+    return Stage(
+        name,
+        more.pop("version", 1),
+        settings,
+        run,
+        inputs=lambda *_: tuple(map(as_input, inputs)),
+        **more,
+    )
 
 
 CHAIN = (
@@ -155,16 +169,18 @@ def test_a_node_tells_its_manifest_what_made_it(build):
     node = build([config("v")]).of_variant("v")["features"]
     assert node.description() == {
         "stage": "features",
+        "split": "",
         "version": 1,
         "digest": node.digest,
         "variants": ["v"],
         "settings": {"features": config("v").features.model_dump(mode="json")},
         "inputs": node.inputs,
+        "reads": node.inputs,
     }
 
 
 def test_an_estimate_sees_the_config_and_the_inputs(build):
-    def estimate(config, inputs):
+    def estimate(config, _split, inputs):
         return Estimate(bytes_written=len(inputs) * config.codebook.num_units)
 
     stages = (CHAIN[0], stage("big", "corpus", estimate=estimate))
@@ -220,3 +236,113 @@ def test_a_module_without_a_stage_is_a_clear_error(importable, name, text, messa
         module(importable, name, text)
     with pytest.raises(ConfigError, match=message):
         stage_graph.load_stage(name)
+
+
+def write_parts(graph: stage_graph.Graph, **parts: str) -> None:
+    """Complete the corpus of a graph with some parts."""
+    output = graph.of_variant("v")["corpus"].artifact
+    output.write_json(stage_graph.PARTS, parts)
+    output.finish({})
+
+
+PARTS = (
+    stage("corpus", reads="corpus", has_parts=True),
+    stage("features", Input("corpus", parts=("audio",)), reads="features"),
+    stage("train", "features", Input("corpus", parts=("text",))),
+    stage("own", "corpus"),
+)
+
+
+def test_what_reads_parts_awaits_them_and_so_does_what_reads_it(build, tmp_path):
+    graph = build([config("v", storage=str(tmp_path))], PARTS)
+    assert [node.awaits for node in graph.nodes] == ["", "corpus", "corpus", "corpus"]
+    write_parts(graph, audio="a", text="t")
+    known = build([config("v", storage=str(tmp_path))], PARTS)
+    assert not any(node.awaits for node in known.nodes)
+    assert known.of_variant("v")["features"].reads == {"corpus": {"audio": "a"}}
+    assert known.of_variant("v")["own"].reads == {"corpus": {"audio": "a", "text": "t"}}
+    corpus = known.of_variant("v")["corpus"]
+    assert known.of_variant("v")["features"].inputs == {"corpus": corpus.digest}
+
+
+def test_a_digest_covers_the_parts_that_are_read_and_not_how_they_were_asked_for(build, tmp_path):
+    def digests(parts, **corpus):
+        asked = config("v", storage=str(tmp_path))
+        asked = asked.model_copy(update={"corpus": SyntheticCorpus(**corpus)})
+        write_parts(build([asked], PARTS), **parts)
+        return {node.name: node.digest for node in build([asked], PARTS).nodes}
+
+    before = digests({"audio": "a", "text": "t"})
+
+    def changed(after):
+        return {name for name in before if before[name] != after[name]}
+
+    assert changed(digests({"audio": "a", "text": "t"}, seed=7)) == {"corpus"}
+    assert changed(digests({"audio": "a", "text": "u"})) == {"train", "own"}
+    assert changed(digests({"audio": "b", "text": "t"})) == {"features", "train", "own"}
+
+
+def test_a_missing_part_is_named(build, tmp_path):
+    asked = [config("v", storage=str(tmp_path))]
+    write_parts(build(asked, PARTS), audio="a")
+    with pytest.raises(ArtifactError, match=r"parts.json has no part \['text'\]: delete manifest"):
+        build(asked, PARTS)
+
+
+SPLITS = (
+    stage("tokens", "train", splits=lambda config: config.corpus.splits.names),
+    stage("train"),
+    stage("vocoder", Input("tokens", "train")),
+)
+
+
+def test_a_stage_with_splits_has_a_node_for_each(build):
+    graph = build([config("v")], SPLITS)
+    assert labels(graph) == [
+        "train[v]",
+        "tokens/train[v]",
+        "tokens/valid[v]",
+        "tokens/test[v]",
+        "vocoder[v]",
+    ]
+    nodes = graph.of_variant("v")
+    assert len({node.digest for node in nodes.values()}) == 5
+    assert nodes["vocoder"].inputs == {"tokens/train": nodes["tokens/train"].digest}
+    assert nodes["tokens/test"].artifact.uri.endswith(f"/tokens/{nodes['tokens/test'].digest}")
+    artifacts = nodes["vocoder"].input_artifacts
+    assert artifacts == {"tokens/train": nodes["tokens/train"].artifact}
+
+
+def test_a_further_split_changes_no_other(build):
+    splits = Splits(test=("test", "other"))
+    corpus = SyntheticCorpus().model_copy(update={"splits": splits})
+    more = config("v").model_copy(update={"corpus": corpus})
+    before, after = (build([asked], SPLITS).of_variant("v") for asked in (config("v"), more))
+    assert after.keys() - before.keys() == {"tokens/other"}
+    assert {name: after[name].digest for name in before} == {n: before[n].digest for n in before}
+
+
+def test_reading_a_split_that_is_not_there_is_rejected(build):
+    stages = (*SPLITS, stage("listen", Input("tokens", "dev")), stage("see", "tokens"))
+    with pytest.raises(ConfigError, match=r"'listen' reads 'tokens/dev', but 'tokens' has the spl"):
+        build([config("v")], stages[:4])
+    with pytest.raises(ConfigError, match=r"'see' reads 'tokens', but 'tokens' has the splits"):
+        build([config("v")], (*SPLITS, stages[4]))
+
+
+def test_a_fingerprint_is_computed_once_for_all_variants_and_graphs(build):
+    calls = []
+
+    def fingerprint(section):
+        calls.append(section)
+        return "f"
+
+    def sources(config):
+        return {"files": Source(config.corpus, fingerprint)}
+
+    stages = (stage("corpus", sources=sources), stage("features", sources=sources))
+    once = Fingerprints()
+    for _ in range(2):
+        graph = build([config("one"), config("two")], stages, fingerprints=once)
+    assert len(calls) == 1
+    assert graph.nodes[0].settings == {"files": "f"}

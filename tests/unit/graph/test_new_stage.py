@@ -38,7 +38,7 @@ def config(tmp_path, monkeypatch):
 
 
 def test_the_stage_of_the_page_runs_and_is_complete_afterwards(config):
-    nodes = {node.stage.name: node for node in build([config], ["count_pairs"]).nodes}
+    nodes = {node.name: node for node in build([config], ["count_pairs"]).nodes}
     node = nodes["count_pairs"]
     assert node in build([config], ["count_pairs"]).pending()
     rows = [
@@ -46,7 +46,7 @@ def test_the_stage_of_the_page_runs_and_is_complete_afterwards(config):
         for utt_id, units in UNITS.items()
     ]
     tokens = pa.Table.from_pylist(rows, schema=table_schemas.TOKENS)
-    nodes["tokenize_corpus"].artifact.write_table("tokens/train-00000.parquet", tokens)
+    nodes["tokenize_corpus/train"].artifact.write_table("tokens/train-00000.parquet", tokens)
 
     reports = []
     outcome = run_node(node, StageRun.disabled(), Progress(reports.append), 0.0)

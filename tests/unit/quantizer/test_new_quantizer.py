@@ -9,6 +9,7 @@ import soundfile
 import torch
 from support import (
     SMALL_ASR,
+    features_of_splits,
     save_tiny_ssl,
     tone_utterances,
     write_codebook,
@@ -68,7 +69,7 @@ def inputs(config, tmp_path):
     features = write_features(Artifact(str(tmp_path / "f")), tmp_path / "ssl", utterances)
     return {
         "prepare_corpus": write_corpus(Artifact(str(tmp_path / "c")), utterances),
-        "extract_features": features,
+        **features_of_splits(features),
         "fit_codebook": write_codebook(Artifact(str(tmp_path / "k")), features, 2, 8),
     }
 

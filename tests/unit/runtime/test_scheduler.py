@@ -106,7 +106,7 @@ def execution(monkeypatch):
 
     def make(*nodes: Node, machines=None):
         monkeypatch.setattr(scheduler.ray, "nodes", lambda: machines or [machine(2)])
-        made = scheduler._Execution(Graph(nodes), {}, Display(), Channel())
+        made = scheduler._Execution(lambda: Graph(nodes), {}, Display(), Channel())
 
         def start(one: Node, _machines) -> None:
             made.running[one.key] = scheduler._Running(one, None, 0.0)
@@ -355,7 +355,7 @@ def test_the_line_of_a_stages_end_has_its_headline_scores(execution):
 def test_a_worker_that_fits_on_no_machine_is_reported(monkeypatch):
     monkeypatch.setattr(scheduler, "ray", FakeRay())
     wide = node("train", 0, workers=1, cpus_per_worker=1, gpus_per_worker=1)
-    made = scheduler._Execution(Graph((wide,)), {}, Display(), Channel())
+    made = scheduler._Execution(lambda: Graph((wide,)), {}, Display(), Channel())
     made._start(wide, [Resources(8, 0)])
     assert made.display.lines == [
         "train[v] starts",

@@ -11,7 +11,7 @@ from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import Utterance, to_table
 from pipeline.config import Asr, AsrEvaluation, Config
 from pipeline.config import TextPieces as TextPiecesSettings
-from pipeline.graph.stage import StageContext
+from pipeline.graph.stage import Input, StageContext
 from pipeline.progress import Progress
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, ArtifactError
@@ -63,9 +63,10 @@ def heard(model, inputs):
 
 
 def make_context(tmp_path, kind, model, references):
-    inputs = {
-        name: Artifact(str(tmp_path / name)) for name in STAGE.inputs(make_config(kind, tmp_path))
+    names = {
+        each.name for split in SPLITS for each in STAGE.inputs(make_config(kind, tmp_path), split)
     }
+    inputs = {name: Artifact(str(tmp_path / name)) for name in names}
     utterances = []
     for utt_id, length in LENGTHS.items():
         audio = tmp_path / f"{utt_id}.flac"
@@ -82,7 +83,7 @@ def make_context(tmp_path, kind, model, references):
     return StageContext(make_config(kind, tmp_path), output, inputs, StageRun.disabled())
 
 
-def write_tokens(artifact):
+def write_tokens(context):
     for split in SPLITS:
         rows = [
             {"utt_id": utt_id, "split": split, "units": units, "num_frames": len(units)}
@@ -91,31 +92,36 @@ def write_tokens(artifact):
         ]
         for shard in range(2):  # of several rows and of one
             table = pa.Table.from_pylist(rows[shard::2], schema=table_schemas.TOKENS)
+            artifact = context.inputs[f"tokenize_corpus/{split}"]
             artifact.write_table(f"tokens/{split}-{shard:05d}.parquet", table)
 
 
 def check(context, greedy, beam, references):
-    sent = []
+    for split in SPLITS:
+        check_split(dataclasses.replace(context, split=split), greedy, beam, references)
+
+
+def check_split(context, greedy, beam, references):
+    sent, split = [], context.split
     scores = STAGE.run(dataclasses.replace(context, progress=Progress(sent.append)))
-    assert sent[-1].done == sent[-1].total == sum(n.startswith(SPLITS[-1]) for n in LENGTHS)
+    mine = [utt_id for utt_id in LENGTHS if utt_id.rpartition("-")[0] == split]
+    assert sent[-1].done == sent[-1].total == len(mine)
     table = context.output.read_table("hypotheses.parquet")
     assert table.schema == table_schemas.HYPOTHESES
     found = {(row["utt_id"], row["search"]): row for row in table.to_pylist()}
-    assert len(found) == 2 * len(LENGTHS) == table.num_rows
-    for utt_id in LENGTHS:
+    assert len(found) == 2 * len(mine) == table.num_rows
+    for utt_id in mine:
         assert found[utt_id, "greedy"]["hypothesis"] == greedy[utt_id]
         row = found[utt_id, "beam"]
         assert row["hypothesis"] == beam[utt_id]
         assert row["reference"] == references[utt_id]
         assert (row["substitutions"], row["insertions"], row["deletions"]) == (0, 0, 1)
-    for split in SPLITS:
-        mine = [utt_id for utt_id in LENGTHS if utt_id.rpartition("-")[0] == split]
-        words = sum(len(references[utt_id].split()) for utt_id in mine)
-        assert scores[f"{split}.wer"] == pytest.approx(len(mine) / words)
-        assert scores[f"{split}.deletions"] == len(mine)
-        assert scores[f"{split}.substitutions"] == scores[f"{split}.insertions"] == 0
-        assert scores[f"{split}.wer_greedy"] > 0
-        assert 0 < scores[f"{split}.cer"] < 1
+    words = sum(len(references[utt_id].split()) for utt_id in mine)
+    assert scores[f"{split}.wer"] == pytest.approx(len(mine) / words)
+    assert scores[f"{split}.deletions"] == len(mine)
+    assert scores[f"{split}.substitutions"] == scores[f"{split}.insertions"] == 0
+    assert scores[f"{split}.wer_greedy"] > 0
+    assert 0 < scores[f"{split}.cer"] < 1
 
 
 def test_units_come_from_the_stored_tokens(tmp_path):
@@ -126,7 +132,7 @@ def test_units_come_from_the_stored_tokens(tmp_path):
     assert len(set(beam.values())) > 2
     references = {utt_id: f"{text} missed" for utt_id, text in beam.items()}
     context = make_context(tmp_path, "dkm", model, references)
-    write_tokens(context.inputs["tokenize_corpus"])
+    write_tokens(context)
     check(context, greedy, beam, references)
 
 
@@ -156,9 +162,15 @@ def test_a_split_without_tokens_is_named(tmp_path):
     references = dict.fromkeys(LENGTHS, "a")
     context = make_context(tmp_path, "dkm", make_model(10, None), references)
     with pytest.raises(ArtifactError, match="no tokens of split 'test'"):
-        STAGE.run(context)
+        STAGE.run(dataclasses.replace(context, split="test"))
 
 
 def test_inputs_follow_the_variant(tmp_path):
-    assert STAGE.inputs(make_config("none", tmp_path)) == ("prepare_corpus", "train_joint")
-    assert STAGE.inputs(make_config("dkm", tmp_path))[-1] == "tokenize_corpus"
+    continuous = STAGE.inputs(make_config("none", tmp_path), "test")
+    assert continuous == (
+        Input("prepare_corpus", parts=("test/audio", "test/text")),
+        Input("train_joint"),
+    )
+    units = STAGE.inputs(make_config("dkm", tmp_path), "test")
+    assert units[0].parts == ("test/text",)
+    assert units[-1] == Input("tokenize_corpus", "test")

@@ -63,7 +63,7 @@ def units():
 
 @pytest.fixture
 def context(tmp_path, monkeypatch, units):
-    names = ("prepare_corpus", "train_joint", "tokenize_corpus", "train_vocoder")
+    names = ("prepare_corpus", "train_joint", "tokenize_corpus/test", "train_vocoder")
     inputs = {name: Artifact(str(tmp_path / name)) for name in names}
     rows, utterances = [], []
     for (utt_id, row), speaker in zip(units.items(), SPEAKERS, strict=True):
@@ -74,7 +74,7 @@ def context(tmp_path, monkeypatch, units):
         rows.append({"utt_id": utt_id, "split": "test", "units": row, "num_frames": len(row)})
     inputs["prepare_corpus"].write_table("corpus.parquet", to_table(utterances))
     table = pa.Table.from_pylist(rows, schema=table_schemas.TOKENS)
-    inputs["tokenize_corpus"].write_table("tokens/test-00000.parquet", table)
+    inputs["tokenize_corpus/test"].write_table("tokens/test-00000.parquet", table)
     with inputs["train_vocoder"].write_folder("vocoder") as folder:
         make_vocoder().save_pretrained(folder)
     with inputs["train_joint"].write_folder("asr") as folder:
@@ -90,7 +90,8 @@ def context(tmp_path, monkeypatch, units):
             "resynthesis": {"utterances_per_split": 3, "audio_examples": 2},
         }
     )
-    return StageContext(config, Artifact(str(tmp_path / "out")), inputs, StageRun.disabled())
+    output = Artifact(str(tmp_path / "out"))
+    return StageContext(config, output, inputs, StageRun.disabled(), split="test")
 
 
 def test_scores_compare_recordings_and_resynthesis(context, units):
@@ -162,4 +163,4 @@ def test_it_comes_with_the_vocoder(context):
     assert STAGE.applies(context.config)
     without = context.config.model_copy(update={"vocoder": Vocoder(enabled=False)})
     assert not STAGE.applies(without)
-    assert STAGE.inputs(context.config)[-1] == "train_vocoder"
+    assert STAGE.inputs(context.config, "test")[-1].name == "train_vocoder"

@@ -5,6 +5,7 @@ from support import save_tiny_ssl, tiny_config, tone_utterances, write_corpus
 
 from pipeline.audio.utterance import from_table
 from pipeline.features.extraction import ShardWriter
+from pipeline.graph.sources import Fingerprints
 from pipeline.storage.artifacts import Artifact
 from tasks.extract_features import STAGE
 
@@ -17,7 +18,7 @@ def config(tmp_path):
 def test_estimate_counts_frames_and_bytes_of_the_prepared_corpus(tmp_path, config):
     utterances = tone_utterances(tmp_path, "train", 3)
     corpus = write_corpus(Artifact(str(tmp_path / "corpus")), utterances)
-    estimate = STAGE.estimate(config, {"prepare_corpus": corpus})
+    estimate = STAGE.estimate(config, "train", {"prepare_corpus": corpus})
     num_frames = sum((int(u.duration * 16000) - 400) // 320 + 1 for u in utterances)
     assert estimate.audio_seconds == sum(u.duration for u in utterances)
     assert estimate.num_frames == num_frames
@@ -37,7 +38,7 @@ def test_estimate_of_a_sample_counts_what_is_stored(tmp_path, config):
     name = "shards/train-00000.parquet"
     utterances = from_table(corpus.read_table("corpus.parquet"))
     ShardWriter(config.ssl, features, output)(name, utterances)
-    estimate = STAGE.estimate(sampled, {"prepare_corpus": corpus})
+    estimate = STAGE.estimate(sampled, "train", {"prepare_corpus": corpus})
     assert 0 < estimate.num_frames == output.read_record(name)["frames"]
     assert estimate.bytes_written == estimate.num_frames * 2 * 16 * 2
 
@@ -49,15 +50,19 @@ def test_estimate_before_the_corpus_stands_comes_from_its_manifest(tmp_path, con
     corpus = config.corpus.model_copy(update={"manifest": str(manifest)})
     planned = config.model_copy(update={"corpus": corpus})
     absent = Artifact(str(tmp_path / "absent"))
-    assert STAGE.estimate(planned, {"prepare_corpus": absent}).num_frames == 499
+    assert STAGE.estimate(planned, "train", {"prepare_corpus": absent}).num_frames == 499
 
 
 def test_batches_change_no_digest_but_layers_and_weights_do(tmp_path, config):
     batches = config.features.model_copy(update={"batch_seconds": 1.0})
     layers = config.features.model_copy(update={"layers": (0, 1, 2)})
-    settings = STAGE.settings(config)
+    settings, weights = STAGE.settings(config), ssl_weights(config)
     assert STAGE.settings(config.model_copy(update={"features": batches})) == settings
     assert STAGE.settings(config.model_copy(update={"features": layers})) != settings
-    weights = tmp_path / "ssl" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    assert STAGE.settings(config) != settings
+    file = tmp_path / "ssl" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert ssl_weights(config) != weights
+
+
+def ssl_weights(config):
+    return Fingerprints().of(STAGE.sources(config)["ssl"])

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import CorpusError, from_table
 from pipeline.config import Config, Ssl
 from pipeline.corpus.adapters.manifest import ManifestCorpus
+from pipeline.graph.graph import PARTS
+from pipeline.graph.sources import Fingerprints
 from pipeline.graph.stage import StageContext
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
@@ -67,18 +70,64 @@ def test_tables_are_written_even_if_too_much_is_rejected(context):
     assert not context.output.is_complete()
 
 
-def test_settings_change_with_the_manifest_and_the_limits(context):
-    before = STAGE.settings(context.config)
-    assert json.loads(json.dumps(before)) == before
+def test_the_fingerprint_changes_with_the_manifest(context):
+    def fingerprint():
+        return Fingerprints().of(STAGE.sources(context.config)["files"])
+
+    before = fingerprint()
+    assert fingerprint() == before
     with open(context.config.corpus.manifest, "a") as file:  # noqa: PTH123 - a str in the config
         file.write("\n")
-    after = STAGE.settings(context.config)
-    assert before["fingerprint"] != after["fingerprint"]
-    assert before["corpus"] == after["corpus"]
+    assert fingerprint() != before
+
+
+def test_parts_tell_what_changed_and_not_where_it_lies(context, tmp_path):
+    STAGE.run(context)
+    before = context.output.read_json(PARTS)
+    assert set(before) == {
+        f"{split}/{kind}"
+        for split in ("train", "valid", "test")
+        for kind in ("audio", "text", "speaker", "alignment")
+    }
+
+    def parts(old="", new="", **changes):
+        moved = tmp_path / "moved"
+        shutil.copytree(tmp_path, moved, ignore=lambda *_: ["output", "moved"])
+        if old == "noise":
+            samples = np.random.default_rng(1).normal(0, 0.1, 18000)
+            write_audio(moved / "a.flac", samples, 16000)
+        else:
+            text = (moved / "m.jsonl").read_text()
+            assert old in text
+            (moved / "m.jsonl").write_text(text.replace(old, new))
+        values = {"manifest": str(moved / "m.jsonl"), **changes}
+        config = context.config.model_copy(
+            update={"corpus": context.config.corpus.model_copy(update=values)}
+        )
+        output = Artifact(str(tmp_path / "moved" / "output"))
+        STAGE.run(dataclasses.replace(context, config=config, output=output))
+        after = output.read_json(PARTS)
+        shutil.rmtree(moved)
+        return {part for part in before if before[part] != after[part]}
+
+    kinds = ("train", "valid", "test")
+    assert parts() == set()
+    assert parts(max_seconds=30.0, max_reject_share=0.9, punctuation="!") == set()
+    assert parts(
+        '"speaker": "s", "audio": "a.flac", "utt_id": "test-0"',
+        '"speaker": "t", "audio": "a.flac", "utt_id": "test-0"',
+    ) == {"test/speaker"}
+    assert parts(
+        '"valid-1", "split": "valid", "text": "go on"',
+        '"valid-1", "split": "valid", "text": "go in"',
+    ) == {"valid/text"}
+    aligned = '"train-0", "alignment": [{"start": 0, "end": 1.1, "label": "a"}]'
+    assert parts('"train-0"', aligned) == {"train/alignment"}
+    assert parts("noise") == {f"{kind}/audio" for kind in kinds}
 
 
 def test_the_estimate_comes_from_the_manifest(context):
-    estimate = STAGE.estimate(context.config, {})
+    estimate = STAGE.estimate(context.config, "", {})
     assert estimate.audio_seconds == pytest.approx(6 * 1.125)
     assert estimate.num_frames == 6 * 56
     assert estimate.bytes_written == 0

@@ -66,7 +66,7 @@ def tokens(split):
 
 @pytest.fixture
 def context(tmp_path):
-    names = ("prepare_corpus", "train_joint", "tokenize_corpus")
+    names = ("prepare_corpus", "train_joint", "tokenize_corpus/train", "tokenize_corpus/valid")
     inputs = {name: Artifact(str(tmp_path / name)) for name in names}
     utterances = []
     for utt_id, (split, speaker, num_frames) in UTTERANCES.items():
@@ -77,7 +77,8 @@ def context(tmp_path):
         utterances.append(Utterance(utt_id, split, str(path), 0.0, duration, speaker, "a"))
     inputs["prepare_corpus"].write_table("corpus.parquet", to_table(utterances))
     for split in ("train", "valid"):
-        inputs["tokenize_corpus"].write_table(f"tokens/{split}-00000.parquet", tokens(split))
+        artifact = inputs[f"tokenize_corpus/{split}"]
+        artifact.write_table(f"tokens/{split}-00000.parquet", tokens(split))
     inputs["train_joint"].write_json("tokenizer/config.json", {"num_units": 5})
     front_end = {"conv_kernel": [10, 3, 3, 3, 3, 2, 2], "conv_stride": [5, 2, 2, 2, 2, 2, 2]}
     inputs["train_joint"].write_json("tokenizer/ssl/config.json", front_end)

@@ -32,19 +32,21 @@ def test_a_batch_moves_as_a_whole():
 
 
 @pytest.fixture
-def features(tmp_path):
-    output = Artifact(str(tmp_path))
-    for name, ids in {"train-00000": "abc", "train-00001": "d", "train-other-00000": "e"}.items():
+def outputs(tmp_path):
+    train, other = Artifact(str(tmp_path / "train")), Artifact(str(tmp_path / "other"))
+    shards = ((train, "train-00000", "abc"), (train, "train-00001", "d"), (other, "v-00000", "e"))
+    for output, name, ids in shards:
         rows = [{"utt_id": utt_id, "num_frames": ord(utt_id) - 90} for utt_id in ids]
         output.write_table(f"shards/{name}.parquet", pa.Table.from_pylist(rows), row_group_size=2)
-    return output
+    return train, other
 
 
-def test_utterances_of_the_splits_asked_for_with_shard_row_group_and_frames(features):
-    assert feature_index(features, ("train",)) == {
-        "a": Location("shards/train-00000.parquet", 0, 7),
-        "b": Location("shards/train-00000.parquet", 0, 8),
-        "c": Location("shards/train-00000.parquet", 1, 9),
-        "d": Location("shards/train-00001.parquet", 0, 10),
+def test_every_utterance_has_output_shard_row_group_and_frames(outputs):
+    train, other = outputs
+    assert feature_index(outputs) == {
+        "a": Location(train, "shards/train-00000.parquet", 0, 7),
+        "b": Location(train, "shards/train-00000.parquet", 0, 8),
+        "c": Location(train, "shards/train-00000.parquet", 1, 9),
+        "d": Location(train, "shards/train-00001.parquet", 0, 10),
+        "e": Location(other, "shards/v-00000.parquet", 0, 11),
     }
-    assert set(feature_index(features, ("train-other",))) == {"e"}

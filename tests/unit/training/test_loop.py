@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from support import (
+    features_of_splits,
     save_tiny_ssl,
     tiny_config,
     tone_utterances,
@@ -83,9 +84,8 @@ def make_training(inputs, output, history=None, **sections):
     pieces = setup.text_pieces(config, inputs["corpus"])
     model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
     worker = Worker()
-    data, _ = setup.training_data(
-        config, inputs["corpus"], inputs["features"], model.asr, worker.device
-    )
+    outputs = {"prepare_corpus": inputs["corpus"], **features_of_splits(inputs["features"])}
+    data, _ = setup.training_data(config, outputs, model.asr, worker.device)
     store = CheckpointStore(output)
     history = history or History(2)
     return JointTraining(config, model, data, worker, store=store, history=history)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import (
+    features_of_splits,
     save_tiny_ssl,
     tiny_config,
     tone_utterances,
@@ -55,7 +56,8 @@ def make_training(root, output, worker=Worker(), sharding="ddp", **training):  #
     pieces = setup.text_pieces(config, corpus)
     codebook = Codebook.read(Artifact(str(root / "codebook")))
     model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
-    data, _ = setup.training_data(config, corpus, features, model.asr, worker.device)
+    inputs = {"prepare_corpus": corpus, **features_of_splits(features)}
+    data, _ = setup.training_data(config, inputs, model.asr, worker.device)
     store = CheckpointStore(Artifact(str(output)))
     return JointTraining(config, model, data, worker, store=store, history=History(10))
 
