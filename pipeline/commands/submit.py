@@ -163,7 +163,7 @@ def _check_graph(configs: Sequence[Config], only: Sequence[str]) -> list[str]:
     """
     absent = submit_paths.absent(configs)
     if not absent:
-        build(configs, only)
+        build(configs, only, sees_storage=False)
     return [f"{path} is not on this machine: the job will check it itself" for path in absent]
 
 

@@ -5,11 +5,12 @@ Every utterance is decoded once here, so that no later stage meets audio that it
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from pipeline.audio.decode import (
     ANY_FILE,
@@ -20,7 +21,6 @@ from pipeline.audio.decode import (
     resampled_length,
 )
 from pipeline.audio.frame_grid import SSL_GRID
-from pipeline.audio.identity import Identity
 from pipeline.audio.utterance import (
     NOT_UTF_8,
     AlignmentError,
@@ -35,6 +35,9 @@ from pipeline.corpus.adapter import adapter_of
 from pipeline.corpus.alignment.plausibility import checked_alignment, warn_of_sparse
 from pipeline.progress import SILENT, Progress
 from pipeline.storage.folders import printable
+
+if TYPE_CHECKING:
+    from pipeline.audio.identity import Identity
 
 _UTT_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _DECODING_THREADS = 2

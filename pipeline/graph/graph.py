@@ -150,8 +150,12 @@ def build(
     only: Sequence[str] = (),
     default_stages: Sequence[str] = DEFAULT_STAGES,
     fingerprints: Fingerprints | None = None,
+    *,
+    sees_storage: bool = True,
 ) -> Graph:
     """The graph over all configs; with `only`, those stages and what they read.
+
+    A process that cannot reach the storage gets it as if nothing were complete.
 
     Raises:
         ConfigError: a stage is unknown, or reads one that is absent or does not apply.
@@ -160,7 +164,8 @@ def build(
     shared: dict[tuple[str, str], Node] = {}
     for config in configs:
         modules = (*default_stages, *config.extra_stages)
-        for node in _Variant(config, modules, fingerprints).nodes(only):
+        variant = _Variant(config, modules, fingerprints, sees_storage=sees_storage)
+        for node in variant.nodes(only):
             known = shared.setdefault(node.key, node)
             if known is not node:
                 variants = (*known.variants, config.variant)
@@ -171,9 +176,17 @@ def build(
 class _Variant:
     """The part of the graph that one config asks for."""
 
-    def __init__(self, config: Config, modules: Sequence[str], fingerprints: Fingerprints) -> None:
+    def __init__(
+        self,
+        config: Config,
+        modules: Sequence[str],
+        fingerprints: Fingerprints,
+        *,
+        sees_storage: bool,
+    ) -> None:
         self.config = config
         self.fingerprints = fingerprints
+        self.sees_storage = sees_storage
         self.stages: dict[str, Stage] = {}
         for module in dict.fromkeys(modules):
             stage = load_stage(module)
@@ -232,7 +245,8 @@ class _Variant:
     def _parts_of(self, source: Node) -> dict[str, str] | None:
         """The parts of a complete output that has any."""
         if source.name not in self._parts:
-            known = source.stage.has_parts and source.artifact.is_complete()
+            sees_parts = source.stage.has_parts and self.sees_storage
+            known = sees_parts and source.artifact.is_complete()
             self._parts[source.name] = source.artifact.read_json(PARTS) if known else None
         return self._parts[source.name]
 
