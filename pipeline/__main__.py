@@ -185,8 +185,8 @@ def tokenize(
 
     If the output is a folder, the job writes shards/*.parquet, rejects.parquet with a reason for
     each file that cannot be used, and manifest.json last. Run the same command again to resume a
-    stopped job or to add new files: complete shards are kept, and a shard is computed again if
-    the size of one of its files has changed. `verify FOLDER` checks the shards for damage.
+    stopped job, or when files have come, changed or gone: only new and changed ones are computed,
+    and the units of those that are gone are removed. `verify FOLDER` checks for damage.
     """
     options = {
         "address": address,

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from pipeline.audio.decode import AudioError, probe_seconds, read_audio
 from pipeline.audio.frame_grid import FrameGrid
-from pipeline.audio.utterance import NOT_UTF_8, CorpusError, Reject, Utterance
+from pipeline.audio.utterance import NOT_UTF_8, CorpusError, Reject
 from pipeline.progress import SILENT, Progress
-from pipeline.storage.folders import Folder, printable
+from pipeline.storage.folders import FileInfo, Folder, printable
 
 # Common extensions of libsndfile's formats with a header; the content decides which one a file is.
 EXTENSIONS = frozenset({
@@ -23,12 +23,34 @@ PROBING_THREADS = 16
 
 
 @dataclass(frozen=True)
-class AudioFile:
-    """An address and a size; `utt_id` is the path below the named folder, without extension."""
+class Place:
+    """Where a file is: `name` below the folder at the address `root`."""
 
-    utt_id: str
-    uri: str
-    num_bytes: int
+    root: str
+    name: str
+
+    @classmethod
+    def of(cls, uri: str) -> "Place":
+        """A file in the folder that holds it, whether it exists or not."""
+        folder, name = Folder.around(uri)
+        return cls(folder.uri, name)
+
+    @property
+    def uri(self) -> str:
+        return Folder(self.root).address(self.name)
+
+    @property
+    def stem(self) -> str:
+        """The name without its extension."""
+        folder, slash, leaf = self.name.rpartition("/")
+        return f"{folder}{slash}{leaf.rpartition('.')[0] or leaf}"
+
+
+@dataclass(frozen=True)
+class AudioFile(Place):
+    """A file below the folder that was named, or in the one that holds the named file."""
+
+    info: FileInfo
 
 
 def list_audio(paths: Sequence[str]) -> tuple[list[AudioFile], list[Reject]]:
@@ -59,19 +81,19 @@ def list_audio(paths: Sequence[str]) -> tuple[list[AudioFile], list[Reject]]:
     return [files[uri] for uri in sorted(files)], [rejects[uri] for uri in sorted(rejects)]
 
 
-def probe_all(files: Sequence[AudioFile], progress: Progress = SILENT) -> list[Utterance | Reject]:
-    """Each file as an utterance with the duration in its header, or a reject with the reason.
+def probe_all(uris: Sequence[str], progress: Progress = SILENT) -> list[float | AudioError]:
+    """For each file the seconds that its header says, or why it cannot be used.
 
     Only decoding shows whether the audio behind the header is complete.
 
     Raises:
         AudioStorageError: the storage failed.
     """
-    results: list[Utterance | Reject] = []
+    results = []
     with ThreadPoolExecutor(PROBING_THREADS) as pool:
-        for done, result in enumerate(pool.map(_probe, files), start=1):
+        for done, result in enumerate(pool.map(_probe, uris), start=1):
             results.append(result)
-            progress.update(done, len(files), "headers")
+            progress.update(done, len(uris), "headers")
     return results
 
 
@@ -89,12 +111,16 @@ def read_whole(uri: str, grid: FrameGrid) -> npt.NDArray[np.float32]:
     return waveform
 
 
-def _probe(file: AudioFile) -> Utterance | Reject:
+def _probe(uri: str) -> float | AudioError:
     try:
-        seconds = probe_seconds(file.uri)
+        return probe_seconds(uri)
     except AudioError as error:
-        return Reject(file.utt_id, file.uri, str(error))
-    return Utterance(file.utt_id, "", file.uri, 0.0, seconds, speaker="", text="")
+        return error
+
+
+def is_audio(name: str) -> bool:
+    """Whether a file's extension is that of audio."""
+    return name.lower().rpartition(".")[2] in EXTENSIONS
 
 
 def _below(path: str) -> tuple[list[AudioFile], list[Reject]]:
@@ -105,16 +131,12 @@ def _below(path: str) -> tuple[list[AudioFile], list[Reject]]:
         parent, name = Folder.around(path)
         info = parent.info(name)
         if info is not None:
-            return [AudioFile(_stem(name), parent.address(name), info.num_bytes)], []
+            return [AudioFile(parent.uri, name, info)], []
     rejects = [
         Reject(None, folder.address(name).rstrip("/"), reason)
         for name, reason in listing.unusable.items()
     ]
-    files = [
-        AudioFile(_stem(name), folder.address(name), info.num_bytes)
-        for name, info in infos.items()
-        if name.lower().rpartition(".")[2] in EXTENSIONS
-    ]
+    files = [AudioFile(folder.uri, name, info) for name, info in infos.items() if is_audio(name)]
     if not files and not rejects:
         others = f"; {len(infos)} files there have other extensions" * bool(infos)
         raise CorpusError(
@@ -122,8 +144,3 @@ def _below(path: str) -> tuple[list[AudioFile], list[Reject]]:
             f"{', '.join(sorted(EXTENSIONS))}"
         )
     return files, rejects
-
-
-def _stem(name: str) -> str:
-    folder, slash, leaf = name.rpartition("/")
-    return f"{folder}{slash}{leaf.rpartition('.')[0] or leaf}"

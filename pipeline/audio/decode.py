@@ -43,6 +43,10 @@ class AudioError(ValueError):
     """Audio that cannot be used; the message says why."""
 
 
+class AudioAccessError(AudioError):
+    """The file cannot be opened now: it is not there, or there is no permission."""
+
+
 class AudioStorageError(RuntimeError):
     """The storage failed to deliver the bytes of a file; the audio is not at fault."""
 
@@ -322,10 +326,10 @@ def _blamed(error: Exception, uri: str) -> AudioError | AudioStorageError:
         return AudioStorageError(f"{printable(uri)} cannot be fetched: {error}; run again")
     if isinstance(error, FileNotFoundError):
         hint = ": its path has backslashes, as on Windows; write slashes" * ("\\" in uri)
-        return AudioError(f"no such audio file{hint}")
+        return AudioAccessError(f"no such audio file{hint}")
     if isinstance(error, PermissionError):
         details = f": {error}" * isinstance(error, StorageError)
-        return AudioError(f"no permission to read the audio file{details}")
+        return AudioAccessError(f"no permission to read the audio file{details}")
     if isinstance(error, OSError) and error.errno in NOWHERE:
-        return AudioError(f"no such audio file: {error.strerror}")
+        return AudioAccessError(f"no such audio file: {error.strerror}")
     return AudioError(f"the address cannot be read: {error}")

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -139,8 +138,8 @@ def _check(model: str, vocoder: UnitVocoder, files: Sequence[TokenFile], console
 
 def _free_name(utt_id: str, taken: set[str]) -> str:
     """A unique file name for an utterance, whose id may be a path."""
-    whole = (Path(utt_id).stem.replace("\0", "") or "utterance").encode()
-    stem = name = whole[:MOST_NAME_BYTES].decode(errors="ignore")
+    leaf = utt_id.rstrip("/").rpartition("/")[2].replace("\0", "") or "utterance"
+    stem = name = leaf.encode()[:MOST_NAME_BYTES].decode(errors="ignore")
     number = 1
     while name in taken:
         number += 1

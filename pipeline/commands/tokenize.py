@@ -1,13 +1,16 @@
 """`tokenize`: units of audio files, by a trained tokenizer."""
 
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import torch
 from rich.console import Console
 
+from pipeline.audio.audio_files import Place
 from pipeline.commands.find_model import load_model
+from pipeline.commands.unit_ids import name_files
 from pipeline.commands.waveforms import readable
 from pipeline.config import ConfigError
 from pipeline.storage import table_schemas
@@ -20,6 +23,9 @@ from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
 def tokenize(model: str, audio: Sequence[str], output: str, console: Console) -> bool:
     """Write the units of each file to the Parquet file `output`; return whether all could be read.
+
+    Whatever ends the work early, the units made until then are written: beside an older `output`,
+    which is replaced by complete results only.
 
     Raises:
         ConfigError: there is no such tokenizer, or a folder among the files.
@@ -38,27 +44,56 @@ def tokenize(model: str, audio: Sequence[str], output: str, console: Console) ->
         lambda folder: (UnitTokenizer.from_pretrained(folder), tokenizer_digest(folder)),
     )
     tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
-    grid = tokenizer.mixer.ssl.grid
+    ids = _ids(audio)
     rows: list[dict[str, Any]] = []
+    complete = False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for uri, waveform in readable(audio, grid, console):
-            (units,) = tokenizer.encode([waveform])
-            rows.append({"utt_id": uri, "split": "", "units": units, "num_frames": len(units)})
-            seconds, different = len(waveform) / grid.sample_rate_hz, len(set(units.tolist()))
-            line = f"{uri}: {len(units)} units, {different} different, {seconds:.2f} s"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for row in _rows(tokenizer, ids, console):
+            rows.append(row)  # noqa: PERF402 - `extend` promises nothing when the next one fails
+        complete = True
     finally:
-        # Whatever stops it, such as Ctrl-C, the units that were made are kept.
         if rows:
-            _write(rows, digest, output)
-            line = f"{len(rows)} of {len(audio)} written to {printable(output)}"
+            schema = table_schemas.TOKENS.with_metadata({TOKENIZER: digest})
+            written = _write(pa.Table.from_pylist(rows, schema=schema), output, complete=complete)
+            line = f"{len(rows)} of {len(ids)} written to {printable(written)}"
             console.print(line, markup=False, soft_wrap=True)
-    return len(rows) == len(audio)
+    return len(rows) == len(ids)
 
 
-def _write(rows: list[dict[str, Any]], tokenizer: str, output: str) -> None:
+def _ids(audio: Sequence[str]) -> dict[str, str]:
+    """The utt_id of each file, by the name it was given; a file that is named twice counts once."""
+    given: dict[str, str] = {}
+    for uri in audio:
+        given.setdefault(Place.of(uri).uri, uri)
+    names = name_files(given)
+    return {uri: names[at].utt_id for at, uri in given.items()}
+
+
+def _rows(
+    tokenizer: UnitTokenizer, ids: Mapping[str, str], console: Console
+) -> Iterator[dict[str, Any]]:
+    grid = tokenizer.mixer.ssl.grid
+    by_name = {printable(uri): printable(utt_id) for uri, utt_id in ids.items()}
+    for name, waveform in readable(list(ids), grid, console):
+        try:
+            (units,) = tokenizer.encode([waveform])
+        except ValueError as error:
+            console.print(f"{name}: {error}", style="red", markup=False, soft_wrap=True)
+            continue
+        utt_id = by_name[name]
+        yield {"utt_id": utt_id, "split": "", "units": units, "num_frames": len(units)}
+        # Said once the row is safe: a console may fail too.
+        seconds = len(waveform) / grid.sample_rate_hz
+        line = f"{name}: {len(units)} units, {len(set(units.tolist()))} different, {seconds:.2f} s"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _write(table: pa.Table, output: str, *, complete: bool) -> str:
+    """Write the table, beside an older file if it is not complete; return where."""
     folder, name = Folder.around(output)
-    table = pa.Table.from_pylist(
-        rows, schema=table_schemas.TOKENS.with_metadata({TOKENIZER: tokenizer})
-    )
-    Artifact(folder.uri).write_table(name, table)
+    target = Artifact(folder.uri)
+    if not complete and target.exists(name):
+        output = f"{output.removesuffix('.parquet')}.stopped.parquet"
+    target.write_table(Folder.around(output)[1], table)
+    return output

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
 
-from pipeline.audio.audio_files import list_audio
-from pipeline.audio.utterance import Reject, rejects_to_table
+from pipeline.audio.utterance import CorpusError, Reject, rejects_to_table
 from pipeline.commands.find_model import find_model, load_model
+from pipeline.commands.listed_changes import Search
 from pipeline.commands.run_display import RunDisplay
 from pipeline.commands.tokenize_listing import REJECTS, SHARDS, Listing
 from pipeline.config import Cluster
@@ -53,11 +53,11 @@ def _tokenize(
     require_writable(output)
     folder = Artifact(Folder.at(output).uri)
     store = ShardStore(folder, load_model(model, NAME, made_from))
-    listing = Listing(folder, store.made_from["tokenizer"])
-    files, rejects = list_audio(audio)
+    listing = Listing(store)
+    search = _search(audio, listing)
     folder.sweep()
     folder.delete(MANIFEST)
-    rejects += listing.update(files, progress)
+    listing.update(search, progress)
     shards = listing.shards()
     _delete_others(folder, shards)
     pending = [shard for shard, record in _records(store, shards) if record is None]
@@ -66,7 +66,19 @@ def _tokenize(
         trained, name = find_model(model, NAME)
         arguments = {"trained": trained, "output": folder, "name": name, "checked": False}
         _run(arguments, pending, cluster, progress)
-    return _finish(store, shards, rejects, progress)
+    return _finish(store, shards, [*search.unusable, *listing.rejects()], progress)
+
+
+def _search(audio: Sequence[str], listing: Listing) -> Search:
+    try:
+        return Search.of(audio)
+    except CorpusError as error:
+        kept = listing.num_files
+        if not kept:
+            raise
+        raise CorpusError(
+            f"{error}. The output keeps the units of {kept} files; if all audio is gone for good, delete it"
+        ) from None
 
 
 def _run(

@@ -1,5 +1,6 @@
 """Tokens of utterances, shard by shard: the work of each worker of the tokenizing pool."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 
 from pipeline.audio.audio_files import read_whole
@@ -69,10 +72,7 @@ class ShardTokenizer:
             "units": [list(row) for row in units],
             "num_frames": [len(row) for row in units],
         }
-        table = pa.table(columns, schema=table_schemas.TOKENS)
-        if not rejects:
-            return table
-        return table.replace_schema_metadata({REJECTS: json.dumps(rejects)})
+        return _with_rejects(pa.table(columns, schema=table_schemas.TOKENS), rejects)
 
     def _hear(
         self, utterances: Sequence[Utterance]
@@ -107,3 +107,38 @@ def rejects_of(record: Record, utterances: Sequence[Utterance]) -> list[Reject]:
     reasons = json.loads(record.get(REJECTS, "{}"))
     audio = {utterance.utt_id: utterance.audio for utterance in utterances}
     return [Reject(utt_id, audio[utt_id], reason) for utt_id, reason in reasons.items()]
+
+
+def keep_rows(
+    store: ShardStore, name: str, before: Sequence[Utterance], kept: Sequence[Utterance]
+) -> None:
+    """Rewrite a shard with the rows of `kept` alone, without computing them again.
+
+    A shard that is not complete, or not intact, has no record afterwards, so that it is computed; one
+    of which nothing is kept is deleted.
+    """
+    output = store.output
+    if kept and store.complete(name, kept):
+        return
+    record = store.complete(name, before) if kept else None
+    table = _intact_table(output, name, record) if record else None
+    if record is None or table is None:
+        output.delete_record(name)
+        output.delete(name)
+        return
+    ids = [utterance.utt_id for utterance in kept]
+    rows = table.filter(pc.is_in(table["utt_id"], pa.array(ids)))
+    reasons = json.loads(record.get(REJECTS, "{}"))
+    rejects = {utt_id: reasons[utt_id] for utt_id in ids if utt_id in reasons}
+    store.write(name, kept, _with_rejects(rows.replace_schema_metadata(None), rejects))
+
+
+def _intact_table(output: Artifact, name: str, record: Record) -> pa.Table | None:
+    with output.read(name) as file:
+        content = file.read()
+    intact = hashlib.sha256(content).hexdigest() == record["sha256"]
+    return pq.read_table(pa.BufferReader(content)) if intact else None
+
+
+def _with_rejects(table: pa.Table, rejects: dict[str, str]) -> pa.Table:
+    return table.replace_schema_metadata({REJECTS: json.dumps(rejects)}) if rejects else table

@@ -7,12 +7,20 @@ import pytest
 import soundfile
 from faulty_s3 import FaultyS3, local_s3, use
 
-from pipeline.audio.audio_files import EXTENSIONS, AudioFile, list_audio, probe_all, read_whole
-from pipeline.audio.decode import AudioError
+from pipeline.audio.audio_files import (
+    EXTENSIONS,
+    AudioFile,
+    Place,
+    list_audio,
+    probe_all,
+    read_whole,
+)
+from pipeline.audio.decode import AudioAccessError, AudioError
 from pipeline.audio.frame_grid import FrameGrid
-from pipeline.audio.utterance import CorpusError, Reject, Utterance
+from pipeline.audio.utterance import CorpusError, Reject
 from pipeline.progress import Progress, Report
 from pipeline.storage.failures import StorageError
+from pipeline.storage.folders import FileInfo
 from pipeline.storage.s3 import ObjectStore
 
 GRID = FrameGrid(400, 320, 16000)
@@ -48,7 +56,8 @@ EXPECTED = {
 
 
 def names_of(files, root):
-    return {file.utt_id: file.uri.removeprefix(f"{root}/") for file in files}
+    assert all(file.uri == f"{root}/{file.name}" for file in files)
+    return {file.stem: file.name for file in files}
 
 
 def test_a_folder_is_searched_recursively_for_audio_only(folder, monkeypatch):
@@ -56,7 +65,9 @@ def test_a_folder_is_searched_recursively_for_audio_only(folder, monkeypatch):
     assert rejects == []
     assert names_of(files, folder) == EXPECTED
     assert [file.uri for file in files] == sorted(file.uri for file in files)
-    assert {file.num_bytes for file in files if file.utt_id == "b"} == {44 + 16000}
+    [last] = [file for file in files if file.stem == "b"]
+    written = (folder / "b.wav").stat()
+    assert last.info == FileInfo(44 + 16000, str(written.st_mtime_ns))
     monkeypatch.chdir(folder.parent)
     assert list_audio(["new/"]) == (files, [])
 
@@ -66,20 +77,21 @@ def test_a_bucket_is_searched_in_the_same_way(folder, server):
     ObjectStore().put(f"{folder}/", f"{prefix}/", recursive=True)
     assert names_of(list_audio([f"s3://{prefix}/"])[0], f"s3://{prefix}") == EXPECTED
     (file,), _ = list_audio([f"s3://{prefix}/a/one.flac"])
-    assert file.utt_id == "one"
-    (utterance,) = probe_all([file])
-    assert utterance.duration == 0.5
+    assert (file.root, file.name) == (f"s3://{prefix}/a", "one.flac")
+    assert probe_all([file.uri]) == [0.5]
 
 
 def test_a_file_named_twice_is_found_once_by_the_first_name(folder):
     inner, alone = folder / "a", folder / "b.wav"
     files, _ = list_audio([str(inner), str(folder), str(alone), str(alone)])
-    assert [file.utt_id for file in files] == ["deep/er/TWO", "one", "v1.2", "b"]
+    assert [file.stem for file in files] == ["deep/er/TWO", "one", "v1.2", "b"]
 
 
 def test_a_named_file_needs_no_extension(tmp_path):
     path = write(tmp_path / "recording", format="WAV")
-    assert list_audio([str(path)]) == ([AudioFile("recording", str(path), 16044)], [])
+    info = FileInfo(16044, str(path.stat().st_mtime_ns))
+    assert list_audio([str(path)]) == ([AudioFile(str(tmp_path), "recording", info)], [])
+    assert Place.of(str(path)) == Place(str(tmp_path), "recording")
 
 
 def test_a_path_without_audio_is_refused(folder):
@@ -108,8 +120,8 @@ def test_a_bucket_that_cannot_be_read_is_refused(server, monkeypatch):
 def test_formats_are_listed_by_their_extension(tmp_path, name):
     assert name.lower() in EXTENSIONS or f"{name.lower()[:3]}" in EXTENSIONS
     path = write(tmp_path / f"a.{name.lower()}", format=name)
-    (result,) = probe_all(list_audio([str(path.parent)])[0])
-    assert isinstance(result, Utterance), result
+    [file] = list_audio([str(path.parent)])[0]
+    assert probe_all([file.uri]) == [pytest.approx(0.5, abs=0.1)]
 
 
 def test_headers_give_durations_or_reasons(tmp_path):
@@ -121,14 +133,20 @@ def test_headers_give_durations_or_reasons(tmp_path):
     lost = str(tmp_path / "lost.wav")
     assert broken == [Reject(None, lost, "broken link: No such file or directory")]
     sent = []
-    results = {result.utt_id: result for result in probe_all(files, Progress(sent.append))}
-    assert results["good"] == Utterance(
-        "good", "", str(tmp_path / "good.wav"), 0.0, 0.25, speaker="", text=""
+    results = dict(
+        zip(
+            (file.stem for file in files),
+            probe_all([file.uri for file in files], Progress(sent.append)),
+            strict=True,
+        )
     )
+    assert results["good"] == 0.25
     reasons = {"empty": "is empty", "text": "not readable as audio"}
     for name, reason in reasons.items():
-        assert isinstance(results[name], Reject)
-        assert reason in results[name].reason
+        assert isinstance(results[name], AudioError)
+        assert reason in str(results[name])
+    [lost] = probe_all([lost])
+    assert isinstance(lost, AudioAccessError)
     assert sent[-1] == Report(3, 3, "headers")
 
 

@@ -66,8 +66,8 @@ def test_files_one_by_one(trained, audio, tmp_path):
     assert result.exit_code == 1
     assert not isinstance(result.exception, UnicodeError), result.exception
     rows = pq.read_table(output).to_pylist()
-    written = [row["utt_id"].removeprefix(f"{audio}/") for row in rows]
-    assert written == [*ODD_NAMES, r"caf\xe9.wav"]
+    written = [*ODD_NAMES, r"caf\xe9.wav"]
+    assert [row["utt_id"] for row in rows] == [name.removesuffix(".wav") for name in written]
     assert len({tuple(row["units"]) for row in rows}) == 1
     for name in written:
         assert f"{audio}/{name}: " in result.output
@@ -116,7 +116,7 @@ def test_units_that_are_made_are_kept_whatever_happens_to_the_next_file(
     result = invoke("tokenize", trained, first, audio / "pipe.wav", last, "--output", output)
     assert result.exit_code != 0
     goes_on = isinstance(error, AudioStorageError)
-    expected = [str(first), str(last)] if goes_on else [str(first)]
+    expected = [name.removesuffix(".wav") for name in ODD_NAMES[: 2 if goes_on else 1]]
     assert pq.read_table(output)["utt_id"].to_pylist() == expected
 
 

@@ -119,7 +119,7 @@ def test_tokenize_writes_the_tokenizers_units(trained, tokenizer, recording, tmp
     (expected,) = tokenizer.encode([read_audio(str(recording), 16000)])
     assert row["units"] == expected.tolist()
     assert row["num_frames"] == len(expected) == 49
-    assert row["utt_id"] == str(recording)
+    assert row["utt_id"] == "me at home"
 
 
 def test_one_bad_file_costs_the_exit_code_and_no_other_file(trained, recording, tmp_path):
@@ -130,6 +130,58 @@ def test_one_bad_file_costs_the_exit_code_and_no_other_file(trained, recording, 
     assert result.exit_code == 1
     assert "empty" in result.output
     assert pq.read_table(output).num_rows == 1
+
+
+def test_units_made_until_a_stop_are_written(trained, recording, tmp_path, monkeypatch):
+    files = [tmp_path / f"{name}.wav" for name in "abc"]
+    for path in files:
+        path.write_bytes(recording.read_bytes())
+    encode, stops = UnitTokenizer.encode, []
+
+    def stopped(self, waveforms, *more):
+        stops.append(True)
+        if len(stops) == 3:
+            raise KeyboardInterrupt
+        return encode(self, waveforms, *more)
+
+    def ids(path):
+        return pq.read_table(path)["utt_id"].to_pylist()
+
+    monkeypatch.setattr(UnitTokenizer, "encode", stopped)
+    output = tmp_path / "units" / "all.parquet"
+    result = invoke("tokenize", trained, *files, "--output", output)
+    assert result.exit_code != 0
+    assert f"2 of 3 written to {output}" in result.output
+    assert ids(output) == ["a", "b"]
+    # An older file is not replaced by less.
+    invoke("tokenize", trained, *files, "--output", output)
+    assert ids(output) == ["a", "b", "c"]
+    stops.clear()
+    stopped_at = output.with_name("all.stopped.parquet")
+    result = invoke("tokenize", trained, *files[1:], *files[:1], "--output", output)
+    assert f"2 of 3 written to {stopped_at}" in result.output
+    assert ids(output) == ["a", "b", "c"]
+    assert ids(stopped_at) == ["b", "c"]
+
+
+def test_a_file_whose_units_cannot_be_computed_costs_no_other(
+    trained, recording, tmp_path, monkeypatch
+):
+    encode = UnitTokenizer.encode
+
+    def refuses(self, waveforms, *more):
+        if len(waveforms[0]) == 8000:
+            raise ValueError("these cannot be encoded")
+        return encode(self, waveforms, *more)
+
+    monkeypatch.setattr(UnitTokenizer, "encode", refuses)
+    bad = tmp_path / "bad.wav"
+    soundfile.write(bad, np.zeros(8000), 16000)
+    output = tmp_path / "tokens.parquet"
+    result = invoke("tokenize", trained, bad, recording, "--output", output)
+    assert result.exit_code == 1
+    assert f"{bad}: these cannot be encoded" in result.output
+    assert pq.read_table(output)["utt_id"].to_pylist() == ["me at home"]
 
 
 @pytest.mark.parametrize("kind", ["trained", "continuous"])

@@ -1,6 +1,7 @@
 """New audio as a job: what is whole stays, what comes or changes is made, the rest has a reason."""
 
 import json
+import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,17 +9,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from faulty_s3 import local_s3
 from support import save_tiny_tokenizer, tone_utterances
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from pipeline.audio.decode import write_audio
+from pipeline.audio import audio_files
+from pipeline.audio.decode import AudioAccessError, write_audio
 from pipeline.audio.utterance import CorpusError
 from pipeline.commands import tokenize_listing
 from pipeline.config import ConfigError
 from pipeline.runtime import session, shard_pool
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import MANIFEST, Artifact, ArtifactError
+from pipeline.storage.s3 import ObjectStore
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +101,8 @@ def test_units_are_those_of_the_one_process_command(trained, audio, made, tmp_pa
     single = tmp_path / "tokens.parquet"
     files = sorted(audio.rglob("*.flac"))
     tokenize(trained, *files, output=single)
-    expected = {
-        Path(row["utt_id"]).relative_to(audio).with_suffix("").as_posix(): row
-        for row in pq.read_table(single).to_pylist()
-    }
     found = rows(output)
-    assert found == {name: {**row, "utt_id": name} for name, row in expected.items()}
+    assert found == {row["utt_id"]: row for row in pq.read_table(single).to_pylist()}
     assert found["long"]["num_frames"] == 2499
     assert len({unit for row in found.values() for unit in row["units"]}) > 4
     assert {"deep/second-000", "first-003"} < set(found)
@@ -137,7 +137,6 @@ def test_a_second_call_makes_nothing_and_a_later_file_alone(trained, audio, made
     assert made == []
     assert json.loads((output / MANIFEST).read_text()) == files
 
-    (audio / "first-000.flac").unlink()  # its units stay
     shutil.copy(audio / "first-001.flac", audio / "a.flac")
     tokenize(trained, audio, output=output)
     assert made == ["001-00000"]
@@ -145,6 +144,216 @@ def test_a_second_call_makes_nothing_and_a_later_file_alone(trained, audio, made
     assert {name: after[name] for name in before} == before
     assert list(rows(output))[-1] == "a"
     assert len(rows(output)) == 8
+
+
+def test_units_of_a_file_that_is_gone_are_removed_and_no_other_is_computed(
+    trained, audio, made, tmp_path
+):
+    output = tmp_path / "tokens"
+    tokenize(trained, audio, output=output)
+    before = rows(output)
+    made.clear()
+    (audio / "first-000.flac").unlink()
+    said = tokenize(trained, audio, output=output)
+    assert "found 6 audio files, 0 of them new" in said
+    assert "removes the units of 1 files that are gone" in said
+    assert "most of what was there" not in said
+    assert made == []
+    assert rows(output) == {name: row for name, row in before.items() if name != "first-000"}
+    assert b"first-000" not in b"".join(
+        path.read_bytes() for path in output.rglob("*") if path.is_file()
+    )
+    assert invoke("verify", output).exit_code == 0
+    assert json.loads((output / MANIFEST).read_text())["rows"] == 6
+
+    # A shard of which nothing is left goes; what is left is what a new output has.
+    shutil.rmtree(audio / "deep")
+    (audio / "first-001.flac").unlink()
+    said = tokenize(trained, audio, output=output)
+    assert "removes the units of 4 files that are gone, most of what was there: if a disk" in said
+    assert made == []
+    tokenize(trained, audio, output=tmp_path / "again")
+    assert rows(output) == rows(tmp_path / "again")
+    assert "removes" not in tokenize(trained, audio, output=output)
+
+
+def test_a_changed_file_of_equal_size_is_computed_alone(trained, audio, made, tmp_path):
+    first, second = (audio / f"{name}.wav" for name in ("v", "w"))
+    for seed, path in enumerate((first, second)):
+        noise = 0.3 * np.random.default_rng(seed).normal(size=8000)
+        write_audio(str(path), noise, 16000, format="WAV")
+    output = tmp_path / "tokens"
+    tokenize(trained, audio, output=output)
+    before = rows(output)
+    assert before["v"]["units"] != before["w"]["units"]
+    made.clear()
+    first.write_bytes(second.read_bytes())
+    said = tokenize(trained, audio, output=output)
+    assert "found 9 audio files, 0 of them new, 1 changed" in said
+    assert made == ["001-00000"]
+    assert rows(output) == {**before, "v": {**before["w"], "utt_id": "v"}}
+
+    # Again: the shard that it was alone in has no older units left.
+    first.write_bytes(first.read_bytes()[:44] + bytes(16000))
+    tokenize(trained, audio, output=output)
+    assert rows(output)["v"]["units"] != before["w"]["units"]
+    assert "0 of them new\n" in tokenize(trained, audio, output=output)
+
+
+def test_like_names_in_two_folders_are_both_kept_under_ids_that_stay(
+    trained, made, tmp_path, monkeypatch
+):
+    a, b, c = (tmp_path / name for name in ("A", "B", "deeper/B"))
+    for number, folder in enumerate((a, b, c)):
+        folder.mkdir(parents=True)
+        noise = 0.3 * np.random.default_rng(number).normal(size=8000)
+        write_audio(str(folder / "x.wav"), noise, 16000, format="WAV")
+    both, grown = tmp_path / "both", tmp_path / "grown"
+    tokenize(trained, a, b, output=both)
+    assert set(rows(both)) == {"A/x", "B/x"}
+    tokenize(trained, a, output=grown)
+    units = rows(grown)["x"]["units"]
+    tokenize(trained, a, b, output=grown)
+    tokenize(trained, c, b, a, output=grown)
+    assert rows(grown)["x"]["units"] == units
+    assert set(rows(grown)) == {"x", "B/x", "deeper/B/x"}
+    assert len({tuple(row["units"]) for row in rows(grown).values()}) == 3
+    # Files that come later are named like those beside them.
+    for folder in (a, b):
+        shutil.copy(c / "x.wav", folder / "y.wav")
+    shutil.copy(c / "x.wav", a / "x.wave")
+    tokenize(trained, a / "y.wav", b / "y.wav", a / "x.wave", output=grown)
+    assert set(rows(grown)) == {"x", "B/x", "deeper/B/x", "y", "B/y", "x.wave"}
+
+    monkeypatch.chdir(tmp_path)
+    tokenize(trained, "A/x.wav", "B/x.wav", "A/x.wav", output="one.parquet")
+    assert pq.read_table("one.parquet")["utt_id"].to_pylist() == ["A/x", "B/x"]
+
+
+def test_a_folder_where_nothing_is_found_keeps_its_units(trained, audio, made, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    tone_utterances(other, "third", 2)
+    output = tmp_path / "tokens"
+    tokenize(trained, audio, other, output=output)
+    before = rows(output)
+    # As if its disk were not mounted.
+    shutil.move(other, tmp_path / "hidden")
+    other.mkdir()
+    said = refusal(trained, audio, other, "--output", output, kind=CorpusError)
+    assert f"no audio found below {other}" in said
+    assert "The output keeps the units of 9 files; if all audio is gone for good, delete it" in said
+    said = tokenize(trained, audio, output=output)
+    assert f"keeps the units of 2 files that cannot be looked at below {other}" in said
+    assert rows(output) == before
+    # One that is really gone from a folder that is not named.
+    other.rmdir()
+    shutil.move(tmp_path / "hidden", other)
+    (other / "third-000.flac").unlink()
+    said = tokenize(trained, audio, output=output)
+    assert "removes the units of 1 files" in said
+    assert before.keys() - rows(output).keys() == {"other/third-000"}
+
+
+def test_files_of_a_folder_that_cannot_be_read_keep_their_units(
+    trained, audio, made, tmp_path, monkeypatch
+):
+    output = tmp_path / "tokens"
+    tokenize(trained, audio, output=output)
+    before = rows(output)
+    scandir = os.scandir
+
+    def refused(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    said = tokenize(trained, audio, output=output)
+    assert "keeps the units of 3 files that cannot be looked at" in said
+    assert rows(output) == before
+    assert list(rejects(output)) == [str(audio / "deep")]
+
+
+def test_a_stop_while_units_are_removed_loses_nothing(trained, audio, made, tmp_path, monkeypatch):
+    output = tmp_path / "tokens"
+    tokenize(trained, audio, output=output)
+    made.clear()
+    (audio / "first-000.flac").unlink()
+    (audio / "deep" / "second-001.flac").unlink()
+    write_table = Artifact.write_table
+
+    def stopped(self, name, *arguments):
+        if name.startswith("listings/"):
+            raise KeyboardInterrupt
+        return write_table(self, name, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Artifact, "write_table", stopped)
+        assert "Stopped" in invoke("tokenize", trained, audio, "--output", output).output
+    tokenize(trained, audio, output=output)
+    assert made == []
+    tokenize(trained, audio, output=tmp_path / "again")
+    assert rows(output) == rows(tmp_path / "again")
+
+
+def test_damage_is_not_carried_into_a_smaller_shard(trained, audio, made, tmp_path):
+    output = tmp_path / "tokens"
+    tokenize(trained, audio, output=output)
+    before = rows(output)
+    listed = pq.read_table(output / "listings" / "000.parquet").to_pylist()
+    [name] = {row["shard"] for row in listed if row["utt_id"] == "first-000"}
+    content = bytearray((output / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (output / name).write_bytes(content)
+    (audio / "first-000.flac").unlink()
+    made.clear()
+    tokenize(trained, audio, output=output)
+    assert made == [Path(name).stem]
+    assert rows(output) == {name: row for name, row in before.items() if name != "first-000"}
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(
+    trained, audio, made, tmp_path, monkeypatch
+):
+    output = tmp_path / "tokens"
+    probe = audio_files.probe_seconds
+
+    def refused(uri):
+        if uri.endswith("first-002.flac"):
+            raise AudioAccessError("no permission to read the audio file")
+        return probe(uri)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audio_files, "probe_seconds", refused)
+        for expected in ("7 of them new", "0 of them new"):
+            said = tokenize(trained, audio, output=output)
+            assert expected in said
+            assert "changed" not in said
+    assert rejects(output) == {
+        str(audio / "first-002.flac"): "no permission to read the audio file"
+    }
+    tokenize(trained, audio, output=output)
+    assert "first-002" in rows(output)
+    assert rejects(output) == {}
+
+
+def test_a_bucket_tells_changed_objects_by_their_etag(trained, audio, made, tmp_path):
+    output = tmp_path / "tokens"
+    with local_s3():
+        ObjectStore().put(f"{audio}/", "bucket/new/", recursive=True)
+        tokenize(trained, "s3://bucket/new", output=output)
+        assert "0 of them new\n" in tokenize(trained, "s3://bucket/new/", output=output)
+        before = rows(output)
+        content = bytearray((audio / "first-000.flac").read_bytes())
+        content[-20:] = bytes(20)
+        ObjectStore().pipe("bucket/new/first-000.flac", bytes(content))
+        ObjectStore().rm("bucket/new/deep/second-000.flac")
+        said = tokenize(trained, "s3://bucket/new", output=output)
+    assert "0 of them new, 1 changed" in said
+    assert "removes the units of 1 files" in said
+    assert before.keys() - rows(output).keys() == {"deep/second-000", "first-000"}
+    assert "cut short or damaged" in rejects(output)["s3://bucket/new/first-000.flac"]
 
 
 def test_odd_files_have_reasons_and_cost_no_other(trained, audio, made, tmp_path):
@@ -156,22 +365,29 @@ def test_odd_files_have_reasons_and_cost_no_other(trained, audio, made, tmp_path
     shutil.copy(audio / "first-001.flac", audio / "first-000.wav")
     output = tmp_path / "tokens"
     said = tokenize(trained, audio, output=output)
-    assert "rejected 4 files" in said
+    assert "rejected 3 files" in said
     found = {Path(source).name: reason for source, reason in rejects(output).items()}
-    assert set(found) == {"empty.wav", "cut.flac", "short.flac", "first-000.wav"}
+    assert set(found) == {"empty.wav", "cut.flac", "short.flac"}
     assert "is empty" in found["empty.wav"]
     assert "audio is cut short" in found["cut.flac"]
     assert found["short.flac"] == "shorter than one frame of 0.025 s"
-    assert found["first-000.wav"].startswith(f"duplicate utt_id: {audio}/first-000.flac has it")
-    assert len(rows(output)) == 7
+    assert len(rows(output)) == 8
+    assert rows(output)["first-000.wav"]["units"] == rows(output)["first-001"]["units"]
+
+    # They are remembered.
+    made.clear()
+    said = tokenize(trained, audio, output=output)
+    assert "found 11 audio files, 0 of them new\n" in said
+    assert "rejected 3 files" in said
+    assert made == []
 
     # Those that are mended are taken in, wherever they were found out.
     cut.write_bytes(good)
     (audio / "empty.wav").write_bytes(good)
-    made.clear()
-    tokenize(trained, audio, output=output)
-    assert len(made) == 2
-    assert {Path(source).name for source in rejects(output)} == {"short.flac", "first-000.wav"}
+    said = tokenize(trained, audio, output=output)
+    assert "0 of them new, 2 changed" in said
+    assert made == ["001-00000"]
+    assert {Path(source).name for source in rejects(output)} == {"short.flac"}
     assert rows(output)["cut"]["units"] == rows(output)["first-000"]["units"]
 
 
@@ -201,10 +417,23 @@ def test_a_moved_corpus_is_known_and_read_where_it_is_now(trained, audio, made, 
     shutil.move(audio, tmp_path / "moved")
     (output / "shards" / "000-00001.parquet").unlink()
     made.clear()
-    tokenize(trained, tmp_path / "moved", output=output)
+    said = tokenize(trained, tmp_path / "moved", output=output)
+    assert "0 of them new\n" in said
     assert made == ["000-00001"]
     assert contents(output) == before
     assert rejects(output) == {}
+
+    # What is lost on the way is gone, what comes is named as before.
+    shutil.move(tmp_path / "moved", audio)
+    (audio / "first-000.flac").rename(audio / "last.flac")
+    said = tokenize(trained, audio, output=output)
+    assert "1 of them new\n" in said
+    assert "removes the units of 1 files" in said
+    assert rows(output).keys() == {
+        "last",
+        *(f"first-00{number}" for number in (1, 2, 3)),
+        *(f"deep/second-00{number}" for number in range(3)),
+    }
 
 
 def test_damage_is_found_and_mended(trained, audio, made, tmp_path):
