@@ -7,12 +7,12 @@ after the end are set to zero before the convolution, and each frame is normalis
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchaudio.models.conformer import ConformerLayer
 
+from pipeline.asr.subsampling import halved
 from pipeline.config import Asr
 
 
@@ -100,11 +100,6 @@ class Encoder(nn.Module):
         for layer in self.layers:
             x_TBD = layer(x_TBD, padding_BT)
         return _blank(x_TBD.transpose(0, 1), lengths_B), lengths_B
-
-
-def halved(num_frames: Any) -> Any:
-    """Frames left after one convolution of stride 2; a number, or a tensor of numbers."""
-    return (num_frames + 1) // 2
 
 
 def _blank(frames_BTD: Tensor, lengths_B: Tensor) -> Tensor:

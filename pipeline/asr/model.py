@@ -1,6 +1,5 @@
 """The ASR model: units or features in; CTC and attention losses, or text, out."""
 
-import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.asr.decoder import Decoder
-from pipeline.asr.encoder import Encoder, TimeMasking, halved, padding_mask
+from pipeline.asr.encoder import Encoder, TimeMasking, padding_mask
 from pipeline.asr.search import beam_search, greedy_search
 from pipeline.asr.text_pieces import BLANK, SENTENCE_EDGE, TextPieces
 from pipeline.config import Asr, AsrEvaluation
@@ -77,17 +76,6 @@ class AsrModel(nn.Module):
         with torch.autocast(encoded_BTD.device.type, enabled=False):
             logits_BTV: Tensor = self.ctc_head(encoded_BTD.float())
             return logits_BTV.log_softmax(-1)
-
-    def fits(self, num_frames: int, target: Sequence[int]) -> bool:
-        """Whether CTC can align `target` with an utterance of `num_frames` frames.
-
-        It needs one encoded frame for each piece and one more between equal neighbours. Training
-        leaves out utterances that do not fit, because their CTC loss would be infinite.
-        """
-        for _ in self.encoder.halve:
-            num_frames = halved(num_frames)
-        repeats = sum(left == right for left, right in itertools.pairwise(target))
-        return num_frames >= max(1, len(target) + repeats)
 
     def losses(
         self, embedded_BTE: Tensor, num_frames_B: Tensor, targets: Sequence[Sequence[int]]

@@ -5,6 +5,7 @@ Id 0 is the CTC blank, id 1 begins and ends every sentence for the decoder; piec
 
 import io
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,7 +142,7 @@ class SentencePieces(TextPieces):
         except RuntimeError as error:
             raise TextPieceError(
                 f"SentencePiece cannot make {vocabulary_size} pieces from {len(texts)} training "
-                f"transcripts: set asr.text.vocabulary_size to what it allows ({error})"
+                f"transcripts: set asr.text.vocabulary_size to {_allowed(str(error))}"
             ) from None
         return cls(model.getvalue())
 
@@ -164,6 +165,15 @@ class SentencePieces(TextPieces):
         _describe(folder, {"kind": "sentencepiece"})
 
 
+def _allowed(problem: str) -> str:
+    """The nearest size that SentencePiece's error allows, or the error where it says none."""
+    if most := re.search(r"value <= (\d+)", problem):
+        return f"{most[1]} or less"
+    if least := re.search(r"smaller than required_chars\. \d+ vs (\d+)", problem):
+        return f"{least[1]} or more, a piece for each character"
+    return f"what it allows ({problem})"
+
+
 def _describe(folder: str | Path, description: dict[str, Any]) -> None:
     text = json.dumps(description, indent=2, ensure_ascii=False)
     (Path(folder) / DESCRIPTION).write_text(text, encoding="utf-8")
@@ -172,6 +182,6 @@ def _describe(folder: str | Path, description: dict[str, Any]) -> None:
 def _reject_unknown(text: str, unknown: set[str]) -> None:
     if unknown:
         raise TextPieceError(
-            f"{text!r} holds {sorted(unknown)}, which is in no training transcript, so no "
-            "piece covers it: normalise the text, or leave the utterance out"
+            f"characters in no training transcript: {sorted(unknown)} in {text!r}, so no piece "
+            "covers them; normalise the text, or leave the utterance out"
         )

@@ -1,7 +1,8 @@
 """An utterance of a corpus, and a row that could not become one. Times are in seconds."""
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Literal
@@ -103,6 +104,18 @@ class Reject:
     def kind(self) -> str:
         """The reason up to its first colon, by which rejects are counted."""
         return self.reason.partition(":")[0]
+
+
+def commonest(rejects: Sequence[Reject]) -> str:
+    """The three commonest kinds, a line each, with their numbers and first examples."""
+    kinds = Counter(reject.kind for reject in rejects)
+    first = {reject.kind: reject for reject in reversed(rejects)}
+    lines = []
+    for kind, count in kinds.most_common(3):
+        example = first[kind]
+        named = f"{example.utt_id} ({example.source})" if example.utt_id else example.source
+        lines.append(f"  {count} x {kind}, such as {named}: {example.reason}")
+    return "\n".join(lines)
 
 
 def first_of_each_split(utterances: Iterable[Utterance], limit: int | None) -> list[Utterance]:

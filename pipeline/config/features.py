@@ -1,12 +1,13 @@
 """The SSL model, and which of its hidden states are stored."""
 
+import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.section import Count, Layer, Seconds, Section, Seed, Text
+from pipeline.config.section import ConfigError, Count, Layer, Seconds, Section, Seed, Text
 from pipeline.config.shipped import find_shipped
 
 _COMMIT = re.compile(r"[0-9a-f]{1,40}")
@@ -35,6 +36,21 @@ class Ssl(Section):
         """What to load: a folder here or, of the same name, a shipped one; else a hub model."""
         shipped = find_shipped(self.model)
         return str(shipped) if shipped.is_dir() and not Path(self.model).is_dir() else self.model
+
+    def description(self) -> dict[str, Any]:
+        """What the model's config.json says; nothing if it is not in a folder here.
+
+        Raises:
+            ConfigError: the file cannot be read.
+        """
+        file = Path(self.source) / "config.json"
+        try:
+            found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"ssl.model: {file} cannot be read as JSON ({error})") from None
+        if not isinstance(found, dict):
+            raise ConfigError(f"ssl.model: {file} holds no settings: name a folder of transformers")
+        return found
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:

@@ -54,6 +54,11 @@ class Codebook(Section):
 
     @model_validator(mode="after")
     def _refinable(self) -> Self:
+        if self.sample_frames < self.num_units:
+            raise ValueError(
+                f"sample_frames {self.sample_frames} must not be less than num_units "
+                f"{self.num_units}, which start from frames of the sample"
+            )
         if self.refine is not None and self.method != "coreset":
             raise ValueError(
                 f"codebook.refine adds to coresets, which method '{self.method}' does not make: "

@@ -1,5 +1,6 @@
 """One variant of the comparison: all sections, and how they agree."""
 
+from math import prod
 from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
@@ -47,6 +48,7 @@ class Config(Section):
                 f"codebook.layer {self.codebook.layer} is not among features.layers "
                 f"{list(self.features.layers)}: add it there, or fit another layer"
             )
+        self._check_ssl()
         if not self.quantizer.passes_gradient:
             self._check_before_quantizer()
         if self.cluster.sharding == "fsdp" and self.quantizer.sigma.learned:
@@ -63,6 +65,24 @@ class Config(Section):
                 "which reads audio, or store all frames"
             )
         return self
+
+    def _check_ssl(self) -> None:
+        """What the folder of an SSL model says must suit the sections that use it."""
+        model = self.ssl.description()
+        most = model.get("num_hidden_layers")
+        if isinstance(most, int) and self.features.layers[-1] > most:
+            raise ValueError(
+                f"features.layers {list(self.features.layers)} cannot be stored: ssl.model "
+                f"'{self.ssl.model}' has the layers 0 to {most}"
+            )
+        strides, rates = model.get("conv_stride"), self.vocoder.upsample_rates
+        speaks = self.vocoder.enabled and self.quantizer.has_units
+        if speaks and isinstance(strides, list) and prod(strides) != prod(rates):
+            raise ValueError(
+                f"vocoder.upsample_rates {list(rates)} multiply to {prod(rates)}, but a frame of "
+                f"ssl.model '{self.ssl.model}' is {prod(strides)} samples: choose rates with this "
+                "product"
+            )
 
     def _check_before_quantizer(self) -> None:
         """Nothing may learn that no gradient reaches."""

@@ -28,6 +28,7 @@ from pipeline.audio.utterance import (
     Reject,
     UnusableError,
     Utterance,
+    commonest,
     first_of_each_split,
 )
 from pipeline.config.corpus import CorpusSection, composed
@@ -118,7 +119,7 @@ def require(corpus: CheckedCorpus, config: CorpusSection) -> None:
             raise CorpusError(
                 f"{len(rejects)} of {len(rejects) + kept} {what}s were rejected, more than "
                 f"corpus.max_reject_share {config.max_reject_share:g} allows; mostly:\n"
-                f"{_commonest(rejects)}\n"
+                f"{commonest(rejects)}\n"
                 "All are in rejects.parquet: fix the corpus, or raise corpus.max_reject_share"
             )
     counts = Counter(utterance.split for utterance in corpus.utterances)
@@ -129,17 +130,6 @@ def require(corpus: CheckedCorpus, config: CorpusSection) -> None:
             f"no usable utterance in the splits {empty}; the corpus has {present}: set "
             "corpus.splits to names that exist"
         )
-
-
-def _commonest(rejects: list[Reject]) -> str:
-    kinds = Counter(reject.kind for reject in rejects)
-    first = {reject.kind: reject for reject in reversed(rejects)}
-    lines = []
-    for kind, count in kinds.most_common(3):
-        example = first[kind]
-        named = f"{example.utt_id} ({example.source})" if example.utt_id else example.source
-        lines.append(f"  {count} x {kind}, such as {named}: {example.reason}")
-    return "\n".join(lines)
 
 
 def _check_names(utterances: list[Utterance]) -> tuple[list[Utterance], list[Reject]]:

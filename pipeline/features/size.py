@@ -3,16 +3,16 @@
 Imports neither torch nor transformers, so `plan` may ask.
 """
 
-import json
 import random
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.audio.frame_grid import SSL_GRID
-from pipeline.config import Features, Ssl
+from pipeline.config import Config, ConfigError, Features, Ssl
+from pipeline.corpus.read_outputs import read_split
+from pipeline.storage.artifacts import Artifact
 
 BYTES_PER_VALUE = 2  # float16; noise-like values do not compress
 # Of the models on the hub; the *base* models have 768.
@@ -41,13 +41,27 @@ def num_stored_frames(seconds: Sequence[float], features: Features) -> int:
     return sum(counts)
 
 
+def check_num_units(config: Config, corpus: Artifact) -> None:
+    """Refuse more units than there will be frames to fit them to, from the output of prepare_corpus.
+
+    Raises:
+        ConfigError: `codebook.num_units` is larger than the training split allows.
+    """
+    train = read_split(corpus, config.corpus.splits.train)
+    num_frames = num_stored_frames([each.duration for each in train], config.features)
+    if num_frames < config.codebook.num_units:
+        raise ConfigError(
+            f"codebook.num_units {config.codebook.num_units} needs as many distinct frames, but the "
+            f"training split stores {num_frames}: lower it, or use more speech"
+        )
+
+
 def bytes_per_frame(features: Features, ssl: Ssl) -> int:
     return len(features.layers) * hidden_size(ssl) * BYTES_PER_VALUE
 
 
 def hidden_size(ssl: Ssl) -> int:
     """What the model's folder says, or the size that the name of a hub model suggests."""
-    file = Path(ssl.source) / "config.json"
-    if file.is_file():
-        return int(json.loads(file.read_text(encoding="utf-8"))["hidden_size"])
+    if (size := ssl.description().get("hidden_size")) is not None:
+        return int(size)
     return next((size for name, size in HIDDEN_SIZES.items() if name in ssl.model), 768)

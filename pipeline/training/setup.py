@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import torch
 
 from pipeline.asr.model import AsrModel
-from pipeline.asr.text_pieces import TextPieceError, TextPieces
-from pipeline.audio.utterance import Reject, Utterance
+from pipeline.asr.targets import target_of
+from pipeline.asr.text_pieces import TextPieces
+from pipeline.audio.utterance import CorpusError, Reject, UnusableError, Utterance, commonest
 from pipeline.clustering.codebook import Codebook
 from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split
@@ -64,30 +65,20 @@ def build_model(
     )
 
 
-def text_pieces(config: Config, corpus: Artifact) -> TextPieces:
-    """The ASR model's pieces of text, made from the training transcripts."""
-    texts = [utterance.text for utterance in read_split(corpus, config.corpus.splits.train)]
-    return TextPieces.train(config.asr.text, texts)
-
-
 def examples(
     utterances: list[Utterance], num_frames: dict[str, int], asr: AsrModel
 ) -> tuple[list[Example], list[Reject]]:
     """Utterances with their targets, and those whose text the model cannot write or align."""
     kept: list[Example] = []
     rejects: list[Reject] = []
+    pieces, subsampling = asr.text_pieces, asr.settings.subsampling
     for utterance in utterances:
         try:
-            target = asr.text_pieces.encode(utterance.text)
-        except TextPieceError as error:
+            target = target_of(utterance.text, num_frames[utterance.utt_id], pieces, subsampling)
+        except UnusableError as error:
             rejects.append(Reject(utterance.utt_id, utterance.audio, str(error)))
-            continue
-        frames = num_frames[utterance.utt_id]
-        if asr.fits(frames, target):
-            kept.append(Example(utterance, tuple(target)))
         else:
-            reason = f"{len(target)} pieces of text do not fit {frames} frames after subsampling"
-            rejects.append(Reject(utterance.utt_id, utterance.audio, reason))
+            kept.append(Example(utterance, target))
     return kept, rejects
 
 
@@ -97,7 +88,7 @@ def training_data(
     """Examples of the training and validation splits, and where their frames come from.
 
     Raises:
-        ValueError: a split has no usable utterance.
+        CorpusError: a split has no usable utterance.
     """
     kept: list[list[Example]] = []
     rejects: list[Reject] = []
@@ -109,7 +100,10 @@ def training_data(
     for split in splits:
         usable, unusable = examples(read_split(corpus, split), counts, asr)
         if not usable:
-            raise ValueError(f"no utterance of split '{split}' can be trained on: {unusable[:3]}")
+            raise CorpusError(
+                f"no utterance of split '{split}' can be trained on:\n{commonest(unusable)}\n"
+                "Mend the texts, or change asr.text or asr.subsampling"
+            )
         kept.append(usable)
         rejects += unusable
     cache_bytes = loader_cache_bytes(config.cluster, device)

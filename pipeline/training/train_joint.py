@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from pipeline.asr.targets import text_pieces
 from pipeline.audio.utterance import Reject, rejects_to_table
 from pipeline.clustering.codebook import Codebook
 from pipeline.config import Config
@@ -33,7 +34,7 @@ def train_joint(
 ) -> dict[str, float]:
     """What every training worker does; the leading one writes. Returns scores."""
     codebook = Codebook.read(inputs["fit_codebook"]) if config.quantizer.has_units else None
-    pieces = setup.text_pieces(config, inputs["prepare_corpus"])
+    pieces = text_pieces(config, inputs["prepare_corpus"])
     model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
     data, rejects = setup.training_data(config, inputs, model.asr, worker.device)
     num_epochs = sum(phase.epochs for phase in config.training.phases)

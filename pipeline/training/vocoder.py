@@ -18,6 +18,7 @@ from pipeline.training.loading import loader_cache_bytes, loader_processes
 from pipeline.training.worker import Worker
 from pipeline.vocoder import training
 from pipeline.vocoder.generator import UnitVocoder
+from pipeline.vocoder.material import segment_frames
 from pipeline.vocoder.segments import Clip, SegmentBatches
 
 SCORED_BATCHES = 4
@@ -101,7 +102,7 @@ def _batches(
     ]
     return SegmentBatches(
         clips=clips,
-        segment_frames=max(1, round(settings.segment_seconds * grid.frames_per_second)),
+        segment_frames=segment_frames(settings, grid),
         batch_size=settings.batch_size,
         hop=grid.hop,
         shift=vocoder.shift,

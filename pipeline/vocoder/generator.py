@@ -16,6 +16,7 @@ from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
 from pipeline.config import Vocoder
 from pipeline.vocoder.durations import DurationPredictor
+from pipeline.vocoder.material import require_speaker
 
 ARCHITECTURE = {
     "unit_dim",
@@ -92,11 +93,7 @@ class UnitVocoder(nn.Module):
         substitute = self.settings.unseen_speaker
         if substitute is None:
             return AVERAGE_SPEAKER
-        if substitute not in self.speakers:
-            raise ValueError(
-                f"vocoder.unseen_speaker '{substitute}' is not among the training speakers "
-                f"{', '.join(self.speakers)}: name one of them, or null for their average"
-            )
+        require_speaker(substitute, self.speakers)
         return self.speakers.index(substitute)
 
     def forward(self, units_BT: Tensor, speakers_B: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipeline.vocoder.generator import AVERAGE_SPEAKER
+from pipeline.vocoder.material import require_length
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class SegmentBatches(Dataset[Segments]):
             stand for unknown speakers.
 
     Raises:
-        ValueError: no clip is as long as a segment.
+        ConfigError: no clip is as long as a segment.
     """
 
     clips: Sequence[Clip]
@@ -61,14 +62,10 @@ class SegmentBatches(Dataset[Segments]):
     speaker_dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        require_length([len(clip.units_T) for clip in self.clips], self.segment_frames)
         given = len(self.clips)
         self.clips = [clip for clip in self.clips if len(clip.units_T) >= self.segment_frames]
         self.num_too_short = given - len(self.clips)
-        if not self.clips:
-            raise ValueError(
-                f"none of {given} utterances has the {self.segment_frames} frames of a segment: "
-                "lower vocoder.segment_seconds, or use longer utterances"
-            )
 
     def __getitem__(self, step: int) -> Segments:
         """This worker's batch of training step `step`, counted from 0; steps have no end."""

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from pipeline.asr.encoder import Encoder, TimeMasking, halved, padding_mask, sinusoids
+from pipeline.asr.encoder import Encoder, TimeMasking, padding_mask, sinusoids
+from pipeline.asr.subsampling import halved
 from pipeline.config import Asr
 
 CPU = torch.device("cpu")

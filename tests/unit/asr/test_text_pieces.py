@@ -47,7 +47,9 @@ def test_the_same_texts_give_the_same_model():
 @pytest.mark.parametrize("settings", [CHARACTERS, PIECES])
 def test_an_unknown_character_is_named(settings):
     pieces = TextPieces.train(settings, TEXTS)
-    with pytest.raises(TextPieceError, match=r"'the ça[tb]' holds \['ç'\]"):
+    with pytest.raises(
+        TextPieceError, match=r"^characters in no training transcript: \['ç'\] in 'the çat'"
+    ):
         pieces.encode("the çat")
 
 
@@ -59,7 +61,7 @@ def test_an_id_without_a_piece_is_rejected(piece):
 
 def test_too_large_a_vocabulary_names_the_setting():
     settings = config.TextPieces(kind="sentencepiece", vocabulary_size=5000)
-    with pytest.raises(TextPieceError, match=r"asr\.text\.vocabulary_size"):
+    with pytest.raises(TextPieceError, match=r"set asr\.text\.vocabulary_size to \d+ or less$"):
         TextPieces.train(settings, TEXTS)
 
 

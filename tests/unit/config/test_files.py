@@ -118,6 +118,7 @@ def test_a_mistake_is_where_it_was_made(write):
         ("vocoder: {resblock_kernels: [3, 8]}", "must be odd"),
         ("vocoder: {initial_channels: 15}", "no channel would be left"),
         ("vocoder: {discriminator_channels: 18}", "a multiple of 4"),
+        ("codebook: {sample_frames: 63}", "sample_frames 63 must not be less than num_units 64"),
         ("pretraining: {dim: 72}", "a multiple of 16"),
         ("ssl: {model: m, revision: main}", "'main' is no commit"),
         ("corpus: {kind: synthetic, alphabet: ''}", "alphabet is empty"),
@@ -176,6 +177,22 @@ def test_splits_that_a_storage_may_not_tell_apart_are_refused(write, train, vali
     overrides = [f"corpus.splits.train={train}", f"corpus.splits.valid={valid}", sizes]
     with pytest.raises(ConfigError, match="differ only in capitals or spaces"):
         load("base.yaml", overrides)
+
+
+def test_what_the_folder_of_an_ssl_model_says_is_compared_with_the_config(write):
+    folder = ["ssl={model: ssl, revision: null}"]
+    write("ssl/config.json", '{"num_hidden_layers": 2, "conv_stride": [5, 2, 2, 2, 2, 2, 2]}')
+    assert load("base.yaml", folder).features.layers == (0, 1, 2)
+    with pytest.raises(ConfigError, match=r"--set features\.layers=.*'ssl' has the layers 0 to 2"):
+        load("base.yaml", [*folder, "features.layers=[2, 3]"])
+    rates = ["vocoder.upsample_rates=[8, 8, 4]", "vocoder.upsample_kernels=[16, 16, 8]"]
+    with pytest.raises(ConfigError, match=r"multiply to 256, but a frame of ssl\.model 'ssl' is 320"):
+        load("base.yaml", [*folder, *rates])
+    assert not load("base.yaml", [*folder, *rates, "vocoder.enabled=false"]).vocoder.enabled
+    for broken in ("{", "[" * 100_000, "[]", "\udcff"):
+        Path("ssl/config.json").write_text(broken, errors="surrogateescape")
+        with pytest.raises(ConfigError, match=r"  --set ssl=.*: ssl\.model: ssl/config\.json"):
+            load("base.yaml", folder)
 
 
 @pytest.mark.parametrize(

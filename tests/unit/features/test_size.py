@@ -1,8 +1,15 @@
 import pytest
-from support import save_tiny_ssl
+from support import save_tiny_ssl, write_corpus
 
-from pipeline.config import Features, Ssl
-from pipeline.features.size import bytes_per_frame, hidden_size, num_stored_frames
+from pipeline.audio.utterance import Utterance
+from pipeline.config import Config, ConfigError, Features, Ssl
+from pipeline.features.size import (
+    bytes_per_frame,
+    check_num_units,
+    hidden_size,
+    num_stored_frames,
+)
+from pipeline.storage.artifacts import Artifact
 
 
 @pytest.mark.parametrize(
@@ -26,3 +33,29 @@ def test_a_frame_has_float16_values_of_each_layer(tmp_path):
 def test_frames_are_all_or_a_sample_of_each_utterance(per_second, frames):
     features = Features(sample_frames_per_second=per_second)
     assert num_stored_frames([1.0, 2.0], features) == frames
+
+
+def test_more_units_than_the_training_split_has_frames_are_refused(tmp_path):
+    utterances = [
+        Utterance("a", "train", "a.wav", 0.0, 2.0, "ann", "x"),  # 99 frames
+        Utterance("b", "valid", "b.wav", 0.0, 9.0, "ann", "x"),
+    ]
+    corpus = write_corpus(Artifact(str(tmp_path)), utterances)
+
+    def config(num_units, **features):
+        return Config.model_validate(
+            {
+                "variant": "v",
+                "corpus": {"kind": "manifest", "manifest": "m.jsonl"},
+                "ssl": {"model": "m", "revision": "abc"},
+                "codebook": {"num_units": num_units},
+                "training": {"phases": [{"epochs": 1, "ssl": "finetuned"}]},
+                "features": features,
+            }
+        )
+
+    check_num_units(config(99), corpus)
+    with pytest.raises(ConfigError, match=r"num_units 100 needs .* the training split stores 99"):
+        check_num_units(config(100), corpus)
+    with pytest.raises(ConfigError, match="the training split stores 20"):
+        check_num_units(config(99, sample_frames_per_second=10), corpus)

@@ -16,6 +16,7 @@ from support import (
 )
 
 from pipeline.asr.model import AsrModel
+from pipeline.asr.targets import text_pieces
 from pipeline.clustering.codebook import Codebook
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
@@ -81,7 +82,7 @@ def inputs(tmp_path_factory):
 def make_training(inputs, output, history=None, **sections):
     config = tiny_config(inputs["ssl"], **sections)
     codebook = Codebook.read(inputs["codebook"]) if config.quantizer.has_units else None
-    pieces = setup.text_pieces(config, inputs["corpus"])
+    pieces = text_pieces(config, inputs["corpus"])
     model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
     worker = Worker()
     outputs = {"prepare_corpus": inputs["corpus"], **features_of_splits(inputs["features"])}

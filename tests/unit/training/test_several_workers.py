@@ -16,6 +16,7 @@ from support import (
 )
 from torch import distributed
 
+from pipeline.asr.targets import text_pieces
 from pipeline.clustering.codebook import Codebook
 from pipeline.storage.artifacts import Artifact
 from pipeline.training import setup
@@ -53,7 +54,7 @@ def make_training(root, output, worker=Worker(), sharding="ddp", **training):  #
     sections = {**FULL, "training": {**FULL["training"], "phases": phases, **training}}
     config = tiny_config(root / "ssl", **sections, cluster={"sharding": sharding})
     corpus, features = Artifact(str(root / "corpus")), Artifact(str(root / "features"))
-    pieces = setup.text_pieces(config, corpus)
+    pieces = text_pieces(config, corpus)
     codebook = Codebook.read(Artifact(str(root / "codebook")))
     model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
     inputs = {"prepare_corpus": corpus, **features_of_splits(features)}

@@ -1,0 +1,60 @@
+"""What the vocoder needs of a corpus: utterances as long as a segment, and the speaker it names.
+
+Imports no PyTorch, so that a run can ask before it has trained anything.
+"""
+
+from collections.abc import Sequence
+
+from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
+from pipeline.config import Config, ConfigError, Vocoder
+from pipeline.corpus.read_outputs import read_split
+from pipeline.storage.artifacts import Artifact
+
+
+def check_material(config: Config, corpus: Artifact) -> None:
+    """Refuse a corpus that no vocoder can be trained on, from the output of prepare_corpus alone.
+
+    Raises:
+        ConfigError: `vocoder.unseen_speaker` or `vocoder.segment_seconds` does not suit the corpus.
+    """
+    train, valid = (
+        read_split(corpus, split)
+        for split in (config.corpus.splits.train, config.corpus.splits.valid)
+    )
+    speakers = sorted({utterance.speaker for utterance in train})
+    require_speaker(config.vocoder.unseen_speaker, speakers)
+    for utterances in (train, valid):
+        samples = (round(each.duration * SSL_GRID.sample_rate_hz) for each in utterances)
+        counts = [SSL_GRID.num_frames(number) for number in samples]
+        require_length(counts, segment_frames(config.vocoder, SSL_GRID))
+
+
+def segment_frames(settings: Vocoder, grid: FrameGrid) -> int:
+    """The frames of a training segment."""
+    return max(1, round(settings.segment_seconds * grid.frames_per_second))
+
+
+def require_length(num_frames: Sequence[int], frames_of_segment: int) -> None:
+    """Refuse utterances none of which is as long as a segment.
+
+    Raises:
+        ConfigError: as it says.
+    """
+    if max(num_frames, default=0) < frames_of_segment:
+        raise ConfigError(
+            f"none of {len(num_frames)} utterances has the {frames_of_segment} frames of a segment: "
+            "lower vocoder.segment_seconds, or use longer utterances"
+        )
+
+
+def require_speaker(speaker: str | None, heard: Sequence[str]) -> None:
+    """Refuse a substitute for other speakers who is not among the training speakers; None is fine.
+
+    Raises:
+        ConfigError: as it says.
+    """
+    if speaker is not None and speaker not in heard:
+        raise ConfigError(
+            f"vocoder.unseen_speaker '{speaker}' is not among the training speakers "
+            f"{', '.join(heard)}: name one of them, or null for their average"
+        )

@@ -1,0 +1,57 @@
+"""What the vocoder needs of a corpus is checked on the prepared corpus alone."""
+
+import sys
+from subprocess import run
+
+import pytest
+from support import write_corpus
+
+from pipeline.audio.utterance import Utterance
+from pipeline.config import Config, ConfigError
+from pipeline.storage.artifacts import Artifact
+from pipeline.vocoder.material import check_material
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    utterances = [
+        Utterance("a", "train", "a.wav", 0.0, 2.0, "ann", "x"),
+        Utterance("b", "train", "b.wav", 0.0, 0.5, "bob", "x"),
+        Utterance("c", "valid", "c.wav", 0.0, 1.0, "cem", "x"),
+    ]
+    return write_corpus(Artifact(str(tmp_path / "corpus")), utterances)
+
+
+def config(**vocoder):
+    return Config.model_validate(
+        {
+            "variant": "v",
+            "corpus": {"kind": "manifest", "manifest": "m.jsonl"},
+            "vocoder": vocoder,
+            "ssl": {"model": "m", "revision": "abc"},
+        }
+    )
+
+
+def test_a_corpus_that_suits_passes(corpus):
+    check_material(config(unseen_speaker="bob"), corpus)
+    check_material(config(segment_seconds=0.98), corpus)
+
+
+@pytest.mark.parametrize(
+    ("vocoder", "message"),
+    [
+        # The speaker of the validation split is not heard in training.
+        ({"unseen_speaker": "cem"}, "'cem' is not among the training speakers ann, bob: name one"),
+        ({"segment_seconds": 1.5}, r"none of 1 utterances has the 75 frames .*segment_seconds"),
+        ({"segment_seconds": 3}, "none of 2 utterances has the 150 frames of a segment"),
+    ],
+)
+def test_a_corpus_that_does_not_suit_is_refused(corpus, vocoder, message):
+    with pytest.raises(ConfigError, match=message):
+        check_material(config(**vocoder), corpus)
+
+
+def test_checking_imports_no_torch():
+    code = "import pipeline.vocoder.material, sys; assert 'torch' not in sys.modules"
+    assert run([sys.executable, "-c", code], check=False).returncode == 0
