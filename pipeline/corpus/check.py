@@ -34,6 +34,7 @@ from pipeline.audio.utterance import (
 from pipeline.config.corpus import CorpusSection, composed
 from pipeline.corpus.adapter import adapter_of
 from pipeline.corpus.alignment.plausibility import checked_alignment, warn_of_sparse
+from pipeline.corpus.left_out import describe, require_named
 from pipeline.progress import SILENT, Progress
 from pipeline.storage.folders import printable
 
@@ -68,6 +69,9 @@ def check(
     """Sort out what cannot be used, each entry with one reason.
 
     With `max_utterances`, only that many of each split are checked, the first by utt_id.
+
+    Raises:
+        CorpusError: the config spells a split otherwise than the corpus.
     """
     rejects: list[Reject] = []
     named: list[Utterance] = []
@@ -79,6 +83,9 @@ def check(
             named.append(entry)
         else:
             left_out[entry.split] += 1
+    require_named({utterance.split for utterance in named}, left_out, config.splits)
+    for line in describe(left_out, config.splits):
+        progress.message(line)
     unique, misnamed = _check_names(named)
     chosen = first_of_each_split(unique, config.max_utterances)
     results = _check_contents(chosen, config, progress)

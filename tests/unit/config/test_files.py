@@ -186,7 +186,9 @@ def test_what_the_folder_of_an_ssl_model_says_is_compared_with_the_config(write)
     with pytest.raises(ConfigError, match=r"--set features\.layers=.*'ssl' has the layers 0 to 2"):
         load("base.yaml", [*folder, "features.layers=[2, 3]"])
     rates = ["vocoder.upsample_rates=[8, 8, 4]", "vocoder.upsample_kernels=[16, 16, 8]"]
-    with pytest.raises(ConfigError, match=r"multiply to 256, but a frame of ssl\.model 'ssl' is 320"):
+    with pytest.raises(
+        ConfigError, match=r"multiply to 256, but a frame of ssl\.model 'ssl' is 320"
+    ):
         load("base.yaml", [*folder, *rates])
     assert not load("base.yaml", [*folder, *rates, "vocoder.enabled=false"]).vocoder.enabled
     for broken in ("{", "[" * 100_000, "[]", "\udcff"):
