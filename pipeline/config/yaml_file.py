@@ -34,6 +34,8 @@ _OCTAL_OR_NOT = re.compile(r"[-+]?0[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
 
+Event = Any  # PyYAML's type stubs know neither tags nor marks
+
 
 @dataclass(frozen=True)
 class Node:
@@ -130,15 +132,15 @@ class _Reader:
             raise self._error(following, "a second document starts here: keep one, without '---'")
         return node
 
-    def _next(self) -> yaml.Event:
+    def _next(self) -> Event:
         try:
-            event: yaml.Event = self._loader.get_event()
+            event = self._loader.get_event()  # type: ignore[no-untyped-call]
         except (ValueError, OverflowError) as error:  # of chr(), in PyYAML
             place = self._place(self._loader.line + 1)
             raise ConfigError(f"{place}: not readable as YAML: {error}") from None
         return event
 
-    def _node(self, event: yaml.Event) -> Node:
+    def _node(self, event: Event) -> Node:
         if isinstance(event, yaml.AliasEvent):
             raise self._error(event, f"the alias *{event.anchor} is not supported: write it out")
         if event.tag is not None:
@@ -154,7 +156,7 @@ class _Reader:
             value = self._list() if is_list else self._mapping()
         return Node(value, self._place(_line(event)))
 
-    def _inner(self, key: str | int, event: yaml.Event) -> Node:
+    def _inner(self, key: str | int, event: Event) -> Node:
         self._keys.append(key)
         node = self._node(event)
         self._keys.pop()
@@ -182,7 +184,7 @@ class _Reader:
             nodes[key] = Node(value, self._place(_line(event)))
         return nodes
 
-    def _name(self, event: yaml.Event) -> str:
+    def _name(self, event: Event) -> str:
         key = self._inner("a key", event).value
         if not isinstance(key, str):
             raise self._error(event, f"a key is a name, got {name_of(key)}: put it in quotes")
@@ -190,7 +192,7 @@ class _Reader:
             raise self._error(event, "the merge key '<<' is not supported: use `extends`")
         return key
 
-    def _scalar(self, event: yaml.ScalarEvent) -> Any:
+    def _scalar(self, event: Event) -> Any:
         text = event.value
         if _NO_TEXT.search(text):
             raise self._error(event, "a text must not hold a zero byte or half a surrogate pair")
@@ -210,7 +212,7 @@ class _Reader:
             raise self._error(event, f"a number of {len(text)} digits: put text in quotes")
         return int(text, 0)
 
-    def _error(self, event: yaml.Event, message: str) -> ConfigError:
+    def _error(self, event: Event, message: str) -> ConfigError:
         key = f"{'.'.join(map(str, self._keys))}: " if self._keys else ""
         return ConfigError(f"{self._place(_line(event))}: {key}{message}")
 
@@ -236,7 +238,7 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _line(event: yaml.Event) -> int:
+def _line(event: Event) -> int:
     return int(event.start_mark.line) + 1
 
 
