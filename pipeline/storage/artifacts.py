@@ -82,12 +82,11 @@ class Artifact:
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """The bytes of each of `names(folder)`."""
-        filesystem, root = self.filesystem, self.path()
-        if not filesystem.exists(self.path(folder)):
-            return {}
-        infos = filesystem.find(self.path(folder), detail=True)
-        sizes = {path[len(root) :].lstrip("/"): int(info["size"]) for path, info in infos.items()}
-        return {name: sizes[name] for name in sorted(sizes) if not _is_aside(name)}
+        prefix = f"{folder}/" * bool(folder)
+        infos = Folder(self.uri).files(folder)
+        return {
+            f"{prefix}{name}": info.num_bytes for name, info in infos.items() if not _is_aside(name)
+        }
 
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:

@@ -192,3 +192,28 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
     os.waitpid(child, 0)
     assert output.read_json("state.json") == "old"
     assert output.names() == ["state.json"]
+
+
+def test_files_in_a_linked_folder_belong_to_the_output(tmp_path):
+    """Somebody moved them to another disk."""
+    output = Artifact(str(tmp_path / "output"))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "0.parquet").write_text("123")
+    output.write_json("a.json", 1)
+    (tmp_path / "output" / "shards").symlink_to(tmp_path / "disk")
+    assert output.sizes() == {"a.json": 1, "shards/0.parquet": 3}
+    assert output.names("shards") == ["shards/0.parquet"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a::b", "[ab]*", "~", "file:x", "memory::y", "a#b?c%41 d", "日本"]
+)
+def test_a_storage_of_any_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    output = artifact(name, "stage", "0" * 16)
+    assert output.uri == f"{tmp_path}/{name}/stage/{'0' * 16}"
+    output.write_json("[b]*.json", 1)
+    output.write_json("b.json", 2)
+    output.delete("[b]*.json")
+    output.finish({})
+    assert output.names() == ["b.json", "manifest.json"]

@@ -273,3 +273,15 @@ def test_an_endpoint_that_does_not_answer_is_named(output, monkeypatch):
 def test_an_endpoint_that_is_not_an_address_is_reported(output, monkeypatch):
     use(monkeypatch, "localhost-9000")
     assert "AWS_ENDPOINT_URL (http://host:port)" in refused(output.is_complete)
+
+
+def test_a_name_is_no_pattern(server):
+    like, other = Artifact("s3://bucket/run[12]"), Artifact("s3://bucket/run1")
+    for output in (like, other):
+        for name in ("model/w*.json", "model/wx.json", "a.json"):
+            output.write_json(name, 1)
+    like.delete("model/w*.json")
+    assert like.names() == ["a.json", "model/wx.json"]
+    like.delete("model")
+    assert like.names() == ["a.json"]
+    assert other.names() == ["a.json", "model/w*.json", "model/wx.json"]
