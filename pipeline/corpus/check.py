@@ -50,7 +50,7 @@ _CACHED_RECORDINGS = 16
 class CheckedCorpus:
     """What passed the check, sorted by split and utt_id, and what did not.
 
-    Rejected alignments are those of `utterances`. `left_out` counts the utterances of splits that
+    Rejected alignments are those of `utterances`, or files that may be of any. `left_out` counts the utterances of splits that
     the config does not name.
     """
 
@@ -94,7 +94,7 @@ def check(
     rejects += [result for result in results if isinstance(result, Reject)]
     if warning := warn_of_sparse(utterances):
         progress.message(warning)
-    kept = {utterance.utt_id for utterance in utterances}
+    kept = {None, *(utterance.utt_id for utterance in utterances)}
     counted = [one for one in rejects if one.what == "utterance" or one.utt_id in kept]
     return CheckedCorpus(utterances, counted, left_out)
 

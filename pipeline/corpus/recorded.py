@@ -47,6 +47,7 @@ class RecordedAdapter(Adapter[RecordedT]):
         alignments = Alignments(config)
         for entry in self.entries(config):
             yield from alignments.attach(entry) if isinstance(entry, Utterance) else (entry,)
+        yield from alignments.rejects()
         alignments.require_matches()
 
     def fingerprint(self, config: RecordedT, cache: Artifact) -> str:

@@ -1,13 +1,12 @@
 """Sizes and versions of any number of files at once."""
 
 import os
-import posixpath
-import stat
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.storage.folders import FileInfo, Folder, filesystem_and_path, is_uri
+from pipeline.storage.failures import may_recover
+from pipeline.storage.folders import S3, AddressError, FileInfo, Folder, file_info
 
 Infos = dict[str, FileInfo | None]
 
@@ -20,14 +19,17 @@ def file_infos(addresses: Iterable[str]) -> Infos:
     """What is at each address, in their order; None where no file is, or none can be seen.
 
     On an object store folders are listed, which takes one request for a thousand files.
+
+    Raises:
+        OSError: a storage failed, and may recover.
     """
     infos: Infos = dict.fromkeys(addresses)
     remote: dict[str, list[str]] = defaultdict(list)
     for address in infos:
-        if is_uri(address):
+        if address.startswith(S3):
             remote[address.rpartition("/")[0]].append(address)
         else:
-            infos[address] = _local(address)
+            infos[address] = _asked(address)
     if remote:
         with ThreadPoolExecutor(REQUESTS) as pool:
             for found in pool.map(_listed, *zip(*_requests(remote), strict=True)):
@@ -35,39 +37,37 @@ def file_infos(addresses: Iterable[str]) -> Infos:
     return infos
 
 
-def _local(path: str) -> FileInfo | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - a Path takes longer to make than to ask
-    except (OSError, ValueError):
-        return None
-    return FileInfo.of(status) if stat.S_ISREG(status.st_mode) else None
-
-
 def _requests(remote: dict[str, list[str]]) -> list[tuple[str, list[str]]]:
     """What to list, with the files that are wanted of it: one tree rather than many folders."""
-    tree = posixpath.commonpath(remote) if len(remote) > FEW else ""
-    below_a_bucket = len(tree.split("/")) > 2  # commonpath makes one slash of two
-    if not below_a_bucket:
+    # A key may hold `//` and `..`, which `commonpath` would change.
+    start = os.path.commonprefix([f"{folder}/" for folder in remote])  # noqa: RUF071
+    tree = start.rpartition("/")[0]
+    below_a_bucket = "/" in tree.removeprefix(S3)
+    if len(remote) <= FEW or not below_a_bucket:
         return list(remote.items())
-    scheme = next(iter(remote)).partition("://")[0]
-    return [
-        (f"{scheme}://{tree.split('/', 1)[1]}", [name for part in remote.values() for name in part])
-    ]
+    return [(tree, [name for part in remote.values() for name in part])]
 
 
 def _listed(folder: str, addresses: list[str]) -> Infos:
     """The infos of some files below a folder."""
     if len(addresses) < FEW:
         return {address: _asked(address) for address in addresses}
-    there = Folder(folder).files()
+    try:
+        there = Folder(folder).files()
+    except OSError as error:
+        if may_recover(error):
+            raise
+        there = {}
     start = len(folder) + 1
     return {address: there.get(address[start:]) for address in addresses}
 
 
 def _asked(address: str) -> FileInfo | None:
     try:
-        filesystem, path = filesystem_and_path(address)
-        info = filesystem.info(path)
-    except (OSError, ValueError):
+        return file_info(address)
+    except AddressError:
         return None
-    return FileInfo.remote(info) if info["type"] == "file" else None
+    except OSError as error:
+        if may_recover(error):
+            raise
+        return None

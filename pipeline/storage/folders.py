@@ -15,6 +15,7 @@ from typing import IO, Any
 from fsspec import AbstractFileSystem, get_filesystem_class
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.storage.failures import may_recover
 from pipeline.storage.local_tree import LocalTree
 
 S3 = "s3://"
@@ -22,6 +23,8 @@ _FILE = "file://"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # Nothing can be at such a path, now or later.
 NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+# Why `Folder.try_read` reads nothing.
+CANNOT_BE_READ = "the file cannot be read: there is no permission, or it has disappeared"
 # What filesystems call the mark by which a file's versions differ.
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
 
@@ -188,19 +191,24 @@ class Folder:
         Raises:
             OSError: the storage cannot tell.
         """
-        path = self._path(name)
-        if self._is_local:
-            return local_info(path)
-        filesystem = self.filesystem
-        try:
-            info = filesystem.info(path)
-        except FileNotFoundError:
-            return None
-        return FileInfo.remote(info) if info["type"] == "file" else None
+        return file_info(self.address(name))
 
     def read(self, name: str) -> bytes:
         content: bytes = self.filesystem.cat_file(self._path(name))
         return content
+
+    def try_read(self, name: str) -> bytes | None:
+        """The content of a file; None if it has disappeared or may not be read.
+
+        Raises:
+            OSError: the storage failed, and may recover.
+        """
+        try:
+            return self.read(name)
+        except OSError as error:
+            if may_recover(error):
+                raise
+            return None
 
     def open(self, name: str) -> IO[bytes]:
         file: IO[bytes] = self.filesystem.open(self._path(name), "rb")
@@ -223,14 +231,23 @@ class Folder:
         return _join(path, name) if name else path
 
 
-def local_info(path: str) -> FileInfo | None:
-    """`Folder.info` of a local path.
-
-    Raises:
-        OSError: a folder above it may not be searched, or the disk fails.
-    """
+def file_info(address: str) -> FileInfo | None:
+    """What `Folder.info` says of a file."""
+    if not is_uri(address):
+        return _local_info(address)
+    filesystem, path = filesystem_and_path(address)
     try:
-        status = Path(path).stat()
+        info = filesystem.info(path)
+    except FileNotFoundError as error:
+        if may_recover(error):
+            raise
+        return None
+    return FileInfo.remote(info) if info["type"] == "file" else None
+
+
+def _local_info(path: str) -> FileInfo | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path takes longer to make than to ask
     except OSError as error:
         if error.errno in NOWHERE:
             return None

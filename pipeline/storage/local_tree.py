@@ -30,14 +30,15 @@ class LocalTree:
 
     Attributes:
         unusable: what `files` met that should have been a file or folder, with the reason: broken
-            links, folders that cannot be read (the name of `root` itself is empty), and what is
-            neither file nor folder.
+            links, folders that cannot be read (the name of `root` itself is empty), links to folders
+            around `root`, and what is neither file nor folder.
     """
 
     def __init__(self, root: str) -> None:
         self.unusable: dict[str, str] = {}
         self._root = root
         self._ways: Counter[_Identity] = Counter()
+        self._around: set[_Identity] = set()
         # A stack, because folders can be deep.
         self._pending: list[_Pending] = []
 
@@ -45,18 +46,22 @@ class LocalTree:
         """The regular files, in no order."""
         if Path(self._root).is_dir():
             self._pending.append(_Pending(""))
+            around = (folder.stat() for folder in Path(self._root).resolve().parents)
+            self._around = {_identity(status) for status in around}
         while self._pending:
             folder = self._pending.pop()
             try:
-                status = Path(self._root, folder.name).stat()
-                identity = (status.st_dev, status.st_ino)
+                identity = _identity(Path(self._root, folder.name).stat())
                 if self._may_enter(folder, identity):
                     yield from self._inside(folder, (*folder.above, identity))
             except OSError as error:
                 self.unusable[folder.name] = f"the folder cannot be read: {error.strerror}"
 
     def _may_enter(self, folder: _Pending, identity: _Identity) -> bool:
-        if identity in folder.above:
+        if identity in folder.above:  # all of it is listed already
+            return False
+        if identity in self._around:
+            self.unusable[folder.name] = "the link leads to a folder around the one that is listed"
             return False
         self._ways[identity] += folder.is_linked
         if self._ways[identity] > MOST_WAYS and folder.is_linked:
@@ -86,3 +91,7 @@ class LocalTree:
                     yield name, status
                 else:
                     self.unusable[name] = "not a regular file"
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_dev, status.st_ino

@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -18,7 +17,7 @@ Status = tuple[int, int, int, int]
 
 
 def text_digests(folder: Folder, files: Mapping[str, FileInfo], cache: Artifact) -> dict[str, str]:
-    """SHA-256 of each file below `folder`; on an object store, its ETag.
+    """SHA-256 of each file below `folder`, nothing if it cannot be read; on an object store, its ETag.
 
     Many local files are read once, and again when their status changes: size, times or inode. Of
     these the system sets one by itself, the time of the last change of the status.
@@ -44,6 +43,8 @@ class _Remembered:
 
     def digest(self, name: str) -> str:
         status = _status(f"{self._folder.uri}/{name}")
+        if status is None:
+            return ""
         known = self._before.get(name)
         digest = known[1] if known and known[0] == status else _sha256(self._folder, name)
         self._now[name] = status, digest
@@ -72,10 +73,14 @@ class _Remembered:
 _COLUMNS = ("name", "num_bytes", "modified_ns", "changed_ns", "inode", "sha256")
 
 
-def _status(path: str) -> Status:
-    status = os.stat(path)  # noqa: PTH116 - a Path takes longer to make than to ask
+def _status(path: str) -> Status | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path takes longer to make than to ask
+    except FileNotFoundError:  # since it was listed
+        return None
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _sha256(folder: Folder, name: str) -> str:
-    return hashlib.sha256(Path(folder.uri, name).read_bytes()).hexdigest()
+    content = folder.try_read(name)
+    return "" if content is None else hashlib.sha256(content).hexdigest()

@@ -13,7 +13,7 @@ from pipeline.config.section import Address
 from pipeline.corpus.audio_names import audio_by_stem
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.corpus.text_table import TableRow, TextTable
-from pipeline.storage.folders import FileInfo, Folder, is_uri
+from pipeline.storage.folders import CANNOT_BE_READ, FileInfo, Folder, Listing, is_uri
 
 _EXTENSION = "flac"
 _TRANSCRIPT = ".trans.txt"
@@ -27,8 +27,8 @@ class LibrispeechCorpus(RecordedCorpus):
     """The folder that holds `train-clean-100`, `dev-clean` and so on."""
 
 
-def list_splits(config: LibrispeechCorpus) -> dict[str, dict[str, FileInfo]]:
-    """The files of each split that the config names.
+def list_splits(config: LibrispeechCorpus) -> dict[str, Listing]:
+    """What is in the folder of each split that the config names.
 
     Raises:
         CorpusError: the root does not exist, or lacks one of the splits.
@@ -41,43 +41,54 @@ def list_splits(config: LibrispeechCorpus) -> dict[str, dict[str, FileInfo]]:
             f"'{config.root}' has no folder for {missing}; it has {present or 'none'}: check "
             "corpus.root and corpus.splits"
         )
-    return {split: root.files(split) for split in config.splits.names}
+    return {split: root.listing(split) for split in config.splits.names}
 
 
-def read_contents(config: LibrispeechCorpus) -> dict[str, dict[str, bytes | str]]:
+def read_contents(config: LibrispeechCorpus) -> dict[str, dict[str, bytes | str | None]]:
     """The names of each split's files, transcripts with their content."""
     root = Folder.at(config.root)
 
-    def content(path: str, info: FileInfo) -> bytes | str:
+    def content(path: str, info: FileInfo) -> bytes | str | None:
         if not path.lower().endswith(_TRANSCRIPT):
             return ""
         # In a bucket there are as many requests as files, and the ETag says as much.
-        return info.version if is_uri(root.uri) else root.read(path)
+        return info.version if is_uri(root.uri) else root.try_read(path)
 
     return {
-        split: {name: content(f"{split}/{name}", info) for name, info in files.items()}
-        for split, files in list_splits(config).items()
+        split: {name: content(f"{split}/{name}", info) for name, info in listing.files.items()}
+        for split, listing in list_splits(config).items()
     }
 
 
 def read_librispeech(config: LibrispeechCorpus) -> Iterator[Utterance | Reject]:
-    """Every line of the transcripts, then a reject for each audio file that no line names."""
+    """Every line of the transcripts, then a reject for whatever no line names."""
     root = Folder.at(config.root)
-    for split, files in list_splits(config).items():
-        folder = Folder(f"{root.uri}/{split}")
-        audio = audio_by_stem(files, _EXTENSION)
-        unnamed = dict(audio)
-        for name in files:
-            if name.lower().endswith(_TRANSCRIPT):
-                table = TextTable(folder.read(name), f"{split}/{name}")
-                yield from table.rejects
-                for utt_id, row in table.rows.items():
-                    stem = f"{name[: name.rfind('/') + 1]}{utt_id}"
-                    unnamed.pop(stem, None)
-                    yield _utterance(utt_id, row, split, folder, audio.get(stem))
-        for stem, name in sorted(unnamed.items()):
-            reason = f"no transcript: no {_TRANSCRIPT} names it"
-            yield Reject(stem.rpartition("/")[2], folder.address(name), reason)
+    for split, listing in list_splits(config).items():
+        yield from _read_split(split, Folder(root.address(split)), listing)
+
+
+def _read_split(split: str, folder: Folder, listing: Listing) -> Iterator[Utterance | Reject]:
+    unusable = dict(listing.unusable)
+    audio = audio_by_stem([*listing.files, *unusable], _EXTENSION)
+    unnamed = dict(audio)
+    for name in listing.files:
+        if not name.lower().endswith(_TRANSCRIPT):
+            continue
+        content = folder.try_read(name)
+        if content is None:
+            unusable[name] = CANNOT_BE_READ
+            continue
+        table = TextTable(content, f"{split}/{name}")
+        yield from table.rejects
+        for utt_id, row in table.rows.items():
+            stem = f"{name[: name.rfind('/') + 1]}{utt_id}"
+            unnamed.pop(stem, None)
+            yield _utterance(utt_id, row, split, folder, audio.get(stem))
+    for stem, name in sorted(unnamed.items()):
+        reason = unusable.get(name, f"no transcript: no {_TRANSCRIPT} names it")
+        yield Reject(stem.rpartition("/")[2], folder.address(name), reason)
+    for name in sorted(unusable.keys() - set(audio.values())):
+        yield Reject(None, folder.address(name), unusable[name])
 
 
 def _utterance(

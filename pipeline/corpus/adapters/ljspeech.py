@@ -15,7 +15,7 @@ from pipeline.config.section import Address, Seed, Share, Text
 from pipeline.corpus.audio_names import audio_by_stem
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.corpus.text_table import BLANKS, read_lines
-from pipeline.storage.folders import Folder
+from pipeline.storage.folders import Folder, Listing
 
 _METADATA = "metadata.csv"
 
@@ -47,9 +47,9 @@ class LjspeechCorpus(RecordedCorpus):
         return self
 
 
-def list_wavs(config: LjspeechCorpus) -> list[str]:
-    """The names of the audio files."""
-    return list(Folder.at(config.root).files("wavs"))
+def list_wavs(config: LjspeechCorpus) -> Listing:
+    """What is in the folder of the audio files."""
+    return Folder.at(config.root).listing("wavs")
 
 
 def read_metadata(config: LjspeechCorpus) -> bytes:
@@ -65,10 +65,10 @@ def read_metadata(config: LjspeechCorpus) -> bytes:
 
 
 def read_ljspeech(config: LjspeechCorpus) -> Iterator[Utterance | Reject]:
-    """Every row of the table, then a reject for each audio file that no row names."""
-    root = Folder.at(config.root)
-    names = audio_by_stem(list_wavs(config), "wav")
-    audio = {utt_id: root.address(f"wavs/{name}") for utt_id, name in names.items()}
+    """Every row of the table, then a reject for whatever no row names."""
+    wavs, listing = Folder(Folder.at(config.root).address("wavs")), list_wavs(config)
+    names = audio_by_stem([*listing.files, *listing.unusable], "wav")
+    audio = {utt_id: wavs.address(name) for utt_id, name in names.items()}
     named: dict[str, str] = {}
     for line in read_lines(read_metadata(config), _METADATA):
         if isinstance(line, Reject):
@@ -80,9 +80,12 @@ def read_ljspeech(config: LjspeechCorpus) -> Iterator[Utterance | Reject]:
             yield _utterance(utt_id, texts, line.source, config, audio)
         else:
             yield Reject(utt_id, line.source, f"duplicate id: {first} has it already")
+    unnamed = f"no transcript: no row of {_METADATA} names it"
     for utt_id in sorted(audio.keys() - named.keys()):
-        reason = f"no transcript: no row of {_METADATA} names it"
+        reason = listing.unusable.get(names[utt_id], unnamed)
         yield Reject(utt_id, audio[utt_id], reason)
+    for name in sorted(listing.unusable.keys() - set(names.values())):
+        yield Reject(None, wavs.address(name), listing.unusable[name])
 
 
 def split_of(utt_id: str, config: LjspeechCorpus) -> str:
@@ -117,6 +120,6 @@ def _utterance(
 ADAPTER = RecordedAdapter(
     section=LjspeechCorpus,
     entries=read_ljspeech,
-    contents=lambda config: [read_metadata(config), list_wavs(config)],
+    contents=lambda config: [read_metadata(config), list(list_wavs(config).files)],
     path_keys=("root",),
 )

@@ -7,7 +7,7 @@ recording's.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from pipeline.audio.utterance import AlignmentError, CorpusError, Reject, Segment, Utterance
@@ -17,7 +17,7 @@ from pipeline.corpus.alignment.phn import parse_phn
 from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
 from pipeline.corpus.alignment.textgrid import parse_textgrid
 from pipeline.storage.artifacts import Artifact
-from pipeline.storage.folders import FileInfo, Folder
+from pipeline.storage.folders import CANNOT_BE_READ, FileInfo, Folder, Listing
 from pipeline.storage.text_digests import text_digests
 
 _FORMATS: dict[str, AlignmentFormat] = {"textgrid": "textgrid", "ctm": "ctm", "phn": "phn"}
@@ -28,20 +28,32 @@ _CACHED_RECORDINGS = 16
 
 @dataclass(frozen=True)
 class AlignmentFiles:
-    """The files of one format below a folder, by relative name."""
+    """The files of one format below a folder, by relative name, and what is unusable there."""
 
     folder: Folder
     format: AlignmentFormat
     infos: dict[str, FileInfo]
+    unusable: dict[str, str] = field(default_factory=dict)
 
     def digests(self, cache: Artifact) -> dict[str, str]:
         """What each file contains."""
         return text_digests(self.folder, self.infos, cache)
 
-    def read(self) -> Iterator[tuple[str, bytes]]:
-        """Each file's name and content, one after the other."""
-        for name in self.infos:
-            yield name, self.folder.read(name)
+    def read(self, name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            AlignmentError: it cannot be read.
+        """
+        content = self.folder.try_read(name)
+        if content is None:
+            raise AlignmentError(CANNOT_BE_READ)
+        return content
+
+    def rejects(self) -> Iterator[Reject]:
+        """What is unusable."""
+        for name, reason in sorted(self.unusable.items()):
+            yield Reject(None, self.folder.address(name), reason, "alignment")
 
 
 def list_alignments(config: RecordedCorpus) -> AlignmentFiles | None:
@@ -56,11 +68,11 @@ def list_alignments(config: RecordedCorpus) -> AlignmentFiles | None:
     folder, name = Folder.around(config.alignments)
     info = folder.info(name)
     if info is not None:
-        infos, formats = {name: info}, {name: chosen or _format_of(name)}
+        listing, formats = Listing({name: info}), {name: chosen or _format_of(name)}
     else:
         folder = Folder.at(config.alignments)
-        infos = folder.files()
-        formats = {name: _format_of(name) for name in infos}
+        listing = folder.listing()
+        formats = {name: _format_of(name) for name in listing.files}
     present = {name for name in formats.values() if name and chosen in (None, name)}
     if len(present) > 1:
         raise CorpusError(
@@ -74,8 +86,8 @@ def list_alignments(config: RecordedCorpus) -> AlignmentFiles | None:
             "corpus.alignment_format; or leave the key out"
         )
     (kind,) = present
-    kept = {name: info for name, info in infos.items() if formats[name] == kind}
-    return AlignmentFiles(folder, kind, kept)
+    kept = {name: info for name, info in listing.files.items() if formats[name] == kind}
+    return AlignmentFiles(folder, kind, kept, listing.unusable)
 
 
 def _format_of(name: str) -> AlignmentFormat | None:
@@ -91,9 +103,9 @@ class Alignments:
         Raises:
             CorpusError: as `list_alignments`.
         """
-        files = list_alignments(config)
+        self._files = list_alignments(config)
         self._source = config.alignments
-        self._recordings = _recordings(files, config) if files else None
+        self._recordings = _recordings(self._files, config) if self._files else None
         self._unmatched: Utterance | None = None
         self._matched_any = False
 
@@ -117,6 +129,11 @@ class Alignments:
         else:
             self._matched_any = True
         yield aligned
+
+    def rejects(self) -> Iterator[Reject]:
+        """What is unusable among the files, whichever utterance it may belong to."""
+        if self._files is not None:
+            yield from self._files.rejects()
 
     def require_matches(self) -> None:
         """Refuse alignments that matched no utterance: purity would silently be missing.
@@ -189,11 +206,11 @@ def _only(keys: list[str]) -> str | None:
 
 def _recordings(files: AlignmentFiles, config: RecordedCorpus) -> _Recordings:
     if files.format == "ctm":
-        ctm = Ctm(files.read())
+        ctm = Ctm(_readable(files))
         paths = {name: name for name in ctm.names}
         return _Recordings(paths, lambda name, _: ctm.segments(name), lambda _: ())
     paths = {name: name.rpartition(".")[0] for name in files.infos}
-    read, rate = files.folder.read, config.alignment_sample_rate_hz
+    read, rate = files.read, config.alignment_sample_rate_hz
     if files.format == "phn":
         return _Recordings(paths, lambda name, _: parse_phn(read(name), name, rate), lambda _: ())
     return _Recordings(
@@ -201,6 +218,15 @@ def _recordings(files: AlignmentFiles, config: RecordedCorpus) -> _Recordings:
         lambda name, tiers: parse_textgrid(read(name), tiers),
         lambda utterance: config.tiers(utterance.speaker, utterance.utt_id),
     )
+
+
+def _readable(files: AlignmentFiles) -> Iterator[tuple[str, bytes]]:
+    """Each file's name and content; others join those that are unusable."""
+    for name in files.infos:
+        try:
+            yield name, files.read(name)
+        except AlignmentError as error:
+            files.unusable[name] = str(error)
 
 
 def _ends(audio: str) -> Iterator[str]:

@@ -61,6 +61,10 @@ def test_a_link_into_a_folder_above_it_ends_the_search(tmp_path):
     found = listing(root)
     assert list(found.files) == ["a/b/x.wav", "a/other/y.wav"]
     assert found.unusable == {}
+    around = "the link leads to a folder around the one that is listed"
+    found = listing(root / "a")
+    assert list(found.files) == ["b/x.wav", "other/y.wav"]
+    assert found.unusable == {"b/up": around}
 
 
 def test_folders_that_all_link_to_each_other_are_not_searched_in_every_order(tmp_path):
