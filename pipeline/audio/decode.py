@@ -13,9 +13,10 @@ import numpy.typing as npt
 import soundfile
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.audio.containers.promise import ContainerError
+from pipeline.audio.containers.sound import Sound, open_sound
 from pipeline.audio.identity import Identity, content_sha256
 from pipeline.audio.remote_file import Recorded, open_remote
-from pipeline.audio.truncation import mp3_counts_its_frames, what_is_missing
 from pipeline.audio.utterance import Utterance
 from pipeline.storage.failures import StorageError, may_recover
 from pipeline.storage.folders import NOWHERE, FileInfo, filesystem_and_path, printable
@@ -26,17 +27,10 @@ ROUNDING_SECONDS = 0.01
 # For all filters of one resampling together: 256 MiB.
 MOST_FILTER_TAPS = 1 << 26
 
-# An MP3 frame borrows bits from earlier frames: after a seek, up to about five thousand samples are
-# silent, and all later ones are exact.
-MP3_LEAD = 1 << 15
-
 # A local file that cannot be decoded is read again in such blocks, to see whether the disk fails.
 READ_BYTES = 1 << 20
 
 ANY_FILE = Identity()
-
-# libsndfile reports at least this where a header does not tell the length.
-_UNKNOWN_LENGTH = 2**62
 
 
 class AudioError(ValueError):
@@ -52,14 +46,9 @@ class AudioStorageError(RuntimeError):
 
 
 class _Opened(NamedTuple):
-    """A file as libsndfile sees it, what is missing from it, and its lead.
+    """The sound in a file, the file's bytes, and its version."""
 
-    Decoding starts `lead` samples early, so that those asked for are exact.
-    """
-
-    file: soundfile.SoundFile
-    missing: str | None
-    lead: int
+    sound: Sound
     stream: io.RawIOBase
     version: str
 
@@ -72,7 +61,7 @@ def probe_seconds(uri: str) -> float:
         AudioStorageError: the storage failed.
     """
     with _open(uri) as opened:
-        return float(opened.file.frames / opened.file.samplerate)
+        return opened.sound.num_samples / opened.sound.rate_hz
 
 
 def decode(
@@ -93,7 +82,7 @@ def decode(
         AudioStorageError: the storage failed.
     """
     with _open(uri) as opened:
-        return _samples(opened, offset, duration, max_seconds), opened.file.samplerate
+        return _samples(opened, offset, duration, max_seconds), opened.sound.rate_hz
 
 
 def decode_and_identify(
@@ -104,7 +93,7 @@ def decode_and_identify(
     There is no hash of a large remote file, of which only the interval is fetched.
     """
     with _open(uri, known) as opened:
-        samples, rate_hz = _samples(opened, offset, duration, max_seconds), opened.file.samplerate
+        samples, rate_hz = _samples(opened, offset, duration, max_seconds), opened.sound.rate_hz
         if known != ANY_FILE:
             return samples, rate_hz, known
         in_parts = isinstance(opened.stream, Recorded) and opened.stream.in_parts
@@ -127,7 +116,7 @@ def read_audio(
         AudioStorageError: the storage failed.
     """
     with _open(uri, expected) as opened:
-        samples, native_rate_hz = _samples(opened, offset, duration), opened.file.samplerate
+        samples, native_rate_hz = _samples(opened, offset, duration), opened.sound.rate_hz
     require_resampling(native_rate_hz, sample_rate_hz)
     mono: npt.NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)
     if native_rate_hz == sample_rate_hz:
@@ -205,36 +194,24 @@ def _samples(
     opened: _Opened, offset: float, duration: float | None, max_seconds: float = math.inf
 ) -> npt.NDArray[np.float32]:
     """The samples (num_samples x num_channels) of an interval; see `decode`."""
-    file = opened.file
-    first, count = _range(opened, offset, duration)
-    if count > max_seconds * file.samplerate:
-        raise AudioError(f"too long: {count / file.samplerate:g} s of at most {max_seconds:g} s")
-    try:
-        # One read for lead and samples: soundfile seeks after each.
-        lead = min(first, opened.lead)
-        file.seek(first - lead)
-        samples: npt.NDArray[np.float32] = file.read(lead + count, dtype="float32", always_2d=True)[
-            lead:
-        ]
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"audio is cut short or damaged: {error.error_string}") from None
-    if len(samples) < count:
-        raise AudioError(
-            f"audio is cut short: {len(samples)} samples of the {count} its header promises"
-        )
+    sound = opened.sound
+    first, count = _range(sound, offset, duration)
+    if count > max_seconds * sound.rate_hz:
+        raise AudioError(f"too long: {count / sound.rate_hz:g} s of at most {max_seconds:g} s")
+    samples = sound.read(first, count)
     if not np.isfinite(samples).all():
         raise AudioError("audio holds NaN or infinite samples")
     return samples
 
 
-def _range(opened: _Opened, offset: float, duration: float | None) -> tuple[int, int]:
+def _range(sound: Sound, offset: float, duration: float | None) -> tuple[int, int]:
     """First sample and number of samples of the requested interval."""
-    rate, length = opened.file.samplerate, opened.file.frames
+    rate, length = sound.rate_hz, sound.num_samples
     first, last = round(offset * rate), length
     if duration is not None and math.isfinite(duration):
         last = first + round(duration * rate)
-    if opened.missing is not None and last >= length:
-        raise AudioError(f"audio is cut short: {opened.missing}")
+    if sound.cut_short is not None and last >= length:
+        raise AudioError(sound.cut_short)
     if first >= length or last - length > ROUNDING_SECONDS * rate:
         interval = f"from {first / rate:g} s to {last / rate:g} s of {length / rate:g} s"
         raise AudioError(f"offset and duration lie beyond the file: {interval}")
@@ -249,26 +226,11 @@ def _open(uri: str, expected: Identity = ANY_FILE) -> Iterator[_Opened]:
         size = stream.seek(0, io.SEEK_END)
         if size == 0:
             raise AudioError("audio file is empty (0 bytes)")
-        missing, counted = what_is_missing(stream, size), mp3_counts_its_frames(stream)
-        cut_short = f"audio is cut short: {missing}" if missing else ""
-        stream.seek(0)
-        # libsndfile gets no name, as a wrong extension would mislead it. From the descriptor of a
-        # local file it reads without calling Python.
-        source = stream.fileno() if isinstance(stream, io.FileIO) else stream
         try:
-            file = soundfile.SoundFile(source, closefd=False)
-        except soundfile.LibsndfileError as error:
-            reason = cut_short or f"not readable as audio: {error.error_string}"
-            raise AudioError(reason) from None
-        with file:
-            if file.frames == 0:
-                raise AudioError(cut_short or "audio holds no samples")
-            is_mp3 = file.format == "MP3"
-            if file.frames >= _UNKNOWN_LENGTH or (is_mp3 and not counted):
-                raise AudioError(
-                    "audio does not say its length: encode it again to a complete file"
-                )
-            yield _Opened(file, missing, MP3_LEAD if is_mp3 else 0, stream, str(info))
+            with open_sound(stream, size) as sound:
+                yield _Opened(sound, stream, str(info))
+        except ContainerError as error:
+            raise AudioError(str(error)) from None
 
 
 @contextmanager

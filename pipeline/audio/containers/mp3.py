@@ -1,0 +1,110 @@
+"""MP3: the frame that counts the others, against the chain of frames behind it."""
+
+from pipeline.audio.containers.checksums import crc16
+from pipeline.audio.containers.file_bytes import FileBytes
+from pipeline.audio.containers.promise import ContainerError, Finding
+from pipeline.audio.containers.tags import end_before_tags, is_padding
+
+_HEADER_BYTES = 4
+_MPEG1 = 3
+_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_KBITS = {
+    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_HAS_FRAMES = 1
+# Behind `Xing` or `Info`: the encoder's name, and the checksum of all before it.
+_ENCODER_AT, _CHECKSUM_AT = 120, 154
+_PIECE_BYTES = 1 << 20
+
+
+def check_mp3(file: FileBytes, start: int) -> Finding:
+    """Hold the frames from byte `start` on against the number that the first of them says.
+
+    Of a large file that is not at hand, the number must only be there.
+
+    Raises:
+        ContainerError: no Xing, Info or VBRI frame counts the others, so that a cut would go unnoticed;
+            or the frames are damaged; or more follow than were counted.
+    """
+    promised = _promised_frames(file, start)
+    if not file.is_at_hand:
+        return Finding(file.size)
+    found, end = _walk(file, start, 1 + promised)
+    if found == 1 + promised:
+        if not is_padding(file, end):
+            raise ContainerError(
+                f"audio does not match its header: {promised} frames in it end at byte {end} of "
+                f"{file.size}"
+            )
+        return Finding(file.size)
+    if _frame_bytes(file.at(end, _HEADER_BYTES)) or end >= end_before_tags(file):
+        return Finding(
+            file.size, f"{max(0, found - 1)} frames of the {promised} its header promises"
+        )
+    raise ContainerError(f"audio is damaged: no MP3 frame begins at byte {end}")
+
+
+def _promised_frames(file: FileBytes, start: int) -> int:
+    """The number that the first frame says, where decoders look for it."""
+    header = file.at(start, _HEADER_BYTES)
+    length = _frame_bytes(header)
+    frame = file.at(start, length)
+    if length == len(frame) > _HEADER_BYTES:
+        is_mpeg1, is_mono = header[1] >> 3 & 3 == _MPEG1, header[3] >> 6 == 3
+        side_bytes = (17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17)
+        position = _HEADER_BYTES + side_bytes
+        xing = frame[position : position + 12]
+        if (
+            xing[:4] in {b"Xing", b"Info"}
+            and xing[7:8]
+            and xing[7] & _HAS_FRAMES
+            and not any(frame[6:position])
+        ):
+            _require_intact(frame, position)
+            return int.from_bytes(xing[8:12], "big")
+        if frame[36:40] == b"VBRI":
+            return int.from_bytes(frame[50:54], "big")
+    raise ContainerError(
+        "audio does not say its length: no frame of this MP3 counts the others, so that a cut would go "
+        "unnoticed; encode it again"
+    )
+
+
+def _require_intact(frame: bytes, position: int) -> None:
+    """Refuse LAME's first frame, which also says what to drop at both ends, if it is damaged."""
+    end = position + _CHECKSUM_AT
+    stored = int.from_bytes(frame[end : end + 2], "big")
+    is_lame = frame[position + _ENCODER_AT :].startswith(b"LAME")
+    if is_lame and stored and stored != crc16(frame[:end]):
+        raise ContainerError(
+            "audio is damaged: the first frame of this MP3 does not match its checksum"
+        )
+
+
+def _walk(file: FileBytes, position: int, most: int) -> tuple[int, int]:
+    """How many complete frames follow each other from `position` on, up to `most`; where they end."""
+    found, piece, begin = 0, b"", position
+    while found < most:
+        header = piece[position - begin : position - begin + _HEADER_BYTES]
+        if len(header) < _HEADER_BYTES:
+            piece, begin = file.at(position, _PIECE_BYTES), position
+            header = piece[:_HEADER_BYTES]
+        length = _frame_bytes(header)
+        if not length or position + length > file.size:
+            break
+        position += length
+        found += 1
+    return found, position
+
+
+def _frame_bytes(header: bytes) -> int:
+    """The length of a Layer III frame with this header; 0 if it is none, or does not say its length."""
+    if len(header) < _HEADER_BYTES or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return 0
+    version, bitrate, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or bitrate in {0, 15} or rate == 3:
+        return 0
+    bits = _KBITS[3 if version == _MPEG1 else 2][bitrate] * 1000
+    slots = 144 if version == _MPEG1 else 72
+    return slots * bits // _RATES_HZ[version][rate] + (header[2] >> 1 & 1)

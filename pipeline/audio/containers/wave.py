@@ -1,0 +1,111 @@
+"""WAV in its four dresses: RIFF, RIFX (big-endian), RF64 (64-bit lengths) and Sony Wave64.
+
+RIFF chunks; EBU Tech 3306 for RF64.
+"""
+
+import struct
+
+from pipeline.audio.containers.chunks import Chunk, Dialect, find_end, until
+from pipeline.audio.containers.file_bytes import FileBytes
+from pipeline.audio.containers.promise import ContainerError, Finding, Samples, require_equal
+
+_RIFF = Dialect(struct.Struct("<4sI"), first=12, alignment=2)
+_RIFX = Dialect(struct.Struct(">4sI"), first=12, alignment=2)
+_WAVE64 = Dialect(struct.Struct("<16sQ"), first=40, alignment=8, own_bytes=24)
+
+_IN_DS64 = 0xFFFFFFFF
+# Encoders that cannot seek back write these for a length that they do not know yet; SoX rounds its
+# 0x7FFFF000 down to a multiple of the sample size. libsndfile then reads to the end.
+_PLACEHOLDERS = (range(0x7FFF0000, 0x80000000), range(0xFFFF0000, 0x100000000))
+_LONGEST = 1 << 62
+
+_PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
+# Microsoft's ADPCM, IMA's and GSM 6.10 say how many samples a block has.
+_IN_BLOCKS = {2, 0x11, 0x31}
+_BLOCK_SAMPLES_BYTES = 2
+
+
+def check_riff(file: FileBytes) -> Finding:
+    """Hold a RIFF, RIFX or RF64 file against its header.
+
+    Raises:
+        ContainerError: it contradicts itself, or was never finished.
+    """
+    magic = file.at(0, 4)
+    dialect = _RIFX if magic == b"RIFX" else _RIFF
+    found = until(file, dialect, b"data")
+    if b"data" not in found:
+        return Finding(file.size)
+    _, start, length = found[b"data"]
+    declared_end = 8 + dialect.header.unpack(file.at(0, 8))[1]
+    if magic == b"RF64" and length == _IN_DS64 and b"ds64" in found:
+        size, length = struct.unpack("<QQ", file.at(found[b"ds64"].start, 16).ljust(16, b"\0"))
+        declared_end = 8 + size
+    elif any(length in placeholder for placeholder in _PLACEHOLDERS):
+        return Finding(file.size)
+    return _check_samples(file, dialect, found, Samples(start, length), declared_end)
+
+
+def check_wave64(file: FileBytes) -> Finding:
+    """Hold a Sony Wave64 file against its header.
+
+    Raises:
+        ContainerError: it contradicts itself, was never finished, or leaves its length open.
+    """
+    found = until(file, _WAVE64, b"data")
+    if b"data" not in found:
+        return Finding(file.size)
+    _, start, length = found[b"data"]
+    if length >= _LONGEST - _WAVE64.own_bytes:
+        raise ContainerError("audio does not say its length: its Wave64 header leaves it open")
+    declared_end = int.from_bytes(file.at(16, 8), "little")
+    return _check_samples(file, _WAVE64, found, Samples(start, length), declared_end)
+
+
+def _check_samples(
+    file: FileBytes,
+    dialect: Dialect,
+    found: dict[bytes, Chunk],
+    samples: Samples,
+    declared_end: int,
+) -> Finding:
+    finding = find_end(file, dialect, samples, declared_end)
+    if b"fmt " not in found:
+        return finding
+    endian = dialect.header.format[0]
+    start = found[b"fmt "].start
+    _require_consistent(file, start, endian)
+    if b"fact" not in found:
+        return finding
+    (num_samples,) = struct.unpack(f"{endian}I", file.at(found[b"fact"].start, 4).ljust(4, b"\0"))
+    if num_samples in _numbers_of_samples(file, start, endian, samples.length):
+        return finding._replace(num_samples=num_samples)
+    return finding
+
+
+def _numbers_of_samples(file: FileBytes, start: int, endian: str, num_bytes: int) -> range:
+    """The numbers that compressed samples may have which end in their last block."""
+    tag, block_bytes, _, more, block_samples = struct.unpack(
+        f"{endian}H10xHHHH", file.at(start, 20).ljust(20, b"\0")
+    )
+    if tag not in _IN_BLOCKS or not block_bytes or more < _BLOCK_SAMPLES_BYTES:
+        return range(0)
+    most = num_bytes // block_bytes * block_samples
+    return range(most - block_samples + 1, most + 1)
+
+
+def _require_consistent(file: FileBytes, start: int, endian: str) -> None:
+    """Refuse uncompressed samples whose rate, channels and widths contradict each other."""
+    tag, channels, rate, byte_rate, frame_bytes, bits = struct.unpack(
+        f"{endian}HHIIHH", file.at(start, 16).ljust(16, b"\0")
+    )
+    if tag == _EXTENSIBLE:
+        (tag,) = struct.unpack(f"{endian}H", file.at(start + 24, 2).ljust(2, b"\0"))
+    if tag not in {_PCM, _FLOAT, _ALAW, _MULAW}:
+        return
+    width = 1 if tag in {_ALAW, _MULAW} else -(-bits // 8)
+    if width == 3 and frame_bytes == 4 * channels:
+        width = 4
+    require_equal("bytes in a frame are", frame_bytes, channels * width)
+    if byte_rate:
+        require_equal("bytes in a second are", byte_rate, rate * frame_bytes)
