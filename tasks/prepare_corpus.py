@@ -1,5 +1,6 @@
 """Read the corpus, check every utterance, write what can be used and what cannot."""
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -9,6 +10,13 @@ from pipeline.graph.graph import PARTS
 from pipeline.graph.sources import Source
 from pipeline.graph.stage import Estimate, Stage, StageContext
 from pipeline.storage.artifacts import Artifact
+
+# The scores that count rejects, by what they are.
+_COUNTED = {
+    "utterance": "rejects",
+    "alignment": "rejected_alignments",
+    "warning": "warnings",
+}
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -37,10 +45,12 @@ def run(context: StageContext) -> dict[str, float]:
     Raises:
         CorpusError: too much was rejected, or a split is empty; the tables are written first.
     """
+    from pipeline.audio.signal import WARNINGS
     from pipeline.audio.utterance import rejects_to_table, to_table
     from pipeline.corpus.adapter import adapter_of
     from pipeline.corpus.check import check, require
     from pipeline.corpus.parts import part_digests
+    from pipeline.corpus.summary import summarize
 
     config = context.config.corpus
     entries = adapter_of(config).read(config, context.output, context.progress)
@@ -53,13 +63,13 @@ def run(context: StageContext) -> dict[str, float]:
         seconds = [row.duration for row in corpus.utterances if row.split == split]
         scores[f"{split}.utterances"] = float(len(seconds))
         scores[f"{split}.hours"] = sum(seconds) / 3600
-    for what, score in (("utterance", "rejects"), ("alignment", "rejected_alignments")):
+    for what, score in _COUNTED.items():
         rejects = corpus.rejected(what)
         scores[score] = float(len(rejects))
-        if rejects:
-            context.progress.message(
-                f"rejected {len(rejects)} {what}s, with reasons in rejects.parquet"
-            )
+        for line in summarize(rejects, what):
+            context.progress.message(line)
+    kinds = Counter(warning.kind for warning in corpus.rejected("warning"))
+    scores |= {kind.replace(" ", "_"): float(kinds[kind]) for kind in WARNINGS}
     require(corpus, config)
     return scores
 

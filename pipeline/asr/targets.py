@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pipeline.asr.subsampling import fits
 from pipeline.asr.text_pieces import TextPieceError, TextPieces
 from pipeline.audio.frame_grid import SSL_GRID
-from pipeline.audio.utterance import CorpusError, Reject, UnusableError, Utterance, commonest
+from pipeline.audio.utterance import CorpusError, Reject, UnusableError, Utterance
 from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split
+from pipeline.corpus.summary import commonest
 from pipeline.storage.artifacts import Artifact
 
 

@@ -17,6 +17,7 @@ from pipeline.audio.containers.promise import ContainerError
 from pipeline.audio.containers.sound import Sound, open_sound
 from pipeline.audio.identity import Identity, content_sha256
 from pipeline.audio.remote_file import Recorded, open_remote
+from pipeline.audio.signal import fault, mix
 from pipeline.audio.utterance import Utterance
 from pipeline.storage.failures import StorageError, may_recover
 from pipeline.storage.folders import NOWHERE, FileInfo, filesystem_and_path, printable
@@ -77,8 +78,8 @@ def decode(
 
     Raises:
         AudioError: as `probe_seconds`; or the file is cut short within the interval, holds NaN or infinite
-            samples there, or ends before `offset + duration`; or the interval is longer than
-            `max_seconds`.
+            samples there or such as have no full scale, or ends before `offset + duration`; or the
+            interval is longer than `max_seconds`.
         AudioStorageError: the storage failed.
     """
     with _open(uri) as opened:
@@ -108,7 +109,9 @@ def read_audio(
     duration: float | None = None,
     expected: Identity = ANY_FILE,
 ) -> npt.NDArray[np.float32]:
-    """The samples as mono (channels averaged) float32 of shape (num_samples,) at `sample_rate_hz`.
+    """The samples as mono float32 of shape (num_samples,) at `sample_rate_hz`.
+
+    `Signal` says how channels become one.
 
     Raises:
         AudioError: as `decode`; or `resample` cannot convert the file's rate; or the file is not
@@ -118,7 +121,7 @@ def read_audio(
     with _open(uri, expected) as opened:
         samples, native_rate_hz = _samples(opened, offset, duration), opened.sound.rate_hz
     require_resampling(native_rate_hz, sample_rate_hz)
-    mono: npt.NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)
+    mono = mix(samples, native_rate_hz)
     if native_rate_hz == sample_rate_hz:
         return mono
     return resample(mono, native_rate_hz, sample_rate_hz)
@@ -199,8 +202,8 @@ def _samples(
     if count > max_seconds * sound.rate_hz:
         raise AudioError(f"too long: {count / sound.rate_hz:g} s of at most {max_seconds:g} s")
     samples = sound.read(first, count)
-    if not np.isfinite(samples).all():
-        raise AudioError("audio holds NaN or infinite samples")
+    if reason := fault(samples):
+        raise AudioError(reason)
     return samples
 
 

@@ -1,8 +1,7 @@
 """An utterance of a corpus, and a row that could not become one. Times are in seconds."""
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Literal
@@ -85,14 +84,15 @@ class Utterance:
 class Reject:
     """What was left out, its source (a file, or a line of one), and the reason.
 
-    An utterance whose `alignment` alone was left out is kept, without it. Names are made `printable`:
-    what is wrong with them must not stop the table that says so.
+    An utterance whose `alignment` alone was left out is kept, without it. A `warning` leaves nothing
+    out: somebody should listen to the utterance. Names are made `printable`: what is wrong with them
+    must not stop the table that says so.
     """
 
     utt_id: str | None
     source: str
     reason: str
-    what: Literal["utterance", "alignment"] = "utterance"
+    what: Literal["utterance", "alignment", "warning"] = "utterance"
 
     def __post_init__(self) -> None:
         for name in ("utt_id", "source", "reason"):
@@ -104,18 +104,6 @@ class Reject:
     def kind(self) -> str:
         """The reason up to its first colon, by which rejects are counted."""
         return self.reason.partition(":")[0]
-
-
-def commonest(rejects: Sequence[Reject]) -> str:
-    """The three commonest kinds, a line each, with their numbers and first examples."""
-    kinds = Counter(reject.kind for reject in rejects)
-    first = {reject.kind: reject for reject in reversed(rejects)}
-    lines = []
-    for kind, count in kinds.most_common(3):
-        example = first[kind]
-        named = f"{example.utt_id} ({example.source})" if example.utt_id else example.source
-        lines.append(f"  {count} x {kind}, such as {named}: {example.reason}")
-    return "\n".join(lines)
 
 
 def first_of_each_split(utterances: Iterable[Utterance], limit: int | None) -> list[Utterance]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 from pipeline.audio.decode import (
@@ -21,6 +21,7 @@ from pipeline.audio.decode import (
     resampled_length,
 )
 from pipeline.audio.frame_grid import SSL_GRID
+from pipeline.audio.signal import Signal
 from pipeline.audio.utterance import (
     NOT_UTF_8,
     AlignmentError,
@@ -28,13 +29,13 @@ from pipeline.audio.utterance import (
     Reject,
     UnusableError,
     Utterance,
-    commonest,
     first_of_each_split,
 )
 from pipeline.config.corpus import CorpusSection, composed
 from pipeline.corpus.adapter import adapter_of
 from pipeline.corpus.alignment.plausibility import checked_alignment, warn_of_sparse
 from pipeline.corpus.left_out import describe, require_named
+from pipeline.corpus.summary import commonest
 from pipeline.progress import SILENT, Progress
 from pipeline.storage.folders import printable
 
@@ -44,14 +45,16 @@ if TYPE_CHECKING:
 _UTT_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _DECODING_THREADS = 2
 _CACHED_RECORDINGS = 16
+# Short files by themselves would take as long to hand over as to decode.
+_BATCH = 16
 
 
 @dataclass(frozen=True)
 class CheckedCorpus:
     """What passed the check, sorted by split and utt_id, and what did not.
 
-    Rejected alignments are those of `utterances`, or files that may be of any. `left_out` counts the utterances of splits that
-    the config does not name.
+    Rejected alignments and warnings are those of `utterances`; a rejected alignment may also be a file
+    of any. `left_out` counts the utterances of splits that the config does not name.
     """
 
     utterances: list[Utterance]
@@ -59,7 +62,7 @@ class CheckedCorpus:
     left_out: Counter[str]
 
     def rejected(self, what: str) -> list[Reject]:
-        """The rejects that are an `utterance`, or an `alignment`."""
+        """The rejects that are an `utterance`, an `alignment`, or a `warning`."""
         return [reject for reject in self.rejects if reject.what == what]
 
 
@@ -163,9 +166,11 @@ def _check_contents(
 ) -> list[Utterance | Reject]:
     results: list[Utterance | Reject] = []
     seconds = 0.0
+    batches = [utterances[first : first + _BATCH] for first in range(0, len(utterances), _BATCH)]
     content = _ContentCheck(config)
     with ThreadPoolExecutor(_DECODING_THREADS) as pool:
-        for done, (result, *rejects) in enumerate(pool.map(content, utterances), start=1):
+        checked = chain.from_iterable(pool.map(lambda batch: list(map(content, batch)), batches))
+        for done, (result, *rejects) in enumerate(checked, start=1):
             results += [result, *rejects]
             seconds += result.duration if isinstance(result, Utterance) else 0.0
             note = f"{seconds / 3600:.2f} h of audio"
@@ -184,22 +189,23 @@ class _ContentCheck:
         self._recording_seconds = lru_cache(_CACHED_RECORDINGS)(probe_seconds)
 
     def __call__(self, utterance: Utterance) -> list[Utterance | Reject]:
-        """The utterance, without its alignment if that is a reject; or a reject instead of it."""
+        """The utterance and warnings, without its alignment if that is a reject; or a reject."""
         text = _normalise(utterance.text, self._config)
         try:
             _check_text(text, self._config.alphabet)
-            heard, rate = self._hear(utterance, text)
+            heard, rate, warnings = self._hear(utterance, text)
         except (AudioError, UnusableError) as error:
             return [Reject(utterance.utt_id, utterance.audio, str(error))]
+        source = utterance.utt_id, utterance.audio
+        rejects = [Reject(*source, warning, "warning") for warning in warnings]
         try:
             alignment = checked_alignment(heard, rate, self._recording_seconds)
         except AlignmentError as error:
-            reject = Reject(utterance.utt_id, utterance.audio, str(error), "alignment")
-            return [replace(heard, alignment=None), reject]
-        return [replace(heard, alignment=alignment)]
+            alignment, rejects = None, [*rejects, Reject(*source, str(error), "alignment")]
+        return [replace(heard, alignment=alignment), *rejects]
 
-    def _hear(self, utterance: Utterance, text: str) -> tuple[Utterance, int]:
-        """The utterance with this text as its audio really is, and that audio's rate in Hz."""
+    def _hear(self, utterance: Utterance, text: str) -> tuple[Utterance, int, list[str]]:
+        """The utterance as its audio really is, that audio's rate in Hz, and warnings of it."""
         audio, config = utterance.audio, self._config
         interval = utterance.offset, utterance.duration, config.max_seconds
         known = self._known.get(audio, ANY_FILE)
@@ -207,9 +213,10 @@ class _ContentCheck:
         self._known[audio] = identity
         require_resampling(rate, SSL_GRID.sample_rate_hz)
         _check_length(text, len(samples), rate, config.min_seconds)
+        warnings = Signal.of(samples, rate).examine()
         seconds, version, sha256 = len(samples) / rate, identity.version, identity.sha256
         audio_of = {"audio_version": version, "audio_sha256": sha256}
-        return replace(utterance, text=text, duration=seconds, **audio_of), rate
+        return replace(utterance, text=text, duration=seconds, **audio_of), rate, warnings
 
 
 def _normalise(text: str, config: CorpusSection) -> str:

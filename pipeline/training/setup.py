@@ -7,10 +7,11 @@ import torch
 from pipeline.asr.model import AsrModel
 from pipeline.asr.targets import target_of
 from pipeline.asr.text_pieces import TextPieces
-from pipeline.audio.utterance import CorpusError, Reject, UnusableError, Utterance, commonest
+from pipeline.audio.utterance import CorpusError, Reject, UnusableError, Utterance
 from pipeline.clustering.codebook import Codebook
 from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split
+from pipeline.corpus.summary import commonest
 from pipeline.features.ssl import SslModel
 from pipeline.features.windows import Windowing
 from pipeline.quantizer.layer_mix import LayerMix

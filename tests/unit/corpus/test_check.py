@@ -87,6 +87,12 @@ BAD_FILES = {
     "zero samples": (lambda path: wav(path, noise(0.0)), "audio holds no samples"),
     "NaN": (lambda path: with_nan(path, np.nan), "audio holds NaN or infinite samples"),
     "infinity": (lambda path: with_nan(path, -np.inf), "audio holds NaN or infinite samples"),
+    "silence": (lambda path: wav(path, 0 * noise(1.0)), "silence: every sample is 0"),
+    "two silent channels": (lambda path: wav(path, 0 * noise(1.0, channels=2)), "silence: "),
+    "1e20": (lambda path: wav(path, 1e20 * noise(1.0)), "out of scale: samples reach "),
+    "1e-20": (lambda path: wav(path, 1e-20 * noise(1.0)), "out of scale: samples reach only "),
+    "16-bit integers": (lambda path: wav(path, 32768 * noise(1.0)), "out of scale: samples reach "),
+    "a square wave": (lambda path: wav(path, np.sign(noise(1.0))), "clipped beyond use: 100.0% "),
     "0.01 s": (lambda path: wav(path, noise(0.01)), "too short: 0.01 s of at least 0.1 s"),
     "10 minutes": (
         lambda path: wav(path, noise(600, rate=1000), 1000),
@@ -156,6 +162,27 @@ def test_any_rate_and_channel_count_is_accepted(folder, rate, channels):
     assert utterance.duration == 0.5
     samples = read_audio(utterance.audio, RATE, utterance.offset, utterance.duration)
     assert samples.shape == (8000,)
+
+
+WARNED = {
+    "cancelled mix": lambda: np.concatenate([noise(1.0), -noise(1.0)], axis=1),
+    "silent channel": lambda: np.concatenate([noise(1.0), 0 * noise(1.0)], axis=1),
+    "clipped": lambda: np.clip(10 * noise(1.0), -0.9, 0.9),
+    "mostly silent": lambda: np.concatenate([noise(0.5), np.zeros((5 * RATE, 1))]),
+    "over full scale": lambda: 20 * noise(1.0),
+}
+
+
+@pytest.mark.parametrize("kind", WARNED)
+def test_a_doubtful_signal_is_kept_with_a_warning(folder, kind):
+    wav(folder.path / "odd.wav", WARNED[kind]())
+    folder.add(utt_id="odd", audio="odd.wav")
+    corpus = folder.check()
+    assert "odd" in [row.utt_id for row in corpus.utterances]
+    (warning,) = corpus.rejects
+    assert (warning.utt_id, warning.kind, warning.what) == ("odd", kind, "warning")
+    assert warning.source == str(folder.path / "odd.wav")
+    require(corpus, folder.config(max_reject_share=0.0))
 
 
 def test_text_that_just_fits_its_frames_is_accepted(folder):

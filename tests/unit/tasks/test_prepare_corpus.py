@@ -3,9 +3,11 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import CorpusError, from_table
@@ -40,6 +42,9 @@ def test_writes_tables_and_returns_scores(context):
     sent = []
     scores = STAGE.run(dataclasses.replace(context, progress=Progress(sent.append)))
     assert scores == {
+        "warnings": 0.0,
+        **dict.fromkeys(("clipped", "over_full_scale", "cancelled_mix"), 0.0),
+        **dict.fromkeys(("silent_channel", "mostly_silent"), 0.0),
         "rejects": 1.0,
         "rejected_alignments": 0.0,
         "left_out": 0.0,
@@ -56,8 +61,23 @@ def test_writes_tables_and_returns_scores(context):
     ]
     (reject,) = context.output.read_table("rejects.parquet").to_pylist()
     assert (reject["utt_id"], reject["reason"]) == ("mute", "empty text")
-    assert (sent[-2].done, sent[-2].total, sent[-2].unit) == (7, 7, "utterances")
-    assert sent[-1] == "rejected 1 utterances, with reasons in rejects.parquet"
+    assert (sent[-3].done, sent[-3].total, sent[-3].unit) == (7, 7, "utterances")
+    assert sent[-2] == "rejected 1 utterances, with reasons in rejects.parquet"
+    assert sent[-1].startswith("1 x empty text, such as mute (")
+
+
+def test_warns_of_what_it_keeps(context):
+    noise = np.random.default_rng(0).normal(0, 0.1, 18000).astype(np.float32)
+    folder = Path(context.config.corpus.manifest).parent
+    soundfile.write(folder / "a.flac", np.stack([noise, -noise], axis=1), 16000)
+    sent = []
+    scores = STAGE.run(dataclasses.replace(context, progress=Progress(sent.append)))
+    assert (scores["warnings"], scores["cancelled_mix"], scores["rejects"]) == (6.0, 6.0, 1.0)
+    assert sent[-2] == "warns of 6 utterances that it keeps, with reasons in rejects.parquet"
+    assert sent[-1].startswith("6 x cancelled mix, such as test-0 (")
+    assert sent[-1].endswith("; also test-1, train-0, train-1, valid-0, valid-1")
+    rejects = context.output.read_table("rejects.parquet").to_pylist()
+    assert sorted(row["what"] for row in rejects) == ["utterance", *["warning"] * 6]
 
 
 def test_tables_are_written_even_if_too_much_is_rejected(context):
