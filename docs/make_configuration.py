@@ -6,9 +6,13 @@ python docs/make_configuration.py > docs/configuration.md
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_origin
 
 from pipeline.config import Config
+from pipeline.config.corpus import KINDS, Splits, load_adapter
+from pipeline.config.declaration import kinds_in
+from pipeline.graph.graph import DEFAULT_STAGES
+from pipeline.graph.touched import touched_stages
 
 Schema = dict[str, Any]
 
@@ -21,15 +25,21 @@ Every key that a config can set. This page is made from the models in `pipeline/
 A config is a YAML file with these sections. It may start from others: `extends: ../demo.yaml`, or a list of files,
 the later ones winning. `--set section.key=value` on the command line overrides the file. Unknown keys are errors, and
 `dkm run CONFIG --dry-run` prints the config with all defaults filled in.
+
+The last column names the stages that run again when the key changes. Stages that read their output follow as far as its
+content changes, which for `prepare_corpus` is known when it is complete: a limit that rejects nothing, or alignments that are
+added, touch no features. A key that touches nothing changes no result.
 """
-HEADER = "| key | type | default | what it is |\n| --- | --- | --- | --- |"
+HEADER = "| key | type | default | what it is | touches |\n| --- | --- | --- | --- | --- |"
+STAGES = (*DEFAULT_STAGES, "tasks.pretrain_encoder")
 
 
 class Reference:
     """The page, section by section, from the JSON schema of `Config`."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, touched: dict[str, tuple[str, ...]]) -> None:
         self.schema = schema
+        self.touched = touched
 
     def page(self) -> str:
         """All sections; keys that stand outside any section come first."""
@@ -66,8 +76,22 @@ class Reference:
                 yield from self._rows(inner[0]["properties"], f"{prefix}{name}{repeated}.")
                 continue
             default = _value(key["default"]) if "default" in key else "required"
-            cells = (f"`{prefix}{name}`", _type(key), default, _unwrapped(key["description"]))
+            about, stages = _unwrapped(key["description"]), self._touches(f"{prefix}{name}")
+            cells = (f"`{prefix}{name}`", _type(key), default, about, stages)
             yield f"| {' | '.join(cells)} |"
+
+    def _touches(self, key: str) -> str:
+        """The stages that a key touches; a kind touches what the keys of its section touch."""
+        key = key.replace("[]", "")
+        section, _, name = key.rpartition(".")
+        below = f"{section}." if name == "kind" else key
+        keys = (
+            [key]
+            if key in self.touched
+            else [each for each in self.touched if each.startswith(below)]
+        )
+        stages = dict.fromkeys(stage for each in keys for stage in self.touched[each])
+        return ", ".join(stages) or "nothing"
 
     def _sections(self, key: Schema) -> list[Schema]:
         """The models that a key may hold, alone or in a list."""
@@ -78,6 +102,31 @@ class Reference:
             for schema in schemas
         )
         return [model for model in models if "properties" in model]
+
+
+def touched_by_keys() -> dict[str, tuple[str, ...]]:
+    """The stages that each key of a config touches, with every kind of corpus."""
+    touched: dict[str, tuple[str, ...]] = {}
+    for kind in kinds_in(KINDS):
+        config = Config(
+            variant="any",
+            corpus=_any_corpus(kind),
+            ssl={"model": "any/model", "revision": "a" * 40},
+        )
+        touched |= touched_stages(config, STAGES)
+    return touched
+
+
+def _any_corpus(kind: str) -> Schema:
+    """A section of that kind, with something for each key that is required."""
+    fields = load_adapter(kind).section.model_fields
+    texts = dict.fromkeys(Splits().names, "any")
+    required = {
+        name: texts if get_origin(field.annotation) is dict else "any"
+        for name, field in fields.items()
+        if field.is_required() and name != "kind"
+    }
+    return {"kind": kind, **required}
 
 
 def _shared(kinds: list[Schema]) -> Schema:
@@ -120,4 +169,4 @@ def _unwrapped(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(Reference(Config.model_json_schema()).page())
+    sys.stdout.write(Reference(Config.model_json_schema(), touched_by_keys()).page())

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    return {"asr_evaluation": config.asr_evaluation.model_dump(mode="json")}
+    # No text depends on the batch it was decoded in.
+    return {
+        "asr_evaluation": config.asr_evaluation.model_dump(mode="json", exclude={"batch_seconds"})
+    }
 
 
 def _inputs(config: Config, split: str) -> tuple[Input, ...]:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    return config.model_dump(mode="json", include={"resynthesis", "asr_evaluation"})
+    batches = {"asr_evaluation": {"batch_seconds"}}
+    return config.model_dump(
+        mode="json", include={"resynthesis", "asr_evaluation"}, exclude=batches
+    )
 
 
 def _inputs(_config: Config, split: str) -> tuple[Input, ...]:

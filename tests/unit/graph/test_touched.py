@@ -1,0 +1,115 @@
+"""Each key of the config, changed once: which digests are others, in the graph of all stages."""
+
+from dataclasses import replace
+
+import pytest
+from support import tiny_config, tone_utterances, write_corpus
+
+from pipeline.config.digests import digest
+from pipeline.graph.graph import DEFAULT_STAGES, build
+from pipeline.graph.sources import Fingerprints
+from pipeline.graph.touched import changed_configs, touched_stages
+
+
+class BySection(Fingerprints):
+    """Takes a source for what its section says, so that no corpus or model need be there."""
+
+    def of(self, source):
+        return digest(source.section.model_dump(mode="json"))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A config, and what its corpus contains, however it is asked for."""
+    folder = tmp_path_factory.mktemp("touched")
+    splits = ("train", "valid", "test")
+    utterances = [one for split in splits for one in tone_utterances(folder, split, 1)]
+    sections = {"vocoder": {"enabled": True}, "storage": str(folder / "runs")}
+    (folder / "ssl").mkdir()
+    return tiny_config(folder / "ssl", **sections), utterances
+
+
+def graph_of(config, utterances):
+    """The graph when its corpus is complete."""
+    [corpus] = build([config], ["prepare_corpus"], fingerprints=BySection()).nodes
+    if not corpus.artifact.is_complete():
+        write_corpus(corpus.artifact, utterances).finish({})
+    return build([config], fingerprints=BySection())
+
+
+def digests(graph):
+    return {node.name: node.digest for node in graph.nodes}
+
+
+def followers(graph, touched):
+    """The nodes of the touched stages, and all that read them. A corpus counts by its content."""
+    names = {node.name for node in graph.nodes if node.stage.name in touched}
+    for node in graph.nodes:  # each after its inputs
+        if names & (node.inputs.keys() - {"prepare_corpus"}):
+            names.add(node.name)
+    return names
+
+
+def test_a_changed_key_changes_the_digests_of_the_stages_it_touches_and_of_their_readers(prepared):
+    config, utterances = prepared
+    before = graph_of(config, utterances)
+    touched = touched_stages(config, DEFAULT_STAGES)
+    for key, changed in changed_configs(config):
+        if key.startswith("corpus.splits") or key == "extra_stages":
+            continue  # other nodes, and not only other digests
+        old, new = digests(before), digests(graph_of(changed, utterances))
+        names = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+        assert names == followers(before, touched[key]), key
+
+
+FIRST = {
+    "corpus": "prepare_corpus",
+    "codebook": "fit_codebook",
+    "quantizer": "train_joint",
+    "asr": "train_joint",
+    "training": "train_joint",
+    "purity": "phone_purity",
+    "resynthesis": "evaluate_resynthesis",
+}
+MEANS = {
+    "features.batch_seconds",
+    "asr_evaluation.batch_seconds",
+    *(f"training.{key}" for key in ("gradient_checkpointing", "checkpoint_steps", "log_steps")),
+    "training.keep_checkpoints",
+    "vocoder.checkpoint_steps",
+    "vocoder.log_steps",
+}
+
+
+def test_keys_touch_the_stage_of_their_section_and_means_touch_nothing(prepared):
+    touched = touched_stages(prepared[0], DEFAULT_STAGES)
+    for key, stages in touched.items():
+        section = key.partition(".")[0]
+        if section in {"variant", "storage", "tracking", "cluster", "extra_stages", "pretraining"} or key in MEANS:
+            assert stages == (), key
+        elif not key.startswith("corpus.splits"):
+            assert stages, key
+            assert FIRST.get(section) in {None, *stages[:1]}, key
+    assert touched["corpus.alignments"] == ("prepare_corpus",)
+    assert touched["asr_evaluation.beam_size"] == ("evaluate_asr", "evaluate_resynthesis")
+    assert touched["features.layers"] == ("extract_features", "train_joint")
+
+
+def test_a_further_test_split_is_computed_alone_and_alignments_touch_purity_alone(prepared):
+    config, utterances = prepared
+    before = digests(graph_of(config, utterances))
+    splits = config.corpus.splits.model_copy(update={"test": ("test", "other")})
+    more = config.model_copy(update={"corpus": config.corpus.model_copy(update={"splits": splits})})
+    others = [replace(utterances[0], split="other", utt_id="other-0")]
+    after = digests(graph_of(more, [*utterances, *others]))
+    assert {name for name in before if after[name] != before[name]} == {"prepare_corpus"}
+    stages = ("tokenize_corpus", "evaluate_asr", "phone_purity", "evaluate_resynthesis")
+    assert after.keys() - before.keys() == {f"{stage}/other" for stage in stages}
+
+    aligned = config.model_copy(
+        update={"corpus": config.corpus.model_copy(update={"alignments": "ali"})}
+    )
+    bare = [replace(each, alignment=None) for each in utterances]
+    after = digests(graph_of(aligned, bare))
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {"prepare_corpus", "phone_purity/test"}
