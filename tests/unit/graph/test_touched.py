@@ -85,7 +85,10 @@ def test_keys_touch_the_stage_of_their_section_and_means_touch_nothing(prepared)
     touched = touched_stages(prepared[0], DEFAULT_STAGES)
     for key, stages in touched.items():
         section = key.partition(".")[0]
-        if section in {"variant", "storage", "tracking", "cluster", "extra_stages", "pretraining"} or key in MEANS:
+        if (
+            section in {"variant", "storage", "tracking", "cluster", "extra_stages", "pretraining"}
+            or key in MEANS
+        ):
             assert stages == (), key
         elif not key.startswith("corpus.splits"):
             assert stages, key
