@@ -40,15 +40,20 @@ _QUIETEST_CLIPPING = 0.125  # in 8 bits, quieter speech meets its own maximum ag
 _CLIPPED_RUN = 3
 
 
-def fault(samples: npt.NDArray[Any]) -> str | None:
-    """Why float samples, of any shape, cannot be audio; None if they can."""
+def fault(
+    samples: npt.NDArray[Any], largest: float = LARGEST, smallest: float = SMALLEST
+) -> str | None:
+    """Why float samples, of any shape, cannot be audio; None if they can.
+
+    The largest of them is at most `largest`, and at least `smallest` or 0.
+    """
     low, high = float(samples.min(initial=0.0)), float(samples.max(initial=0.0))
     if not (math.isfinite(low) and math.isfinite(high)):
         return "audio holds NaN or infinite samples"
     peak = max(high, -low)
-    if peak > LARGEST:
+    if peak > largest:
         return f"out of scale: samples reach {peak:g}, where full scale is 1; {_cure(peak)}"
-    if 0 < peak < SMALLEST:
+    if 0 < peak < smallest:
         return (
             f"out of scale: samples reach only {peak:g}, where full scale is 1; if they hold "
             "speech, scale them up"

@@ -8,6 +8,8 @@ from rich.console import Console
 from pipeline.audio.audio_files import read_whole
 from pipeline.audio.decode import AudioError, AudioStorageError
 from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.signal import Signal
+from pipeline.audio.utterance import UnusableError
 from pipeline.storage.folders import printable
 
 PAUSE_SECONDS = 0.1
@@ -19,6 +21,7 @@ def readable(
     """The `printable` name of each usable file, and its waveform (num_samples,).
 
     Others are reported in red: a storage that fails costs no more than what it does not deliver.
+    What a corpus would reject or warn of is reported once the file has been used.
     """
     for uri in audio:
         try:
@@ -27,6 +30,16 @@ def readable(
             console.print(printable(f"{uri}: {error}"), style="red", markup=False, soft_wrap=True)
             continue
         yield printable(uri), waveform
+        for doubt in _doubts(waveform, grid.sample_rate_hz):
+            line = f"{printable(uri)}: {doubt}"
+            console.print(line, style="yellow", markup=False, soft_wrap=True)
+
+
+def _doubts(waveform: np.ndarray, sample_rate_hz: int) -> list[str]:
+    try:
+        return Signal.of(waveform[:, None], sample_rate_hz).examine()
+    except UnusableError as error:
+        return [str(error)]
 
 
 def split_at_pauses(

@@ -1,5 +1,6 @@
 """Batches of utterances of similar length."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -15,7 +16,15 @@ BATCH_SECONDS = {"cpu": 10.0, "cuda": 160.0}
 
 
 def batch_seconds_on(device: torch.device, requested: float | None = None) -> float:
-    """The requested size, or a size that suits the device."""
+    """The requested size, or a size that suits the device.
+
+    Raises:
+        ValueError: the requested size is not a positive number.
+    """
+    if requested is not None and not 0 < requested < math.inf:
+        raise ValueError(
+            f"batch_seconds is {requested}: give a positive number of seconds, or None"
+        )
     return requested or BATCH_SECONDS.get(device.type, BATCH_SECONDS["cpu"])
 
 

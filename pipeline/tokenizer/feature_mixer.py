@@ -15,6 +15,7 @@ from pipeline.features.batching import batch_seconds_on
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.features.windows import Windowing, encode_in_windows
 from pipeline.quantizer.layer_mix import LayerMix
+from pipeline.tokenizer.waveforms import as_waveforms
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -44,17 +45,21 @@ class FeatureMixer(nn.Module):
         self.windowing = windowing
 
     def encode(
-        self, waveforms: Sequence[np.ndarray], batch_seconds: float | None = None
+        self, waveforms: Sequence[Any], batch_seconds: float | None = None
     ) -> list[np.ndarray]:
         """Mixed features of each waveform, frames x D float32, in the order given.
 
         Args:
-            waveforms: 1-D float32 at the SSL model's sample rate, each at least one frame long.
+            waveforms: at the SSL model's sample rate, as `as_waveforms` takes them.
             batch_seconds: how much audio, with its padding, goes through the model at once;
                 by default a value that suits the device.
+
+        Raises:
+            ValueError: an argument cannot be used; the message says which and why.
         """
         limit = batch_seconds_on(self.mix.logits_L.device, batch_seconds)
-        return encode_in_windows(self.encode_batch, waveforms, self.ssl.grid, self.windowing, limit)
+        grid, usable = self.ssl.grid, as_waveforms(waveforms, self.ssl.grid)
+        return encode_in_windows(self.encode_batch, usable, grid, self.windowing, limit)
 
     @torch.inference_mode()
     def encode_batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from pipeline.tokenizer.feature_mixer import (
     read_settings,
     save_folder,
 )
+from pipeline.tokenizer.waveforms import as_waveforms
 
 MODEL_TYPE = "unit_tokenizer"
 
@@ -40,12 +42,13 @@ class UnitTokenizer(nn.Module):
 
     @torch.inference_mode()
     def encode(
-        self, waveforms: Sequence[np.ndarray], batch_seconds: float | None = None
+        self, waveforms: Sequence[Any], batch_seconds: float | None = None
     ) -> list[np.ndarray]:
-        """Units of each waveform (uint16, one a frame); the arguments of `FeatureMixer.encode`."""
+        """Units of each waveform (uint16, one a frame); arguments and errors of `FeatureMixer.encode`."""
         grid, windowing = self.mixer.ssl.grid, self.mixer.windowing
+        usable = as_waveforms(waveforms, grid)
         limit = batch_seconds_on(self.centroids_KD.device, batch_seconds)
-        units = encode_in_windows(self._units, waveforms, grid, windowing, limit)
+        units = encode_in_windows(self._units, usable, grid, windowing, limit)
         return [units_T1[:, 0] for units_T1 in units]
 
     def _units(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:

@@ -6,7 +6,6 @@ is stored with it.
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
@@ -25,8 +24,8 @@ class LoggedTokenizer(PythonModel):
     ) -> list[list[int]]:
         """The units of each waveform (mono, 16 kHz, in [-1, 1]), a row of the column `waveform`."""
         del context, params
-        waveforms = [np.asarray(wave, dtype=np.float32) for wave in model_input["waveform"]]
-        return [units_T.tolist() for units_T in self.tokenizer.encode(waveforms)]
+        units = self.tokenizer.encode(list(model_input["waveform"]))
+        return [units_T.tolist() for units_T in units]
 
 
 set_model(LoggedTokenizer())

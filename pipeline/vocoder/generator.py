@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -111,7 +112,11 @@ class UnitVocoder(nn.Module):
 
     @torch.inference_mode()
     def resynthesize(
-        self, units: Sequence[int] | np.ndarray, speaker: str | None, *, deduplicated: bool = False
+        self,
+        units: Sequence[int] | np.ndarray | Tensor,
+        speaker: str | None,
+        *,
+        deduplicated: bool = False,
     ) -> np.ndarray:
         """Speak one utterance's T units: float32 samples on the time axis of the recording.
 
@@ -120,17 +125,10 @@ class UnitVocoder(nn.Module):
         predicted durations.
 
         Raises:
-            ValueError: no units, or a unit that is not in the codebook.
+            ValueError: no units, not integers, or a unit that is not in the codebook.
         """
         device = self.device
-        units_T = torch.as_tensor(np.asarray(units, dtype=np.int64), device=device)
-        if units_T.ndim != 1 or not len(units_T):
-            raise ValueError("resynthesis needs a non-empty list of units, one utterance at a time")
-        if units_T.min() < 0 or units_T.max() >= self.num_units:
-            raise ValueError(
-                f"units from {int(units_T.min())} to {int(units_T.max())} do not fit this vocoder's "
-                f"codebook of {self.num_units}: use tokens of the tokenizer it was trained on"
-            )
+        units_T = torch.as_tensor(_as_units(units, self.num_units), device=device)
         if deduplicated:
             units_T = self.durations.expand(units_T)
         speakers_1 = torch.tensor([self.speaker_index(speaker)], device=device)
@@ -170,6 +168,27 @@ class UnitVocoder(nn.Module):
         vocoder = cls(settings, grid=grid, **description)
         vocoder.load_state_dict(load_file(Path(folder) / WEIGHTS))
         return vocoder.eval()
+
+
+def _as_units(units: Any, num_units: int) -> npt.NDArray[np.int64]:
+    """Units (num_frames,) of one utterance in a list, an array or a tensor; see `resynthesize`."""
+    try:
+        units_T = np.asarray(units.cpu() if isinstance(units, Tensor) else units)
+    except ValueError:  # lists of different lengths
+        units_T = np.empty((0, 0))
+    if units_T.ndim != 1 or not len(units_T):
+        raise ValueError("resynthesis needs a non-empty list of units, one utterance at a time")
+    if units_T.dtype.kind not in "iu":
+        raise ValueError(
+            f"units are of type {units_T.dtype}: give integers, as UnitTokenizer.encode returns them"
+        )
+    low, high = int(units_T.min()), int(units_T.max())
+    if low < 0 or high >= num_units:
+        raise ValueError(
+            f"units from {low} to {high} do not fit this vocoder's codebook of {num_units}: use "
+            "tokens of the tokenizer it was trained on"
+        )
+    return units_T.astype(np.int64)
 
 
 def check_upsampling(rates: Sequence[int], hop: int) -> None:

@@ -58,7 +58,30 @@ def test_resynthesis_of_a_batch_of_one_equals_forward(vocoder):
     assert np.array_equal(vocoder.resynthesize(UNITS, "bob")[40:-40], expected)
 
 
-@pytest.mark.parametrize(("units", "message"), [([], "non-empty"), ([0, 5], "codebook of 5")])
+UNUSABLE = [
+    ([], "non-empty"),
+    (np.zeros((2, 3), np.uint16), "one utterance at a time"),
+    ([[0, 1], [2]], "one utterance at a time"),
+    (3, "one utterance at a time"),
+    ([0, 5], "codebook of 5"),
+    ([0, -1], "from -1 to 0"),
+    (np.array([0, 2**63], np.uint64), "from 0 to 9223372036854775808"),
+    ([0.0, 1.5], "type float64: give integers"),
+    (torch.tensor([0.0, 1.0]), "type float32: give integers"),
+    ([np.nan], "type float64"),
+    ([True, False], "type bool"),
+    (["0", "1"], "type <U1"),
+    ([None], "type object"),
+]
+
+
+def test_units_may_come_as_a_tensor(vocoder):
+    expected = vocoder.resynthesize(UNITS, "ann")
+    for units in (UNITS.tolist(), UNITS.astype(np.int8), torch.from_numpy(UNITS.astype(np.int32))):
+        assert np.array_equal(vocoder.resynthesize(units, "ann"), expected)
+
+
+@pytest.mark.parametrize(("units", "message"), UNUSABLE)
 def test_unusable_units_are_rejected(vocoder, units, message):
     with pytest.raises(ValueError, match=message):
         vocoder.resynthesize(units, None)
