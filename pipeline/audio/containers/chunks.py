@@ -66,7 +66,9 @@ def find_end(file: FileBytes, dialect: Dialect, samples: Samples, declared_end: 
         return held(file, samples.end)
     # Some programs forget the padding.
     padding = -samples.length % dialect.alignment
-    end = max(_end_of_chunks(file, dialect, samples.end + length) for length in (0, padding))
+    limit = max(declared_end, file.size) + dialect.alignment - 1
+    starts = (samples.end, samples.end + padding)
+    end = max(_end_of_chunks(file, dialect, start, limit) for start in starts)
     if end - file.size >= dialect.alignment:
         return held(file, end)
     hidden = padding > 1 and any(file.at(samples.end, padding))
@@ -76,12 +78,18 @@ def find_end(file: FileBytes, dialect: Dialect, samples: Samples, declared_end: 
     return Finding(end)
 
 
-def _end_of_chunks(file: FileBytes, dialect: Dialect, position: int) -> int:
-    """Where the chunks that follow each other from `position` on end."""
+def _end_of_chunks(file: FileBytes, dialect: Dialect, position: int, limit: int) -> int:
+    """Where the chunks that follow each other from `position` on end; what looks like one may not.
+
+    Tags and other files end beyond `limit` if they are read as a chunk.
+    """
     for chunk in chunks(file, dialect, position):
         if chunk.name == file.at(0, 4):
             raise ContainerError(
                 f"audio holds more than one stream: another file begins at byte {position}"
             )
-        position = chunk.start + chunk.length + -chunk.length % dialect.alignment
+        end = chunk.start + chunk.length + -chunk.length % dialect.alignment
+        if not position < end <= limit:
+            break
+        position = end
     return position

@@ -124,11 +124,11 @@ class OggPages(io.RawIOBase):
         if crc32_of_ogg(data) != page.checksum:
             return f"audio is damaged: {where} does not match its checksum"
         end = self._position + page.length
-        is_another = self._serial not in {None, page.serial} or (
-            page.flags & _FIRST and self._position > 0
-        )
-        if is_another or (page.flags & _LAST and end < self._size):
-            return f"audio holds more than one stream: {where} is of another or its last"
+        is_another = page.flags & _FIRST and self._position > 0
+        if is_another or self._serial not in {None, page.serial}:
+            return f"audio holds more than one stream: {where} belongs to another"
+        if page.flags & _LAST and end < self._size:
+            return f"audio holds more than one stream: the first ends at byte {end} of {self._size}"
         expected = None if self._number is None else (self._number + 1) & 0xFFFFFFFF
         if expected not in {None, page.number}:
             return f"audio is damaged: {where} should be page {expected}"

@@ -31,7 +31,10 @@ def check_voc(file: FileBytes) -> Finding:
             f"audio holds more than one stream: {sounds} blocks of a VOC file; convert it to WAV or "
             "FLAC"
         )
-    end = blocks[-1][1] if blocks else file.size
+    kind, end = blocks[-1] if blocks else (_TERMINATOR, file.size)
+    if kind not in {_TERMINATOR, _NEW_SOUND}:
+        # Without a terminator libsndfile reads a block of the newer kind, and no older one.
+        return held(file, end + 1)
     require_nothing_behind(file, end)
     return held(file, end)
 
