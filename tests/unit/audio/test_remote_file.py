@@ -69,6 +69,27 @@ def test_little_more_than_the_interval_of_a_long_file_is_fetched(store, containe
     assert store.fetched < asked + 12 * BLOCK_BYTES < len(store.objects["long"]) / 2
 
 
+@pytest.fixture(scope="module")
+def long_vorbis():
+    return audio(400, "OGG", "VORBIS")[1]
+
+
+def test_an_interval_of_a_long_ogg_is_checked_where_it_is_read(store, long_vorbis):
+    store.objects["long"] = long_vorbis
+    assert len(long_vorbis) > 2 * ONE_REQUEST_BYTES
+    read, _ = decode("remote://long", 200.0, 2.0)
+    assert len(read) == 2 * RATE
+    assert store.fetched < len(long_vorbis) / 2
+    damaged = bytearray(long_vorbis)
+    damaged[int(len(long_vorbis) * 201 / 400)] ^= 1
+    store.objects["long"] = bytes(damaged)
+    with pytest.raises(AudioError, match=r"^audio is damaged: Ogg page \d+ at byte \d+ does not"):
+        decode("remote://long", 200.0, 2.0)
+    np.testing.assert_array_equal(decode("remote://long", 20.0, 2.0)[0].shape, read.shape)
+    with pytest.raises(AudioError, match="^audio is damaged"):
+        decode("remote://long")
+
+
 def test_a_long_file_is_read_completely_on_request(store):
     samples, store.objects["long"] = audio(60)
     assert len(store.objects["long"]) > ONE_REQUEST_BYTES
