@@ -15,7 +15,7 @@ from pipeline.features.batching import batch_seconds_on
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.features.windows import Windowing, encode_in_windows
 from pipeline.quantizer.layer_mix import LayerMix
-from pipeline.tokenizer.waveforms import as_waveforms
+from pipeline.tokenizer.waveform_argument import as_waveforms
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

@@ -19,7 +19,7 @@ from pipeline.tokenizer.feature_mixer import (
     read_settings,
     save_folder,
 )
-from pipeline.tokenizer.waveforms import as_waveforms
+from pipeline.tokenizer.waveform_argument import as_waveforms
 
 MODEL_TYPE = "unit_tokenizer"
 

@@ -9,7 +9,7 @@ from support import save_tiny_tokenizer
 
 from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
-from pipeline.tokenizer.waveforms import as_waveforms
+from pipeline.tokenizer.waveform_argument import as_waveforms
 
 RATE = 16000
 
