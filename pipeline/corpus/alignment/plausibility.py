@@ -20,6 +20,7 @@ _SPARSE_SHARE = 1 / 3
 
 _RATES_HZ = (8000, 11025, 22050, 24000, 32000, 44100, 48000)
 _ASSUMED_RATE_HZ = 16000
+_NEAR = 0.02
 
 
 def checked_alignment(
@@ -43,14 +44,16 @@ def checked_alignment(
     extent, seconds = utterance.extent, utterance.duration
     if extent is None:
         extent = extent_of(ordered)
+        _require_own_clock(ordered, extent.end, utterance)
     else:
         seconds += utterance.offset
         if extent.end > seconds + TOLERANCE_SECONDS:
             seconds = recording_seconds(utterance.audio)
-    require_extent(extent, seconds, sample_rate_hz)
+    _require_extent(extent, seconds, sample_rate_hz)
+    _require_apart(ordered)
     labels = {label: plain_label(label) for label in {segment.label for segment in ordered}}
     segments = tuple(Segment(each.start, each.end, labels[each.label]) for each in ordered)
-    require_speech(segments)
+    _require_speech(segments)
     return segments
 
 
@@ -104,16 +107,7 @@ def require_intervals(segments: Sequence[Segment]) -> None:
             )
 
 
-def require_speech(segments: Sequence[Segment]) -> None:
-    """Refuse an utterance's normalised segments, sorted by start, that say nothing or two things.
-
-    Raises:
-        AlignmentError: there are none, all are silence, or two overlap.
-    """
-    if not segments:
-        raise AlignmentError("alignment is empty: it has no label within the utterance")
-    if all(segment.label == SILENCE for segment in segments):
-        raise AlignmentError("alignment is empty: it labels nothing but silence")
+def _require_apart(segments: Sequence[Segment]) -> None:
     for first, second in pairwise(segments):
         if first.end - second.start > _OVERLAP_SECONDS:
             raise AlignmentError(
@@ -121,7 +115,14 @@ def require_speech(segments: Sequence[Segment]) -> None:
             )
 
 
-def require_extent(extent: Extent, seconds: float, sample_rate_hz: int) -> None:
+def _require_speech(segments: Sequence[Segment]) -> None:
+    if not segments:
+        raise AlignmentError("alignment is empty: it has no label within the utterance")
+    if all(segment.label == SILENCE for segment in segments):
+        raise AlignmentError("alignment is empty: it labels nothing but silence")
+
+
+def _require_extent(extent: Extent, seconds: float, sample_rate_hz: int) -> None:
     """Refuse an alignment that ends elsewhere than its audio of `seconds`.
 
     Raises:
@@ -138,14 +139,29 @@ def require_extent(extent: Extent, seconds: float, sample_rate_hz: int) -> None:
         )
 
 
+def _require_own_clock(segments: Sequence[Segment], end: float, utterance: Utterance) -> None:
+    """Refuse an utterance's own alignment with the times of its recording."""
+    first, last = utterance.offset, utterance.offset + utterance.duration
+    if utterance.duration + TOLERANCE_SECONDS < end <= last + TOLERANCE_SECONDS and (
+        segments[0].start >= first - TOLERANCE_SECONDS
+    ):
+        raise AlignmentError(
+            f"alignment ends beyond its audio: at {end:g} s of {utterance.duration:g} s, which are "
+            f"{first:g} to {last:g} s of the recording: do its times count from the recording's start?"
+        )
+
+
 def _cause(ratio: float, sample_rate_hz: int) -> str:
     """What times that are `ratio` times as long as the audio probably are."""
+    return f"{float(f'{ratio:.3g}'):g} times its length: {_likely_unit(ratio, sample_rate_hz)}?"
+
+
+def _likely_unit(ratio: float, sample_rate_hz: int) -> str:
+    if math.isclose(ratio, 1000 / _ASSUMED_RATE_HZ, rel_tol=_NEAR):
+        return "milliseconds read as samples"
     for rate in _RATES_HZ:
-        if math.isclose(ratio, rate / _ASSUMED_RATE_HZ, rel_tol=0.02):
-            return (
-                f"{ratio:.3g} times its length: samples at {rate} Hz? "
-                "(see corpus.alignment_sample_rate_hz)"
-            )
+        if math.isclose(ratio, rate / _ASSUMED_RATE_HZ, rel_tol=_NEAR):
+            return f"samples at {rate} Hz (corpus.alignment_sample_rate_hz)"
     units = {
         50.0: "frames of 20 ms",
         100.0: "frames of 10 ms",
@@ -155,11 +171,9 @@ def _cause(ratio: float, sample_rate_hz: int) -> str:
         1e6: "microseconds",
         1e7: "units of 100 ns",
     }
-    for factor in sorted(units):
-        # Speech may end before its audio does.
-        if factor / 2 < ratio < factor * 1.05:
-            return f"{ratio:.3g} times its length: {units[factor]}?"
-    return f"{ratio:.3g} times its length: of other audio?"
+    # Speech may end before its audio does.
+    near = (factor for factor in sorted(units) if factor / 2 < ratio < factor * 1.05)
+    return units.get(next(near, 0.0), "of other audio")
 
 
 def _shown(segment: Segment) -> str:

@@ -90,6 +90,17 @@ def test_a_negative_time_is_read_as_one():
     assert parse_textgrid(LONG.replace("0.25", "-0.25").encode())[1].start == -0.25
 
 
+@pytest.mark.parametrize("content", [LONG, SHORT])
+def test_a_file_cut_anywhere_is_refused_or_complete(content):
+    for length in range(len(content)):
+        try:
+            segments = parse_textgrid(content[:length].encode())
+        except AlignmentError:
+            continue
+        assert segments == EXPECTED
+        assert not content[length:].strip()
+
+
 def test_a_tier_may_end_before_its_file():
     assert parse_textgrid(LONG.replace("xmax = 1.0\ntiers", "xmax = 9\ntiers").encode()) == EXPECTED
 
