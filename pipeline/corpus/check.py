@@ -33,7 +33,7 @@ from pipeline.audio.utterance import (
 )
 from pipeline.config.corpus import CorpusSection, composed
 from pipeline.corpus.adapter import adapter_of
-from pipeline.corpus.alignment.plausibility import checked_alignment, warn_of_sparse
+from pipeline.corpus.alignment.plausibility import checked_alignment, warn_of_little
 from pipeline.corpus.left_out import describe, require_named
 from pipeline.corpus.summary import commonest
 from pipeline.progress import SILENT, Progress
@@ -95,8 +95,6 @@ def check(
     utterances = [result for result in results if isinstance(result, Utterance)]
     rejects += misnamed
     rejects += [result for result in results if isinstance(result, Reject)]
-    if warning := warn_of_sparse(utterances):
-        progress.message(warning)
     kept = {None, *(utterance.utt_id for utterance in utterances)}
     counted = [one for one in rejects if one.what == "utterance" or one.utt_id in kept]
     return CheckedCorpus(utterances, counted, left_out)
@@ -196,12 +194,14 @@ class _ContentCheck:
             heard, rate, warnings = self._hear(utterance, text)
         except (AudioError, UnusableError) as error:
             return [Reject(utterance.utt_id, utterance.audio, str(error))]
-        source = utterance.utt_id, utterance.audio
-        rejects = [Reject(*source, warning, "warning") for warning in warnings]
+        source, rejects = (utterance.utt_id, utterance.audio), []
         try:
             alignment = checked_alignment(heard, rate, self._recording_seconds)
         except AlignmentError as error:
-            alignment, rejects = None, [*rejects, Reject(*source, str(error), "alignment")]
+            alignment, rejects = None, [Reject(*source, str(error), "alignment")]
+        if alignment is not None:
+            warnings += warn_of_little(alignment, heard.duration)
+        rejects += [Reject(*source, warning, "warning") for warning in warnings]
         return [replace(heard, alignment=alignment), *rejects]
 
     def _hear(self, utterance: Utterance, text: str) -> tuple[Utterance, int, list[str]]:

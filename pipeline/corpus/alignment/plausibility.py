@@ -1,7 +1,7 @@
 """Whether an alignment can be what was said in its audio. Times are in seconds."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from pipeline.audio.utterance import SILENCE, AlignmentError, Extent, Segment, Utterance
@@ -57,21 +57,12 @@ def checked_alignment(
     return segments
 
 
-def warn_of_sparse(utterances: Iterable[Utterance]) -> str | None:
-    """How many checked alignments label so little that they may be wrong, and the worst."""
-    aligned = [
-        (labelled_seconds(utterance.alignment), utterance)
-        for utterance in utterances
-        if utterance.alignment is not None
-    ]
-    sparse = [row for row in aligned if row[0] < _SPARSE_SHARE * row[1].duration]
-    if not sparse:
-        return None
-    labelled, worst = min(sparse, key=lambda row: row[0] / row[1].duration)
-    return (
-        f"{len(sparse)} of {len(aligned)} alignments label less than a third of their audio, such as "
-        f"{worst.utt_id}, {labelled:g} s of {worst.duration:g} s: are their times seconds?"
-    )
+def warn_of_little(segments: Sequence[Segment], seconds: float) -> list[str]:
+    """A warning, if a checked alignment labels so little of its audio that it may be wrong."""
+    labelled = labelled_seconds(segments)
+    if labelled >= _SPARSE_SHARE * seconds:
+        return []
+    return [f"alignment labels little of its audio: {labelled:g} s of {seconds:g} s"]
 
 
 def extent_of(segments: Sequence[Segment]) -> Extent:

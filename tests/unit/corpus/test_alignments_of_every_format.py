@@ -205,3 +205,13 @@ def test_an_utterances_alignment_with_its_recordings_times_is_told_apart(folder,
         "alignment ends beyond its audio: at 7 s of 2 s, which are 5 to 7 s of "
     )
     assert reason.endswith("do its times count from the recording's start?")
+
+
+@pytest.mark.parametrize("write", ALL)
+def test_one_that_labels_little_is_used_with_a_warning(folder, write):
+    config = write(folder, [(0.5, 0.9, "K")])
+    corpus = check(adapter_of(config).read(config, None, SILENT), config)
+    assert [each.label for each in corpus.utterances[0].alignment] == ["K"]
+    (warning,) = corpus.rejects
+    assert (warning.utt_id, warning.what) == ("u", "warning")
+    assert warning.reason == "alignment labels little of its audio: 0.4 s of 2 s"

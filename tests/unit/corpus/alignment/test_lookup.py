@@ -101,19 +101,6 @@ def test_two_files_beside_one_recording_are_a_reject(tmp_path):
     assert reject.reason == "several alignments of one name: a/rec.PHN, a/rec.phn"
 
 
-def test_a_file_that_cannot_be_read_is_a_reject(tmp_path):
-    write(tmp_path, "u.TextGrid", TEXTGRID)
-    (tmp_path / "v.TextGrid").symlink_to(tmp_path / "nowhere")
-    (reject,) = Alignments(config(tmp_path)).rejects
-    assert (reject.source, reject.what) == (f"{tmp_path}/v.TextGrid", "alignment")
-    assert reject.reason.startswith("alignment file cannot be read: ")
-    alignments = Alignments(config(tmp_path))
-    (tmp_path / "u.TextGrid").unlink()  # between listing and reading
-    reject, kept = alignments.attach(utterance())
-    assert reject.reason.startswith("alignment file cannot be read: No such file")
-    assert kept == utterance()
-
-
 def test_a_broken_file_is_a_reject_of_its_utterances(tmp_path):
     write(tmp_path, "u.TextGrid", TEXTGRID[:70])
     reject = attach(tmp_path, utterance())

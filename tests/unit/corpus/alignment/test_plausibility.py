@@ -7,7 +7,7 @@ from pipeline.corpus.alignment.plausibility import (
     checked_alignment,
     extent_of,
     labelled_seconds,
-    warn_of_sparse,
+    warn_of_little,
 )
 
 SECONDS = 2.0
@@ -173,10 +173,8 @@ def test_labelled_seconds_count_an_overlap_once():
     )
 
 
-def test_those_that_label_little_are_named():
-    aligned = [utterance((Segment(0, end, "a"),)) for end in (0.5, 0.1, 1.0)]
-    assert warn_of_sparse([*aligned, utterance(None)]) == (
-        "2 of 3 alignments label less than a third of their audio, such as u, 0.1 s of 2 s: are "
-        "their times seconds?"
-    )
-    assert warn_of_sparse([aligned[-1], utterance(None)]) is None
+def test_one_that_labels_little_is_worth_a_warning():
+    assert warn_of_little((Segment(0.5, 0.75, "a"), Segment(1.0, 1.25, "b")), SECONDS) == [
+        "alignment labels little of its audio: 0.5 s of 2 s"
+    ]
+    assert warn_of_little((Segment(0.5, 1.25, "a"),), SECONDS) == []
