@@ -38,8 +38,11 @@ class AudioError(ValueError):
     """Audio that cannot be used; the message says why."""
 
 
+NO_FILE, NO_PERMISSION = "no such audio file", "no permission to read the audio file"
+
+
 class AudioAccessError(AudioError):
-    """The file cannot be opened now: it is not there, or there is no permission."""
+    """The file cannot be opened now: there is NO_FILE, or NO_PERMISSION."""
 
 
 class AudioStorageError(RuntimeError):
@@ -291,10 +294,10 @@ def _blamed(error: Exception, uri: str) -> AudioError | AudioStorageError:
         return AudioStorageError(f"{printable(uri)} cannot be fetched: {error}; run again")
     if isinstance(error, FileNotFoundError):
         hint = ": its path has backslashes, as on Windows; write slashes" * ("\\" in uri)
-        return AudioAccessError(f"no such audio file{hint}")
+        return AudioAccessError(f"{NO_FILE}{hint}")
     if isinstance(error, PermissionError):
         details = f": {error}" * isinstance(error, StorageError)
-        return AudioAccessError(f"no permission to read the audio file{details}")
+        return AudioAccessError(f"{NO_PERMISSION}{details}")
     if isinstance(error, OSError) and error.errno in NOWHERE:
-        return AudioAccessError(f"no such audio file: {error.strerror}")
+        return AudioAccessError(f"{NO_FILE}: {error.strerror}")
     return AudioError(f"the address cannot be read: {error}")

@@ -138,16 +138,22 @@ def compare(known: Sequence[Listed], search: Search) -> Changes:
 
 
 def _fates(missing: Sequence[Listed], search: Search) -> dict[str, Fate]:
-    def fate(each: Listed) -> Fate:
-        if search.covers(each.audio):
-            return "hidden" if search.hides(each.audio) else "absent"
-        try:
-            return "absent" if Folder(each.root).info(each.name) is None else "present"
-        except OSError:
-            return "hidden"
-
+    inside = [each for each in missing if search.covers(each.audio)]
+    outside = [each for each in missing if not search.covers(each.audio)]
+    fates: dict[str, Fate] = {
+        each.audio: "hidden" if search.hides(each.audio) else "absent" for each in inside
+    }
     with ThreadPoolExecutor(LOOKING_THREADS) as pool:
-        return dict(zip((each.audio for each in missing), pool.map(fate, missing), strict=True))
+        return fates | dict(
+            zip((each.audio for each in outside), pool.map(_look, outside), strict=True)
+        )
+
+
+def _look(listed: Listed) -> Fate:
+    try:
+        return "absent" if Folder(listed.root).info(listed.name) is None else "present"
+    except OSError:
+        return "hidden"
 
 
 def _moved(absent: Sequence[Listed], new: Sequence[AudioFile]) -> dict[str, AudioFile]:

@@ -1,7 +1,7 @@
 """`tokenize` over folders and buckets: a job on Ray that resumes where it stopped."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
@@ -66,7 +66,13 @@ def _tokenize(
         trained, name = find_model(model, NAME)
         arguments = {"trained": trained, "output": folder, "name": name, "checked": False}
         _run(arguments, pending, cluster, progress)
-    return _finish(store, shards, [*search.unusable, *listing.rejects()], progress)
+    records = _complete(store, shards)
+    rejects = [
+        each for shard in shards for each in rejects_of(records[shard.name], shard.utterances)
+    ]
+    listing.note_unopened(rejects)
+    rejects += [*search.unusable, *listing.rejects()]
+    return _finish(store, records.values(), rejects, progress)
 
 
 def _search(audio: Sequence[str], listing: Listing) -> Search:
@@ -110,22 +116,26 @@ def _delete_others(folder: Artifact, shards: Sequence[Shard]) -> None:
         folder.delete(name)
 
 
-def _finish(
-    store: ShardStore, shards: Sequence[Shard], rejects: Sequence[Reject], progress: Progress
-) -> bool:
-    unusable = list(rejects)
-    rows = frames = 0
+def _complete(store: ShardStore, shards: Sequence[Shard]) -> dict[str, Record]:
+    """The record of each shard."""
+    records = {}
     for shard, record in _records(store, shards):
         if record is None:
             lost = f"{store.output.uri}/{shard.name}"
             raise ArtifactError(f"{lost} has disappeared: run the command again")
-        unusable += rejects_of(record, shard.utterances)
-        rows, frames = rows + record["rows"], frames + record["frames"]
-    unusable.sort(key=lambda reject: reject.source)
+        records[shard.name] = record
+    return records
+
+
+def _finish(
+    store: ShardStore, records: Collection[Record], rejects: Sequence[Reject], progress: Progress
+) -> bool:
+    unusable = sorted(rejects, key=lambda reject: reject.source)
     store.output.write_table(REJECTS, rejects_to_table(unusable))
+    rows, frames = (sum(record[key] for record in records) for key in ("rows", "frames"))
     counts = {"rows": rows, "frames": frames, "rejects": len(unusable)}
     store.output.finish({"stage": "tokenize", **store.made_from, **counts})
-    shards_at = f"{len(shards)} shards of {store.output.uri}/{SHARDS}"
+    shards_at = f"{len(records)} shards of {store.output.uri}/{SHARDS}"
     progress.message(f"wrote {rows} files, {frames} units, in {shards_at}")
     if unusable:
         first = f"{unusable[0].source}: {unusable[0].reason}"

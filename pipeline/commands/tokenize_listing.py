@@ -8,7 +8,7 @@ from itertools import count
 import pyarrow as pa
 
 from pipeline.audio.audio_files import probe_all
-from pipeline.audio.decode import AudioAccessError, AudioError
+from pipeline.audio.decode import NO_FILE, NO_PERMISSION, AudioAccessError, AudioError
 from pipeline.audio.utterance import Reject, Utterance
 from pipeline.commands.listed_changes import Changes, Listed, Search, compare
 from pipeline.commands.unit_ids import Naming, name_files
@@ -98,6 +98,16 @@ class Listing:
         added.sort(key=lambda each: each.audio)
         for first in range(0, len(added), FILES_PER_LISTING):
             self._add(added[first : first + FILES_PER_LISTING], progress)
+
+    def note_unopened(self, rejects: Iterable[Reject]) -> None:
+        """Let the next call try those again that a worker could not open: its machine may be at fault."""
+        ids = {each.utt_id for each in rejects if each.kind in {NO_FILE, NO_PERMISSION}}
+        for name, part in list(self._parts.items()):
+            noted = [
+                replace(each, version=TRY_AGAIN) if each.utt_id in ids else each for each in part
+            ]
+            if noted != part:
+                self._write(name, noted)
 
     def _listed(self) -> Iterator[Listed]:
         return (each for _, part in sorted(self._parts.items()) for each in part)

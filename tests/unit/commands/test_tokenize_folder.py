@@ -23,6 +23,7 @@ from pipeline.runtime import session, shard_pool
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import MANIFEST, Artifact, ArtifactError
 from pipeline.storage.s3 import ObjectStore
+from pipeline.tokenizer import shard_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -336,6 +337,30 @@ def test_a_file_that_could_not_be_opened_is_tried_again(
     tokenize(trained, audio, output=output)
     assert "first-002" in rows(output)
     assert rejects(output) == {}
+
+
+def test_a_file_that_a_worker_could_not_open_is_tried_again(
+    trained, audio, made, tmp_path, monkeypatch
+):
+    """As on a machine without the disk that the others share."""
+    output, lost = tmp_path / "tokens", str(audio / "first-002.flac")
+    read = shard_tokenizer.read_whole
+
+    def absent(uri, grid):
+        if uri == lost:
+            raise AudioAccessError("no such audio file")
+        return read(uri, grid)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_tokenizer, "read_whole", absent)
+        tokenize(trained, audio, output=output)
+    assert rejects(output) == {lost: "no such audio file"}
+    before = rows(output)
+    made.clear()
+    assert "0 of them new\n" in tokenize(trained, audio, output=output)
+    assert made == ["001-00000"]
+    assert rejects(output) == {}
+    assert rows(output).keys() - before.keys() == {"first-002"}
 
 
 def test_a_bucket_tells_changed_objects_by_their_etag(trained, audio, made, tmp_path):
