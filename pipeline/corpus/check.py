@@ -33,7 +33,7 @@ from pipeline.audio.utterance import (
 )
 from pipeline.config.corpus import CorpusSection, composed
 from pipeline.corpus.adapter import adapter_of
-from pipeline.corpus.alignment.plausibility import checked_alignment, warn_of_little
+from pipeline.corpus.alignment.plausibility import checked_alignment, warn_of
 from pipeline.corpus.left_out import describe, require_named
 from pipeline.corpus.summary import commonest
 from pipeline.progress import SILENT, Progress
@@ -200,7 +200,7 @@ class _ContentCheck:
         except AlignmentError as error:
             alignment, rejects = None, [Reject(*source, str(error), "alignment")]
         if alignment is not None:
-            warnings += warn_of_little(alignment, heard.duration)
+            warnings += warn_of(alignment, heard.duration)
         rejects += [Reject(*source, warning, "warning") for warning in warnings]
         return [replace(heard, alignment=alignment), *rejects]
 
@@ -214,9 +214,14 @@ class _ContentCheck:
         require_resampling(rate, SSL_GRID.sample_rate_hz)
         _check_length(text, len(samples), rate, config.min_seconds)
         warnings = Signal.of(samples, rate).examine()
-        seconds, version, sha256 = len(samples) / rate, identity.version, identity.sha256
-        audio_of = {"audio_version": version, "audio_sha256": sha256}
-        return replace(utterance, text=text, duration=seconds, **audio_of), rate, warnings
+        heard = replace(
+            utterance,
+            text=text,
+            duration=len(samples) / rate,
+            audio_version=identity.version,
+            audio_sha256=identity.sha256,
+        )
+        return heard, rate, warnings
 
 
 def _normalise(text: str, config: CorpusSection) -> str:

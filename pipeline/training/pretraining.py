@@ -11,7 +11,7 @@ from pipeline.audio.decode import read_utterance
 from pipeline.audio.utterance import Utterance
 from pipeline.clustering.assignment import assign
 from pipeline.clustering.kmeans import fit_sample
-from pipeline.config import Pretraining
+from pipeline.config import Pretraining, Purity
 from pipeline.corpus.alignment.frame_labels import frame_labels
 from pipeline.features.masked_prediction import (
     SAMPLE_RATE_HZ,
@@ -22,7 +22,7 @@ from pipeline.features.masked_prediction import (
 )
 from pipeline.features.mfcc import Mfcc
 from pipeline.features.ssl import SslModel, pad_waveforms
-from pipeline.metrics.purity import JointCounts, pnmi
+from pipeline.metrics.purity import JointCounts, pnmi, scored_frames
 from pipeline.progress import Progress
 
 LABEL_SAMPLE_FRAMES = 100_000
@@ -99,8 +99,7 @@ def _pnmi(
         for frames_TD, utterance in zip(hidden, utterances, strict=True):
             units = assign(frames_TD, centroids_KD).tolist()
             labels = frame_labels(utterance.alignment or (), len(units), encoder.grid)
-            pairs = [pair for pair in zip(labels, units, strict=True) if pair[0]]
-            counts.add([label for label, _ in pairs], [unit for _, unit in pairs])
+            counts.add(*scored_frames(labels, units, Purity()))
         if counts.phones:
             scores[f"layer_{layer}.pnmi"] = pnmi(counts)
     return scores

@@ -17,10 +17,10 @@ def _parse_line(line: Line | Reject, sample_rate_hz: int) -> Segment:
     text = "" if isinstance(line, Reject) else line.text
     try:
         first, last, label = fields(text)
-        start, end = int(first), int(last)
-    except ValueError:
+        start, end = int(first) / sample_rate_hz, int(last) / sample_rate_hz
+    except (ValueError, OverflowError):
         reason = line.reason if isinstance(line, Reject) else repr(text[:60])
         raise AlignmentError(
             f".PHN line is not `start end label` in samples: {line.source}, {reason}"
         ) from None
-    return Segment(start / sample_rate_hz, end / sample_rate_hz, label)
+    return Segment(start, end, label)

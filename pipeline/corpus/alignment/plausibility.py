@@ -15,6 +15,7 @@ _OVERLAP_SECONDS = 0.02
 # A complete alignment ends with its audio. Samples that are counted at 8000 or 11025 Hz, and taken
 # to be of 16000 Hz, fall below this.
 _COMPLETE_SHARE = 0.75
+_EARLY_SECONDS = 0.1
 # An alignment of speech alone may leave out a lot: of real ones of words, 1 % label less.
 _SPARSE_SHARE = 1 / 3
 
@@ -57,12 +58,15 @@ def checked_alignment(
     return segments
 
 
-def warn_of_little(segments: Sequence[Segment], seconds: float) -> list[str]:
-    """A warning, if a checked alignment labels so little of its audio that it may be wrong."""
-    labelled = labelled_seconds(segments)
-    if labelled >= _SPARSE_SHARE * seconds:
-        return []
-    return [f"alignment labels little of its audio: {labelled:g} s of {seconds:g} s"]
+def warn_of(segments: Sequence[Segment], seconds: float) -> list[str]:
+    """Why a checked alignment may be wrong, although it is used."""
+    labelled, extent = labelled_seconds(segments), extent_of(segments)
+    warnings = []
+    if labelled < _SPARSE_SHARE * seconds:
+        warnings.append(f"alignment labels little of its audio: {labelled:g} s of {seconds:g} s")
+    if extent.complete and extent.end < seconds - _EARLY_SECONDS:
+        warnings.append(f"alignment ends before its audio: at {extent.end:g} s of {seconds:g} s")
+    return warnings
 
 
 def extent_of(segments: Sequence[Segment]) -> Extent:

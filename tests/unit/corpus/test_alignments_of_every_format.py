@@ -1,6 +1,7 @@
 """One alignment, written in every format that is read, from the files to the checked corpus."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -215,3 +216,30 @@ def test_one_that_labels_little_is_used_with_a_warning(folder, write):
     (warning,) = corpus.rejects
     assert (warning.utt_id, warning.what) == ("u", "warning")
     assert warning.reason == "alignment labels little of its audio: 0.4 s of 2 s"
+
+
+def test_real_alignments_that_were_swapped_are_found(shared_data, tmp_path):
+    source, names = shared_data / "mfa_aligned", ["acoustic_corpus", "cold_corpus"]
+    lines = []
+    for split, name, other in zip(("train", "valid"), names, names[::-1], strict=True):
+        shutil.copy(source / f"{other}.TextGrid", tmp_path / f"{name}.TextGrid")
+        row = {"utt_id": name, "split": split, "speaker": "s", "text": "words"}
+        lines.append(json.dumps({**row, "audio": str(source / f"{name}.wav")}))
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    for alignments, expected in (
+        (source, {}),
+        (
+            tmp_path,
+            {
+                "acoustic_corpus": "alignment ends before its audio: at 25.7176 s of 26.7233 s",
+                "cold_corpus": (
+                    "alignment ends beyond its audio: at 26.7233 s of 25.7176 s, 1.04 times its "
+                    "length: of other audio?"
+                ),
+            },
+        ),
+    ):
+        config = ManifestCorpus(manifest=str(tmp_path / "m.jsonl"), alignments=str(alignments))
+        corpus = check(adapter_of(config).read(config, None, SILENT), config)
+        assert len(corpus.utterances) == 2
+        assert {reject.utt_id: reject.reason for reject in corpus.rejects} == expected

@@ -44,6 +44,8 @@ def test_an_empty_file_has_no_segments():
         (b"0 100", r"not `start end label` in samples: SA1\.PHN:2"),
         (b"0 100 a b", "not `start end label`"),
         (b"0.0 0.1 a", "not `start end label`"),
+        (b"9" * 400 + b" 1 a", "not `start end label`"),
+        (b"9" * 5000 + b" 1 a", "not `start end label`"),
         (b"\xff 1 a", "not `start end label`.*not UTF-8"),
     ],
 )

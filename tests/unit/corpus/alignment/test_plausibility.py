@@ -1,13 +1,16 @@
 import math
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.audio.utterance import AlignmentError, Extent, Segment, Utterance
 from pipeline.corpus.alignment.plausibility import (
     checked_alignment,
     extent_of,
     labelled_seconds,
-    warn_of_little,
+    warn_of,
 )
 
 SECONDS = 2.0
@@ -174,7 +177,34 @@ def test_labelled_seconds_count_an_overlap_once():
 
 
 def test_one_that_labels_little_is_worth_a_warning():
-    assert warn_of_little((Segment(0.5, 0.75, "a"), Segment(1.0, 1.25, "b")), SECONDS) == [
+    assert warn_of((Segment(0.5, 0.75, "a"), Segment(1.0, 1.25, "b")), SECONDS) == [
         "alignment labels little of its audio: 0.5 s of 2 s"
     ]
-    assert warn_of_little((Segment(0.5, 1.25, "a"),), SECONDS) == []
+    assert warn_of((Segment(0.5, 1.25, "a"),), SECONDS) == []
+
+
+def test_a_complete_one_that_ends_early_is_worth_a_warning():
+    rows = [*COMPLETE[:-1], (1.8, 1.89, "sil")]
+    assert warn_of(check(segments(rows)), SECONDS) == [
+        "alignment ends before its audio: at 1.89 s of 2 s"
+    ]
+    assert warn_of(check(segments([*COMPLETE[:-1], (1.8, 1.91, "sil")])), SECONDS) == []
+    assert warn_of(check(segments(WORDS)), SECONDS) == []
+
+
+TIME = st.one_of(st.floats(-1, 3), st.floats(), st.integers(0, 20).map(lambda tenth: tenth / 10))
+SEGMENT = st.builds(Segment, TIME, TIME, st.sampled_from(["", "SIL", "a", "AH0_B", "spn"]))
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(SEGMENT, max_size=6), st.sampled_from([8000, 16000, 44100]))
+def test_what_passes_is_in_order_within_its_audio_and_says_something(alignment, rate):
+    try:
+        found = check(tuple(alignment), rate)
+    except AlignmentError:
+        return
+    assert len(found) == len(alignment)
+    assert all(0 <= each.start <= each.end <= SECONDS + 0.04 for each in found)
+    assert all(first.end - second.start <= 0.02 for first, second in pairwise(found))
+    assert {each.label for each in found} <= {"sil", "a", "AH", "spn"}
+    assert any(each.label != "sil" for each in found)
