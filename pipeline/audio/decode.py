@@ -217,7 +217,7 @@ def _range(sound: Sound, offset: float, duration: float | None) -> tuple[int, in
     if duration is not None and math.isfinite(duration):
         last = first + round(duration * rate)
     if sound.cut_short is not None and last >= length:
-        raise AudioError(sound.cut_short)
+        raise ContainerError(sound.cut_short)
     if first >= length or last - length > ROUNDING_SECONDS * rate:
         interval = f"from {first / rate:g} s to {last / rate:g} s of {length / rate:g} s"
         raise AudioError(f"offset and duration lie beyond the file: {interval}")
@@ -226,17 +226,17 @@ def _range(sound: Sound, offset: float, duration: float | None) -> tuple[int, in
 
 @contextmanager
 def _open(uri: str, expected: Identity = ANY_FILE) -> Iterator[_Opened]:
-    with _bytes(uri) as (stream, info):
-        if not expected.is_of(stream, info):
-            raise AudioError("it is another file than was prepared")
-        size = stream.seek(0, io.SEEK_END)
-        if size == 0:
-            raise AudioError("audio file is empty (0 bytes)")
-        try:
+    try:
+        with _bytes(uri) as (stream, info):
+            if not expected.is_of(stream, info):
+                raise AudioError("it is another file than was prepared")
+            size = stream.seek(0, io.SEEK_END)
+            if size == 0:
+                raise AudioError("audio file is empty (0 bytes)")
             with open_sound(stream, size) as sound:
                 yield _Opened(sound, stream, str(info))
-        except ContainerError as error:
-            raise AudioError(str(error)) from None
+    except ContainerError as error:
+        raise AudioError(str(error)) from None
 
 
 @contextmanager
@@ -253,13 +253,13 @@ def _bytes(uri: str) -> Iterator[tuple[io.RawIOBase, FileInfo]]:
             yield stream, info
         except OSError as error:
             raise _blamed(error, uri) from error
-        except AudioError:
-            failure = _failure(stream)
-            if failure is not None:
-                raise _blamed(failure, uri) from failure
+        except ContainerError:
+            if isinstance(stream, io.FileIO):
+                _read_through(stream, uri)
             raise
-        if isinstance(stream, Recorded) and stream.failure is not None:
-            raise _blamed(stream.failure, uri) from stream.failure
+        finally:
+            if isinstance(stream, Recorded) and stream.failure is not None:
+                raise _blamed(stream.failure, uri) from stream.failure
 
 
 def _stream(uri: str) -> tuple[io.RawIOBase, FileInfo]:
@@ -275,17 +275,14 @@ def _stream(uri: str) -> tuple[io.RawIOBase, FileInfo]:
     return open_remote(filesystem, path, info["size"]), FileInfo.remote(info)
 
 
-def _failure(stream: io.RawIOBase) -> Exception | None:
-    """Why the storage did not deliver all bytes, which libsndfile takes for the end of the file."""
-    if isinstance(stream, Recorded):
-        return stream.failure
+def _read_through(file: io.FileIO, uri: str) -> None:
+    """Find out whether the disk fails, which libsndfile takes for the end of the file."""
     try:
-        stream.seek(0)
-        while stream.read(READ_BYTES):
+        file.seek(0)
+        while file.read(READ_BYTES):
             pass
     except OSError as error:
-        return error
-    return None
+        raise _blamed(error, uri) from error
 
 
 def _blamed(error: Exception, uri: str) -> AudioError | AudioStorageError:
