@@ -44,7 +44,7 @@ def proxy(mlflow_address, monkeypatch):
 @pytest.fixture
 def config(tmp_path, request):
     return Config(
-        variant=request.node.name,
+        variant=request.node.originalname,
         storage=str(tmp_path / "runs"),
         ssl={"model": str(tmp_path)},
         corpus={"kind": "manifest", "manifest": "s3://user:hunter2@host/corpus.jsonl"},

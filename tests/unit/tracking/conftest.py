@@ -27,7 +27,7 @@ def storage(tmp_path_factory):
 @pytest.fixture
 def config(storage, request):
     return Config(
-        variant=request.node.name,
+        variant=request.node.originalname,
         storage=str(storage),
         ssl={"model": str(storage)},
         corpus={"kind": "manifest", "manifest": "s3://user:hunter2@host/corpus.jsonl"},

@@ -137,6 +137,7 @@ def test_what_is_not_finite_is_logged_once_and_takes_nothing_along(stage):
 def test_a_value_that_mlflow_refuses_takes_no_other_along(stage, caplog, monkeypatch):
     """As if it had a rule that we do not know."""
     monkeypatch.setattr(tracker, "spell_name", lambda name: name)
+    monkeypatch.setattr(tracker, "spell_tags", lambda tags: tags)
     values = {f"m{index}": 1.0 for index in range(200)}
     for step in range(2):
         stage.log_metrics({**values, "bad!": 1.0, "worse?": 1.0}, step)
