@@ -9,7 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from pipeline.config import Config
 from pipeline.errors import is_for_user
-from pipeline.graph.graph import build
+from pipeline.graph.graph import Graph, Node, build
 from pipeline.storage.artifacts import CHECKSUM_THREADS, MANIFEST, RECORDS, Artifact, ArtifactError
 
 Files = dict[str, dict[str, Any]]
@@ -29,22 +29,25 @@ def verify(
         console: gets a line for each damaged or missing file.
         quick: compare sizes only.
         repair: delete damaged files and the manifest, so that the next run writes just those files
-            again. The digest stays, so no later stage runs again.
+            again. The digest stays, so no later stage runs again, except after a training: without
+            checkpoints it may end with other weights.
 
     Raises:
         ConfigError: there is no such stage.
         ArtifactError: there is no such folder.
         OSError: the storage failed, or a damaged file cannot be deleted.
     """
-    if configs:
-        nodes = [node for node in build(configs, [name]).nodes if node.stage.name == name]
-        outputs = {node.label: node.artifact for node in nodes}
-    else:
+    nodes = build(configs, [name]).nodes if configs else ()
+    named = [node for node in nodes if node.stage.name == name]
+    outputs = {node.label: node.artifact for node in named}
+    if not configs:
         outputs = {name.rstrip("/"): _folder(name)}
     good = [
         _verify(output, label, console, quick=quick, repair=repair)
         for label, output in outputs.items()
     ]
+    if repair and named:
+        _reopen_readers(build(configs), named, console)
     return all(good)
 
 
@@ -122,6 +125,23 @@ def _content_faults(output: Artifact, files: Files, console: Console) -> dict[st
 
         faults = dict(zip(files, pool.map(fault, files), strict=True))
     return {name: reason for name, reason in faults.items() if reason}
+
+
+def _reopen_readers(graph: Graph, repaired: Sequence[Node], console: Console) -> None:
+    """Let what was made from a training that runs anew be made again."""
+    stale = {
+        node.key
+        for node in repaired
+        if node.stage.temporary(node.config) and not node.artifact.is_complete()
+    }
+    for node in graph.nodes:
+        if stale.isdisjoint(node.inputs.items()):
+            continue
+        stale.add(node.key)
+        if node.artifact.is_complete():
+            node.artifact.delete(MANIFEST)
+            line = f"{node.label}: to be made again, because the new training may end with other weights"
+            console.print(line, markup=False, soft_wrap=True)
 
 
 def _delete(output: Artifact, damaged: Sequence[str]) -> None:

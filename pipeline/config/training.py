@@ -76,8 +76,8 @@ class Training(Section):
     """Steps between two checkpoints within an epoch."""
     keep_checkpoints: bool = False
     """Keep the checkpoints of a finished training, of the vocoder too. They are several times as
-    large as the models, and nothing reads them; only `verify --repair` of a damaged model is
-    quicker with them."""
+    large as the models and serve one purpose: without them, a model that `verify --repair` finds
+    damaged is trained anew, and what was made from it is made again."""
     average_best: Count = 3
     """How many of the best epochs are averaged at the end."""
     log_steps: Count = 10

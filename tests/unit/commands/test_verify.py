@@ -214,3 +214,19 @@ def test_the_command_ends_with_1_where_something_is_wrong(project, tmp_path):
     assert CliRunner().invoke(app, asked).exit_code == 1
     assert CliRunner().invoke(app, [*asked, "--repair"]).exit_code == 0
     assert CliRunner().invoke(app, ["verify", "no_stage", str(config)]).exit_code == 1
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_was_made_from_a_damaged_training_is_made_again_unless_it_can_resume(project, kept):
+    training = project.config.training.model_copy(update={"keep_checkpoints": kept})
+    project.config = project.config.model_copy(update={"training": training})
+    project.run("tokenize_corpus")
+    made = [node.artifact for node in project.nodes("tokenize_corpus")]
+    flip(Path(project.node("train_joint").artifact.path("tokenizer/model.safetensors")))
+    assert not project.verify("train_joint")[0]
+    assert all(output.is_complete() for output in made)
+    good, output = project.verify("train_joint", repair=True)
+    assert good
+    assert ("tokenize_corpus/train[tiny]: to be made again" in output) == (not kept)
+    assert [output.is_complete() for output in made] == [kept] * len(made)
+    assert project.node("prepare_corpus").artifact.is_complete()
