@@ -19,17 +19,17 @@ def _settings(config: Config) -> dict[str, Any]:
     return {"features": config.features.model_dump(mode="json", exclude={"batch_seconds"})}
 
 
-def _estimate(config: Config, split: str, inputs: Mapping[str, Artifact]) -> Estimate:
-    """From the prepared corpus, or else from the durations that the corpus's tables give."""
-    from pipeline.corpus.adapter import adapter_of
-    from pipeline.corpus.read_outputs import read_durations
+def _estimate(config: Config, split: str, outputs: Mapping[str, Artifact]) -> Estimate:
+    """From the prepared corpus, or else from what is known of it before."""
+    from pipeline.corpus.durations import Durations, durations_by_split
+    from pipeline.corpus.listing import listings_in
     from pipeline.features.size import bytes_per_frame, num_stored_frames
 
-    corpus = inputs["prepare_corpus"]
-    if corpus.exists("corpus.parquet"):
-        seconds = read_durations(corpus, split)
-    else:
-        seconds = adapter_of(config.corpus).durations(config.corpus, (split,))
+    known = durations_by_split(
+        config.corpus, outputs["prepare_corpus"], listings_in(config.storage)
+    )
+    durations = known.get(split, Durations([]))
+    seconds = durations.seconds
     num_frames = num_stored_frames(seconds, config.features)
     hours = sum(seconds) / 3600
     return Estimate(
@@ -38,6 +38,7 @@ def _estimate(config: Config, split: str, inputs: Mapping[str, Artifact]) -> Est
         num_frames * bytes_per_frame(config.features, config.ssl),
         grows_with={"features.layers": len(config.features.layers), "hours of audio": hours},
         advice="a sample (features.sample_frames_per_second)",
+        sampled=durations.source == "sample",
     )
 
 

@@ -31,12 +31,22 @@ def sources(config: Config) -> dict[str, Source]:
     return {"files": Source(config.corpus, partial(fingerprint, cache=listings_in(config.storage)))}
 
 
-def estimate(config: Config, _split: str, _inputs: Mapping[str, Artifact]) -> Estimate:
-    """Seconds and frames, where the corpus's tables hold durations; otherwise nothing."""
-    from pipeline.corpus.check import estimate as estimate_corpus
+def estimate(config: Config, _split: str, outputs: Mapping[str, Artifact]) -> Estimate:
+    """Seconds and frames; nothing of a corpus that makes its own audio."""
+    from pipeline.audio.frame_grid import SSL_GRID
+    from pipeline.corpus.durations import durations_by_split
+    from pipeline.corpus.listing import listings_in
 
-    seconds, num_frames = estimate_corpus(config.corpus)
-    return Estimate(audio_seconds=seconds, num_frames=num_frames)
+    durations = durations_by_split(
+        config.corpus, outputs["prepare_corpus"], listings_in(config.storage)
+    )
+    rate_hz = SSL_GRID.sample_rate_hz
+    seconds = [value for split in durations.values() for value in split.seconds]
+    return Estimate(
+        audio_seconds=sum(seconds),
+        num_frames=sum(SSL_GRID.num_frames(round(value * rate_hz)) for value in seconds),
+        sampled=any(split.source == "sample" for split in durations.values()),
+    )
 
 
 def run(context: StageContext) -> dict[str, float]:

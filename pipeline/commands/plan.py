@@ -19,7 +19,7 @@ def plan(configs: Sequence[Config], only: Sequence[str], console: Console) -> No
 
 
 def show(graph: Graph, storage: str, console: Console) -> None:
-    pending = {node.key for node in graph.pending()}
+    estimates = {node.key: node.estimate() for node in graph.pending()}
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("stage", "variants", "state"):
         table.add_column(name, overflow="fold")
@@ -27,18 +27,21 @@ def show(graph: Graph, storage: str, console: Console) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for node in graph.nodes:
         variants = escape(", ".join(node.variants))
-        if node.key in pending:
-            state, took, estimate = _to_run(node), "-", node.estimate()
+        if node.key in estimates:
+            state, took = _to_run(node), "-"
         else:
             seconds = node.artifact.read_json(MANIFEST)["seconds"]
-            state, took, estimate = "[green]done[/]", f"{seconds:.0f} s", Estimate()
-        table.add_row(node.name, variants, state, took, *_cells(estimate))
+            state, took = "[green]done[/]", f"{seconds:.0f} s"
+        cells = _cells(estimates.get(node.key, Estimate()))
+        table.add_row(node.name, variants, state, took, *cells)
     console.print(table)
+    if any(estimate.sampled for estimate in estimates.values()):
+        console.print("~ extrapolated from the headers of some of the audio files")
     written = bytes_to_write(graph.pending())
     free = free_bytes(storage)
     room = "" if free is None else f", {readable_bytes(free)} free"
     console.print(
-        f"{len(pending)} of {len(graph.nodes)} stages to run{_awaited(graph)}; "
+        f"{len(estimates)} of {len(graph.nodes)} stages to run{_awaited(graph)}; "
         f"about {readable_bytes(written)} to write to {storage}{room}",
         highlight=False,
         markup=False,
@@ -73,8 +76,9 @@ def bytes_to_write(nodes: Sequence[Node]) -> int:
 
 
 def _cells(estimate: Estimate) -> tuple[str, str, str]:
-    """Hours, frames and bytes; a dash where nothing is known."""
-    hours = f"{estimate.audio_seconds / 3600:.2f}" if estimate.audio_seconds else "-"
-    frames = f"{estimate.num_frames:,}" if estimate.num_frames else "-"
-    written = readable_bytes(estimate.bytes_written) if estimate.bytes_written else "-"
+    """Hours, frames and bytes; a dash where nothing is known, `~` where a sample stands for all."""
+    about = "~" * estimate.sampled
+    hours = f"{about}{estimate.audio_seconds / 3600:.2f}" if estimate.audio_seconds else "-"
+    frames = f"{about}{estimate.num_frames:,}" if estimate.num_frames else "-"
+    written = f"{about}{readable_bytes(estimate.bytes_written)}" if estimate.bytes_written else "-"
     return hours, frames, written

@@ -5,11 +5,12 @@ torch nor Ray at its top.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from pipeline.audio.utterance import Reject, Utterance
 from pipeline.config.corpus import CorpusSection, load_adapter
+from pipeline.corpus.expected_durations import Durations
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
 
@@ -50,11 +51,12 @@ class Adapter(ABC, Generic[SectionT]):
         """The paths and addresses that every node must reach, by the keys that name them."""
 
     @abstractmethod
-    def durations(self, config: SectionT, splits: Collection[str]) -> list[float]:
-        """Seconds of the utterances of `splits`, where tables hold them; reads no audio.
+    def durations(self, config: SectionT) -> dict[str, Durations]:
+        """How long the utterances of each split are, for `plan`; nothing where nobody can know.
 
         Raises:
             CorpusError: the corpus does not exist.
+            AudioStorageError: the storage of its audio failed.
         """
 
 

@@ -13,7 +13,12 @@ def audio_by_stem(names: Iterable[str], extension: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name in sorted(names, key=lambda name: (not name.endswith(f".{extension}"), name)):
-        stem, _, ending = name.rpartition(".")
-        if ending.lower() in EXTENSIONS:
+        stem, dot, ending = name.rpartition(".")
+        if dot and ending.lower() in EXTENSIONS and not is_shadow(name):
             found.setdefault(stem, name)
     return found
+
+
+def is_shadow(name: str) -> bool:
+    """Whether it is what a Mac writes beside a file `name` on foreign disks: `._name`, no audio."""
+    return name.rpartition("/")[2].startswith("._")

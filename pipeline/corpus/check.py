@@ -32,7 +32,6 @@ from pipeline.audio.utterance import (
     first_of_each_split,
 )
 from pipeline.config.corpus import CorpusSection, composed
-from pipeline.corpus.adapter import adapter_of
 from pipeline.corpus.alignment.plausibility import checked_alignment, warn_of
 from pipeline.corpus.left_out import describe, require_named
 from pipeline.corpus.summary import commonest
@@ -98,19 +97,6 @@ def check(
     kept = {None, *(utterance.utt_id for utterance in utterances)}
     counted = [one for one in rejects if one.what == "utterance" or one.utt_id in kept]
     return CheckedCorpus(utterances, counted, left_out)
-
-
-def estimate(config: CorpusSection) -> tuple[float, int]:
-    """Seconds and frames of the utterances to check, where the corpus's tables hold durations.
-
-    Raises:
-        CorpusError: the corpus does not exist.
-    """
-    durations, rate = (
-        adapter_of(config).durations(config, config.splits.names),
-        SSL_GRID.sample_rate_hz,
-    )
-    return sum(durations), sum(SSL_GRID.num_frames(round(seconds * rate)) for seconds in durations)
 
 
 def require(corpus: CheckedCorpus, config: CorpusSection) -> None:

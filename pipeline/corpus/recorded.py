@@ -1,9 +1,10 @@
 """The adapter of a corpus of recordings: alignments are the same whatever its format."""
 
 import hashlib
-import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from pipeline.audio.utterance import Utterance, first_of_each_split
@@ -11,6 +12,7 @@ from pipeline.config import digest
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.corpus.adapter import Adapter, Entries
 from pipeline.corpus.alignment.lookup import Alignments, list_alignments
+from pipeline.corpus.expected_durations import Durations, expected_durations
 from pipeline.corpus.listing import audio_addresses
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
@@ -29,14 +31,12 @@ class RecordedAdapter(Adapter[RecordedT]):
         contents: what the corpus consists of, without its audio and alignments, as JSON values and
             bytes.
         path_keys: the keys of `section` that name paths or addresses, one or several each.
-        has_durations: whether `entries` knows durations, without opening audio.
     """
 
     section: type[RecordedT]
     entries: Callable[[RecordedT], Entries]
     contents: Callable[[RecordedT], Any]
     path_keys: tuple[str, ...]
-    has_durations: bool = False
 
     def read(self, config: RecordedT, _output: Artifact, _progress: Progress) -> Entries:
         """The entries, with alignments from the files that `corpus.alignments` names.
@@ -61,14 +61,14 @@ class RecordedAdapter(Adapter[RecordedT]):
         return digest([contents, aligned, audio])
 
     def _addresses(self, config: RecordedT) -> Iterator[str]:
-        return (utterance.audio for utterance in self._chosen(config, config.splits.names))
+        return (utterance.audio for utterance in self._chosen(config))
 
-    def _chosen(self, config: RecordedT, splits: Collection[str]) -> list[Utterance]:
-        """The utterances of `splits` that are to be checked."""
+    def _chosen(self, config: RecordedT) -> list[Utterance]:
+        """The utterances that are to be checked, sorted by split and utt_id."""
         utterances = (
             entry
             for entry in self.entries(config)
-            if isinstance(entry, Utterance) and entry.split in splits
+            if isinstance(entry, Utterance) and entry.split in config.splits.names
         )
         return first_of_each_split(utterances, config.max_utterances)
 
@@ -82,11 +82,9 @@ class RecordedAdapter(Adapter[RecordedT]):
                 paths[key] = value
         return paths
 
-    def durations(self, config: RecordedT, splits: Collection[str]) -> list[float]:
-        if not self.has_durations:
-            return []
-        durations = (utterance.duration for utterance in self._chosen(config, splits))
-        return [seconds for seconds in durations if math.isfinite(seconds)]
+    def durations(self, config: RecordedT) -> dict[str, Durations]:
+        splits = groupby(self._chosen(config), key=attrgetter("split"))
+        return {split: expected_durations(list(members), config) for split, members in splits}
 
 
 def _hash_bytes(contents: Any) -> Any:

@@ -11,7 +11,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.audio.utterance import Reject, UnusableError
+from pipeline.audio.utterance import CorpusError, Reject, UnusableError
+from pipeline.storage.failures import may_recover
+from pipeline.storage.folders import Folder, printable
 
 BLANKS = " \t"
 _BLANK = re.compile(f"[{BLANKS}]+")
@@ -32,6 +34,24 @@ class TableRow:
 
     source: str
     value: str
+
+
+def read_text(folder: Folder, name: str, missing: str) -> bytes:
+    """A text file of a corpus, as bytes.
+
+    Raises:
+        CorpusError: it does not exist, which is said as `missing`, or it cannot be read.
+        OSError: the storage failed, and another try may succeed.
+    """
+    try:
+        return folder.read(name)
+    except (FileNotFoundError, IsADirectoryError):
+        raise CorpusError(missing) from None
+    except OSError as error:
+        if may_recover(error):
+            raise
+        address = printable(folder.address(name))
+        raise CorpusError(f"'{address}' cannot be read: {error.strerror or error}") from None
 
 
 def read_lines(content: bytes, name: str) -> Iterator[Line | Reject]:

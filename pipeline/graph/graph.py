@@ -100,7 +100,8 @@ class Node:
         )
 
     def estimate(self) -> Estimate:
-        return self.stage.estimate(self.config, self.split, self.input_artifacts)
+        outputs = {**self.input_artifacts, self.name: self.artifact}
+        return self.stage.estimate(self.config, self.split, outputs)
 
     def bytes_to_write(self) -> int:
         """The estimate, less what an earlier, interrupted run has written."""

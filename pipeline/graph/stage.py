@@ -21,7 +21,8 @@ class Estimate:
 
     `grows_with` has what `bytes_written` is proportional to, as the user would say it ("hours of
     audio"), and how much of it there is; integers are rounded down. `advice` names another way
-    to write less. Both are for the message that a storage is too small.
+    to write less. Both are for the message that a storage is too small. `sampled` says that the
+    numbers were extrapolated from a sample.
     """
 
     audio_seconds: float = 0.0
@@ -29,6 +30,7 @@ class Estimate:
     bytes_written: int = 0
     grows_with: Mapping[str, float] = field(default_factory=dict)
     advice: str = ""
+    sampled: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,10 @@ TOYS = """
     def run(context):
         raise AssertionError("a plan runs nothing")
 
-    def estimate(config, split, inputs):
+    def estimate(config, split, outputs):
         written = config.codebook.seed
-        return Estimate(7200, 360_000, bytes_written=written, grows_with={"hours": 2.0})
+        sampled = written % 2 == 1
+        return Estimate(7200, 360_000, written, grows_with={"hours": 2.0}, sampled=sampled)
 
     def corpus(config):
         return {"corpus": config.corpus.model_dump(mode="json")}
@@ -83,6 +84,17 @@ def test_plan_shows_state_hours_frames_and_bytes(project):
     assert ["toy_train", "dkm", "to", "run", "-", "2.00", "360,000", "3", "MB"] in lines
     assert "2 of 3 stages to run; about 6 MB to write to" in result.output
     assert "free" in result.output
+
+
+def test_plan_marks_what_it_has_extrapolated(project):
+    exact, sampled = (
+        invoke("plan", "kmeans.yaml", "--set", f"codebook.seed={seed}").output
+        for seed in (3_000_000, 3_000_001)
+    )
+    assert "~" not in exact
+    lines = [line.split() for line in sampled.splitlines()]
+    assert ["toy_train", "kmeans", "to", "run", "-", "~2.00", "~360,000", "~3", "MB"] in lines
+    assert "~ extrapolated from the headers of some of the audio files" in sampled
 
 
 def test_stage_limits_the_plan(project):

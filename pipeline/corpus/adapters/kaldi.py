@@ -12,7 +12,7 @@ from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, UnusableEr
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.config.section import Address
 from pipeline.corpus.recorded import RecordedAdapter
-from pipeline.corpus.text_table import TextTable, fields
+from pipeline.corpus.text_table import TextTable, fields, read_text
 from pipeline.storage.folders import Folder
 
 _REQUIRED = ("wav.scp", "text", "utt2spk")
@@ -34,7 +34,7 @@ def read_tables(config: KaldiCorpus) -> dict[str, dict[str, bytes]]:
     """The files of each split that the config names, by name.
 
     Raises:
-        CorpusError: a split's folder or one of its files does not exist.
+        CorpusError: a split's folder or one of its files does not exist, or cannot be read.
     """
     root = Folder.at(config.root)
     tables: dict[str, dict[str, bytes]] = {}
@@ -49,7 +49,10 @@ def read_tables(config: KaldiCorpus) -> dict[str, dict[str, bytes]]:
                 f"'{config.root}' are {root.folders() or 'none'}: check corpus.root and "
                 "corpus.splits"
             )
-        tables[split] = {name: root.read(f"{split}/{name}") for name in sorted(present)}
+        tables[split] = {
+            name: read_text(root, f"{split}/{name}", f"'{config.root}/{split}' has no {name}")
+            for name in sorted(present)
+        }
     return tables
 
 
@@ -153,5 +156,4 @@ ADAPTER = RecordedAdapter(
     entries=read_kaldi,
     contents=read_tables,
     path_keys=("root", "audio_root"),
-    has_durations=True,
 )

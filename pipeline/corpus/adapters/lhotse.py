@@ -26,10 +26,12 @@ from pipeline.corpus.alignment.plausibility import labelled_seconds
 from pipeline.corpus.alignment.recording_alignment import RecordingAlignment
 from pipeline.corpus.json_rows import Row, Seconds, Text, first_problem, json_rows
 from pipeline.corpus.recorded import RecordedAdapter
-from pipeline.storage.folders import Folder, filesystem_and_path
+from pipeline.corpus.text_table import read_text
+from pipeline.storage.folders import Folder
 
 # Lhotse rounds times: a supervision may extend beyond its cut by less than this.
 _ROUNDING_SECONDS = 0.01
+_GZIP = b"\x1f\x8b"
 _DIGITS = 6  # decimals of a second; Lhotse's own times have eight
 
 # For each kind, items of symbol, start, duration and a score.
@@ -93,18 +95,16 @@ def open_cuts(config: LhotseCorpus, split: str) -> bytes:
     """A split's CutSet, decompressed.
 
     Raises:
-        CorpusError: the file does not exist, or is an incomplete gzip file.
+        CorpusError: the file does not exist or cannot be read, or is an incomplete gzip file.
     """
     uri = config.cuts[split]
+    missing = f"there is no CutSet at '{uri}': check corpus.cuts.{split}"
+    content = read_text(*Folder.around(uri), missing)
     try:
-        filesystem, path = filesystem_and_path(uri)
-        with filesystem.open(path, "rb", compression="infer") as file:
-            content: bytes = file.read()
-    except (FileNotFoundError, IsADirectoryError):
-        raise CorpusError(f"there is no CutSet at '{uri}': check corpus.cuts.{split}") from None
+        is_packed = uri.endswith(".gz") or content.startswith(_GZIP)
+        return gzip.decompress(content) if is_packed else content
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CorpusError(f"the CutSet '{uri}' is cut short or damaged: {error}") from None
-    return content
 
 
 def read_lhotse(config: LhotseCorpus) -> Iterator[Utterance | Reject]:
@@ -217,5 +217,4 @@ ADAPTER = RecordedAdapter(
     entries=read_lhotse,
     contents=lambda config: (open_cuts(config, split) for split in config.splits.names),
     path_keys=("cuts", "audio_root"),
-    has_durations=True,
 )

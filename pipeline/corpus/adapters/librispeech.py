@@ -5,18 +5,21 @@ The audio may be of any other format too. Published alignments are in folders of
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.config.section import Address
-from pipeline.corpus.audio_names import audio_by_stem
+from pipeline.corpus.audio_names import audio_by_stem, is_shadow
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.corpus.text_table import TableRow, TextTable
 from pipeline.storage.folders import CANNOT_BE_READ, FileInfo, Folder, Listing, is_uri
 
 _EXTENSION = "flac"
 _TRANSCRIPT = ".trans.txt"
+# There is a transcript for each chapter, and a bucket takes its time for each.
+_READERS = 16
 
 
 class LibrispeechCorpus(RecordedCorpus):
@@ -49,7 +52,7 @@ def read_contents(config: LibrispeechCorpus) -> dict[str, dict[str, bytes | str 
     root = Folder.at(config.root)
 
     def content(path: str, info: FileInfo) -> bytes | str | None:
-        if not path.lower().endswith(_TRANSCRIPT):
+        if not _is_transcript(path):
             return ""
         # In a bucket there are as many requests as files, and the ETag says as much.
         return info.version if is_uri(root.uri) else root.try_read(path)
@@ -71,10 +74,10 @@ def _read_split(split: str, folder: Folder, listing: Listing) -> Iterator[Uttera
     unusable = dict(listing.unusable)
     audio = audio_by_stem([*listing.files, *unusable], _EXTENSION)
     unnamed = dict(audio)
-    for name in listing.files:
-        if not name.lower().endswith(_TRANSCRIPT):
-            continue
-        content = folder.try_read(name)
+    transcripts = [name for name in listing.files if _is_transcript(name)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        contents = list(pool.map(folder.try_read, transcripts))
+    for name, content in zip(transcripts, contents, strict=True):
         if content is None:
             unusable[name] = CANNOT_BE_READ
             continue
@@ -89,6 +92,10 @@ def _read_split(split: str, folder: Folder, listing: Listing) -> Iterator[Uttera
         yield Reject(stem.rpartition("/")[2], folder.address(name), reason)
     for name in sorted(unusable.keys() - set(audio.values())):
         yield Reject(None, folder.address(name), unusable[name])
+
+
+def _is_transcript(name: str) -> bool:
+    return name.lower().endswith(_TRANSCRIPT) and not is_shadow(name)
 
 
 def _utterance(

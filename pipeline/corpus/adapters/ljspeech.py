@@ -9,12 +9,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
+from pipeline.audio.utterance import TO_THE_END, Reject, Utterance
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.config.section import Address, Seed, Share, Text
 from pipeline.corpus.audio_names import audio_by_stem
 from pipeline.corpus.recorded import RecordedAdapter
-from pipeline.corpus.text_table import BLANKS, read_lines
+from pipeline.corpus.text_table import BLANKS, read_lines, read_text
 from pipeline.storage.folders import Folder, Listing
 
 _METADATA = "metadata.csv"
@@ -56,12 +56,10 @@ def read_metadata(config: LjspeechCorpus) -> bytes:
     """The table of texts.
 
     Raises:
-        CorpusError: it does not exist.
+        CorpusError: it does not exist, or it cannot be read.
     """
-    root = Folder.at(config.root)
-    if root.info(_METADATA) is None:
-        raise CorpusError(f"'{config.root}' has no {_METADATA}: check corpus.root")
-    return root.read(_METADATA)
+    missing = f"'{config.root}' has no {_METADATA}: check corpus.root"
+    return read_text(Folder.at(config.root), _METADATA, missing)
 
 
 def read_ljspeech(config: LjspeechCorpus) -> Iterator[Utterance | Reject]:

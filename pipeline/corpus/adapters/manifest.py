@@ -8,7 +8,6 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pipeline.audio.utterance import (
     TO_THE_END,
     AlignmentError,
-    CorpusError,
     Reject,
     Segment,
     Utterance,
@@ -17,6 +16,7 @@ from pipeline.config.corpus import RecordedCorpus
 from pipeline.config.section import Address
 from pipeline.corpus.json_rows import Row, Seconds, Text, first_problem, json_rows
 from pipeline.corpus.recorded import RecordedAdapter
+from pipeline.corpus.text_table import read_text
 from pipeline.storage.folders import Folder
 
 
@@ -62,17 +62,17 @@ def open_manifest(uri: str) -> bytes:
     """The manifest's bytes.
 
     Raises:
-        CorpusError: there is no such manifest.
+        CorpusError: there is no such manifest, or it cannot be read.
     """
-    try:
-        folder, name = Folder.around(uri)
-        return folder.read(name)
-    except (FileNotFoundError, IsADirectoryError):
-        raise CorpusError(f"there is no manifest at '{uri}': check corpus.manifest") from None
+    missing = f"there is no manifest at '{uri}': check corpus.manifest"
+    return read_text(*Folder.around(uri), missing)
 
 
 def _read_row(row: _Row, source: str, folder: Folder) -> Iterator[Utterance | Reject]:
     """The utterance; a broken alignment is a reject of its own."""
+    if not row.speaker:
+        yield Reject(row.utt_id, source, "no speaker: the line names none")
+        return
     try:
         alignment = None if row.alignment is None else _segments(row.alignment)
     except AlignmentError as error:
@@ -103,5 +103,4 @@ ADAPTER = RecordedAdapter(
     entries=read_manifest,
     contents=lambda config: open_manifest(config.manifest),
     path_keys=("manifest",),
-    has_durations=True,
 )

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import random
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from pipeline.config.corpus import CorpusSection
 from pipeline.config.section import Seed
 from pipeline.corpus.adapter import Adapter
 from pipeline.corpus.espeak import Voice, speak
+from pipeline.corpus.expected_durations import Durations
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
 
@@ -206,9 +207,9 @@ class SyntheticAdapter(Adapter[SyntheticCorpus]):
     def paths(self, _config: SyntheticCorpus) -> dict[str, str]:
         return {}
 
-    def durations(self, _config: SyntheticCorpus, _splits: Collection[str]) -> list[float]:
+    def durations(self, _config: SyntheticCorpus) -> dict[str, Durations]:
         """Nothing: durations are known only after synthesis."""
-        return []
+        return {}
 
 
 ADAPTER = SyntheticAdapter()

@@ -2,7 +2,7 @@ from pipeline.corpus.audio_names import audio_by_stem
 
 
 def test_audio_is_known_by_its_extension_in_any_case():
-    names = ["1/a.flac", "1/b.FLAC", "2/a.wav", "v1.2.mp3", "a.txt", ".flac", "flac", ".DS_Store"]
+    names = ["1/a.flac", "1/b.FLAC", "2/a.wav", "v1.2.mp3", "a.txt", "flac", "1/._a.flac", ".flac"]
     assert audio_by_stem(names, "flac") == {
         "1/a": "1/a.flac",
         "1/b": "1/b.FLAC",

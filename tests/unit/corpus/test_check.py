@@ -10,9 +10,8 @@ from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import CorpusError
 from pipeline.config.corpus import Splits
 from pipeline.corpus.adapter import adapter_of
-from pipeline.corpus.adapters.kaldi import KaldiCorpus
 from pipeline.corpus.adapters.manifest import ManifestCorpus
-from pipeline.corpus.check import check, estimate, require
+from pipeline.corpus.check import check, require
 from pipeline.progress import SILENT, Progress
 
 RATE = 16000
@@ -334,25 +333,6 @@ def test_progress_counts_the_checked_utterances_and_hours(folder):
     assert 2 <= len(sent) < 50  # one a second, not one each
     assert (sent[-1].done, sent[-1].total, sent[-1].unit) == (100, 100, "utterances")
     assert sent[-1].note.endswith("h of audio")
-
-
-def test_estimate_reads_a_manifests_durations(folder):
-    folder.add(utt_id="a", duration=1.0)
-    folder.add(utt_id="b", duration=2.0)
-    folder.add(utt_id="c", duration=4.0, split="extra")
-    assert estimate(folder.config()) == (3.0, 49 + 99)
-    assert estimate(folder.config(max_utterances=1)) == (1.0, 49)
-
-
-def test_estimate_reads_the_segments_of_kaldi(tmp_path):
-    for split in ("train", "valid", "test"):
-        (tmp_path / split).mkdir()
-        tables = {"wav.scp": "r r.wav", "segments": "a r 1 3\nb r 3 -1", "utt2spk": "a s\nb s"}
-        for name, content in {**tables, "text": "a x\nb x"}.items():
-            (tmp_path / split / name).write_text(content)
-    # The second segment ends with its recording, whose length is unknown.
-    config = KaldiCorpus(root=str(tmp_path), alignments="not read")
-    assert estimate(config) == (6.0, 3 * 99)
 
 
 def test_alignments_of_another_corpus_stop_the_run(folder):

@@ -1,12 +1,31 @@
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.audio.utterance import Reject
-from pipeline.corpus.text_table import Line, TextTable, fields, read_lines
+from pipeline.audio.utterance import CorpusError, Reject
+from pipeline.corpus.text_table import Line, TextTable, fields, read_lines, read_text
+from pipeline.storage.folders import Folder
 
 # Python's str.splitlines() splits at all of these.
 NO_LINE_ENDS = "\u2028\u2029\u0085\v\f\x1c\x1d\x1e"
+
+
+def test_a_text_file_is_read_or_named_with_the_cure(tmp_path, monkeypatch):
+    folder = Folder(str(tmp_path))
+    (tmp_path / "a").write_bytes(b"a one\r\n")
+    assert read_text(folder, "a", "missing") == b"a one\r\n"
+    for name in ("b", "."):
+        with pytest.raises(CorpusError, match=r"^there is no b: write it$"):
+            read_text(folder, name, "there is no b: write it")
+
+    def refuse(_folder, _name):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Folder, "read", refuse)
+    with pytest.raises(CorpusError, match=f"^'{tmp_path}/a' cannot be read: Permission denied$"):
+        read_text(folder, "a", "missing")
 
 
 def texts(content):

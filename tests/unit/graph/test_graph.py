@@ -179,9 +179,10 @@ def test_a_node_tells_its_manifest_what_made_it(build):
     }
 
 
-def test_an_estimate_sees_the_config_and_the_inputs(build):
-    def estimate(config, _split, inputs):
-        return Estimate(bytes_written=len(inputs) * config.codebook.num_units)
+def test_an_estimate_sees_the_config_the_inputs_and_its_own_output(build):
+    def estimate(config, _split, outputs):
+        assert list(outputs) == ["corpus", "big"]
+        return Estimate(bytes_written=config.codebook.num_units)
 
     stages = (CHAIN[0], stage("big", "corpus", estimate=estimate))
     node = build([config("v")], stages).of_variant("v")["big"]

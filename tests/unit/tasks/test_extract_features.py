@@ -1,9 +1,13 @@
 import json
+import os
 
+import numpy as np
 import pytest
 from support import save_tiny_ssl, tiny_config, tone_utterances, write_corpus
 
+from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import from_table
+from pipeline.corpus.adapters.ljspeech import LjspeechCorpus
 from pipeline.features.extraction import ShardWriter
 from pipeline.graph.sources import Fingerprints
 from pipeline.storage.artifacts import Artifact
@@ -51,6 +55,27 @@ def test_estimate_before_the_corpus_stands_comes_from_its_manifest(tmp_path, con
     planned = config.model_copy(update={"corpus": corpus})
     absent = Artifact(str(tmp_path / "absent"))
     assert STAGE.estimate(planned, "train", {"prepare_corpus": absent}).num_frames == 499
+
+
+def test_estimate_of_an_ljspeech_tree_comes_from_a_sample_of_headers(tmp_path, config):
+    (tmp_path / "lj" / "wavs").mkdir(parents=True)
+    lengths = [2.0, 3.0, 10.0]
+    for length in lengths:
+        samples = np.random.default_rng(0).normal(0, 0.1, round(1000 * length))
+        write_audio(tmp_path / f"{length}.wav", samples, 1000, "WAV")
+    for number in range(1500):
+        file = tmp_path / f"{lengths[number % 3]}.wav"
+        os.link(file, tmp_path / "lj" / "wavs" / f"{number:04d}.wav")
+    table = "".join(f"{number:04d}|go on\n" for number in range(1500))
+    (tmp_path / "lj" / "metadata.csv").write_text(table)
+    corpus = LjspeechCorpus(root=str(tmp_path / "lj"), shares={"valid": 0, "test": 0})
+    planned = config.model_copy(update={"corpus": corpus, "storage": str(tmp_path / "storage")})
+    absent = Artifact(str(tmp_path / "absent"))
+    estimate = STAGE.estimate(planned, "train", {"prepare_corpus": absent})
+    assert estimate.sampled
+    assert estimate.audio_seconds == pytest.approx(1500 * 5.0, rel=0.1)
+    assert estimate.num_frames == pytest.approx(500 * (99 + 149 + 499), rel=0.1)
+    assert estimate.bytes_written == estimate.num_frames * 2 * 16 * 2
 
 
 def test_batches_change_no_digest_but_layers_and_weights_do(tmp_path, config):

@@ -146,10 +146,12 @@ def test_parts_tell_what_changed_and_not_where_it_lies(context, tmp_path):
     assert parts("noise") == {f"{kind}/audio" for kind in kinds}
 
 
-def test_the_estimate_comes_from_the_manifest(context):
-    estimate = STAGE.estimate(context.config, "", {})
-    assert estimate.audio_seconds == pytest.approx(6 * 1.125)
-    assert estimate.num_frames == 6 * 56
+def test_the_estimate_comes_from_the_manifest_and_from_headers(context, tmp_path):
+    config = context.config.model_copy(update={"storage": str(tmp_path)})
+    estimate = STAGE.estimate(config, "", {"prepare_corpus": context.output})
+    assert estimate.audio_seconds == pytest.approx(7 * 1.125)
+    assert estimate.num_frames == 7 * 56
+    assert not estimate.sampled
     assert estimate.bytes_written == 0
 
 

@@ -1,3 +1,4 @@
+import errno
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ from pipeline.config.corpus import Splits
 from pipeline.corpus.adapters.librispeech import ADAPTER, LibrispeechCorpus
 from pipeline.corpus.check import check
 from pipeline.progress import SILENT
+from pipeline.storage.folders import Folder
 
 TEXTGRID = (
     b'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n1\n<exists>\n1\n'
@@ -142,6 +144,22 @@ def test_audio_of_any_format_and_case_is_found_flac_first(root, names):
     assert len(entries) == 7
     chosen = names[0] if len(names) == 1 else "a.flac"
     assert entries["a"].audio == f"{folder}/{chosen}"
+
+
+def test_a_storage_that_may_recover_stops_the_reading(root, monkeypatch):
+    def fail(_folder, _name):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Folder, "read", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        list(read(config(root)))
+
+
+def test_what_a_mac_writes_beside_files_is_no_audio_and_no_transcript(root):
+    folder = root / "train" / "84" / "121"
+    for name in ("._84-121-0000.flac", "._84-121.trans.txt"):
+        (folder / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    assert rejects(root) == {}
 
 
 def test_an_id_cannot_lead_out_of_its_folder(root):
