@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-import yaml
 from rich.console import Console
 
 from pipeline.config import Cluster, Config, ConfigError, Tracking
-from pipeline.config.files import load_all
+from pipeline.config.files import from_options, load_all
 from pipeline.config.shipped import SHIPPED, config_files
+from pipeline.config.yaml_file import Node, write_yaml
 from pipeline.errors import is_for_user
 from pipeline.redaction import redact
 
@@ -62,7 +62,7 @@ def run(
     loaded = _load(configs, overrides, storage)
     if dry_run:
         documents = [config.model_dump(mode="json") for config in loaded]
-        typer.echo(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True))
+        typer.echo(write_yaml(documents))
         return
     from pipeline.commands.run import run
 
@@ -189,12 +189,12 @@ def tokenize(
     and the units of those that are gone are removed. `verify FOLDER` checks for damage.
     """
     options = {
-        "address": address,
-        "extraction_workers": workers,
-        "cpus_per_worker": cpus_per_worker,
-        "gpus_per_worker": gpus_per_worker,
+        "address": Node(address, f"--address {address}"),
+        "extraction_workers": Node(workers, f"--workers {workers}"),
+        "cpus_per_worker": Node(cpus_per_worker, f"--cpus-per-worker {cpus_per_worker}"),
+        "gpus_per_worker": Node(gpus_per_worker, f"--gpus-per-worker {gpus_per_worker}"),
     }
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: node for name, node in options.items() if node.value is not None}
     if output.endswith(".parquet"):
         if given:
             raise ConfigError(
@@ -207,7 +207,7 @@ def tokenize(
     else:
         from pipeline.commands.tokenize_folder import tokenize_folder
 
-        cluster = Cluster.model_validate(given)
+        cluster = from_options(Cluster, given)
         succeeded = tokenize_folder(tokenizer, audio, output, cluster, _console())
     _exit_unless(succeeded)
 

@@ -19,7 +19,7 @@ def load_declaration(module: str, name: str, of: type[Declared], role: str) -> D
     """
     try:
         declared = getattr(importlib.import_module(module), name, None)
-    except Exception as error:  # whatever the code of a user's module raises
+    except (Exception, SystemExit) as error:  # whatever the code of a user's module does
         raise ConfigError(
             f"the {role} module '{module}' cannot be imported ({error or type(error).__name__}): "
             f"name one that Python finds from this folder, such as 'my_package.my_{role}'"

@@ -4,7 +4,7 @@ Imports neither torch nor Ray, so that a config can be checked on any machine.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pipeline.config import Config, ConfigError
 from pipeline.config.mistakes import explain
 from pipeline.config.overrides import apply
-from pipeline.config.section import validate_json
+from pipeline.config.section import SectionT, validate_json
 from pipeline.config.shipped import find_shipped
 from pipeline.config.yaml_file import Node, name_of, read_mapping
 
@@ -36,7 +36,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         return validate_json(Config, named.plain())
     except ValidationError as error:
-        raise ConfigError(explain(path, named, error)) from None
+        raise ConfigError(explain(f"{path}: the config", named, error)) from None
 
 
 def load_all(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list[Config]:
@@ -50,6 +50,19 @@ def load_all(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list
     if len({config.storage for config in configs}) > 1:
         raise ConfigError("the configs name different storages: one comparison needs one storage")
     return configs
+
+
+def from_options(section: type[SectionT], options: Mapping[str, Node]) -> SectionT:
+    """A section whose keys come from options of the command line, which the nodes name as places.
+
+    Raises:
+        ConfigError: a value is impossible.
+    """
+    node = Node(dict(options), "the command line")
+    try:
+        return section.model_validate(node.plain())
+    except ValidationError as error:
+        raise ConfigError(explain("these options", node, error)) from None
 
 
 def sources(path: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -35,13 +34,13 @@ _KEY = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")
 Location = Sequence[str | int]
 
 
-def explain(path: Path, config: Node, error: ValidationError) -> str:
-    """One line for each mistake; `config` is what was validated."""
+def explain(what: str, config: Node, error: ValidationError) -> str:
+    """`what` cannot be used, and a line for each mistake; `config` is what was validated."""
     problems = error.errors(include_url=False)
     lines = [f"  {_explain(config, problem)}" for problem in problems[:_MOST_SHOWN]]
     if len(problems) > _MOST_SHOWN:
         lines.append(f"  and {len(problems) - _MOST_SHOWN} more")
-    return "\n".join([f"{path}: the config cannot be used:", *lines])
+    return "\n".join([f"{what} cannot be used:", *lines])
 
 
 def _explain(config: Node, problem: ErrorDetails) -> str:

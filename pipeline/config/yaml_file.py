@@ -6,7 +6,7 @@ two readers could understand differently is refused: repeated keys, `010`, tags,
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,11 @@ def read_value(text: str, place: Callable[[int], str]) -> Node:
         line = 1 if mark is None else mark.line + 1
         problem = f"{error.problem or error.context}{_cure(text, mark)}"
     raise ConfigError(f"{place(line)}: not readable as YAML: {problem}")
+
+
+def write_yaml(documents: Sequence[Any]) -> str:
+    """Documents that `read_value` reads back: a text that it would take for a number is in quotes."""
+    return yaml.dump_all(documents, Dumper=_Writer, sort_keys=False, allow_unicode=True)
 
 
 def name_of(value: Any) -> str:
@@ -215,6 +220,15 @@ class _Reader:
     def _error(self, event: Event, message: str) -> ConfigError:
         key = f"{'.'.join(map(str, self._keys))}: " if self._keys else ""
         return ConfigError(f"{self._place(_line(event))}: {key}{message}")
+
+
+class _Writer(yaml.SafeDumper):
+    """Writes for YAML 1.1, where fewer texts look like numbers than in 1.2: those get quotes."""
+
+    def represent_scalar(self, tag: str, value: Any, style: str | None = None) -> yaml.ScalarNode:
+        if tag.endswith(":str") and (_INTEGER.fullmatch(value) or _FLOAT.fullmatch(value)):
+            style = "'"
+        return super().represent_scalar(tag, value, style)
 
 
 def _text(path: Path) -> str:

@@ -1,7 +1,6 @@
 """The generator: unit and speaker embeddings, frame by frame, into a HiFi-GAN."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -17,7 +16,7 @@ from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
 from pipeline.config import Vocoder
 from pipeline.vocoder.durations import DurationPredictor
-from pipeline.vocoder.material import require_speaker
+from pipeline.vocoder.material import require_hop, require_speaker
 
 ARCHITECTURE = {
     "unit_dim",
@@ -61,7 +60,7 @@ class UnitVocoder(nn.Module):
         tokenizer: str | None = None,
     ) -> None:
         super().__init__()
-        check_upsampling(settings.upsample_rates, grid.hop)
+        require_hop(settings.upsample_rates, grid.hop)
         self.settings = settings
         self.num_units = num_units
         self.speakers = tuple(speakers)
@@ -189,15 +188,6 @@ def _as_units(units: Any, num_units: int) -> npt.NDArray[np.int64]:
             "tokens of the tokenizer it was trained on"
         )
     return units_T.astype(np.int64)
-
-
-def check_upsampling(rates: Sequence[int], hop: int) -> None:
-    """Reject rates that do not turn T frames into exactly hop T samples."""
-    if math.prod(rates) != hop:
-        raise ValueError(
-            f"vocoder.upsample_rates {list(rates)} multiply to {math.prod(rates)}, but a frame of "
-            f"the tokenizer is {hop} samples: choose rates with the product {hop}"
-        )
 
 
 def _hifigan(settings: Vocoder, sample_rate_hz: int) -> SpeechT5HifiGan:

@@ -4,6 +4,7 @@ Imports no PyTorch, so that a run can ask before it has trained anything.
 """
 
 from collections.abc import Sequence
+from math import prod
 
 from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
 from pipeline.config import Config, ConfigError, Vocoder
@@ -15,18 +16,34 @@ def check_material(config: Config, corpus: Artifact) -> None:
     """Refuse a corpus that no vocoder can be trained on, from the output of prepare_corpus alone.
 
     Raises:
-        ConfigError: `vocoder.unseen_speaker` or `vocoder.segment_seconds` does not suit the corpus.
+        ConfigError: the rates, the speaker or the segments of `vocoder` do not suit it.
     """
     train, valid = (
         read_split(corpus, split)
         for split in (config.corpus.splits.train, config.corpus.splits.valid)
     )
+    # A folder's own hop was compared when the config was read; those of the hub share one.
+    if not config.ssl.description():
+        require_hop(config.vocoder.upsample_rates, SSL_GRID.hop)
     speakers = sorted({utterance.speaker for utterance in train})
     require_speaker(config.vocoder.unseen_speaker, speakers)
     for utterances in (train, valid):
         samples = (round(each.duration * SSL_GRID.sample_rate_hz) for each in utterances)
         counts = [SSL_GRID.num_frames(number) for number in samples]
         require_length(counts, segment_frames(config.vocoder, SSL_GRID))
+
+
+def require_hop(rates: Sequence[int], hop: int) -> None:
+    """Refuse upsampling rates that do not turn T frames into exactly hop T samples.
+
+    Raises:
+        ConfigError: as it says.
+    """
+    if prod(rates) != hop:
+        raise ConfigError(
+            f"vocoder.upsample_rates {list(rates)} multiply to {prod(rates)}, but a frame of the SSL "
+            f"model is {hop} samples: choose rates with the product {hop}"
+        )
 
 
 def segment_frames(settings: Vocoder, grid: FrameGrid) -> int:

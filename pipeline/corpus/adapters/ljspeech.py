@@ -5,13 +5,13 @@ The last column is the text. There are no splits; see `split_of`.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.audio.utterance import TO_THE_END, Reject, Utterance
 from pipeline.config.corpus import RecordedCorpus
-from pipeline.config.section import Address, Seed, Share, Text
+from pipeline.config.section import Address, Seed, Text
 from pipeline.corpus.audio_names import audio_by_stem
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.corpus.text_table import BLANKS, read_lines, read_text
@@ -32,7 +32,9 @@ class LjspeechCorpus(RecordedCorpus):
     """The folder that holds `metadata.csv` and `wavs/`."""
     speaker: Text = "LJ"
     """The speaker's name in the tables."""
-    shares: dict[str, Share] = Field(default={"valid": 0.02, "test": 0.04})
+    shares: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default={"valid": 0.02, "test": 0.04}
+    )
     """The share of all utterances that goes to each split other than training."""
     seed: Seed = 0
     """Hashed with the utt_id to choose an utterance's split."""

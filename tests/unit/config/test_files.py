@@ -8,8 +8,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import ConfigError
-from pipeline.config.files import load, sources
+from pipeline.config import Cluster, ConfigError
+from pipeline.config.files import from_options, load, sources
+from pipeline.config.yaml_file import Node
 
 BASE = "corpus: {kind: synthetic}\nssl: {model: m, revision: abc}\n"
 
@@ -276,3 +277,16 @@ def test_any_values_are_a_config_or_one_error(write, values):
         load(path)
     except ConfigError as error:
         assert "any.yaml" in str(error)  # noqa: PT017 - some values raise none
+
+
+def test_options_of_a_command_are_refused_by_their_names():
+    workers = {"extraction_workers": Node(2, "--workers 2")}
+    assert from_options(Cluster, workers).extraction_workers == 2
+    shares = {"gpus_per_worker": Node(1.5, "--gpus-per-worker 1.5")}
+    with pytest.raises(ConfigError, match=r"these options .*\n  --gpus-per-worker 1\.5: .* whole"):
+        from_options(Cluster, shares)
+    unknown = {"cpus_per_worker": Node(float("nan"), "--cpus-per-worker nan")}
+    with pytest.raises(
+        ConfigError, match=r"--cpus-per-worker nan: cpus_per_worker: must be a finite"
+    ):
+        from_options(Cluster, unknown)

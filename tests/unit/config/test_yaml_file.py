@@ -1,14 +1,15 @@
 """YAML 1.2 with places: what is read, and what is refused with file, line and key."""
 
+import json
 import math
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from pipeline.config import ConfigError
-from pipeline.config.yaml_file import MOST_BYTES, Node, read_mapping, read_value
+from pipeline.config.yaml_file import MOST_BYTES, Node, read_mapping, read_value, write_yaml
 
 
 def read(text):
@@ -135,6 +136,20 @@ def test_a_mapping_merges_key_by_key_and_any_other_value_wins():
     assert merged.plain() == {"a": {"b": 1, "c": 3}, "d": [2]}
     assert read("a: 1").merge(read("a: {b: 1}")).plain() == {"a": {"b": 1}}
     assert read("a: {b: 1}").merge(read("a: null")).plain() == {"a": None}
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=5,
+    )
+)
+@example(["1e5", "0o10", "010", "1_000", "yes", "~", "1.", ".inf", "0x1", "1:30", "", "#"])
+def test_what_is_written_reads_back_as_itself(value):
+    assume("\\u0000" not in json.dumps(value))
+    assume("<<" not in json.dumps(value))
+    assert read(write_yaml([value])).plain() == value
 
 
 @pytest.mark.parametrize(

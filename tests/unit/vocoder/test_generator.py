@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pipeline.audio.frame_grid import FrameGrid
-from pipeline.vocoder.generator import AVERAGE_SPEAKER, UnitVocoder, check_upsampling
+from pipeline.vocoder.generator import AVERAGE_SPEAKER, UnitVocoder
+from pipeline.vocoder.material import require_hop
 
 UNITS = np.array([0, 0, 3, 3, 3, 1, 4, 4], dtype=np.uint16)
 
@@ -17,8 +18,8 @@ def test_a_frame_is_exactly_a_hop(vocoder, num_frames):
 
 
 def test_rates_of_another_product_are_rejected():
-    with pytest.raises(ValueError, match="multiply to 256, but a frame of the tokenizer is 320"):
-        check_upsampling((8, 8, 4), 320)
+    with pytest.raises(ValueError, match="multiply to 256, but a frame of the SSL model is 320"):
+        require_hop((8, 8, 4), 320)
 
 
 def test_unknown_speakers_get_the_average_embedding(vocoder):

@@ -43,6 +43,10 @@ def test_a_corpus_that_suits_passes(corpus):
     [
         # The speaker of the validation split is not heard in training.
         ({"unseen_speaker": "cem"}, "'cem' is not among the training speakers ann, bob: name one"),
+        (
+            {"upsample_rates": [8, 8, 4], "upsample_kernels": [16, 16, 8]},
+            "multiply to 256, but a frame of the SSL model is 320 samples",
+        ),
         ({"segment_seconds": 1.5}, r"none of 1 utterances has the 75 frames .*segment_seconds"),
         ({"segment_seconds": 3}, "none of 2 utterances has the 150 frames of a segment"),
     ],
