@@ -268,7 +268,7 @@ def pitfalls(project) -> Path:
     (project / ".rayignore").write_text("configs/ignored.yaml\n")
     (project / "runs").mkdir()
     for name in ("manifest.jsonl", "config.json", "model.safetensors"):
-        (project / "runs" / name).write_text("")
+        (project / "runs" / name).write_text("{}" if name == "config.json" else "")
     return project
 
 
