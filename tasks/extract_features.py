@@ -21,7 +21,8 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _estimate(config: Config, split: str, outputs: Mapping[str, Artifact]) -> Estimate:
     """From the prepared corpus, or else from what is known of it before."""
-    from pipeline.corpus.durations import Durations, durations_by_split
+    from pipeline.corpus.durations import durations_by_split
+    from pipeline.corpus.expected_durations import Durations
     from pipeline.corpus.listing import listings_in
     from pipeline.features.size import bytes_per_frame, num_stored_frames
 

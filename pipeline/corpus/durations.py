@@ -1,6 +1,7 @@
 """How long the utterances of a corpus are, whether it is prepared or only planned."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -8,6 +9,7 @@ import pyarrow.compute as pc
 from pipeline.config.corpus import CorpusSection
 from pipeline.corpus.adapter import adapter_of
 from pipeline.corpus.expected_durations import Durations
+from pipeline.corpus.listing import MANY
 from pipeline.storage.artifacts import Artifact, ArtifactError
 
 
@@ -16,7 +18,8 @@ def durations_by_split(
 ) -> dict[str, Durations]:
     """Of `corpus`, the output of prepare_corpus; before it has one, what is expected.
 
-    What took reading headers is kept in the folder `cache`, for the digest of `corpus`.
+    What takes its time is kept in the folder `cache`, for the digest of `corpus`: headers that were
+    read, and tables of many utterances.
 
     Raises:
         CorpusError: the corpus does not exist.
@@ -28,7 +31,8 @@ def durations_by_split(
     with suppress(ArtifactError, OSError, KeyError, pa.ArrowException):
         return _of_table(cache.read_table(name))
     durations: dict[str, Durations] = adapter_of(config).durations(config)
-    if any(each.source != "tables" for each in durations.values()):
+    many = sum(len(each.seconds) for each in durations.values()) >= MANY
+    if many or any(each.source != "tables" for each in durations.values()):
         # A storage that cannot be written is reported where an output is to be written.
         with suppress(ArtifactError, OSError):
             cache.write_table(name, _to_table(durations))
@@ -53,6 +57,7 @@ def _of_table(table: pa.Table) -> dict[str, Durations]:
     durations = {}
     for split in pc.unique(table["split"]).to_pylist():
         rows = table.filter(pc.field("split") == split)
-        source = rows["source"][0].as_py() if "source" in table.column_names else "tables"
-        durations[split] = Durations(rows["duration"].to_pylist(), source)
+        durations[split] = Durations(rows["duration"].to_pylist())
+        if "source" in table.column_names:
+            durations[split] = replace(durations[split], source=rows["source"][0].as_py())
     return durations

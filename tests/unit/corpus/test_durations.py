@@ -9,7 +9,7 @@ import soundfile
 
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import to_table
-from pipeline.corpus import expected_durations
+from pipeline.corpus import durations, expected_durations
 from pipeline.corpus.adapters.kaldi import KaldiCorpus
 from pipeline.corpus.adapters.librispeech import LibrispeechCorpus
 from pipeline.corpus.adapters.ljspeech import LjspeechCorpus
@@ -87,16 +87,16 @@ def test_hours_come_close_to_the_truth_and_are_kept(tmp_path, pool, make, monkey
     (tmp_path / "corpus").mkdir()
     config = make(tmp_path / "corpus", rows)
     corpus, cache = Artifact(str(tmp_path / "prepare_corpus" / "0a")), Artifact(str(tmp_path / "x"))
-    durations = durations_by_split(config, corpus, cache)
+    found = durations_by_split(config, corpus, cache)
     truth = sum(soundfile.info(file).duration for _, _, file in rows)
-    assert sum(sum(each.seconds) for each in durations.values()) == pytest.approx(truth, rel=0.1)
-    assert {split: each.source for split, each in durations.items()} == {
+    assert sum(sum(each.seconds) for each in found.values()) == pytest.approx(truth, rel=0.1)
+    assert {split: each.source for split, each in found.items()} == {
         "train": "sample",
         "valid": "headers",
         "test": "headers",
     }
     monkeypatch.setattr(expected_durations, "probe_seconds", None)
-    assert durations_by_split(config, corpus, cache) == durations
+    assert durations_by_split(config, corpus, cache) == found
     with pytest.raises(TypeError):
         durations_by_split(config, Artifact(str(tmp_path / "prepare_corpus" / "0b")), cache)
 
@@ -119,6 +119,19 @@ def test_durations_of_tables_need_no_audio_and_are_not_kept(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
+def test_tables_of_many_utterances_are_parsed_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(durations, "MANY", 3)
+    row = {"speaker": "s", "audio": "a.wav", "text": "go", "split": "train", "duration": 1.5}
+    lines = [json.dumps({**row, "utt_id": str(number)}) for number in range(3)]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    config = ManifestCorpus(manifest=str(tmp_path / "m.jsonl"))
+    corpus, cache = Artifact(str(tmp_path / "corpus")), Artifact(str(tmp_path / "cache"))
+    expected = {"train": Durations([1.5, 1.5, 1.5])}
+    assert durations_by_split(config, corpus, cache) == expected
+    (tmp_path / "m.jsonl").unlink()
+    assert durations_by_split(config, corpus, cache) == expected
+
+
 def test_segments_of_kaldi_end_with_their_recording(tmp_path, pool):
     for split in SIZES:
         (tmp_path / split).mkdir()
@@ -128,8 +141,9 @@ def test_segments_of_kaldi_end_with_their_recording(tmp_path, pool):
     config = KaldiCorpus(root=str(tmp_path), alignments="not read")
     artifacts = (Artifact(str(tmp_path / name)) for name in ("corpus", "cache"))
     rest = soundfile.info(pool[0]).duration - 0.1
-    durations = durations_by_split(config, *artifacts)
-    assert durations == {split: Durations([1.5, rest], "headers") for split in sorted(SIZES)}
+    assert durations_by_split(config, *artifacts) == {
+        split: Durations([1.5, rest], "headers") for split in sorted(SIZES)
+    }
 
 
 def test_a_prepared_corpus_says_it_itself(tmp_path, pool):
