@@ -50,7 +50,8 @@ class Recorded(io.RawIOBase):
         return self._file.tell()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        # A header that lies may lead libsndfile before the start.
+        return self._file.seek(max(0, offset) if whence == io.SEEK_SET else offset, whence)
 
     def readinto(self, buffer: Any) -> int:
         target = memoryview(buffer)

@@ -4,7 +4,7 @@ import struct
 
 from pipeline.audio.containers.chunks import Dialect, chunks, find_end
 from pipeline.audio.containers.file_bytes import FileBytes
-from pipeline.audio.containers.promise import Finding, Samples, require_equal
+from pipeline.audio.containers.promise import ContainerError, Finding, Samples, require_equal
 
 _AIFF = Dialect(struct.Struct(">4sI"), first=12, alignment=2)
 # Of uncompressed samples and those of one byte: bits a sample in COMM are those in the file.
@@ -12,12 +12,14 @@ _LINEAR = {b"NONE", b"sowt", b"twos", b"in24", b"in32", b"fl32", b"FL32", b"fl64
 _COMPANDED = {b"ulaw", b"ULAW", b"alaw", b"ALAW"}
 
 
-def check_aiff(file: FileBytes) -> Finding:
-    """Hold an AIFF file against its header.
+def check_aiff(file: FileBytes) -> Finding | None:
+    """Hold an AIFF file against its header; there is no finding for other forms.
 
     Raises:
         ContainerError: it contradicts itself, or was never finished.
     """
+    if file.at(8, 4) not in {b"AIFF", b"AIFC"}:
+        return None
     found = {chunk.name: chunk for chunk in chunks(file, _AIFF, _AIFF.first)}
     if b"SSND" not in found:
         return Finding(file.size)
@@ -36,6 +38,8 @@ def _require_consistent(file: FileBytes, start: int, length: int) -> None:
     """Refuse uncompressed samples of another number than the header says."""
     channels, num_frames, bits = struct.unpack(">hIh", file.at(start, 8).ljust(8, b"\0"))
     coding = b"NONE" if file.at(8, 4) == b"AIFF" else file.at(start + 18, 4)
+    if coding == b"DWVW":
+        raise ContainerError("coding is not supported: DWVW in AIFF; convert it to WAV or FLAC")
     if coding in _LINEAR:
         require_equal("bytes of samples are", num_frames * channels * -(-bits // 8), length)
     if coding in _COMPANDED:

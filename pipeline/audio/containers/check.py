@@ -17,12 +17,7 @@ from pipeline.audio.containers.tags import WithoutTags, start_behind_tags
 from pipeline.audio.containers.voc import check_voc
 from pipeline.audio.containers.wave import check_riff, check_wave64
 
-# libsndfile's names of the containers whose promises are held against their bytes.
-CHECKED = frozenset({
-    "AIFF", "AU", "CAF", "FLAC", "MP3", "NIST", "OGG", "RF64", "VOC", "W64", "WAV", "WAVEX",
-})  # fmt: skip
-
-_CHECKS: dict[bytes, Callable[[FileBytes], Finding]] = {
+_CHECKS: dict[bytes, Callable[[FileBytes], Finding | None]] = {
     b".snd": check_au,
     b"Crea": check_voc,
     b"FORM": check_aiff,
@@ -39,10 +34,19 @@ _CHECKS: dict[bytes, Callable[[FileBytes], Finding]] = {
 
 
 class Checked(NamedTuple):
-    """A file's bytes as a decoder may read them, and what they say of themselves."""
+    """A file's bytes as a decoder may read them, and what they say of themselves.
+
+    There is no finding for a container that no check is for.
+    """
 
     stream: io.RawIOBase
-    finding: Finding
+    finding: Finding | None
+
+    @property
+    def cut_short(self) -> str | None:
+        """The reason why its end cannot be used."""
+        missing = self.finding and self.finding.missing
+        return f"audio is cut short: {missing}" if missing else None
 
     @property
     def damage(self) -> str | None:
@@ -61,11 +65,12 @@ def check(stream: io.RawIOBase, size: int) -> Checked:
     magic = file.at(start, 4)
     check_container = _CHECKS.get(magic)
     if check_container is None:
-        is_mp3 = magic[:1] == b"\xff" and magic[1:2] >= b"\xe0"
-        return Checked(stream, check_mp3(file, start) if is_mp3 else Finding(size))
+        return Checked(stream, check_mp3(file, start))
     if start:
         file = FileBytes(WithoutTags(stream, start, size), size - start)
     finding = check_container(file)
+    if finding is None:
+        return Checked(stream, None)
     if start or finding.end < file.size:
         stream = WithoutTags(stream, start, start + finding.end)
     if magic == b"OggS":

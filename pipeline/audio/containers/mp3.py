@@ -1,8 +1,10 @@
 """MP3: the frame that counts the others, against the chain of frames behind it."""
 
+import struct
+
 from pipeline.audio.containers.checksums import crc16
 from pipeline.audio.containers.file_bytes import FileBytes
-from pipeline.audio.containers.promise import ContainerError, Finding
+from pipeline.audio.containers.promise import ContainerError, Finding, held
 from pipeline.audio.containers.tags import end_before_tags, is_padding
 
 _HEADER_BYTES = 4
@@ -18,16 +20,22 @@ _ENCODER_AT, _CHECKSUM_AT = 120, 154
 _PIECE_BYTES = 1 << 20
 
 
-def check_mp3(file: FileBytes, start: int) -> Finding:
+def check_mp3(file: FileBytes, start: int) -> Finding | None:
     """Hold the frames from byte `start` on against the number that the first of them says.
 
-    Of a large file that is not at hand, the number must only be there.
+    There is no finding for what is not Layer III. Of a large file that is not at hand, the number must
+    only be there.
 
     Raises:
-        ContainerError: no Xing, Info or VBRI frame counts the others, so that a cut would go unnoticed;
+        ContainerError: no Xing or Info frame counts the others, so that a cut would go unnoticed;
             or the frames are damaged; or more follow than were counted.
     """
-    promised = _promised_frames(file, start)
+    length = _frame_bytes(file.at(start, _HEADER_BYTES))
+    if not length:
+        return None
+    if start + length > file.size:
+        return held(file, start + length)
+    promised = _promised_frames(file.at(start, length))
     if not file.is_at_hand:
         return Finding(file.size)
     found, end = _walk(file, start, 1 + promised)
@@ -45,30 +53,20 @@ def check_mp3(file: FileBytes, start: int) -> Finding:
     raise ContainerError(f"audio is damaged: no MP3 frame begins at byte {end}")
 
 
-def _promised_frames(file: FileBytes, start: int) -> int:
+def _promised_frames(frame: bytes) -> int:
     """The number that the first frame says, where decoders look for it."""
-    header = file.at(start, _HEADER_BYTES)
-    length = _frame_bytes(header)
-    frame = file.at(start, length)
-    if length == len(frame) > _HEADER_BYTES:
-        is_mpeg1, is_mono = header[1] >> 3 & 3 == _MPEG1, header[3] >> 6 == 3
-        side_bytes = (17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17)
-        position = _HEADER_BYTES + side_bytes
-        xing = frame[position : position + 12]
-        if (
-            xing[:4] in {b"Xing", b"Info"}
-            and xing[7:8]
-            and xing[7] & _HAS_FRAMES
-            and not any(frame[6:position])
-        ):
-            _require_intact(frame, position)
-            return int.from_bytes(xing[8:12], "big")
-        if frame[36:40] == b"VBRI":
-            return int.from_bytes(frame[50:54], "big")
-    raise ContainerError(
-        "audio does not say its length: no frame of this MP3 counts the others, so that a cut would go "
-        "unnoticed; encode it again"
-    )
+    is_mpeg1, is_mono = frame[1] >> 3 & 3 == _MPEG1, frame[3] >> 6 == 3
+    side_bytes = (17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17)
+    position = _HEADER_BYTES + side_bytes
+    name, flags, number = struct.unpack(">4sII", frame[position : position + 12].ljust(12, b"\0"))
+    if name not in {b"Xing", b"Info"} or not flags & _HAS_FRAMES or any(frame[6:position]):
+        # libmpg123 does not read Fraunhofer's VBRI.
+        raise ContainerError(
+            "audio does not say its length: no Xing or Info frame counts the frames of this MP3, so "
+            "that a cut would go unnoticed; convert it to FLAC"
+        )
+    _require_intact(frame, position)
+    return int(number)
 
 
 def _require_intact(frame: bytes, position: int) -> None:

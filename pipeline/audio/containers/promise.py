@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 
 
 def held(file: FileBytes, end: int) -> Finding:
-    """The finding for a file that should have `end` bytes at least."""
+    """The finding for a file that should have `end` bytes."""
     missing = f"{file.size} bytes of the {end} its header promises" if end > file.size else None
     return Finding(end, missing)
 

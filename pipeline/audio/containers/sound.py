@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from pipeline.audio.containers.check import CHECKED, Checked, check
-from pipeline.audio.containers.promise import ContainerError
+from pipeline.audio.containers.check import Checked, check
+from pipeline.audio.containers.promise import ContainerError, Finding
 
 # An MP3 frame borrows bits from earlier frames: after a seek, up to about five thousand samples are
 # silent, and all later ones are exact.
@@ -24,7 +24,9 @@ class Sound(NamedTuple):
     """A file as libsndfile sees it, and what its bytes say of themselves."""
 
     file: soundfile.SoundFile
+    container: str
     checked: Checked
+    finding: Finding
 
     @property
     def rate_hz(self) -> int:
@@ -33,13 +35,13 @@ class Sound(NamedTuple):
     @property
     def num_samples(self) -> int:
         """Of each channel."""
-        promised = self.checked.finding.num_samples
+        promised = self.finding.num_samples
         return int(self.file.frames if promised is None else promised)
 
     @property
     def cut_short(self) -> str | None:
         """The reason why its end cannot be used."""
-        return _cut_short(self.checked)
+        return self.checked.cut_short
 
     def read(self, first: int, count: int) -> npt.NDArray[np.float32]:
         """`count` samples (count x num_channels) from sample `first` on.
@@ -69,12 +71,14 @@ class Sound(NamedTuple):
         """So many samples early decoding starts, so that those asked for are exact."""
         if not self.file.seekable():
             return int(self.file.frames)
-        return _MP3_LEAD if self.file.format == "MP3" else 0
+        return _MP3_LEAD if self.container == "MP3" else 0
 
     def _require_nothing_unread(self) -> None:
         """Refuse a FLAC file that another follows: libFLAC stops at the last sample of the first."""
-        unread = self.checked.finding.end - self.checked.stream.tell()
-        if self.file.format == "FLAC" and unread > 0:
+        if self.container != "FLAC":
+            return
+        unread = self.finding.end - self.checked.stream.tell()
+        if unread > 0:
             raise ContainerError(
                 f"audio holds more than one stream: {unread} bytes lie behind its last sample"
             )
@@ -91,10 +95,18 @@ def open_sound(stream: io.RawIOBase, size: int) -> Iterator[Sound]:
     checked = check(stream, size)
     try:
         with _open(checked) as file:
-            _require_supported(file)
+            if checked.finding is None:
+                raise ContainerError(
+                    f"container is not supported: nothing would show a cut in {file.format_info}; "
+                    "convert it to WAV or FLAC"
+                )
             if file.frames == 0:
-                raise ContainerError(_cut_short(checked) or "audio holds no samples")
-            yield Sound(file, checked)
+                raise ContainerError(checked.cut_short or "audio holds no samples")
+            if file.frames >= _UNKNOWN_LENGTH:
+                raise ContainerError(
+                    "audio does not say its length: encode it again to a complete file"
+                )
+            yield Sound(file, file.format, checked, checked.finding)
     finally:
         if checked.damage is not None:
             raise ContainerError(checked.damage) from None
@@ -109,26 +121,5 @@ def _open(checked: Checked) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(source, closefd=False)
     except soundfile.LibsndfileError as error:
-        reason = _cut_short(checked) or f"not readable as audio: {error.error_string}"
+        reason = checked.cut_short or f"not readable as audio: {error.error_string}"
         raise ContainerError(reason) from None
-
-
-def _require_supported(file: soundfile.SoundFile) -> None:
-    """Refuse what libsndfile opens, but nothing shows to be complete."""
-    if file.format not in CHECKED:
-        raise ContainerError(
-            f"container is not supported: nothing would show a cut in {file.format_info}; convert it "
-            "to WAV or FLAC"
-        )
-    if file.subtype.startswith("DWVW") or (file.format != "MP3" and "MPEG" in file.subtype):
-        raise ContainerError(
-            f"coding is not supported: {file.subtype_info} in {file.format_info}; convert it to WAV "
-            "or FLAC"
-        )
-    if file.frames >= _UNKNOWN_LENGTH:
-        raise ContainerError("audio does not say its length: encode it again to a complete file")
-
-
-def _cut_short(checked: Checked) -> str | None:
-    missing = checked.finding.missing
-    return f"audio is cut short: {missing}" if missing else None

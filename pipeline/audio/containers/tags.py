@@ -74,7 +74,7 @@ class WithoutTags(io.RawIOBase):
         if whence == io.SEEK_CUR:
             return self._stream.seek(offset, whence) - self._start
         base = self._start if whence == io.SEEK_SET else self._end
-        return self._stream.seek(base + offset) - self._start
+        return self._stream.seek(max(0, base + offset)) - self._start
 
     def readinto(self, buffer: Any) -> int | None:
         rest = max(0, self._end - self._stream.tell())

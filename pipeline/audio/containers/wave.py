@@ -7,7 +7,13 @@ import struct
 
 from pipeline.audio.containers.chunks import Chunk, Dialect, find_end, until
 from pipeline.audio.containers.file_bytes import FileBytes
-from pipeline.audio.containers.promise import ContainerError, Finding, Samples, require_equal
+from pipeline.audio.containers.promise import (
+    ContainerError,
+    Finding,
+    Samples,
+    held,
+    require_equal,
+)
 
 _RIFF = Dialect(struct.Struct("<4sI"), first=12, alignment=2)
 _RIFX = Dialect(struct.Struct(">4sI"), first=12, alignment=2)
@@ -19,7 +25,7 @@ _IN_DS64 = 0xFFFFFFFF
 _PLACEHOLDERS = (range(0x7FFF0000, 0x80000000), range(0xFFFF0000, 0x100000000))
 _LONGEST = 1 << 62
 
-_PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
+_PCM, _FLOAT, _ALAW, _MULAW, _MP3, _EXTENSIBLE = 1, 3, 6, 7, 0x55, 0xFFFE
 # Microsoft's ADPCM, IMA's and GSM 6.10 say how many samples a block has.
 _IN_BLOCKS = {2, 0x11, 0x31}
 _BLOCK_SAMPLES_BYTES = 2
@@ -34,10 +40,10 @@ def check_riff(file: FileBytes) -> Finding:
     magic = file.at(0, 4)
     dialect = _RIFX if magic == b"RIFX" else _RIFF
     found = until(file, dialect, b"data")
+    declared_end = 8 + int(dialect.header.unpack(file.at(0, 8).ljust(8, b"\0"))[1])
     if b"data" not in found:
-        return Finding(file.size)
+        return held(file, declared_end) if magic != b"RF64" else Finding(file.size)
     _, start, length = found[b"data"]
-    declared_end = 8 + dialect.header.unpack(file.at(0, 8))[1]
     if magic == b"RF64" and length == _IN_DS64 and b"ds64" in found:
         size, length = struct.unpack("<QQ", file.at(found[b"ds64"].start, 16).ljust(16, b"\0"))
         declared_end = 8 + size
@@ -95,10 +101,12 @@ def _numbers_of_samples(file: FileBytes, start: int, endian: str, num_bytes: int
 
 
 def _require_consistent(file: FileBytes, start: int, endian: str) -> None:
-    """Refuse uncompressed samples whose rate, channels and widths contradict each other."""
+    """Refuse MP3, and uncompressed samples whose rate, channels and widths contradict each other."""
     tag, channels, rate, byte_rate, frame_bytes, bits = struct.unpack(
         f"{endian}HHIIHH", file.at(start, 16).ljust(16, b"\0")
     )
+    if tag == _MP3:
+        raise ContainerError("coding is not supported: MP3 in WAV; convert it to WAV or FLAC")
     if tag == _EXTENSIBLE:
         (tag,) = struct.unpack(f"{endian}H", file.at(start + 24, 2).ljust(2, b"\0"))
     if tag not in {_PCM, _FLOAT, _ALAW, _MULAW}:

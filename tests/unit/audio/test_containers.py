@@ -254,7 +254,7 @@ def test_an_mp3_is_held_against_its_first_frame(read, reason):
     assert read(mp3).shape == (16000, 1)
     second = mp3.index(mp3[:2], 4)
     assert reason(mp3[second:]).startswith(
-        "audio does not say its length: no frame of this MP3 counts the others"
+        "audio does not say its length: no Xing or Info frame counts the frames of this MP3"
     )
     assert reason(mp3[:-1]) == "audio is cut short: 29 frames of the 30 its header promises"
     assert reason(mp3[:400] + mp3[401:]).startswith(
