@@ -66,6 +66,7 @@ REASONS = (
     "coding is not supported",
     "container is not supported",
     "not readable as audio",
+    "out of scale",
     "too long",
 )
 # For these a decoder must have been misled by the header; no damage elsewhere may say so.
