@@ -1,5 +1,6 @@
 """Joint training of codebook, layer weights, SSL model and ASR model on Ray Train."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config import Config
@@ -7,7 +8,7 @@ from pipeline.corpus.parts import AUDIO, TEXT, parts_of
 from pipeline.features.fingerprint import ssl_fingerprint
 from pipeline.graph.sources import Source
 from pipeline.graph.stage import Input, Stage, StageContext
-from pipeline.storage.artifacts import CHECKPOINTS
+from pipeline.storage.artifacts import CHECKPOINTS, Artifact
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -27,6 +28,12 @@ def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
     return (Input("prepare_corpus", parts=rows), *features, *codebook)
 
 
+def _check(config: Config, inputs: Mapping[str, Artifact]) -> None:
+    from pipeline.asr.targets import check_targets
+
+    check_targets(config, inputs["prepare_corpus"])
+
+
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.runtime.train import run_workers
     from pipeline.training.train_joint import train_joint
@@ -41,6 +48,7 @@ STAGE = Stage(
     sources=lambda config: {"ssl": Source(config.ssl, ssl_fingerprint)},
     run=_run,
     inputs=_inputs,
+    check=_check,
     workers=lambda config: config.cluster.training_workers,
     temporary=lambda config: () if config.training.keep_checkpoints else (CHECKPOINTS,),
     headline=("loss", "best_epoch"),

@@ -49,6 +49,7 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     complete = True
     if graph.pending():
         plan.check_space(graph, storage)
+        graph.check()
         require_writable(storage)
         session.check()
         session.send_waiting()

@@ -132,6 +132,16 @@ class Graph:
         """The nodes whose output is not complete, each after its inputs."""
         return tuple(node for node in self.nodes if not node.artifact.is_complete())
 
+    def check(self) -> None:
+        """Let each pending stage look at what it is to read, as far as that is known.
+
+        Raises:
+            Exception: a stage's own error for the user.
+        """
+        for node in self.pending():
+            if not node.awaits:
+                node.stage.check(node.config, node.input_artifacts)
+
     def of_variant(self, variant: str) -> dict[str, Node]:
         """The nodes of one variant by name."""
         return {node.name: node for node in self.nodes if variant in node.variants}

@@ -107,6 +107,9 @@ class Stage:
     that read it depend on the parts that they read, instead of on how the output was asked for. So
     their digests are known only when it is complete.
 
+    `check` raises an error for the user where the parts that the stage is to read cannot be used. It
+    is called before anything is computed from them, and reads no other input.
+
     A stage that computes by itself holds `cpus` and `gpus`, on any node. One that starts Ray Data
     jobs, Ray tasks or Ray Train workers holds none and stays with the driver: `workers` says how
     many it starts, each with `cluster.cpus_per_worker` and `cluster.gpus_per_worker`. Stages run
@@ -124,6 +127,9 @@ class Stage:
     applies: Callable[[Config], bool] = field(default=lambda _config: True)
     estimate: Callable[[Config, str, Mapping[str, Artifact]], Estimate] = field(
         default=lambda _config, _split, _inputs: Estimate()
+    )
+    check: Callable[[Config, Mapping[str, Artifact]], None] = field(
+        default=lambda _config, _inputs: None
     )
     cpus: float = 0.0
     workers: Callable[[Config], int] = field(default=lambda _config: 0)

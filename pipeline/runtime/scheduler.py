@@ -140,8 +140,10 @@ class _Execution:
         A node that awaits an output takes part when its digest is final. Until then it only shows
         what cannot start if that output fails.
         """
+        graph = self.build()
+        graph.check()
         settled = self.outcomes.keys() | {each.node.key for each in self.running.values()}
-        pending = {node.key: node for node in self.build().pending()}
+        pending = {node.key: node for node in graph.pending()}
         self.waiting = {key: node for key, node in pending.items() if key not in settled}
 
     def start_ready(self) -> None:

@@ -292,3 +292,56 @@ def test_scores_reach_the_stages_runs(build, tmp_path, monkeypatch):
         "evaluate": {"value": 3},
         "report": {"value": 6},
     }
+
+
+def write_parts(context: StageContext) -> dict[str, float]:
+    context.output.write_json("parts.json", {"text": "t"})
+    return write_number(context)
+
+
+def read_text(*_):
+    return (Input("corpus", parts=("text",)),)
+
+
+def test_what_awaits_a_corpus_runs_under_the_digest_of_its_content(build, tmp_path):
+    options = {
+        "corpus": {"run": write_parts, "has_parts": True},
+        "train": {"inputs": read_text},
+    }
+    graph = build(tmp_path, **options)
+    assert [node.awaits for node in graph.nodes].count("corpus") == 6
+    log = io.StringIO()
+    with RunDisplay(Console(file=log)) as display:
+        outcome = scheduler.execute(lambda: build(tmp_path, **options), {}, display)
+    assert outcome.failed == outcome.skipped == ()
+    known = build(tmp_path, **options)
+    assert known.pending() == ()
+    before, after = (each.of_variant("dkm")["train"] for each in (graph, known))
+    assert after.reads == {"corpus": {"text": "t"}} != before.reads
+    assert len(outcome.nodes) == 7
+
+
+def test_what_awaits_a_corpus_that_fails_does_not_start(build, tmp_path):
+    options = {"corpus": {"run": stumble, "has_parts": True}, "train": {"inputs": read_text}}
+    log = io.StringIO()
+    with RunDisplay(Console(file=log)) as display:
+        outcome = scheduler.execute(lambda: build(tmp_path, **options), {}, display)
+    assert [each.node.name for each in outcome.failed] == ["corpus"]
+    assert len(outcome.skipped) == 6
+
+
+def test_texts_that_cannot_be_learnt_end_the_run_before_it_computes(build, tmp_path):
+    def refuse(*_):
+        raise ArtifactError("the texts are made of cheese")
+
+    options = {
+        "corpus": {"run": write_parts, "has_parts": True},
+        "train": {"inputs": read_text, "check": refuse},
+    }
+    log = io.StringIO()
+    with (
+        RunDisplay(Console(file=log)) as display,
+        pytest.raises(ArtifactError, match="cheese"),
+    ):
+        scheduler.execute(lambda: build(tmp_path, **options), {}, display)
+    assert trace(tmp_path) == ["corpus kmeans"]

@@ -347,3 +347,26 @@ def test_a_fingerprint_is_computed_once_for_all_variants_and_graphs(build):
         graph = build([config("one"), config("two")], stages, fingerprints=once)
     assert len(calls) == 1
     assert graph.nodes[0].settings == {"files": "f"}
+
+
+def test_a_pending_stage_checks_its_parts_as_soon_as_they_are_known(build, tmp_path):
+    checked = []
+
+    def refuse(config, inputs):
+        checked.append((config.variant, inputs["corpus"].uri))
+        raise ConfigError("no text can be learnt")
+
+    stages = (
+        *PARTS[:2],
+        stage("train", "features", Input("corpus", parts=("text",)), check=refuse),
+    )
+    graph = build([config("v", storage=str(tmp_path))], stages)
+    graph.check()
+    assert checked == []
+    write_parts(graph, audio="a", text="t")
+    graph = build([config("v", storage=str(tmp_path))], stages)
+    with pytest.raises(ConfigError, match="no text can be learnt"):
+        graph.check()
+    assert checked == [("v", graph.of_variant("v")["corpus"].artifact.uri)]
+    graph.of_variant("v")["train"].artifact.finish({})
+    build([config("v", storage=str(tmp_path))], stages).check()
