@@ -1,6 +1,6 @@
 """`plan`: what is done, what would run and how much it would write, without Ray or torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +12,8 @@ from pipeline.graph.graph import Graph, Node, build
 from pipeline.graph.stage import Estimate
 from pipeline.storage.artifacts import MANIFEST
 
+Estimates = Mapping[tuple[str, str], Estimate]
+
 
 def plan(configs: Sequence[Config], only: Sequence[str], console: Console) -> None:
     """Print every node with its state, and what the pending ones would read and write."""
@@ -19,44 +21,53 @@ def plan(configs: Sequence[Config], only: Sequence[str], console: Console) -> No
 
 
 def show(graph: Graph, storage: str, console: Console) -> None:
-    estimates = {node.key: node.estimate() for node in graph.pending()}
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("stage", "variants", "state"):
-        table.add_column(name, overflow="fold")
-    for name in ("took", "hours", "frames", "to write"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for node in graph.nodes:
-        variants = escape(", ".join(node.variants))
-        if node.key in estimates:
-            state, took = _to_run(node), "-"
-        else:
-            seconds = node.artifact.read_json(MANIFEST)["seconds"]
-            state, took = "[green]done[/]", f"{seconds:.0f} s"
-        cells = _cells(estimates.get(node.key, Estimate()))
-        table.add_row(node.name, variants, state, took, *cells)
-    console.print(table)
-    if any(estimate.sampled for estimate in estimates.values()):
+    pending = {node.key: node.estimate() for node in graph.pending()}
+    console.print(_table(graph, pending))
+    if any(estimate.sampled for estimate in pending.values()):
         console.print("~ extrapolated from the headers of some of the audio files")
-    written = bytes_to_write(graph.pending())
+    for note in dict.fromkeys(note for node in graph.nodes for note in _skipped(node)):
+        console.print(f"{note}.", soft_wrap=True, highlight=False)
+    written = bytes_to_write(graph, pending)
     free = free_bytes(storage)
     room = "" if free is None else f", {readable_bytes(free)} free"
     console.print(
-        f"{len(estimates)} of {len(graph.nodes)} stages to run{_awaited(graph)}; "
+        f"{len(pending)} of {len(graph.nodes)} stages to run{_awaited(graph)}; "
         f"about {readable_bytes(written)} to write to {storage}{room}",
         highlight=False,
         markup=False,
     )
 
 
-def _to_run(node: Node) -> str:
-    return f"[yellow]after {node.awaits}[/]" if node.awaits else "[yellow]to run[/]"
+def _table(graph: Graph, pending: Estimates) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("stage", no_wrap=True)
+    table.add_column("variants", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for name in ("took", "hours", "frames", "to write"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for node in graph.nodes:
+        variants = escape(", ".join(node.variants))
+        if node.key in pending:
+            state, took = f"[yellow]to run{'?' * bool(node.awaits)}[/]", "-"
+        else:
+            seconds = node.artifact.read_json(MANIFEST)["seconds"]
+            state, took = "[green]done[/]", f"{seconds:.0f} s"
+        cells = _cells(pending.get(node.key, Estimate()))
+        table.add_row(node.name, variants, state, took, *cells)
+    return table
+
+
+def _skipped(node: Node) -> list[str]:
+    """What the plan did not look at."""
+    notes = [source.skips for source in node.stage.sources(node.config).values() if source.skips]
+    return [f"{note[0].upper()}{note[1:]}" for note in notes]
 
 
 def _awaited(graph: Graph) -> str:
     """Which of them may turn out to be done already."""
     awaiting = [node for node in graph.nodes if node.awaits]
     outputs = " and ".join(sorted({node.awaits for node in awaiting}))
-    return f", {len(awaiting)} of them if {outputs} brings something new" if awaiting else ""
+    return f", {len(awaiting)} of them (?) if {outputs} brings something new" if awaiting else ""
 
 
 def check_space(graph: Graph, storage: str) -> None:
@@ -65,14 +76,15 @@ def check_space(graph: Graph, storage: str) -> None:
     Raises:
         StorageFullError: the storage has less room than the pending stages are known to need.
     """
-    pending = graph.pending()
-    estimates = [node.estimate() for node in pending]
-    largest = max(estimates, key=lambda estimate: estimate.bytes_written, default=Estimate())
-    require_space(storage, bytes_to_write(pending), largest)
+    pending = {node.key: node.estimate() for node in graph.pending()}
+    largest = max(pending.values(), key=lambda estimate: estimate.bytes_written, default=Estimate())
+    require_space(storage, bytes_to_write(graph, pending), largest)
 
 
-def bytes_to_write(nodes: Sequence[Node]) -> int:
-    return sum(node.bytes_to_write() for node in nodes)
+def bytes_to_write(graph: Graph, pending: Estimates) -> int:
+    """What the pending nodes will write, by their estimates."""
+    nodes = (node for node in graph.nodes if node.key in pending)
+    return sum(node.bytes_to_write(pending[node.key]) for node in nodes)
 
 
 def _cells(estimate: Estimate) -> tuple[str, str, str]:

@@ -103,9 +103,9 @@ class Node:
         outputs = {**self.input_artifacts, self.name: self.artifact}
         return self.stage.estimate(self.config, self.split, outputs)
 
-    def bytes_to_write(self) -> int:
+    def bytes_to_write(self, estimate: Estimate) -> int:
         """The estimate, less what an earlier, interrupted run has written."""
-        expected = self.estimate().bytes_written
+        expected = estimate.bytes_written
         return max(0, expected - sum(self.artifact.sizes().values())) if expected else 0
 
     def description(self) -> dict[str, Any]:

@@ -9,10 +9,14 @@ from pipeline.config.section import Section
 
 @dataclass(frozen=True)
 class Source:
-    """What a section of the config names; `fingerprint(section)` changes when it does."""
+    """What a section of the config names; `fingerprint(section)` changes when it does.
+
+    `skips` tells the user what the fingerprint does not look at.
+    """
 
     section: Section
     fingerprint: Callable[[Any], str]
+    skips: str = ""
 
 
 @dataclass(frozen=True)

@@ -298,7 +298,8 @@ def run_node(
             return NodeOutcome(node, "done", scores=output.metrics())
         output.delete(ERROR_LOG)
         output.sweep()
-        require_space(node.config.storage, node.bytes_to_write(), node.estimate())
+        estimate = node.estimate()
+        require_space(node.config.storage, node.bytes_to_write(estimate), estimate)
         inputs, split = node.input_artifacts, node.split
         context = StageContext(node.config, output, inputs, tracker, progress, split)
         scores = {name: float(value) for name, value in node.stage.run(context).items()}
