@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pipeline.asr.subsampling import fits
 from pipeline.asr.text_pieces import TextPieceError, TextPieces
 from pipeline.audio.frame_grid import SSL_GRID
-from pipeline.audio.utterance import CorpusError, Reject, UnusableError, Utterance
+from pipeline.audio.unusable import UnusableError
+from pipeline.audio.utterance import CorpusError, Reject, Utterance
 from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split
 from pipeline.corpus.summary import commonest

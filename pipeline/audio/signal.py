@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.audio.utterance import UnusableError
+from pipeline.audio.unusable import UnusableError
 
 Samples = npt.NDArray[np.float32]
 

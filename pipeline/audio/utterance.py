@@ -27,10 +27,6 @@ class AlignmentError(ValueError):
     """An alignment that cannot be used; the message says why."""
 
 
-class UnusableError(ValueError):
-    """A row that cannot become an utterance; the message becomes the reason of its Reject."""
-
-
 @dataclass(frozen=True, slots=True)
 class Segment:
     """An interval [start, end) that an alignment labels with a phone or a word."""

@@ -9,7 +9,7 @@ from pipeline.audio.audio_files import read_whole
 from pipeline.audio.decode import AudioError, AudioStorageError
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.signal import Signal
-from pipeline.audio.utterance import UnusableError
+from pipeline.audio.unusable import UnusableError
 from pipeline.storage.folders import printable
 
 PAUSE_SECONDS = 0.1

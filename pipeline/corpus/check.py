@@ -22,12 +22,12 @@ from pipeline.audio.decode import (
 )
 from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.audio.signal import Signal
+from pipeline.audio.unusable import UnusableError
 from pipeline.audio.utterance import (
     NOT_UTF_8,
     AlignmentError,
     CorpusError,
     Reject,
-    UnusableError,
     Utterance,
     first_of_each_split,
 )

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.audio.utterance import CorpusError, Reject, UnusableError
+from pipeline.audio.unusable import UnusableError
+from pipeline.audio.utterance import CorpusError, Reject
 from pipeline.storage.failures import may_recover
 from pipeline.storage.folders import Folder, printable
 

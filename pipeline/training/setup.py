@@ -7,7 +7,8 @@ import torch
 from pipeline.asr.model import AsrModel
 from pipeline.asr.targets import target_of
 from pipeline.asr.text_pieces import TextPieces
-from pipeline.audio.utterance import CorpusError, Reject, UnusableError, Utterance
+from pipeline.audio.unusable import UnusableError
+from pipeline.audio.utterance import CorpusError, Reject, Utterance
 from pipeline.clustering.codebook import Codebook
 from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split

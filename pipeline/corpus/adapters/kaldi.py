@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, UnusableError, Utterance
+from pipeline.audio.unusable import UnusableError
+from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.config.section import Address
 from pipeline.corpus.recorded import RecordedAdapter

@@ -12,14 +12,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from pipeline.audio.utterance import (
-    AlignmentError,
-    CorpusError,
-    Reject,
-    Segment,
-    UnusableError,
-    Utterance,
-)
+from pipeline.audio.unusable import UnusableError
+from pipeline.audio.utterance import AlignmentError, CorpusError, Reject, Segment, Utterance
 from pipeline.config.corpus import RecordedCorpus
 from pipeline.config.section import Address
 from pipeline.corpus.alignment.plausibility import labelled_seconds

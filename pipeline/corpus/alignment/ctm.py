@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from pipeline.audio.utterance import AlignmentError, Segment, UnusableError
+from pipeline.audio.unusable import UnusableError
+from pipeline.audio.utterance import AlignmentError, Segment
 from pipeline.corpus.text_table import decode_line, fields, split_lines
 
 

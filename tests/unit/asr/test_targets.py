@@ -8,7 +8,8 @@ from support import write_corpus
 
 from pipeline.asr.targets import check_targets, target_of, text_pieces
 from pipeline.asr.text_pieces import TextPieceError, TextPieces
-from pipeline.audio.utterance import CorpusError, UnusableError, Utterance
+from pipeline.audio.unusable import UnusableError
+from pipeline.audio.utterance import CorpusError, Utterance
 from pipeline.config import Config
 from pipeline.storage.artifacts import Artifact
 

@@ -6,7 +6,7 @@ import soundfile
 
 from pipeline.audio.decode import AudioError, decode, read_audio
 from pipeline.audio.signal import WARNINGS, Signal, fault, mix
-from pipeline.audio.utterance import UnusableError
+from pipeline.audio.unusable import UnusableError
 
 RATE = 16000
 STEP = 2**-15
