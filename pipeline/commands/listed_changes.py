@@ -21,7 +21,8 @@ Fate = Literal["present", "absent", "hidden"]
 class Listed:
     """A file as it was when it was listed, its id and its shard; one without a shard has a reason.
 
-    `root` is the folder that `name` counts from, and `prefix` what ids of its files begin with.
+    `root` is the folder that `name` counts from, and `prefix` what ids of its files begin with. `retry`
+    says that it could not be opened, so that the next call tries again.
     """
 
     utt_id: str
@@ -33,12 +34,24 @@ class Listed:
     duration: float
     shard: str
     reason: str
+    retry: bool
 
     @classmethod
     def new(cls, name: Name, info: FileInfo) -> "Listed":
         place = name.place
         size, version = info.num_bytes, info.version
-        return cls(name.utt_id, place.root, place.name, name.prefix, size, version, 0.0, "", "")
+        return cls(
+            name.utt_id,
+            place.root,
+            place.name,
+            name.prefix,
+            size,
+            version,
+            0.0,
+            "",
+            "",
+            retry=False,
+        )
 
     @property
     def audio(self) -> str:
@@ -53,7 +66,12 @@ class Listed:
         return self if place is None else replace(self, root=place.root, name=place.name)
 
     def utterance(self) -> Utterance:
-        return Utterance(self.utt_id, "", self.audio, 0.0, self.duration, speaker="", text="")
+        return Utterance(
+            *(self.utt_id, "", self.audio, 0.0, self.duration),
+            speaker="",
+            text="",
+            audio_version=str(self.info),
+        )
 
 
 @dataclass(frozen=True)
@@ -93,7 +111,7 @@ class Changes:
 
     Attributes:
         moved: those that lie elsewhere now, unchanged.
-        changed: those with another size or version.
+        changed: those with another size or version, and those that could not be opened.
         gone: those that are not there any more.
         out_of_reach: those that may be there or not, by the folder that they were listed from.
         new: files that were not listed.
@@ -129,7 +147,7 @@ def compare(known: Sequence[Listed], search: Search) -> Changes:
         changed={
             uri: files[uri]
             for uri, each in listed.items()
-            if uri in files and files[uri].info != each.info
+            if uri in files and (each.retry or files[uri].info != each.info)
         },
         gone=gone,
         out_of_reach=Counter(listed[uri].root for uri in listed.keys() - gone - set(seen)),

@@ -132,7 +132,7 @@ def _finish(
 ) -> bool:
     unusable = sorted(rejects, key=lambda reject: reject.source)
     store.output.write_table(REJECTS, rejects_to_table(unusable))
-    rows, frames = (sum(record[key] for record in records) for key in ("rows", "frames"))
+    rows, frames = (sum(int(record[key]) for record in records) for key in ("rows", "frames"))
     counts = {"rows": rows, "frames": frames, "rejects": len(unusable)}
     store.output.finish({"stage": "tokenize", **store.made_from, **counts})
     shards_at = f"{len(records)} shards of {store.output.uri}/{SHARDS}"

@@ -26,8 +26,6 @@ LISTINGS, SHARDS, REJECTS = "listings", "shards", "rejects.parquet"
 FILES_PER_LISTING = 50_000
 # All waveforms of a shard are in memory at once: 115 MB, or one longer file.
 SHARD_UTTERANCES, SHARD_SECONDS = 256, 1800.0
-# No file's version: one that could not be opened is tried again by the next call.
-TRY_AGAIN = "?"
 SCHEMA = pa.schema(
     required(
         utt_id=pa.string(),
@@ -39,6 +37,7 @@ SCHEMA = pa.schema(
         duration=pa.float64(),
         shard=pa.string(),
         reason=pa.string(),
+        retry=pa.bool_(),
     )
 )
 Part = list[Listed]
@@ -103,9 +102,7 @@ class Listing:
         """Let the next call try those again that a worker could not open: its machine may be at fault."""
         ids = {each.utt_id for each in rejects if each.kind in {NO_FILE, NO_PERMISSION}}
         for name, part in list(self._parts.items()):
-            noted = [
-                replace(each, version=TRY_AGAIN) if each.utt_id in ids else each for each in part
-            ]
+            noted = [replace(each, retry=True) if each.utt_id in ids else each for each in part]
             if noted != part:
                 self._write(name, noted)
 
@@ -211,17 +208,16 @@ def _members(listed: Iterable[Listed]) -> Members:
 
 def _probed(listed: Listed, result: float | AudioError) -> Listed:
     """With what the header says; a file that could not be opened is tried again by the next call."""
-    if isinstance(result, AudioAccessError):
-        listed = replace(listed, version=TRY_AGAIN)
     if isinstance(result, AudioError):
-        return replace(listed, duration=0.0, reason=str(result))
-    return replace(listed, duration=result, reason="")
+        retry = isinstance(result, AudioAccessError)
+        return replace(listed, duration=0.0, reason=str(result), retry=retry)
+    return replace(listed, duration=result, reason="", retry=False)
 
 
 def _tell(
     known: Mapping[str, Listed], search: Search, changes: Changes, progress: Progress
 ) -> None:
-    changed = [uri for uri in changes.changed if known[uri].version != TRY_AGAIN]
+    changed = [uri for uri in changes.changed if not known[uri].retry]
     more = f", {len(changed)} changed" if changed else ""
     progress.message(f"found {len(search.files)} audio files, {len(changes.new)} of them new{more}")
     gone = [uri for uri in changes.gone if known[uri].shard]

@@ -82,5 +82,8 @@ class ShardStore:
         return record
 
     def _wanted(self, utterances: Sequence[Utterance]) -> Record:
-        intervals = [(row.utt_id, row.offset, row.duration) for row in utterances]
-        return {"utterances": digest(intervals), **self.made_from}
+        heard = [
+            (row.utt_id, row.offset, row.duration, row.audio_sha256 or row.audio_version)
+            for row in utterances
+        ]
+        return {"utterances": digest(heard), **self.made_from}

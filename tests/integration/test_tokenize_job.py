@@ -93,8 +93,7 @@ def kill_in_the_middle(place, output):
 
 
 def shards(output):
-    filesystem = output.filesystem
-    return {name: filesystem.cat_file(output.path(name)) for name in output.names("shards")}
+    return {name: output.read_table(name).to_pylist() for name in output.names("shards")}
 
 
 def test_a_job_killed_in_the_middle_ends_like_one_process_left_alone(places, tmp_path, monkeypatch):

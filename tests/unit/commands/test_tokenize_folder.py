@@ -494,6 +494,23 @@ def test_shards_of_a_lost_listing_leave_no_row_twice(trained, audio, made, tmp_p
     assert invoke("verify", output).exit_code == 0
 
 
+def test_shards_of_a_lost_listing_do_not_stand_for_files_that_have_changed(
+    trained, audio, made, tmp_path
+):
+    output = tmp_path / "tokens"
+    for seed, name in enumerate("vw"):
+        noise = 0.3 * np.random.default_rng(seed).normal(size=8000)
+        write_audio(str(audio / f"{name}.wav"), noise, 16000, format="WAV")
+    tokenize(trained, audio, output=output)
+    before = rows(output)
+    (output / "listings" / "000.parquet").unlink()
+    (audio / "v.wav").write_bytes((audio / "w.wav").read_bytes())
+    made.clear()
+    tokenize(trained, audio, output=output)
+    assert len(made) == 1
+    assert rows(output) == {**before, "v": {**before["w"], "utt_id": "v"}}
+
+
 def test_nothing_usable_is_told(trained, made, tmp_path):
     (tmp_path / "bad.wav").touch()
     result = invoke("tokenize", trained, tmp_path / "bad.wav", "--output", tmp_path / "tokens")
