@@ -19,7 +19,7 @@ from pipeline.audio.identity import Identity, content_sha256
 from pipeline.audio.remote_file import Recorded, open_remote
 from pipeline.audio.signal import fault, mix
 from pipeline.audio.utterance import Utterance
-from pipeline.storage.failures import StorageError, may_recover
+from pipeline.storage.failures import DENIED_STATUSES, StorageError, http_status, may_recover
 from pipeline.storage.folders import NOWHERE, FileInfo, filesystem_and_path, printable
 
 # Manifests round durations: an end beyond the file's by less than this means the file's end.
@@ -288,13 +288,14 @@ def _read_through(file: io.FileIO, uri: str) -> None:
 def _blamed(error: Exception, uri: str) -> AudioError | AudioStorageError:
     """The reason for a reject, unless another try may succeed."""
     if may_recover(error):
-        return AudioStorageError(f"{printable(uri)} cannot be fetched: {error}; run again")
+        reason = error.__cause__ if isinstance(error, FileNotFoundError) else error
+        return AudioStorageError(f"{printable(uri)} cannot be fetched: {reason}; run again")
+    if isinstance(error, PermissionError) or http_status(error) in DENIED_STATUSES:
+        details = f": {error}" * isinstance(error, StorageError)
+        return AudioAccessError(f"{NO_PERMISSION}{details}")
     if isinstance(error, FileNotFoundError):
         hint = ": its path has backslashes, as on Windows; write slashes" * ("\\" in uri)
         return AudioAccessError(f"{NO_FILE}{hint}")
-    if isinstance(error, PermissionError):
-        details = f": {error}" * isinstance(error, StorageError)
-        return AudioAccessError(f"{NO_PERMISSION}{details}")
     if isinstance(error, OSError) and error.errno in NOWHERE:
         return AudioAccessError(f"{NO_FILE}: {error.strerror}")
     return AudioError(f"the address cannot be read: {error}")

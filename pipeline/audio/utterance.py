@@ -13,7 +13,7 @@ from pipeline.storage.folders import printable
 
 TO_THE_END = math.inf
 # The reason for a file whose address no table can hold and no worker can be told.
-NOT_UTF_8 = "name is not UTF-8: rename the file"
+NOT_UTF_8 = "name is not UTF-8: rename the file or its folder"
 
 # The label of all silences.
 SILENCE = "sil"

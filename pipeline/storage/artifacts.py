@@ -111,7 +111,9 @@ class Artifact:
 
     def write_json(self, name: str, value: Any) -> None:
         with self.write(name) as file:
-            file.write(json.dumps(value, indent=2, ensure_ascii=False).encode())
+            file.write(
+                json.dumps(value, indent=2, ensure_ascii=False).encode(errors="backslashreplace")
+            )
 
     def read_json(self, name: str) -> Any:
         with self.read(name) as file:

@@ -14,6 +14,7 @@ _PASSING = {
     if hasattr(errno, name)
 } | {socket.EAI_AGAIN}  # fmt: skip
 _PASSING_STATUSES = {408, 429}
+DENIED_STATUSES = {401, 403}
 
 
 class StorageError(OSError):
@@ -45,14 +46,14 @@ def may_recover(error: Exception) -> bool:
         return True
     # What the HTTP client raises without an answer, unless the address is none.
     lost = type(error).__module__.startswith("aiohttp.") and not isinstance(error, ValueError)
-    # HTTP says "not found" of whatever happened.
+    # fsspec says "not found" of whatever happened to an HTTP request.
     return lost or (isinstance(error.__cause__, Exception) and may_recover(error.__cause__))
 
 
 def http_status(error: Exception) -> int:
-    """The status of the answer that an error tells of; 0 without one."""
-    told = answer_of(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return int(told or getattr(error, "status", 0) or 0)
+    """The status of the answer that an error, or its cause, tells of; 0 without one."""
+    told = answer_of(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return int(told or getattr(error, "status", 0) or getattr(error.__cause__, "status", 0) or 0)
 
 
 def answer_of(error: BaseException) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import IO, Any
 from fsspec import AbstractFileSystem, get_filesystem_class
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.storage.failures import may_recover
+from pipeline.storage.failures import StorageError, may_recover
 from pipeline.storage.local_tree import LocalTree
 
 S3 = "s3://"
@@ -240,7 +240,7 @@ def file_info(address: str) -> FileInfo | None:
         info = filesystem.info(path)
     except FileNotFoundError as error:
         if may_recover(error):
-            raise
+            raise StorageError(f"{address} cannot be reached: {error.__cause__}") from error
         return None
     return FileInfo.remote(info) if info["type"] == "file" else None
 

@@ -3,6 +3,8 @@
 import io
 import os
 import socket
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -114,6 +116,44 @@ def test_a_scheme_that_cannot_be_used_is_a_reject(uri, found):
     message = reason(uri)
     assert message.startswith("the address cannot be read: ")
     assert found in message
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Answers with the status that the path names."""
+
+    def serve(self):
+        status = int(self.path.split("/")[1])
+        content = wav() if status == 200 else b""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    do_GET = do_HEAD = serve
+
+    def log_message(self, *_arguments):
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def http():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as web:
+        Thread(target=web.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{web.server_port}"
+        web.shutdown()
+
+
+def test_http(http):
+    for name in ("a.wav", "a::b.wav", "a.wav?x=1", "[a]*.wav", "a%20b.wav"):
+        assert decode(f"{http}/200/{name}")[0].shape == (1600, 1)
+    for status in (404, 410):
+        assert reason(f"{http}/{status}/a.wav") == "no such audio file"
+    for status in (401, 403):
+        assert reason(f"{http}/{status}/a.wav") == "no permission to read the audio file"
+    for status in (429, 500, 503):
+        with pytest.raises(AudioStorageError, match=f"a.wav cannot be fetched: {status}"):
+            decode(f"{http}/{status}/a.wav")
 
 
 def unused_port() -> int:
@@ -256,7 +296,7 @@ def test_a_folder_of_everything_is_listed_with_a_reason_for_each_bad_path(tmp_pa
     assert [file.stem for file in files] == ["good", "link/linked"]
     rows = rejects_to_table(rejects).to_pylist()
     assert {row["source"].removeprefix(f"{root}/"): row["reason"] for row in rows} == {
-        r"caf\xe9.wav": "name is not UTF-8: rename the file",
+        r"caf\xe9.wav": "name is not UTF-8: rename the file or its folder",
         "gone": "broken link: No such file or directory",
         "itself.wav": "broken link: Too many levels of symbolic links",
         "pipe.wav": "not a regular file",

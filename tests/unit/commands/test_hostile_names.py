@@ -91,7 +91,7 @@ def test_a_folder_of_everything(trained, audio, tmp_path, monkeypatch):
         for row in pq.read_table(output / "rejects.parquet").to_pylist()
     }
     assert rejects == {
-        r"caf\xe9.wav": "name is not UTF-8: rename the file",
+        r"caf\xe9.wav": "name is not UTF-8: rename the file or its folder",
         "itself.wav": "broken link: Too many levels of symbolic links",
         "pipe.wav": "not a regular file",
     }

@@ -52,7 +52,8 @@ LASTING = [
     socket.gaierror(socket.EAI_NONAME, "unknown"),
     answered(404, "NoSuchKey"), answered(403, "AccessDenied"), answered(400, "KeyTooLongError"),
     answered(400, "SomethingNew"),
-    HttpError(404), HttpError(403), caused_by(HttpError(404)), FileNotFoundError(),
+    HttpError(404), HttpError(403), caused_by(HttpError(404)), caused_by(HttpError(403)),
+    FileNotFoundError(),
     StorageAddressError("no bucket"), StorageDeniedError("denied"),
 ]  # fmt: skip
 
