@@ -34,13 +34,14 @@ RowT = TypeVar("RowT", bound=Row)
 
 def json_rows(row: type[RowT], content: bytes, name: str) -> Iterator[tuple[str, RowT | Reject]]:
     """Each line that is not blank, as a row or as a reject, with its source `name:number`."""
+    require_unique_keys = json.JSONDecoder(object_pairs_hook=_unique).decode
     for line in read_lines(content, name):
         if isinstance(line, Reject):
             yield line.source, line
             continue
         try:
             parsed = row.model_validate_json(line.text)
-            json.loads(line.text, object_pairs_hook=_unique)
+            require_unique_keys(line.text)
         except ValidationError as error:
             yield line.source, Reject(None, line.source, f"broken line: {first_problem(error)}")
         except _RepeatedKeyError as error:
@@ -54,11 +55,10 @@ class _RepeatedKeyError(ValueError):
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if key in seen:
-            raise _RepeatedKeyError(f"{key}: the key is there twice")
-        seen.add(key)
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise _RepeatedKeyError(f"{repeated}: the key is there twice")
 
 
 def first_problem(error: ValidationError) -> str:
