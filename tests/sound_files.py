@@ -113,3 +113,18 @@ def decode_with_ffmpeg(content: bytes) -> np.ndarray:
         frames = [*container.decode(audio=0), None]
         planes = [plane for frame in frames for plane in to_planes.resample(frame)]
     return np.concatenate([plane.to_ndarray() for plane in planes], axis=1).T
+
+
+def encode_with_ffmpeg(speech: np.ndarray, rate_hz: int, container: str, coding: str) -> bytes:
+    """A file of mono speech, float (num_samples,)."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(coding, rate=rate_hz, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.float32(speech)[None], format="fltp", layout="mono")
+        frame.sample_rate = rate_hz
+        stream.codec_context.open()
+        size = stream.codec_context.frame_size or 576
+        convert = av.AudioResampler(stream.format.name, "mono", rate_hz, frame_size=size)
+        for converted in [*convert.resample(frame), *convert.resample(None), None]:
+            output.mux(stream.encode(converted))
+    return file.getvalue()

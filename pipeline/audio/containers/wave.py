@@ -12,8 +12,8 @@ from pipeline.audio.containers.promise import (
     Finding,
     Samples,
     held,
-    require_equal,
 )
+from pipeline.audio.containers.wave_format import WaveFormat
 
 _RIFF = Dialect(struct.Struct("<4sI"), first=12, alignment=2)
 _RIFX = Dialect(struct.Struct(">4sI"), first=12, alignment=2)
@@ -24,11 +24,6 @@ _IN_DS64 = 0xFFFFFFFF
 # 0x7FFFF000 down to a multiple of the sample size. libsndfile then reads to the end.
 _PLACEHOLDERS = (range(0x7FFF0000, 0x80000000), range(0xFFFF0000, 0x100000000))
 _LONGEST = 1 << 62
-
-_PCM, _FLOAT, _ALAW, _MULAW, _MP3, _EXTENSIBLE = 1, 3, 6, 7, 0x55, 0xFFFE
-# Microsoft's ADPCM, IMA's and GSM 6.10 say how many samples a block has.
-_IN_BLOCKS = {2, 0x11, 0x31}
-_BLOCK_SAMPLES_BYTES = 2
 
 
 def check_riff(file: FileBytes) -> Finding:
@@ -79,41 +74,11 @@ def _check_samples(
     if b"fmt " not in found:
         return finding
     endian = dialect.header.format[0]
-    start = found[b"fmt "].start
-    _require_consistent(file, start, endian)
+    coding = WaveFormat.at(file, found[b"fmt "].start, endian)
+    coding.require_supported(is_wave64=dialect is _WAVE64)
     if b"fact" not in found:
         return finding
     (num_samples,) = struct.unpack(f"{endian}I", file.at(found[b"fact"].start, 4).ljust(4, b"\0"))
-    if num_samples in _numbers_of_samples(file, start, endian, samples.length):
+    if num_samples in coding.numbers_of_samples(samples.length):
         return finding._replace(num_samples=num_samples)
     return finding
-
-
-def _numbers_of_samples(file: FileBytes, start: int, endian: str, num_bytes: int) -> range:
-    """The numbers that compressed samples may have which end in their last block."""
-    tag, block_bytes, _, more, block_samples = struct.unpack(
-        f"{endian}H10xHHHH", file.at(start, 20).ljust(20, b"\0")
-    )
-    if tag not in _IN_BLOCKS or not block_bytes or more < _BLOCK_SAMPLES_BYTES:
-        return range(0)
-    most = num_bytes // block_bytes * block_samples
-    return range(most - block_samples + 1, most + 1)
-
-
-def _require_consistent(file: FileBytes, start: int, endian: str) -> None:
-    """Refuse MP3, and uncompressed samples whose rate, channels and widths contradict each other."""
-    tag, channels, rate, byte_rate, frame_bytes, bits = struct.unpack(
-        f"{endian}HHIIHH", file.at(start, 16).ljust(16, b"\0")
-    )
-    if tag == _MP3:
-        raise ContainerError("coding is not supported: MP3 in WAV; convert it to WAV or FLAC")
-    if tag == _EXTENSIBLE:
-        (tag,) = struct.unpack(f"{endian}H", file.at(start + 24, 2).ljust(2, b"\0"))
-    if tag not in {_PCM, _FLOAT, _ALAW, _MULAW}:
-        return
-    width = 1 if tag in {_ALAW, _MULAW} else -(-bits // 8)
-    if width == 3 and frame_bytes == 4 * channels:
-        width = 4
-    require_equal("bytes in a frame are", frame_bytes, channels * width)
-    if byte_rate:
-        require_equal("bytes in a second are", byte_rate, rate * frame_bytes)

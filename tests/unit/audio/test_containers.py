@@ -225,15 +225,52 @@ def test_chained_and_multiplexed_ogg_is_refused(reason, coding, rate):
     )
 
 
-def test_other_codecs_in_ogg_are_named(reason):
-    for magic, name in (
-        (b"\x7fFLAC", "FLAC in Ogg"),
-        (b"Speex   ", "Speex"),
-        (b"\x80theora", "Theora"),
-    ):
-        page = bytearray(b"OggS\0\x02" + bytes(20) + b"\x01\x40" + magic.ljust(64, b"\0"))
-        page[22:26] = struct.pack("<I", crc32_of_ogg(page))
-        assert reason(bytes(page)).startswith(f"not readable as audio: {name}")
+@pytest.mark.parametrize(
+    ("container", "coding", "message"),
+    [
+        ("ogg", "flac", "not readable as audio: FLAC in Ogg; convert it to plain FLAC"),
+        ("wav", "libmp3lame", "coding is not supported: MP3 in WAV; convert it to WAV or FLAC"),
+        ("mp2", "mp2", "container is not supported: nothing would show a cut in MPEG-1/2 Audio"),
+        ("mp3", "libmp3lame", None),
+        ("w64", "pcm_s16le", None),
+        # Several blocks, whose headers libsndfile would read as samples.
+        ("voc", "pcm_s16le", "audio holds more than one stream: 28 blocks of a VOC file"),
+    ],
+)
+def test_what_ffmpeg_writes_and_libsndfile_does_not_read_rightly(
+    read, reason, container, coding, message
+):
+    speech = sound_files.like_speech(RATE, 1)[:, 0]
+    content = sound_files.encode_with_ffmpeg(speech, RATE, container, coding)
+    if message is None:
+        assert np.corrcoef(read(content)[:RATE, 0], speech)[0, 1] > 0.99
+    else:
+        assert reason(content).startswith(message)
+
+
+def test_libsndfile_takes_float_behind_an_extensible_wave64_header_for_integers(read, reason):
+    guid = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+    samples = np.float32(sound_files.like_speech(RATE, 1))
+
+    def wave64(tag):
+        coding = struct.pack("<HHIIHHHHIH", 0xFFFE, 1, RATE, 4 * RATE, 4, 32, 22, 32, 4, tag)
+        coding += bytes.fromhex("000000001000800000aa00389b71")
+        chunks = b"fmt " + guid + struct.pack("<Q", 64) + coding
+        chunks += b"data" + guid + struct.pack("<Q", 24 + samples.nbytes) + samples.tobytes()
+        start = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")
+        return start + struct.pack("<Q", 40 + len(chunks)) + b"wave" + guid + chunks
+
+    misread, _ = soundfile.read(io.BytesIO(wave64(3)), always_2d=True)
+    assert np.corrcoef(misread[:, 0], samples[:, 0])[0, 1] < 0.9
+    assert reason(wave64(3)).startswith("coding is not supported: other samples than integers")
+    assert len(read(wave64(1))) == RATE
+
+
+def test_an_odd_number_of_bytes_may_be_counted_with_its_padding(read):
+    soundfile.write(file := io.BytesIO(), np.ones(100) / 2, 8000, format="AIFF", subtype="PCM_S8")
+    frames = file.getvalue().index(struct.pack(">I", 100))
+    odd = file.getvalue()[:frames] + struct.pack(">I", 99) + file.getvalue()[frames + 4 :]
+    assert len(read(odd)) == 100
 
 
 @pytest.mark.parametrize("name", ["FLAC", "MP3", "WAV", "AIFF"])
@@ -256,6 +293,8 @@ def test_an_mp3_is_held_against_its_first_frame(read, reason):
     assert reason(mp3[second:]).startswith(
         "audio does not say its length: no Xing or Info frame counts the frames of this MP3"
     )
+    vbri = mp3[:4] + bytes(32) + b"VBRI" + mp3[40:]
+    assert reason(vbri).startswith("audio does not say its length: no Xing or Info frame")
     assert reason(mp3[:-1]) == "audio is cut short: 29 frames of the 30 its header promises"
     assert reason(mp3[:400] + mp3[401:]).startswith(
         "audio is damaged: no MP3 frame begins at byte "
