@@ -203,6 +203,7 @@ class _ContentCheck:
         heard = replace(
             utterance,
             text=text,
+            speaker=composed(utterance.speaker.strip()),
             duration=len(samples) / rate,
             audio_version=identity.version,
             audio_sha256=identity.sha256,

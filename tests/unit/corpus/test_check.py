@@ -224,6 +224,13 @@ def test_an_accent_is_the_same_however_it_is_encoded(folder, of_text, of_alphabe
     assert texts["a"] == "caf\u00e9"
 
 
+def test_a_speaker_is_the_same_however_the_name_is_encoded(folder):
+    for utt_id, speaker in (("a", "Jos\u00e9"), ("b", "Jose\u0301"), ("c", " Jos\u00e9\t")):
+        folder.add(utt_id=utt_id, speaker=speaker)
+    speakers = {row.speaker for row in folder.check().utterances if row.utt_id in "abc"}
+    assert speakers == {"Jos\u00e9"}
+
+
 def test_a_letter_that_nfc_takes_apart_is_its_parts(folder):
     folder.add(utt_id="a", text="\u0958")
     corpus = folder.check(alphabet="go\u0915\u0958")
