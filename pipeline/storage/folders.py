@@ -159,7 +159,7 @@ class Folder:
             return []
         if self._is_local:
             with os.scandir(path) as entries:
-                return sorted(entry.name for entry in entries if entry.is_dir())
+                return sorted(entry.name for entry in entries if _is_folder(entry))
         infos = self.filesystem.ls(path, detail=True)
         return sorted(
             info["name"].rstrip("/").rpartition("/")[2]
@@ -255,6 +255,13 @@ def _local_info(path: str) -> FileInfo | None:
     except ValueError:  # a NUL
         return None
     return FileInfo.of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where nobody may look
+        return False
 
 
 def _require_no_nul(path: str) -> None:

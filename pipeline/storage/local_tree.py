@@ -58,13 +58,15 @@ class LocalTree:
                 self.unusable[folder.name] = f"the folder cannot be read: {error.strerror}"
 
     def _may_enter(self, folder: _Pending, identity: _Identity) -> bool:
+        if not folder.is_linked:  # without links there are no loops, even where inodes mean nothing
+            return True
         if identity in folder.above:  # all of it is listed already
             return False
         if identity in self._around:
             self.unusable[folder.name] = "the link leads to a folder around the one that is listed"
             return False
-        self._ways[identity] += folder.is_linked
-        if self._ways[identity] > MOST_WAYS and folder.is_linked:
+        self._ways[identity] += 1
+        if self._ways[identity] > MOST_WAYS:
             reason = f"too many links lead to this folder: followed {MOST_WAYS}"
             self.unusable[folder.name] = reason
             return False

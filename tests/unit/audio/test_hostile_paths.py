@@ -4,16 +4,21 @@ import io
 import os
 import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 
 import numpy as np
 import pytest
 import soundfile
 from faulty_s3 import FaultyS3, local_s3, use
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.audio.audio_files import list_audio, probe_all
 from pipeline.audio.decode import AudioError, AudioStorageError, decode
 from pipeline.audio.utterance import Reject, rejects_to_table
+from pipeline.storage.folders import printable
 from pipeline.storage.s3 import ObjectStore
 
 RATE = 16000
@@ -302,6 +307,23 @@ def test_a_folder_of_everything_is_listed_with_a_reason_for_each_bad_path(tmp_pa
         "pipe.wav": "not a regular file",
     }
     assert {row["utt_id"] for row in rows} == {None}
+
+
+NAMES = st.binary(min_size=1, max_size=60).filter(lambda name: not {b"/"[0], 0} & set(name))
+
+
+@given(st.sets(NAMES, min_size=1, max_size=20))
+def test_a_file_of_any_name_is_listed_or_named(names):
+    with TemporaryDirectory() as root:
+        paths = {f"{root}/{os.fsdecode(name)}.wav" for name in names}
+        for path in paths:
+            Path(path).write_bytes(wav())
+            assert decode(path)[0].shape == (1600, 1)
+        files, rejects = list_audio([root])
+        known = {path for path in paths if path.encode(errors="replace") == os.fsencode(path)}
+        assert {file.uri for file in files} == known
+        assert {reject.source for reject in rejects} == {printable(path) for path in paths - known}
+        rejects_to_table(rejects)
 
 
 @pytest.mark.parametrize(

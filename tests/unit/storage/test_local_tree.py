@@ -149,6 +149,22 @@ def test_paths_deeper_than_the_interpreters_stack_are_listed(tmp_path, deep):
     (tmp_path / deep / "x.wav").unlink()
 
 
+def test_folders_are_found_where_inodes_mean_nothing(tmp_path, monkeypatch):
+    """As on some network drives."""
+    write(tmp_path / "a" / "b" / "x.wav")
+    monkeypatch.setattr("pipeline.storage.local_tree._identity", lambda _status: (0, 0))
+    assert list(listing(tmp_path).files) == ["a/b/x.wav"]
+
+
+def test_names_of_folders_among_links_that_lead_nowhere(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "itself").symlink_to("itself")
+    (tmp_path / "gone").symlink_to("nowhere")
+    write(tmp_path / "file")
+    assert Folder.at(str(tmp_path)).folders() == ["a", "b"]
+
+
 def test_what_is_no_folder_has_nothing_below_it(tmp_path):
     write(tmp_path / "a.wav")
     for path in ("a.wav", "gone", "a.wav/b"):
