@@ -176,6 +176,7 @@ class _ContentCheck:
         """The utterance and warnings, without its alignment if that is a reject; or a reject."""
         text = _normalise(utterance.text, self._config)
         try:
+            _check_speaker(utterance.speaker)
             _check_text(text, self._config.alphabet)
             heard, rate, warnings = self._hear(utterance, text)
         except (AudioError, UnusableError) as error:
@@ -217,6 +218,11 @@ def _normalise(text: str, config: CorpusSection) -> str:
     text = " ".join(spaced.split())
     # Lowercase is not always composed: that of U+0130 is two characters.
     return composed(text.lower()) if config.lowercase else text
+
+
+def _check_speaker(speaker: str) -> None:
+    if not speaker.strip():
+        raise UnusableError("no speaker: the corpus names none")
 
 
 def _check_text(text: str, alphabet: str) -> None:

@@ -105,8 +105,6 @@ class _DataFolder:
         audio = self._audio(recording)
         text = self._value("text", utt_id, "no transcript: text does not name it")
         speaker = self._value("utt2spk", utt_id, "no speaker: utt2spk does not name it")
-        if not speaker:
-            raise UnusableError("no speaker: utt2spk names none")
         return Utterance(
             utt_id, self._split, audio, offset, duration, speaker, text, recording=recording
         )

@@ -165,8 +165,6 @@ def _utterance(
             f"supervision extends beyond its cut: {supervision.start:g} to {end:g} s of "
             f"{length:g} s"
         )
-    if not supervision.speaker:
-        raise UnusableError("no speaker: the supervision names none")
     offset = max(0.0, round(cut.start + supervision.start, _DIGITS))
     return Utterance(
         utt_id=supervision.id,
@@ -174,7 +172,7 @@ def _utterance(
         audio=Folder.at(config.audio_root).locate(recording.sources[0].source),
         offset=offset,
         duration=supervision.duration,
-        speaker=supervision.speaker,
+        speaker=supervision.speaker or "",
         text=supervision.text or "",
         recording=recording.id,
     )

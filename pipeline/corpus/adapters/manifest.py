@@ -70,9 +70,6 @@ def open_manifest(uri: str) -> bytes:
 
 def _read_row(row: _Row, source: str, folder: Folder) -> Iterator[Utterance | Reject]:
     """The utterance; a broken alignment is a reject of its own."""
-    if not row.speaker:
-        yield Reject(row.utt_id, source, "no speaker: the line names none")
-        return
     try:
         alignment = None if row.alignment is None else _segments(row.alignment)
     except AlignmentError as error:

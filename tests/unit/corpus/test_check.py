@@ -119,6 +119,8 @@ BAD_ROWS = {
     "utt_id of dots": ({"utt_id": ".."}, "invalid utt_id: '..'"),
     "utt_id with a line end": ({"utt_id": "bad\n"}, "invalid utt_id: 'bad\\n'"),
     "no utt_id": ({"utt_id": ""}, "invalid utt_id: ''"),
+    "no speaker": ({"speaker": ""}, "no speaker: the corpus names none"),
+    "blank speaker": ({"speaker": " \u3000"}, "no speaker: the corpus names none"),
     "empty text": ({"text": ""}, "empty text"),
     "blank text": ({"text": " \t\n"}, "empty text"),
     "outside the alphabet": (

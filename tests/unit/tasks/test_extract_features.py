@@ -68,7 +68,7 @@ def test_estimate_of_an_ljspeech_tree_comes_from_a_sample_of_headers(tmp_path, c
         os.link(file, tmp_path / "lj" / "wavs" / f"{number:04d}.wav")
     table = "".join(f"{number:04d}|go on\n" for number in range(1500))
     (tmp_path / "lj" / "metadata.csv").write_text(table)
-    corpus = LjspeechCorpus(root=str(tmp_path / "lj"), shares={"valid": 0, "test": 0})
+    corpus = LjspeechCorpus(root=str(tmp_path / "lj"), shares={"valid": 1e-9, "test": 1e-9})
     planned = config.model_copy(update={"corpus": corpus, "storage": str(tmp_path / "storage")})
     absent = Artifact(str(tmp_path / "absent"))
     estimate = STAGE.estimate(planned, "train", {"prepare_corpus": absent})

@@ -93,7 +93,6 @@ BAD = {
     "no audio": (COMPLETE, {"wav.scp": ""}, "no audio: wav.scp has no 'a'"),
     "no text": (COMPLETE, {"text": ""}, "no transcript: text does not name it"),
     "no speaker": (COMPLETE, {"utt2spk": ""}, "no speaker: utt2spk does not name it"),
-    "empty speaker": (COMPLETE, {"utt2spk": "a\n"}, "no speaker: utt2spk names none"),
     "no segment": (CUT, {"segments": "b rec 0 1\n"}, "no audio: segments does not name it"),
     "no recording": (CUT, {"segments": "a x 0 1\nb rec 0 1\n"}, "no audio: wav.scp has no 'x'"),
     "channel": (CUT, {"segments": "a rec 0 1 A\nb rec 0 1\n"}, "segments names a channel"),

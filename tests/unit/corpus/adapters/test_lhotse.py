@@ -122,7 +122,6 @@ BAD = {
         "sup1",
         "audio is not in a file: its source is of type 'command'",
     ),
-    "no speaker": (supervised({"speaker": None}), "sup1", "no speaker"),
     "early": (supervised({"start": -0.5}), "sup1", "supervision extends beyond its cut: -0.5 to"),
     "late": (supervised({"start": 3.5}), "sup1", "supervision extends beyond its cut: 3.5 to"),
     "zero length": (supervised({"duration": 0}), None, "broken line: supervisions.0.duration: "),
@@ -163,7 +162,7 @@ def test_a_bad_alignment_is_rejected_and_its_utterance_kept(tmp_path, items, rea
 
 
 def test_one_bad_supervision_does_not_affect_the_other(tmp_path):
-    first, second = read(tmp_path, supervised({"speaker": None}, {"id": "sup2"}))
+    first, second = read(tmp_path, supervised({"start": 9.0}, {"id": "sup2"}))
     assert isinstance(first, Reject)
     assert second.utt_id == "sup2"
 

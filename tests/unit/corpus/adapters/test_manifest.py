@@ -106,11 +106,6 @@ def test_a_broken_alignment_is_rejected_and_its_utterance_kept(tmp_path, alignme
     )
 
 
-def test_a_line_without_a_speaker_is_rejected_as_in_the_other_formats(tmp_path):
-    (reject,) = read(write(tmp_path, {**ROW, "speaker": ""}))
-    assert reject == Reject("a", "manifest.jsonl:1", "no speaker: the line names none")
-
-
 def test_bytes_that_are_not_text_are_a_broken_line(tmp_path):
     path = tmp_path / "manifest.jsonl"
     path.write_bytes(b'{"utt_id": "\xff\xfe"}\n' + json.dumps(ROW).encode())
