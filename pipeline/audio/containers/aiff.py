@@ -7,6 +7,9 @@ from pipeline.audio.containers.file_bytes import FileBytes
 from pipeline.audio.containers.promise import ContainerError, Finding, Samples, require_equal
 
 _AIFF = Dialect(struct.Struct(">4sI"), first=12, alignment=2)
+# SoX writes this for a length that it does not know, rounded down to a multiple of the sample size;
+# libsndfile then reads to the end.
+_PLACEHOLDERS = range(0x7EFF0000, 0x7F000009)
 # Of uncompressed samples and those of one byte: bits a sample in COMM are those in the file.
 _LINEAR = {b"NONE", b"sowt", b"twos", b"in24", b"in32", b"fl32", b"FL32", b"fl64", b"FL64"}
 _COMPANDED = {b"ulaw", b"ULAW", b"alaw", b"ALAW"}
@@ -24,6 +27,8 @@ def check_aiff(file: FileBytes) -> Finding | None:
     if b"SSND" not in found:
         return Finding(file.size)
     _, start, length = found[b"SSND"]
+    if length in _PLACEHOLDERS:
+        return Finding(file.size)
     offset = int.from_bytes(file.at(start, 4), "big")
     # Offset and block size precede the samples; a program that streams writes a length of 0.
     samples = Samples(start + 8 + offset, max(0, length - 8 - offset))

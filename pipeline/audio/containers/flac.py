@@ -65,7 +65,7 @@ def check_flac(file: FileBytes) -> Finding:
     if last < promised:
         return Finding(end, f"{last} samples of the {promised} its header promises")
     raise ContainerError(
-        f"audio does not match its header: {last} samples, and {promised} according to it"
+        f"audio does not match its header: {last} samples where it promises {promised}"
     )
 
 

@@ -112,6 +112,12 @@ def test_an_au_file_may_leave_its_length_open(read):
     np.testing.assert_array_equal(read(streamed), read(content))
 
 
+def test_sox_leaves_the_length_of_aiff_open_in_a_pipe(read):
+    content = content_of("AIFF")
+    streamed = replaced(content, struct.pack(">I", 32008), struct.pack(">I", 0x7F000008))
+    np.testing.assert_array_equal(read(streamed), read(content))
+
+
 @pytest.mark.parametrize(
     ("container", "old", "new"),
     [
@@ -173,7 +179,7 @@ def test_the_last_frame_of_flac_says_where_it_ends(read, reason):
         "audio is cut short: 16000 samples of the 16001 its header promises"
     )
     assert reason(with_total(flac, 15999)) == (
-        "audio does not match its header: 16000 samples, and 15999 according to it"
+        "audio does not match its header: 16000 samples where it promises 15999"
     )
     assert reason(with_total(flac, 0)).startswith("audio does not say its length")
 
