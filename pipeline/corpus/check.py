@@ -189,7 +189,9 @@ class _ContentCheck:
         if alignment is not None:
             warnings += warn_of(alignment, heard.duration)
         rejects += [Reject(*source, warning, "warning") for warning in warnings]
-        return [replace(heard, alignment=alignment), *rejects]
+        if alignment is not heard.alignment:
+            heard = replace(heard, alignment=alignment)
+        return [heard, *rejects]
 
     def _hear(self, utterance: Utterance, text: str) -> tuple[Utterance, int, list[str]]:
         """The utterance as its audio really is, that audio's rate in Hz, and warnings of it."""

@@ -34,10 +34,9 @@ def as_waveforms(waveforms: Iterable[Any], grid: FrameGrid) -> list[npt.NDArray[
         ValueError: it is no such list; or a waveform has several channels or another type, holds NaN
             or infinite samples, is out of scale, or is shorter than one frame.
     """
-    if hasattr(waveforms, "ndim"):
-        shape = tuple(waveforms.shape)
+    if (shape := getattr(waveforms, "shape", None)) is not None:
         raise ValueError(
-            f"waveforms is one array of shape {shape}: give a list with an array for each recording, "
+            f"waveforms is one array of shape {tuple(shape)}: give a list with an array for each recording, "
             "such as encode([waveform])"
         )
     if isinstance(waveforms, str | bytes | Mapping) or not isinstance(waveforms, Iterable):
