@@ -60,7 +60,7 @@ def run(context: StageContext) -> dict[str, float]:
     Raises:
         CorpusError: too much was rejected, or a split is empty; the tables are written first.
     """
-    from pipeline.audio.signal import WARNINGS
+    from pipeline.audio.doubts import DOUBTS
     from pipeline.audio.utterance import rejects_to_table, to_table
     from pipeline.corpus.adapter import adapter_of
     from pipeline.corpus.check import check, require
@@ -84,7 +84,7 @@ def run(context: StageContext) -> dict[str, float]:
         for line in summarize(rejects, what):
             context.progress.message(line)
     kinds = Counter(warning.kind for warning in corpus.rejected("warning"))
-    scores |= {kind.replace(" ", "_"): float(kinds[kind]) for kind in WARNINGS}
+    scores |= {kind.replace(" ", "_"): float(kinds[kind]) for kind in DOUBTS}
     require(corpus, config)
     return scores
 

@@ -1,4 +1,4 @@
-"""What samples tell of a recording: their scale, what can be heard, clipping, channels that cancel.
+"""Samples as a signal: their scale, what can be heard and what is cut off, channels that cancel.
 
 A recording is looked at in blocks. The *swing* of a block is its highest sample minus its lowest,
 which a constant offset does not change.
@@ -10,8 +10,6 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.audio.unusable import UnusableError
-
 Samples = npt.NDArray[np.float32]
 
 BLOCK_SECONDS = 0.05
@@ -21,23 +19,20 @@ LARGEST = 32.0
 SMALLEST = 2.0**-24
 # 16 steps of 16 bits: dither and an idle telephone line stay below.
 AUDIBLE_SWING = 2.0**-11
-FEWEST_AUDIBLE_BLOCKS = 2
-# Speech that is 6, 12 and 40 dB too loud has 0.5, 4 and 50 % of its samples cut off.
-CLIPPED_SHARE = 0.005
-CLIPPED_BEYOND_USE_SHARE = 0.5
-MOSTLY_SILENT_SHARE = 0.8
 # Lossy formats overshoot by less than this.
 OVER_FULL_SCALE = 1.5
-# Unless channels cancel, the loudest of n leaves at least 1/n of itself in their mean.
+# Unless channels cancel, the loudest of n leaves at least 1/n of itself in their mean; the share is
+# that of the loudness which is lost.
 CANCELLED = math.sqrt(0.5)
-
-# What a warning may begin with.
-WARNINGS = ("clipped", "mostly silent", "over full scale", "cancelled mix", "silent channel")
+CANCELLED_SHARE = 0.2
 
 _STEP = 2.0**-15
 _TOP = 1.0 - _STEP  # the highest value of 16 bits
 _QUIETEST_CLIPPING = 0.125  # in 8 bits, quieter speech meets its own maximum again and again
 _CLIPPED_RUN = 3
+# Dither has three values, also in 8 bits, where it swings by 2^-6.
+_DITHER_VALUES = 3
+_DITHER_SWING = 2.0**-5
 
 
 def fault(
@@ -94,6 +89,10 @@ class Channel(NamedTuple):
         return cls(samples_S, low_B, high_B, float(low_B.min()), float(high_B.max()))
 
     @property
+    def num_blocks(self) -> int:
+        return len(self.low_B)
+
+    @property
     def peak(self) -> float:
         return max(self.high, -self.low)
 
@@ -107,10 +106,17 @@ class Channel(NamedTuple):
         return int(np.count_nonzero(self.swings > AUDIBLE_SWING))
 
     @property
-    def loudness(self) -> float:
-        """The root of the mean square of the swing."""
-        swings_B = self.swings
-        return math.sqrt(float(swings_B @ swings_B) / len(swings_B))
+    def is_dither(self) -> bool:
+        """Whether the samples are as few values as a converter makes of silence."""
+        return (
+            self.high - self.low < _DITHER_SWING
+            and len(np.unique(self.samples_S)) <= _DITHER_VALUES
+        )
+
+    @property
+    def num_constant(self) -> int:
+        """How many blocks at the end have one value, if not all have."""
+        return int((self.swings[::-1] != 0).argmax())
 
     @property
     def clipped_share(self) -> float:
@@ -153,43 +159,24 @@ class Signal(NamedTuple):
         if len(used) == 1:
             return cls(channels[used[0]], channels, used, is_cancelled=False)
         mean = Channel.of(_mean(samples_SC, used), sample_rate_hz)
-        loudest = max(used, key=lambda index: channels[index].loudness)
-        if mean.loudness < CANCELLED * channels[loudest].loudness / len(used):
-            return cls(channels[loudest], channels, [loudest], is_cancelled=True)
-        return cls(mean, channels, used, is_cancelled=False)
+        swings_UB = np.stack([channels[index].swings for index in used])
+        if _share_lost(mean.swings, swings_UB) <= CANCELLED_SHARE:
+            return cls(mean, channels, used, is_cancelled=False)
+        loudest = used[int(np.square(swings_UB).sum(axis=1).argmax())]
+        return cls(channels[loudest], channels, [loudest], is_cancelled=True)
 
-    def examine(self) -> list[str]:
-        """What somebody should know of it although it can be used; each begins with one of WARNINGS.
+    @property
+    def clipped_share(self) -> float:
+        """The largest of the channels that are used."""
+        return max(self.channels[index].clipped_share for index in self.used)
 
-        Raises:
-            UnusableError: nothing can be learned from it.
-        """
-        mono, num_audible = self.mono, self.mono.num_audible
-        # The last block may be too short to be heard.
-        if num_audible < min(FEWEST_AUDIBLE_BLOCKS, max(1, len(mono.low_B) - 1)):
-            raise UnusableError(f"silence: {_describe(mono)}")
-        clipped = max(self.channels[index].clipped_share for index in self.used)
-        if clipped > CLIPPED_BEYOND_USE_SHARE:
-            raise UnusableError(f"clipped beyond use: {_cut_off(clipped)}")
-        found = [f"clipped: {_cut_off(clipped)}"] if clipped >= CLIPPED_SHARE else []
-        if num_audible < (1 - MOSTLY_SILENT_SHARE) * len(mono.low_B):
-            found.append(f"mostly silent: {_describe(mono)}; cut it to the speech")
-        if mono.peak > OVER_FULL_SCALE:
-            found.append(f"over full scale: samples reach {mono.peak:g}; scale them to at most 1")
-        return found if len(self.channels) == 1 else found + self._examine_channels()
 
-    def _examine_channels(self) -> list[str]:
-        silent = [index + 1 for index, each in enumerate(self.channels) if not each.num_audible]
-        total, found = len(self.channels), []
-        if self.is_cancelled:
-            (loudest,) = self.used
-            found.append(
-                "cancelled mix: the channels cancel each other; the loudest, channel "
-                f"{loudest + 1} of {total}, is used alone"
-            )
-        if silent:
-            found.append(f"silent channel: {silent} of {total}; the others are used")
-        return found
+def _share_lost(mean_B: Samples, swings_UB: Samples) -> float:
+    """The share of the channels' power in blocks where they cancel each other in the mean."""
+    loudest_B = swings_UB.max(axis=0)
+    lost_B = mean_B < CANCELLED / len(swings_UB) * loudest_B
+    power_B = np.square(loudest_B)
+    return float(power_B @ lost_B) / float(power_B.sum())
 
 
 def _mean(samples_SC: Samples, channels: list[int]) -> Samples:
@@ -205,20 +192,3 @@ def _limit(peak: float) -> float:
     if peak < _QUIETEST_CLIPPING:
         return math.inf
     return (peak if peak > OVER_FULL_SCALE else min(peak, _TOP)) - _STEP
-
-
-def _describe(channel: Channel) -> str:
-    """What can be heard where most is silent."""
-    if channel.low == channel.high:
-        return f"every sample is {channel.low:g}"
-    if channel.num_audible:
-        heard, seconds = (
-            count * BLOCK_SECONDS for count in (channel.num_audible, len(channel.low_B))
-        )
-        return f"about {heard:.3g} s of {seconds:.3g} s can be heard"
-    swing = channel.swings.max()
-    return f"nothing is louder than {swing:.2g} of full scale; if it holds speech, scale it up"
-
-
-def _cut_off(share: float) -> str:
-    return f"{share:.1%} of the samples are cut off at the limit; record it at a lower level"

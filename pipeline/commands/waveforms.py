@@ -7,6 +7,7 @@ from rich.console import Console
 
 from pipeline.audio.audio_files import read_whole
 from pipeline.audio.decode import AudioError, AudioStorageError
+from pipeline.audio.doubts import examine
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.signal import Signal
 from pipeline.audio.unusable import UnusableError
@@ -37,7 +38,7 @@ def readable(
 
 def _doubts(waveform: np.ndarray, sample_rate_hz: int) -> list[str]:
     try:
-        return Signal.of(waveform[:, None], sample_rate_hz).examine()
+        return examine(Signal.of(waveform[:, None], sample_rate_hz))
     except UnusableError as error:
         return [str(error)]
 

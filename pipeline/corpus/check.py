@@ -20,6 +20,7 @@ from pipeline.audio.decode import (
     require_resampling,
     resampled_length,
 )
+from pipeline.audio.doubts import examine
 from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.audio.signal import Signal
 from pipeline.audio.unusable import UnusableError
@@ -202,7 +203,7 @@ class _ContentCheck:
         self._known[audio] = identity
         require_resampling(rate, SSL_GRID.sample_rate_hz)
         _check_length(text, len(samples), rate, config.min_seconds)
-        warnings = Signal.of(samples, rate).examine()
+        warnings = examine(Signal.of(samples, rate))
         heard = replace(
             utterance,
             text=text,

@@ -5,7 +5,8 @@ import pytest
 import soundfile
 
 from pipeline.audio.decode import AudioError, decode, read_audio
-from pipeline.audio.signal import WARNINGS, Signal, fault, mix
+from pipeline.audio.doubts import DOUBTS, examine
+from pipeline.audio.signal import Signal, fault, mix
 from pipeline.audio.unusable import UnusableError
 
 RATE = 16000
@@ -27,8 +28,8 @@ def stacked(*channels):
 
 def kinds(samples):
     samples = samples if samples.ndim == 2 else samples[:, None]
-    found = [warning.partition(":")[0] for warning in Signal.of(samples, RATE).examine()]
-    assert set(found) <= set(WARNINGS)
+    found = [warning.partition(":")[0] for warning in examine(Signal.of(samples, RATE))]
+    assert set(found) <= set(DOUBTS)
     return found
 
 
@@ -48,6 +49,7 @@ SILENT = {
     "an offset at full scale": (np.full(RATE, -1.0), "silence: every sample is -1"),
     "dither of one step": (dither(1), "silence: nothing is louder than 6.1e-05 of full scale"),
     "dither of seven steps": (dither(7), "silence: nothing is louder than 0.00043"),
+    "dither of one step of 8 bits": (dither(1) * 256, "silence: the samples have no more values"),
     "dither around an offset": (dither(1) + 0.1, "silence: nothing is louder than 6.1e-05"),
     "an offset that drifts": (
         np.linspace(0, 0.005, RATE),
@@ -82,12 +84,24 @@ def test_short_speech_is_heard(num_samples):
 
 def test_recordings_that_are_silent_for_the_most_part_are_named():
     samples = np.zeros(10 * RATE)
-    samples[: 2 * RATE] = speech(2.0)
+    samples[8 * RATE :] = speech(2.0)
     assert kinds(samples) == []
-    samples[int(1.9 * RATE) :] = 0
-    assert Signal.of(samples[:, None], RATE).examine() == [
+    samples[: int(8.1 * RATE)] = 0
+    assert examine(Signal.of(samples[:, None], RATE)) == [
         "mostly silent: about 1.9 s of 10 s can be heard; cut it to the speech"
     ]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_a_copy_that_was_filled_up_is_named(value):
+    samples = speech(4.0)
+    samples[3 * RATE + 1600 :] = value
+    assert kinds(samples) == []
+    samples[3 * RATE :] = value
+    assert examine(Signal.of(samples[:, None], RATE)) == [
+        "silent end: the last 1 s of 4 s have one value: is it a copy that was cut off?"
+    ]
+    assert kinds(np.concatenate([speech(8.0), np.zeros(2 * RATE)])) == []
 
 
 @pytest.mark.parametrize("gain", [3.0, 10.0])
@@ -97,7 +111,7 @@ def test_clipping_is_counted_at_any_level(gain, level):
     cut = np.abs(loud) >= 0.999 * level
     inner = cut[1:-1] & cut[:-2] & cut[2:]
     in_runs = inner.sum() + (inner & ~np.r_[False, inner[:-1]]).sum() * 2
-    (warning,) = Signal.of(loud.astype(np.float32)[:, None], RATE).examine()
+    (warning,) = examine(Signal.of(loud.astype(np.float32)[:, None], RATE))
     assert warning.startswith("clipped: ")
     share = float(warning.split()[1].rstrip("%")) / 100
     assert share == pytest.approx(in_runs / len(loud), abs=0.0006)
@@ -153,10 +167,25 @@ def test_channels_that_cancel_leave_the_loudest(case):
 
 
 def test_the_channel_taken_is_named():
-    (warning,) = Signal.of(stacked(0.5 * speech(), -0.52 * speech()), RATE).examine()
+    (warning,) = examine(Signal.of(stacked(0.5 * speech(), -0.52 * speech()), RATE))
     assert warning == (
         "cancelled mix: the channels cancel each other; the loudest, channel 2 of 2, is used alone"
     )
+
+
+def test_channels_that_cancel_for_a_part_leave_the_loudest():
+    left = speech(4.0)
+    right = left.copy()
+    right[RATE:] *= -0.9
+    assert kinds(stacked(left, right)) == ["cancelled mix"]
+    np.testing.assert_array_equal(mix(stacked(left, right), RATE), left)
+
+
+@pytest.mark.parametrize("delay", [1, 5, 20, 100])
+def test_channels_that_hear_the_same_with_a_delay_are_averaged(delay):
+    source = speech(2.0)
+    samples = stacked(source[delay:], source[:-delay])
+    assert kinds(samples) == []
 
 
 NOT_CANCELLED = {
@@ -186,7 +215,7 @@ def test_silent_channels_do_not_halve_the_others(silence, num_silent):
 
 
 def test_silent_channels_are_named():
-    (warning,) = Signal.of(stacked(speech(), 0 * speech(), speech(seed=1)), RATE).examine()
+    (warning,) = examine(Signal.of(stacked(speech(), 0 * speech(), speech(seed=1)), RATE))
     assert warning == "silent channel: [2] of 3; the others are used"
 
 

@@ -169,7 +169,8 @@ WARNED = {
     "cancelled mix": lambda: np.concatenate([noise(1.0), -noise(1.0)], axis=1),
     "silent channel": lambda: np.concatenate([noise(1.0), 0 * noise(1.0)], axis=1),
     "clipped": lambda: np.clip(10 * noise(1.0), -0.9, 0.9),
-    "mostly silent": lambda: np.concatenate([noise(0.5), np.zeros((5 * RATE, 1))]),
+    "mostly silent": lambda: np.concatenate([np.zeros((5 * RATE, 1)), noise(0.5)]),
+    "silent end": lambda: np.concatenate([noise(3.0), np.zeros((RATE, 1))]),
     "over full scale": lambda: 20 * noise(1.0),
 }
 

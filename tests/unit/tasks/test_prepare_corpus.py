@@ -44,7 +44,7 @@ def test_writes_tables_and_returns_scores(context):
     assert scores == {
         "warnings": 0.0,
         **dict.fromkeys(("clipped", "over_full_scale", "cancelled_mix"), 0.0),
-        **dict.fromkeys(("silent_channel", "mostly_silent"), 0.0),
+        **dict.fromkeys(("silent_channel", "silent_end", "mostly_silent"), 0.0),
         "rejects": 1.0,
         "rejected_alignments": 0.0,
         "left_out": 0.0,
