@@ -95,9 +95,22 @@ def check(
     utterances = [result for result in results if isinstance(result, Utterance)]
     rejects += misnamed
     rejects += [result for result in results if isinstance(result, Reject)]
+    if line := _unaligned(utterances):
+        progress.message(line)
     kept = {None, *(utterance.utt_id for utterance in utterances)}
     counted = [one for one in rejects if one.what == "utterance" or one.utt_id in kept]
     return CheckedCorpus(utterances, counted, left_out)
+
+
+def _unaligned(utterances: list[Utterance]) -> str | None:
+    """How many have no alignment, where others have one."""
+    without = [utterance for utterance in utterances if utterance.alignment is None]
+    if len(without) in {0, len(utterances)}:
+        return None
+    return (
+        f"{len(without)} of {len(utterances)} utterances have no alignment, and are not counted in "
+        f"phone purity; the first is {without[0].utt_id}"
+    )
 
 
 def require(corpus: CheckedCorpus, config: CorpusSection) -> None:

@@ -327,6 +327,20 @@ def test_a_broken_alignment_costs_no_utterance_but_too_many_stop_the_run(folder)
     require(corpus, folder.config(max_reject_share=0.75))
 
 
+def test_utterances_without_an_alignment_are_counted_where_others_have_one(folder):
+    def messages():
+        sent = []
+        config = folder.config()
+        check(entries(config), config, Progress(sent.append))
+        return [message for message in sent if isinstance(message, str)]
+
+    assert messages() == []
+    folder.add(utt_id="aligned", alignment=[{"start": 0, "end": 1, "label": "x"}])
+    (message,) = messages()
+    assert message.startswith("3 of 4 utterances have no alignment, and are not counted")
+    assert message.endswith("the first is good-test")
+
+
 def test_an_empty_split_is_refused_with_those_that_exist(folder):
     folder.add(utt_id="x", split="extra")
     config = folder.config(splits=Splits(test=("test", "test_hard")))
