@@ -108,10 +108,21 @@ class Edit(NamedTuple):
     length: int
     filler: bytes
 
+    @property
+    def choice(self):
+        return self.filler[0]
+
     def position(self, size):
         if self.origin == "end":
             return size - 1 - self.number % min(size, 48)
         return self.number % (min(size, 160) if self.origin == "header" else size)
+
+    def lie(self, size):
+        """Four bytes that a header may well hold, in either byte order."""
+        number = (0, 1, 2**31 - 1, 2**32 - 1, size - 8, size - 1, size + 1, 2 * size)[
+            self.choice % 8
+        ]
+        return number.to_bytes(4, "big" if self.choice < 128 else "little")
 
     def of(self, content):
         at = self.position(len(content))
@@ -127,10 +138,13 @@ ANOTHER = "WAV-PCM_16-16000-1-FILE"
 EDITS = {
     "cut": lambda _edit, before, _part, _after: before,
     "flip": lambda edit, before, part, after: (
-        before + bytes([part[0] ^ 1 << edit.number % 8]) + part[1:] + after
+        before + bytes([part[0] ^ 1 << edit.choice % 8]) + part[1:] + after
     ),
     "overwrite": lambda edit, before, part, after: (
         before + (edit.filler + part[len(edit.filler) :])[: len(part)] + after
+    ),
+    "lie": lambda edit, before, part, after: (
+        before + (edit.lie(len(before + part + after)) + part[4:])[: len(part)] + after
     ),
     "zero": lambda _edit, before, part, after: before + bytes(len(part)) + after,
     "leave out": lambda _edit, before, _part, after: before + after,
@@ -138,8 +152,8 @@ EDITS = {
     "put in": lambda edit, before, part, after: before + edit.filler + part + after,
     "append itself": lambda _edit, *parts: b"".join(parts) * 2,
     "append another": lambda _edit, *parts: b"".join(parts) + sound_files.make(ANOTHER).content,
-    "append tag": lambda edit, *parts: b"".join(parts) + TAGS[edit.number % len(TAGS)],
-    "prepend tags": lambda edit, *parts: ID3 * (1 + edit.number % 2) + b"".join(parts),
+    "append tag": lambda edit, *parts: b"".join(parts) + TAGS[edit.choice % len(TAGS)],
+    "prepend tags": lambda edit, *parts: ID3 * (1 + edit.choice % 2) + b"".join(parts),
     "rename": lambda _edit, *parts: b"".join(parts),
 }
 AT_AN_END = {"append itself", "append another", "append tag", "prepend tags", "rename"}
