@@ -4,7 +4,7 @@ import struct
 
 from pipeline.audio.containers.checksums import crc16
 from pipeline.audio.containers.file_bytes import FileBytes
-from pipeline.audio.containers.promise import ContainerError, Finding, held
+from pipeline.audio.containers.promise import ContainerError, Finding, held, unaccounted
 from pipeline.audio.containers.tags import end_before_tags, is_padding
 
 _HEADER_BYTES = 4
@@ -14,7 +14,8 @@ _KBITS = {
     3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-_HAS_FRAMES = 1
+_HAS_FRAMES, _HAS_BYTES = 1, 2
+_LARGEST_FRAME = 2881
 # Behind `Xing` or `Info`: the encoder's name, and the checksum of all before it.
 _ENCODER_AT, _CHECKSUM_AT = 120, 154
 _PIECE_BYTES = 1 << 20
@@ -23,8 +24,8 @@ _PIECE_BYTES = 1 << 20
 def check_mp3(file: FileBytes, start: int) -> Finding | None:
     """Hold the frames from byte `start` on against the number that the first of them says.
 
-    There is no finding for what is not Layer III. Of a large file that is not at hand, the number must
-    only be there.
+    There is no finding for what is not Layer III. Of a large file that is not at hand, only the number
+    of bytes is compared.
 
     Raises:
         ContainerError: no Xing or Info frame counts the others, so that a cut would go unnoticed;
@@ -35,9 +36,9 @@ def check_mp3(file: FileBytes, start: int) -> Finding | None:
         return None
     if start + length > file.size:
         return held(file, start + length)
-    promised = _promised_frames(file.at(start, length))
+    promised, num_bytes = _promised(file.at(start, length))
     if not file.is_at_hand:
-        return Finding(file.size)
+        return _compare_bytes(file, start + num_bytes) if num_bytes else Finding(file.size)
     found, end = _walk(file, start, 1 + promised)
     if found == 1 + promised:
         if not is_padding(file, end):
@@ -53,12 +54,21 @@ def check_mp3(file: FileBytes, start: int) -> Finding | None:
     raise ContainerError(f"audio is damaged: no MP3 frame begins at byte {end}")
 
 
-def _promised_frames(frame: bytes) -> int:
-    """The number that the first frame says, where decoders look for it."""
+def _compare_bytes(file: FileBytes, end: int) -> Finding:
+    # Some programs do not count the first frame.
+    if end_before_tags(file) > end + _LARGEST_FRAME:
+        raise unaccounted(file, end)
+    return held(file, end)
+
+
+def _promised(frame: bytes) -> tuple[int, int]:
+    """The numbers of frames and bytes that the first frame says, where decoders look; 0 is unknown."""
     is_mpeg1, is_mono = frame[1] >> 3 & 3 == _MPEG1, frame[3] >> 6 == 3
     side_bytes = (17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17)
     position = _HEADER_BYTES + side_bytes
-    name, flags, number = struct.unpack(">4sII", frame[position : position + 12].ljust(12, b"\0"))
+    name, flags, number, num_bytes = struct.unpack(
+        ">4sIII", frame[position : position + 16].ljust(16, b"\0")
+    )
     if name not in {b"Xing", b"Info"} or not flags & _HAS_FRAMES or any(frame[6:position]):
         # libmpg123 does not read Fraunhofer's VBRI.
         raise ContainerError(
@@ -66,7 +76,7 @@ def _promised_frames(frame: bytes) -> int:
             "that a cut would go unnoticed; convert it to FLAC"
         )
     _require_intact(frame, position)
-    return int(number)
+    return int(number), int(num_bytes) if flags & _HAS_BYTES else 0
 
 
 def _require_intact(frame: bytes, position: int) -> None:

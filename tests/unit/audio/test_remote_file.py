@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from pipeline.audio import remote_file
-from pipeline.audio.decode import AudioError, AudioStorageError, decode
+from pipeline.audio.decode import AudioError, AudioStorageError, decode, probe_seconds
 from pipeline.audio.remote_file import BLOCK_BYTES, ONE_REQUEST_BYTES
 
 RATE = 48000
@@ -90,6 +90,23 @@ def test_an_interval_of_a_long_ogg_is_checked_where_it_is_read(store, monkeypatc
         ):
             decode("remote://long", *interval)
     assert len(decode("remote://long", 5.0, 2.0)[0]) == 32000
+
+
+def test_the_bytes_of_a_long_mp3_are_compared_without_fetching_them(store, monkeypatch):
+    monkeypatch.setattr(remote_file, "ONE_REQUEST_BYTES", 1 << 16)
+    monkeypatch.setattr(remote_file, "BLOCK_BYTES", 1 << 13)
+    content = io.BytesIO()
+    noise = np.random.default_rng(0).normal(0, 0.1, 120 * 16000)
+    soundfile.write(content, noise, 16000, format="MP3")
+    store.objects["long"] = mp3 = content.getvalue()
+    assert probe_seconds("remote://long") == 120.0
+    assert store.fetched < len(mp3) / 4
+    store.objects |= {"cut": mp3[: len(mp3) // 2], "two": mp3 + mp3}
+    reason = f"cut short: {len(mp3) // 2} bytes of the {len(mp3)} its header promises"
+    with pytest.raises(AudioError, match=reason):
+        decode("remote://cut")
+    with pytest.raises(AudioError, match=f"{len(mp3)} bytes of the file's {2 * len(mp3)}"):
+        decode("remote://two")
 
 
 def test_a_long_file_is_read_completely_on_request(store):
