@@ -14,6 +14,8 @@ MOSTLY_SILENT_SHARE = 0.8
 SILENT_END_SECONDS = 1.0
 SILENT_END_SHARE = 0.25
 
+_NO_SPEECH = "leave it out, or make it again, louder, if it should hold speech"
+
 
 def examine(signal: Signal) -> list[str]:
     """The doubts about a signal that can be used; each begins with its kind, one of DOUBTS.
@@ -24,9 +26,9 @@ def examine(signal: Signal) -> list[str]:
     mono = signal.mono
     # The last block may be too short to be heard.
     if mono.num_audible < min(FEWEST_AUDIBLE_BLOCKS, max(1, mono.num_blocks - 1)):
-        raise UnusableError(f"silence: {_describe(mono)}")
+        raise UnusableError(f"silence: {_describe(mono)}; {_NO_SPEECH}")
     if mono.is_dither:
-        raise UnusableError("silence: the samples have no more values than dither has")
+        raise UnusableError(f"silence: samples have no more values than dither has; {_NO_SPEECH}")
     if (share := signal.clipped_share) > CLIPPED_BEYOND_USE_SHARE:
         raise UnusableError(f"clipped beyond use: {_cut_off(share)}")
     found = ((kind, doubt(signal)) for kind, doubt in DOUBTS.items())
@@ -98,7 +100,7 @@ def _describe(channel: Channel) -> str:
         )
         return f"about {heard:.3g} s of {total:.3g} s can be heard"
     swing = channel.swings.max()
-    return f"nothing is louder than {swing:.2g} of full scale; if it holds speech, scale it up"
+    return f"nothing is louder than {swing:.2g} of full scale"
 
 
 def _cut_off(share: float) -> str:

@@ -50,7 +50,7 @@ def fault(
         return f"out of scale: samples reach {peak:g}, where full scale is 1; {_cure(peak)}"
     if 0 < peak < smallest:
         return (
-            f"out of scale: samples reach only {peak:g}, where full scale is 1; if they hold "
+            f"scale is too small: samples reach only {peak:g}, where full scale is 1; if they hold "
             "speech, scale them up"
         )
     return None

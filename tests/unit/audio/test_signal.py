@@ -49,7 +49,7 @@ SILENT = {
     "an offset at full scale": (np.full(RATE, -1.0), "silence: every sample is -1"),
     "dither of one step": (dither(1), "silence: nothing is louder than 6.1e-05 of full scale"),
     "dither of seven steps": (dither(7), "silence: nothing is louder than 0.00043"),
-    "dither of one step of 8 bits": (dither(1) * 256, "silence: the samples have no more values"),
+    "dither of one step of 8 bits": (dither(1) * 256, "silence: samples have no more values"),
     "dither around an offset": (dither(1) + 0.1, "silence: nothing is louder than 6.1e-05"),
     "an offset that drifts": (
         np.linspace(0, 0.005, RATE),
@@ -240,7 +240,7 @@ def test_float_files_at_an_absurd_scale_are_refused_by_every_reader(tmp_path, ca
     path = tmp_path / "a.wav"
     soundfile.write(path, np.stack([samples] * channels, axis=1), RATE, subtype=subtype)
     for read in (decode, lambda uri: read_audio(uri, 8000)):
-        with pytest.raises(AudioError, match=r"^out of scale: ") as caught:
+        with pytest.raises(AudioError, match=r"^(out of scale|scale is too small): ") as caught:
             read(str(path))
         assert reason in str(caught.value)
 

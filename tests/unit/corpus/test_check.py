@@ -89,7 +89,10 @@ BAD_FILES = {
     "silence": (lambda path: wav(path, 0 * noise(1.0)), "silence: every sample is 0"),
     "two silent channels": (lambda path: wav(path, 0 * noise(1.0, channels=2)), "silence: "),
     "1e20": (lambda path: wav(path, 1e20 * noise(1.0)), "out of scale: samples reach "),
-    "1e-20": (lambda path: wav(path, 1e-20 * noise(1.0)), "out of scale: samples reach only "),
+    "1e-20": (
+        lambda path: wav(path, 1e-20 * noise(1.0)),
+        "scale is too small: samples reach only ",
+    ),
     "16-bit integers": (lambda path: wav(path, 32768 * noise(1.0)), "out of scale: samples reach "),
     "a square wave": (lambda path: wav(path, np.sign(noise(1.0))), "clipped beyond use: 100.0% "),
     "0.01 s": (lambda path: wav(path, noise(0.01)), "too short: 0.01 s of at least 0.1 s"),
