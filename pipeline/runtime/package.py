@@ -101,7 +101,9 @@ class Package:
         if folder != project_folder():
             runtime_env["py_modules"] = project_modules()
             for module in map(Path, project_modules()):
-                _require_room(module, sent_files(module, excludes))
+                _, found = _without_secrets(module, sent_files(module, excludes), ())
+                secrets += [f"{module.name}/{name}" for name in found]
+                excludes += map(_exactly, found)
         return cls(folder, files, secrets, runtime_env)
 
     @property

@@ -32,10 +32,12 @@ NAMES = (
 )
 OLD_COPY = re.compile(r"(~|\.(bak|copy|old|orig|save|swp|tmp|\d+))+$")
 
-# Private keys in text, as a Google service account's key file holds one too; AWS's secret keys.
+# Private keys in text, as a Google service account's key file holds one too; AWS's secret keys; tokens
+# of Hugging Face and GitHub.
 SECRET_TEXTS = re.compile(
     rb"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----"
     rb"|(?i:aws_secret_access_key)[\"']?\s*[=:]\s*[\"']?[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])"
+    rb"|\b(?:hf_[A-Za-z0-9]{34}|gh[opsru]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60,})\b"
 )
 SEARCHED_BYTES = 1 << 20
 
@@ -58,7 +60,7 @@ def secrets_among(folder: Path, names: Sequence[str], allowed: Sequence[str]) ->
 
 
 def holds_secret(path: Path) -> bool:
-    """Whether there is a private key or a secret key of AWS in the file's first part."""
+    """Whether there is a key or a token in the file's first part."""
     with path.open("rb") as file:
         return SECRET_TEXTS.search(file.read(SEARCHED_BYTES)) is not None
 

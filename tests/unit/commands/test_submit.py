@@ -169,6 +169,8 @@ def test_secrets_are_known_by_what_is_in_them_and_by_where_a_link_leads(project,
     write(project, "deploy.txt", text=pem % "OPENSSH ")
     write(project, "robot.json", text=f'{{"type": "service_account", "private_key": "{pem % ""}"}}')
     write(project, "aws.ini", text=f"[default]\naws_secret_access_key = {'a1/+' * 10}\n")
+    write(project, "notes.md", text=f"my token: hf_{'aB3' * 11}c, nothing else\n")
+    write(project, "push.sh", text=f"git push https://ghp_{'x1Y' * 12}@github.com/me/it\n")
     write(project, "public.txt", text="-----BEGIN PUBLIC KEY-----\nMIIE\n")
     outside = project.parent / "home"
     write(outside, ".aws/credentials", ".netrc", "plain")
@@ -178,10 +180,21 @@ def test_secrets_are_known_by_what_is_in_them_and_by_where_a_link_leads(project,
     (project / "deep").mkdir()
     (project / "deep" / "loop").symlink_to(project)
     result = submit(dashboard, "configs/dkm.yaml")
-    left_out = "aws.ini, deploy.txt, mine, notes.txt, robot.json"
+    left_out = "aws.ini, deploy.txt, mine, notes.md, notes.txt, push.sh, robot.json"
     assert f"look like secrets: {left_out}; --send" in result.output
     own = {"base.yaml", "data/manifest.jsonl", "configs/dkm.yaml", "configs/kmeans.yaml"}
     assert packed(dashboard) == {*own, "plain.txt", "public.txt"}
+
+
+def test_the_projects_own_folders_carry_no_secrets_either(project, dashboard, monkeypatch):
+    module = project.parent / "elsewhere" / "pipeline"
+    write(module, "__init__.py", "deep/Secrets.yaml", "id_rsa")
+    monkeypatch.setattr(package, "project_modules", lambda: [str(module)])
+    result = submit(dashboard, "configs/dkm.yaml")
+    assert "look like secrets: pipeline/deep/Secrets.yaml, pipeline/id_rsa; --send" in result.output
+    sent = set().union(*(ZipFile(BytesIO(one)).namelist() for one in dashboard.packages.values()))
+    assert "pipeline/__init__.py" in sent
+    assert not {name for name in sent if "ecrets" in name or "id_rsa" in name}
 
 
 def test_a_secret_is_sent_if_it_is_named(project, dashboard):
