@@ -1,5 +1,6 @@
 """How many bytes a storage has left, and how much of the work would fit into them."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ def free_bytes(storage: str) -> int | None:
     if "://" in storage:
         return None
     folder = Path(storage).resolve()
-    while not folder.exists():
+    while not os.path.exists(folder):  # noqa: PTH110 - `Path.exists` fails where a name is too long
         folder = folder.parent
     return shutil.disk_usage(folder).free
 

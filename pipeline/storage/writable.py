@@ -48,7 +48,10 @@ def _try_locally(path: Path, *, as_file: bool) -> None:
     if not existing.is_dir():
         raise NotADirectoryError(f"{existing} is a file, not a folder; name another output")
     aside = aside_of(existing / NAME)
-    aside.mkdir()
+    try:
+        aside.mkdir()
+    except FileNotFoundError as error:
+        raise NotADirectoryError(f"{existing} takes no new files") from error
     try:
         output = Artifact(str(aside / folder.relative_to(existing)))
         with output.write(path.name if as_file else NAME) as file:

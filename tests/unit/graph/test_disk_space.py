@@ -65,6 +65,7 @@ def test_work_of_which_no_part_is_known_is_rejected_without_advice(tmp_path, dis
 def test_free_space_is_that_of_the_folder_to_be(tmp_path, disk):
     disk(17)
     assert disk_space.free_bytes(str(tmp_path / "not" / "yet")) == 17
+    assert disk_space.free_bytes(str(tmp_path / ("n" * 300))) == 17
 
 
 @pytest.mark.parametrize(
