@@ -63,15 +63,17 @@ def _as_waveform(waveform: Any, name: str, grid: FrameGrid) -> npt.NDArray[np.fl
 
 
 def _as_array(waveform: Any, name: str) -> npt.NDArray[Any]:
-    if isinstance(waveform, torch.Tensor):
-        tensor = waveform.detach().cpu()
-        # numpy has no bfloat16.
-        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    if np.ma.is_masked(waveform):
+        raise ValueError(f"{name} has masked samples: fill them")
     try:
+        if isinstance(waveform, torch.Tensor):
+            tensor = waveform.detach().cpu()
+            # numpy has no bfloat16.
+            return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
         return np.asarray(waveform)
-    except ValueError:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(
-            f"{name} is no array of numbers: its rows are of different lengths"
+            f"{name} is no array of numbers: give the samples alone, without their rate ({error})"
         ) from None
 
 

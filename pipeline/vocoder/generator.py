@@ -172,8 +172,8 @@ class UnitVocoder(nn.Module):
 def _as_units(units: Any, num_units: int) -> npt.NDArray[np.int64]:
     """Units (num_frames,) of one utterance in a list, an array or a tensor; see `resynthesize`."""
     try:
-        units_T = np.asarray(units.cpu() if isinstance(units, Tensor) else units)
-    except ValueError:  # lists of different lengths
+        units_T = np.asarray(units.detach().cpu() if isinstance(units, Tensor) else units)
+    except (ValueError, TypeError, RuntimeError):  # such as lists of different lengths
         units_T = np.empty((0, 0))
     if units_T.ndim != 1 or not len(units_T):
         raise ValueError("resynthesis needs a non-empty list of units, one utterance at a time")

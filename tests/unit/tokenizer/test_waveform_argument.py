@@ -116,6 +116,18 @@ REFUSED = {
     "a stereo tensor": ([torch.zeros(2, RATE)], r"waveforms\[0\] has the shape \(2, 16000\)"),
     "three axes": ([np.zeros((1, 2, RATE))], r"waveforms\[0\] has the shape \(1, 2, 16000\)"),
     "lists of different lengths": ([[[0.1], [0.1, 0.2]]], r"waveforms\[0\] is no array of numbers"),
+    "what soundfile reads": (
+        [(speech(), RATE)],
+        r"waveforms\[0\] is no array .*without their rate",
+    ),
+    "what torchaudio reads": (
+        [(torch.zeros(1, RATE), RATE)],
+        r"waveforms\[0\] is no array of numbers",
+    ),
+    "what datasets hold": ([{"array": speech()}], r"waveforms\[0\] is of type object"),
+    "a sparse tensor": ([torch.zeros(RATE).to_sparse()], r"waveforms\[0\] is no array of numbers"),
+    "a tensor without data": ([torch.empty(RATE, device="meta")], r"waveforms\[0\] is no array"),
+    "masked samples": ([np.ma.masked_greater(speech(), 0.1)], r"waveforms\[0\] has masked samples"),
     "NaN": ([speech(), with_value(np.nan)], r"waveforms\[1\]: audio holds NaN or infinite samples"),
     "infinity": ([with_value(-np.inf)], r"waveforms\[0\]: audio holds NaN or infinite samples"),
     "a NaN tensor": ([torch.full((RATE,), torch.nan)], r"waveforms\[0\]: audio holds NaN"),

@@ -68,7 +68,7 @@ UNUSABLE = [
     ([0, -1], "from -1 to 0"),
     (np.array([0, 2**63], np.uint64), "from 0 to 9223372036854775808"),
     ([0.0, 1.5], "type float64: give integers"),
-    (torch.tensor([0.0, 1.0]), "type float32: give integers"),
+    (torch.tensor([0.0, 1.0], requires_grad=True), "type float32: give integers"),
     ([np.nan], "type float64"),
     ([True, False], "type bool"),
     (["0", "1"], "type <U1"),
