@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from pipeline.audio.remote_file import Recorded, open_remote
 from pipeline.audio.signal import fault, mix
 from pipeline.audio.utterance import Utterance
 from pipeline.storage.failures import DENIED_STATUSES, StorageError, http_status, may_recover
-from pipeline.storage.folders import NOWHERE, FileInfo, filesystem_and_path, printable
+from pipeline.storage.folders import NOWHERE, FileInfo, filesystem_and_path, is_uri, printable
 
 # Manifests round durations: an end beyond the file's by less than this means the file's end.
 ROUNDING_SECONDS = 0.01
@@ -263,6 +264,8 @@ def _bytes(uri: str) -> Iterator[tuple[io.RawIOBase, FileInfo]]:
 
 
 def _stream(uri: str) -> tuple[io.RawIOBase, FileInfo]:
+    if not is_uri(uri):
+        return _local(uri)
     filesystem, path = filesystem_and_path(uri)
     info = filesystem.info(path)
     if info["type"] == "directory":
@@ -270,9 +273,18 @@ def _stream(uri: str) -> tuple[io.RawIOBase, FileInfo]:
     if info["type"] != "file":
         raise AudioError("not readable as audio: it is not a regular file")
     if isinstance(filesystem, LocalFileSystem):
-        file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - the caller closes it
-        return file, FileInfo.of(os.fstat(file.fileno()))
+        return _local(path)
     return open_remote(filesystem, path, info["size"]), FileInfo.remote(info)
+
+
+def _local(path: str) -> tuple[io.FileIO, FileInfo]:
+    # fsspec and pathlib would take a fifth of the time that a short file takes in all.
+    status = os.stat(path)  # noqa: PTH116
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError("not readable as audio: it is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioError("not readable as audio: it is not a regular file")
+    return io.FileIO(path), FileInfo.of(status)
 
 
 def _read_through(file: io.FileIO, uri: str) -> None:

@@ -29,7 +29,9 @@ class Identity:
 def content_sha256(stream: io.RawIOBase) -> str:
     """SHA-256 of everything in `stream`, whose position is undefined afterwards."""
     hasher = hashlib.sha256()
+    # A larger block than the file is would cost more than the hash.
+    block = min(1 << 20, stream.seek(0, io.SEEK_END) + 1)
     stream.seek(0)
-    while chunk := stream.read(1 << 20):
+    while chunk := stream.read(block):
         hasher.update(chunk)
     return hasher.hexdigest()
