@@ -17,12 +17,13 @@ from pipeline.config.shipped import name_in_package
 from pipeline.graph.disk_space import readable_bytes
 from pipeline.graph.graph import build
 from pipeline.redaction import redact
+from pipeline.storage.folders import printable
 
 if TYPE_CHECKING:
     from pipeline.runtime.job import Job, JobEnd
 
 NAMED_VARIANTS = 3
-NAMED_SECRETS = 20
+NAMED_FILES = 20
 STOPPED_FOLLOWING = 130  # what a shell reports of a command that ended by Ctrl-C
 
 
@@ -110,8 +111,10 @@ def _prepare(
             "no MLflow server is named, so metrics are lost with the job's copy of this folder: set "
             "MLFLOW_TRACKING_URI here or on the nodes, or --set tracking.enabled=false"
         )
-    if package.secrets:
-        notes.append(_left_out(package.secrets))
+    notes += _left_out(
+        package.secrets, "they look like secrets; --send NAME sends one all the same"
+    )
+    notes += _left_out(package.unnamed, "their names are not UTF-8")
     size = readable_bytes(package.num_bytes)
     notes.append(f"{len(package.files)} files of {folder} are sent with the job, {size}")
     for note in notes:
@@ -120,12 +123,12 @@ def _prepare(
     return Job(address, _submission_id(configs), arguments, package.runtime_env)
 
 
-def _left_out(secrets: Sequence[str]) -> str:
-    more = f" and {len(secrets) - NAMED_SECRETS} more" if len(secrets) > NAMED_SECRETS else ""
-    return (
-        f"left out, because they look like secrets: {', '.join(secrets[:NAMED_SECRETS])}{more}; "
-        "--send NAME sends one all the same"
-    )
+def _left_out(names: Sequence[str], reason: str) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - NAMED_FILES} more" if len(names) > NAMED_FILES else ""
+    listed = ", ".join(map(printable, names[:NAMED_FILES]))
+    return [f"left out: {listed}{more}: {reason}"]
 
 
 def _dashboard(address: str | None) -> str:

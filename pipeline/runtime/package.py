@@ -24,6 +24,7 @@ from pipeline.runtime.environment import (
     project_modules,
 )
 from pipeline.runtime.secret_files import holds_secret, is_within, secrets_among
+from pipeline.storage.folders import printable
 
 # Written like .gitignore. Ray applies these patterns to `pipeline` and `tasks` too where those are sent
 # on their own, so a pattern for the current folder alone begins with a slash.
@@ -47,6 +48,8 @@ EXCLUDES = (
 )
 
 PATTERNS = "gitignore"
+# Matches a byte that is not UTF-8, which a pattern cannot hold as it travels in UTF-8.
+NOT_UTF_8 = "[!\x01-\ud7ff\ue000-\U0010ffff]"
 
 # The largest request that a dashboard accepts, and a zip file's overhead for each small file.
 MAX_PACKAGE_BYTES = 100 * 1024**2
@@ -61,12 +64,13 @@ STOP_SECONDS = 60
 class Package:
     """What is sent: the files of `folder` (name -> bytes), and the job's runtime environment.
 
-    `secrets` are the files and folders that are left out because they look like secrets.
+    Files and folders are left out if they look like `secrets`, or are `unnamed`: not in UTF-8.
     """
 
     folder: Path
     files: Mapping[str, int]
     secrets: Sequence[str]
+    unnamed: Sequence[str]
     runtime_env: Mapping[str, Any]
 
     @classmethod
@@ -85,7 +89,8 @@ class Package:
             ConfigError: the package is larger than a dashboard accepts, or would show a secret.
         """
         excludes = [*EXCLUDES, *_inside(folder, storage)]
-        excludes += _loops(folder, excludes)
+        unpackable = _unpackable(folder, excludes)
+        excludes += map(_exactly, unpackable)
         files, secrets = _without_secrets(folder, sent_files(folder, excludes), allowed)
         excludes += map(_exactly, secrets)
         variables = {**cluster_environment(), "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
@@ -104,7 +109,8 @@ class Package:
                 _, found = _without_secrets(module, sent_files(module, excludes), ())
                 secrets += [f"{module.name}/{name}" for name in found]
                 excludes += map(_exactly, found)
-        return cls(folder, files, secrets, runtime_env)
+        unnamed = [name for name in unpackable if not _is_utf_8(name)]
+        return cls(folder, files, secrets, unnamed, runtime_env)
 
     @property
     def num_bytes(self) -> int:
@@ -126,7 +132,7 @@ def sent_files(folder: Path, excludes: Sequence[str]) -> dict[str, int]:
 
 
 def _walk(folder: Path, excludes: Sequence[str]) -> Iterator[Path]:
-    """The files, and the links to a folder that they lie in, which are not followed."""
+    """The files, links to a folder that they lie in, and whatever has a name that is not UTF-8."""
     rules = [(folder, PathSpec.from_lines(PATTERNS, excludes))]
     folders = [(folder, rules, frozenset({folder.resolve()}))]
     while folders:
@@ -136,7 +142,7 @@ def _walk(folder: Path, excludes: Sequence[str]) -> Iterator[Path]:
             if any(spec.match_file(path.relative_to(root).as_posix()) for root, spec in rules):
                 continue
             target = path.resolve()
-            if path.is_dir() and target not in above:
+            if path.is_dir() and target not in above and _is_utf_8(path.name):
                 folders.append((path, rules, above | {target}))
             else:
                 yield path
@@ -182,15 +188,25 @@ def _inside(folder: Path, storage: str) -> list[str]:
     return [_exactly(path.relative_to(folder).as_posix())] if folder in path.parents else []
 
 
-def _loops(folder: Path, excludes: Sequence[str]) -> list[str]:
-    """Links to a folder that they lie in, which Ray would follow until the name is too long."""
-    links = (path for path in _walk(folder, excludes) if path.is_dir())
-    return [_exactly(path.relative_to(folder).as_posix()) for path in links]
+def _unpackable(folder: Path, excludes: Sequence[str]) -> list[str]:
+    """What Ray could not pack: it follows links until names are too long, and writes names as UTF-8."""
+    return [
+        path.relative_to(folder).as_posix()
+        for path in _walk(folder, excludes)
+        if path.is_dir() or not _is_utf_8(path.name)
+    ]
+
+
+def _is_utf_8(name: str) -> bool:
+    return printable(name) == name
 
 
 def _exactly(name: str) -> str:
     """The pattern of one file or folder, whatever characters are in its name."""
-    return "/" + re.sub(r"([\\*?\[\]!# ])", r"\\\1", name)
+    escaped = re.sub(r"([\\*?\[\]!# ])", r"\\\1", name)
+    # Other blanks are lost at the end of a pattern, unless they stand in brackets.
+    bracketed = re.sub(r"([^\S ])", r"[\1]", escaped)
+    return "/" + re.sub(r"[\ud800-\udfff]", NOT_UTF_8, bracketed)
 
 
 def _require_no_secret(variables: Mapping[str, str]) -> None:

@@ -128,6 +128,7 @@ SECRETS = (
     *("cert.pem", "tls/server.key", "id_rsa", "id_rsa.old", "id_ed25519.pub", ".netrc"),
     *(".git-credentials", "kubeconfig", "conf/my-service-secrets.json", "gcp_credentials.json"),
     *("odd [1]/#!secret.txt", "secrets.yaml~", ".pypirc", "auth_token"),
+    "odd [1]/.env\t",
 )
 SECRET_FOLDERS = (".aws/credentials", "home/.SSH/config", ".kube/cache/x", ".ray/auth_token")
 PLAIN = (
@@ -160,8 +161,8 @@ def test_secrets_stay_here_and_are_named(project, dashboard):
     own = {"base.yaml", "data/manifest.jsonl", "configs/dkm.yaml", "configs/kmeans.yaml"}
     assert packed(dashboard) == {*own, *PLAIN}
     [line] = [line for line in result.output.splitlines() if line.startswith("left out")]
-    assert line.startswith("left out, because they look like secrets: .aws, .env, ")
-    assert line.endswith("and 4 more; --send NAME sends one all the same")
+    assert line.startswith("left out: .aws, .env, .env.local, ")
+    assert line.endswith(" and 5 more: they look like secrets; --send NAME sends one all the same")
 
 
 def test_secrets_are_known_by_what_is_in_them_and_by_where_a_link_leads(project, dashboard):
@@ -181,7 +182,7 @@ def test_secrets_are_known_by_what_is_in_them_and_by_where_a_link_leads(project,
     (project / "deep" / "loop").symlink_to(project)
     result = submit(dashboard, "configs/dkm.yaml")
     left_out = "aws.ini, deploy.txt, mine, notes.md, notes.txt, push.sh, robot.json"
-    assert f"look like secrets: {left_out}; --send" in result.output
+    assert f"left out: {left_out}: they look" in result.output
     own = {"base.yaml", "data/manifest.jsonl", "configs/dkm.yaml", "configs/kmeans.yaml"}
     assert packed(dashboard) == {*own, "plain.txt", "public.txt"}
 
@@ -191,7 +192,7 @@ def test_the_projects_own_folders_carry_no_secrets_either(project, dashboard, mo
     write(module, "__init__.py", "deep/Secrets.yaml", "id_rsa")
     monkeypatch.setattr(package, "project_modules", lambda: [str(module)])
     result = submit(dashboard, "configs/dkm.yaml")
-    assert "look like secrets: pipeline/deep/Secrets.yaml, pipeline/id_rsa; --send" in result.output
+    assert "left out: pipeline/deep/Secrets.yaml, pipeline/id_rsa: they look" in result.output
     sent = set().union(*(ZipFile(BytesIO(one)).namelist() for one in dashboard.packages.values()))
     assert "pipeline/__init__.py" in sent
     assert not {name for name in sent if "ecrets" in name or "id_rsa" in name}
@@ -203,10 +204,23 @@ def test_a_secret_is_sent_if_it_is_named(project, dashboard):
     named = ("--send", "./.env", "--send", ".aws/config", "--send", "conf", "--send", "key.txt")
     result = submit(dashboard, "configs/dkm.yaml", *named)
     assert result.exit_code == 0, result.exception
-    assert "look like secrets: .aws/credentials; --send" in result.output
+    assert "left out: .aws/credentials: they look" in result.output
     sent = {".env", ".aws/config", "conf/secrets.yaml", "conf/a.key", "key.txt"}
     assert sent < packed(dashboard)
     assert ".aws/credentials" not in packed(dashboard)
+
+
+def test_a_name_that_is_not_utf_8_is_left_out(project, dashboard):
+    write(project, os.fsdecode(b"data/caf\xe9.txt"), os.fsdecode(b"d\xff/x"), "data/caf\u00e9.txt")
+    result = submit(dashboard, "configs/dkm.yaml")
+    assert result.exit_code == 0, result.exception
+    [line] = [line for line in result.output.splitlines() if line.startswith("left out")]
+    assert line.endswith(": their names are not UTF-8")
+    assert set(line.split(": ")[1].split(", ")) == {r"d\xff", r"data/caf\xe9.txt"}
+    own = {"base.yaml", "data/manifest.jsonl", "configs/dkm.yaml", "configs/kmeans.yaml"}
+    assert packed(dashboard) == {*own, "data/caf\u00e9.txt"}
+    json.dumps(dashboard.jobs).encode()
+    assert "\\udc" not in json.dumps(dashboard.jobs)
 
 
 def test_a_config_that_looks_like_a_secret_says_how_it_is_sent(project, dashboard):
