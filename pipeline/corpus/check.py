@@ -95,8 +95,8 @@ def check(
     utterances = [result for result in results if isinstance(result, Utterance)]
     rejects += misnamed
     rejects += [result for result in results if isinstance(result, Reject)]
-    if line := _unaligned(utterances):
-        progress.message(line)
+    if note := _unaligned(utterances):
+        progress.message(note)
     kept = {None, *(utterance.utt_id for utterance in utterances)}
     counted = [one for one in rejects if one.what == "utterance" or one.utt_id in kept]
     return CheckedCorpus(utterances, counted, left_out)
