@@ -209,6 +209,10 @@ def test_resynthesize_speaks_what_tokenize_wrote(trained, vocoder, recording, tm
     ]
     info = soundfile.info(spoken / "me at home.wav")
     assert (info.samplerate, info.frames) == (16000, 49 * 320 + 80)
+    result = invoke("resynthesize", vocoder, tokens, "--output", "memory://spoken/here")
+    assert result.exit_code == 0, result.output
+    assert "memory://spoken/here/me at home.wav: " in result.output
+    assert Artifact("memory://spoken/here").names() == ["me at home.wav"]
 
 
 def test_resynthesize_names_a_users_mistakes(vocoder, tmp_path):

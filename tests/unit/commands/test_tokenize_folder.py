@@ -511,6 +511,20 @@ def test_shards_of_a_lost_listing_do_not_stand_for_files_that_have_changed(
     assert rows(output) == {**before, "v": {**before["w"], "utt_id": "v"}}
 
 
+def test_a_listing_of_an_earlier_version_is_refused(trained, audio, made, tmp_path):
+    output = tmp_path / "tokens"
+    tokenize(trained, audio, output=output)
+    before, listing = rows(output), output / "listings" / "000.parquet"
+    pq.write_table(pq.read_table(listing).drop_columns(["root", "version"]), listing)
+    said = refusal(trained, audio, "--output", output, kind=ArtifactError)
+    assert "listings/000.parquet is damaged or of an earlier version" in said
+    listing.unlink()
+    made.clear()
+    tokenize(trained, audio, output=output)
+    assert made == []
+    assert rows(output) == before
+
+
 def test_nothing_usable_is_told(trained, made, tmp_path):
     (tmp_path / "bad.wav").touch()
     result = invoke("tokenize", trained, tmp_path / "bad.wav", "--output", tmp_path / "tokens")
