@@ -23,14 +23,16 @@ class WaveFormat(NamedTuple):
     bits: int
     more_bytes: int
     block_samples: int
-    is_extensible: bool
+    is_extensible: bool = False
 
     @classmethod
     def at(cls, file: FileBytes, start: int, endian: str) -> "WaveFormat":
         data = file.at(start, 26).ljust(26, b"\0")
-        tag, *fields, coding = struct.unpack(f"{endian}HHIIHHHH4xH", data)
-        is_extensible = tag == _EXTENSIBLE
-        return cls(coding if is_extensible else tag, *fields, is_extensible)
+        *fields, coding = struct.unpack(f"{endian}HHIIHHHH4xH", data)
+        plain = cls(*fields)
+        if plain.tag == _EXTENSIBLE:
+            return plain._replace(tag=coding, is_extensible=True)
+        return plain
 
     def require_supported(self, *, is_wave64: bool) -> None:
         """Refuse what libsndfile reads wrongly, and fields that contradict each other.
@@ -48,8 +50,8 @@ class WaveFormat(NamedTuple):
             )
         if self.tag in {_PCM, _FLOAT, _ALAW, _MULAW}:
             require_equal("bytes in a frame are", self.frame_bytes, self.channels * self._width)
-            rate = self.rate_hz * self.frame_bytes
-            require_equal("bytes in a second are", self.second_bytes or rate, rate)
+            second_bytes = self.rate_hz * self.frame_bytes
+            require_equal("bytes in a second are", self.second_bytes, second_bytes)
 
     def numbers_of_samples(self, num_bytes: int) -> range:
         """The numbers that compressed samples may have which end in their last block."""
