@@ -30,8 +30,11 @@ def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
 
 def _check(config: Config, inputs: Mapping[str, Artifact]) -> None:
     from pipeline.asr.targets import check_targets
+    from pipeline.features.size import check_num_units
 
     check_targets(config, inputs["prepare_corpus"])
+    if config.quantizer.has_units:
+        check_num_units(config, inputs["prepare_corpus"])
 
 
 def _run(context: StageContext) -> dict[str, float]:

@@ -1,10 +1,12 @@
 """The unit vocoder, trained on the training split's tokens and recordings on Ray Train."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.corpus.parts import AUDIO, SPEAKER, parts_of
 from pipeline.graph.stage import Input, Stage, StageContext
+from pipeline.storage.artifacts import Artifact
 from tasks import train_joint
 
 
@@ -20,6 +22,12 @@ def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
     return (Input("prepare_corpus", parts=rows), Input("train_joint"), *units)
 
 
+def _check(config: Config, inputs: Mapping[str, Artifact]) -> None:
+    from pipeline.vocoder.material import check_material
+
+    check_material(config, inputs["prepare_corpus"])
+
+
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.runtime.train import run_workers
     from pipeline.training.vocoder import train_vocoder
@@ -33,6 +41,7 @@ STAGE = Stage(
     settings=_settings,
     run=_run,
     inputs=_inputs,
+    check=_check,
     applies=lambda config: config.vocoder.enabled and config.quantizer.has_units,
     workers=lambda config: config.cluster.training_workers,
     temporary=train_joint.STAGE.temporary,

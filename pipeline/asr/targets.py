@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from pipeline.asr.subsampling import fits
 from pipeline.asr.text_pieces import TextPieceError, TextPieces
-from pipeline.audio.frame_grid import SSL_GRID
+from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.unusable import UnusableError
 from pipeline.audio.utterance import CorpusError, Reject, Utterance
 from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split
 from pipeline.corpus.summary import commonest
+from pipeline.features.size import grid_of
 from pipeline.storage.artifacts import Artifact
 
 
@@ -60,7 +61,7 @@ def check_targets(config: Config, corpus: Artifact) -> None:
     pieces = text_pieces(config, corpus)
     for split in (config.corpus.splits.train, config.corpus.splits.valid):
         utterances = read_split(corpus, split)
-        rejects = _rejects(utterances, pieces, config.asr.subsampling)
+        rejects = _rejects(utterances, pieces, config.asr.subsampling, grid_of(config.ssl))
         if len(rejects) > config.corpus.max_reject_share * len(utterances):
             raise CorpusError(
                 f"{len(rejects)} of {len(utterances)} utterances of split '{split}' cannot be trained "
@@ -70,10 +71,12 @@ def check_targets(config: Config, corpus: Artifact) -> None:
             )
 
 
-def _rejects(utterances: Sequence[Utterance], pieces: TextPieces, subsampling: int) -> list[Reject]:
+def _rejects(
+    utterances: Sequence[Utterance], pieces: TextPieces, subsampling: int, grid: FrameGrid
+) -> list[Reject]:
     rejects = []
     for utterance in utterances:
-        num_frames = SSL_GRID.num_frames(round(utterance.duration * SSL_GRID.sample_rate_hz))
+        num_frames = grid.num_frames(round(utterance.duration * grid.sample_rate_hz))
         try:
             target_of(utterance.text, num_frames, pieces, subsampling)
         except UnusableError as error:

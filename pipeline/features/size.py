@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.audio.frame_grid import SSL_GRID
+from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
 from pipeline.config import Config, ConfigError, Features, Ssl
 from pipeline.corpus.read_outputs import read_split
 from pipeline.storage.artifacts import Artifact
@@ -31,12 +31,22 @@ def sample_frames(utt_id: str, num_frames: int, share: float, seed: int) -> npt.
     return np.sort(np.array(chosen, dtype=np.int32))
 
 
-def num_stored_frames(seconds: Sequence[float], features: Features) -> int:
+def grid_of(ssl: Ssl) -> FrameGrid:
+    """The model's grid of frames, from its folder; models of the hub share one."""
+    model = ssl.description()
+    kernels, strides = model.get("conv_kernel"), model.get("conv_stride")
+    if not isinstance(kernels, list) or not isinstance(strides, list):
+        return SSL_GRID
+    return FrameGrid.of_convolutions(kernels, strides, SSL_GRID.sample_rate_hz)
+
+
+def num_stored_frames(
+    seconds: Sequence[float], features: Features, grid: FrameGrid = SSL_GRID
+) -> int:
     """Frames of utterances of these durations, as far as `features` stores them."""
-    rate_hz = SSL_GRID.sample_rate_hz
-    counts = [SSL_GRID.num_frames(round(duration * rate_hz)) for duration in seconds]
+    counts = [grid.num_frames(round(duration * grid.sample_rate_hz)) for duration in seconds]
     if features.sample_frames_per_second is not None:
-        share = features.sample_frames_per_second / SSL_GRID.frames_per_second
+        share = features.sample_frames_per_second / grid.frames_per_second
         counts = [sample_size(count, share) for count in counts]
     return sum(counts)
 
@@ -48,7 +58,8 @@ def check_num_units(config: Config, corpus: Artifact) -> None:
         ConfigError: `codebook.num_units` is larger than the training split allows.
     """
     train = read_split(corpus, config.corpus.splits.train)
-    num_frames = num_stored_frames([each.duration for each in train], config.features)
+    seconds = [utterance.duration for utterance in train]
+    num_frames = num_stored_frames(seconds, config.features, grid_of(config.ssl))
     if num_frames < config.codebook.num_units:
         raise ConfigError(
             f"codebook.num_units {config.codebook.num_units} needs as many distinct frames, but the "

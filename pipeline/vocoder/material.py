@@ -6,9 +6,10 @@ Imports no PyTorch, so that a run can ask before it has trained anything.
 from collections.abc import Sequence
 from math import prod
 
-from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
+from pipeline.audio.frame_grid import FrameGrid
 from pipeline.config import Config, ConfigError, Vocoder
 from pipeline.corpus.read_outputs import read_split
+from pipeline.features.size import grid_of
 from pipeline.storage.artifacts import Artifact
 
 
@@ -18,19 +19,18 @@ def check_material(config: Config, corpus: Artifact) -> None:
     Raises:
         ConfigError: the rates, the speaker or the segments of `vocoder` do not suit it.
     """
+    grid = grid_of(config.ssl)
+    require_hop(config.vocoder.upsample_rates, grid.hop)
     train, valid = (
         read_split(corpus, split)
         for split in (config.corpus.splits.train, config.corpus.splits.valid)
     )
-    # A folder's own hop was compared when the config was read; those of the hub share one.
-    if not config.ssl.description():
-        require_hop(config.vocoder.upsample_rates, SSL_GRID.hop)
     speakers = sorted({utterance.speaker for utterance in train})
     require_speaker(config.vocoder.unseen_speaker, speakers)
     for utterances in (train, valid):
-        samples = (round(each.duration * SSL_GRID.sample_rate_hz) for each in utterances)
-        counts = [SSL_GRID.num_frames(number) for number in samples]
-        require_length(counts, segment_frames(config.vocoder, SSL_GRID))
+        samples = (round(each.duration * grid.sample_rate_hz) for each in utterances)
+        counts = [grid.num_frames(number) for number in samples]
+        require_length(counts, segment_frames(config.vocoder, grid))
 
 
 def require_hop(rates: Sequence[int], hop: int) -> None:

@@ -1,14 +1,17 @@
 import pytest
 from support import save_tiny_ssl, write_corpus
 
+from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Config, ConfigError, Features, Ssl
 from pipeline.features.size import (
     bytes_per_frame,
     check_num_units,
+    grid_of,
     hidden_size,
     num_stored_frames,
 )
+from pipeline.features.ssl import SslModel
 from pipeline.storage.artifacts import Artifact
 
 
@@ -59,3 +62,9 @@ def test_more_units_than_the_training_split_has_frames_are_refused(tmp_path):
         check_num_units(config(100), corpus)
     with pytest.raises(ConfigError, match="the training split stores 20"):
         check_num_units(config(99, sample_frames_per_second=10), corpus)
+
+
+def test_a_model_in_a_folder_has_its_own_grid(tmp_path):
+    assert grid_of(Ssl(model="m", revision="abc")) == SSL_GRID
+    model = SslModel.from_pretrained(save_tiny_ssl(tmp_path / "ssl"))
+    assert grid_of(Ssl(model=str(tmp_path / "ssl"))) == model.grid
