@@ -192,14 +192,14 @@ def test_a_disk_that_fails_is_not_a_damaged_file(tmp_path, monkeypatch, number):
     path.write_bytes(path.read_bytes()[:9999])  # libsndfile sees a short file where reads fail
     assert "cut short" in reason(str(path))
     monkeypatch.setattr(FailingDisk, "failure", OSError(number, os.strerror(number)))
-    monkeypatch.setattr("pathlib.Path.open", lambda self, *_, **__: FailingDisk(self))
+    monkeypatch.setattr("io.FileIO", FailingDisk)
     with pytest.raises(AudioStorageError, match="run again"):
         decode(str(path))
 
 
 def test_a_sound_file_that_is_refused_for_its_length_is_not_read_through(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
-    monkeypatch.setattr("pathlib.Path.open", lambda self, *_, **__: FailingDisk(self))
+    monkeypatch.setattr("io.FileIO", FailingDisk)
     with pytest.raises(AudioError, match="too long"):
         decode(str(tmp_path / "a.wav"), max_seconds=0.5)
 
