@@ -40,7 +40,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="pretrain_encoder",
-    version=1,
+    version=2,
     settings=_settings,
     run=_run,
     inputs=_inputs,

@@ -46,7 +46,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="train_joint",
-    version=5,
+    version=6,
     settings=_settings,
     sources=lambda config: {"ssl": Source(config.ssl, ssl_fingerprint)},
     run=_run,

@@ -37,7 +37,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="train_vocoder",
-    version=1,
+    version=2,
     settings=_settings,
     run=_run,
     inputs=_inputs,
