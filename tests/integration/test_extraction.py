@@ -60,7 +60,7 @@ def test_two_workers_write_what_one_process_does_and_only_what_is_missing(
 def test_audio_that_went_away_is_named(tmp_path, ssl_folder):
     utterances = tone_utterances(tmp_path, "train", 2)
     (tmp_path / "train-001.flac").unlink()
-    with pytest.raises(ShardError, match=r"^utterance 'train-001'.*no such audio file$"):
+    with pytest.raises(ShardError, match=r"^utterance 'train-001'.*no such audio file\. Restore"):
         extract(
             tmp_path / "out",
             ssl_folder,

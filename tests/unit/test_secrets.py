@@ -26,13 +26,16 @@ TEXT = (
 def config(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:hunter2@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "correct-horse")
-    return Config(
-        variant="s3://user:hunter2@host/odd",
+    config = Config(
+        variant="odd",
         storage=str(tmp_path),
-        corpus=ManifestCorpus(manifest=TEXT),
+        corpus=ManifestCorpus(manifest="m.jsonl"),
         ssl={"model": "some/model", "revision": "0" * 40},
         tracking=Tracking(),
     )
+    # A validated config takes no such texts; what is logged must be clean all the same.
+    corpus = config.corpus.model_copy(update={"manifest": TEXT})
+    return config.model_copy(update={"variant": "s3://user:hunter2@host/odd", "corpus": corpus})
 
 
 def test_no_secret_is_in_a_failed_stages_log(config, tmp_path):

@@ -1,5 +1,6 @@
 """The guide: every command parses; every file, object and setting that it names exists."""
 
+import os
 import re
 import shlex
 
@@ -36,7 +37,7 @@ def test_every_command_is_of_a_known_tool():
 @pytest.mark.parametrize("words", starting("python", "-m", "pipeline"), ids=" ".join)
 def test_the_projects_commands_parse(words, monkeypatch):
     monkeypatch.chdir(ROOT)
-    name, *arguments = words
+    name, *arguments = map(os.path.expandvars, words)
     context = typer.main.get_command(app).commands[name].make_context(name, arguments)
     given = context.params
     assert load_all(given["configs"], [*(given["overrides"] or ()), f"storage={given['storage']}"])
