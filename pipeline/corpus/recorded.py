@@ -31,12 +31,14 @@ class RecordedAdapter(Adapter[RecordedT]):
         contents: what the corpus consists of, without its audio and alignments, as JSON values and
             bytes.
         path_keys: the keys of `section` that name paths or addresses, one or several each.
+        lists_audio: whether `contents` has size and version of all audio, because it lists folders.
     """
 
     section: type[RecordedT]
     entries: Callable[[RecordedT], Entries]
     contents: Callable[[RecordedT], Any]
     path_keys: tuple[str, ...]
+    lists_audio: bool = False
 
     def read(self, config: RecordedT, _output: Artifact, _progress: Progress) -> Entries:
         """The entries, with alignments from the files that `corpus.alignments` names.
@@ -55,10 +57,14 @@ class RecordedAdapter(Adapter[RecordedT]):
         alignments = list_alignments(config)
         aligned = alignments.digests(cache) if alignments else {}
         contents = _hash_bytes(self.contents(config))
+        audio = [] if self.lists_audio else self._audio(config, contents, cache)
+        return digest([contents, aligned, audio])
+
+    def _audio(self, config: RecordedT, contents: Any, cache: Artifact) -> list[tuple[str, str]]:
+        """The audio files with their sizes and versions."""
         asked = [config.model_dump(mode="json"), contents]
         addresses = audio_addresses(cache, asked, self.entries, lambda: self._addresses(config))
-        audio = [(address, str(info)) for address, info in file_infos(addresses).items()]
-        return digest([contents, aligned, audio])
+        return [(address, str(info)) for address, info in file_infos(addresses).items()]
 
     def _addresses(self, config: RecordedT) -> Iterator[str]:
         return (utterance.audio for utterance in self._chosen(config))
@@ -89,10 +95,12 @@ class RecordedAdapter(Adapter[RecordedT]):
 
 def _hash_bytes(contents: Any) -> Any:
     """`contents` with the SHA-256 of all bytes in their place."""
+    if isinstance(contents, str):
+        return contents
     if isinstance(contents, bytes):
         return hashlib.sha256(contents).hexdigest()
     if isinstance(contents, Mapping):
         return {key: _hash_bytes(value) for key, value in contents.items()}
-    if isinstance(contents, Iterable) and not isinstance(contents, str):
+    if isinstance(contents, Iterable):
         return [_hash_bytes(value) for value in contents]
     return contents

@@ -48,12 +48,12 @@ def list_splits(config: LibrispeechCorpus) -> dict[str, Listing]:
 
 
 def read_contents(config: LibrispeechCorpus) -> dict[str, dict[str, bytes | str | None]]:
-    """The names of each split's files, transcripts with their content."""
+    """Each split's files with sizes and versions, transcripts with their content."""
     root = Folder.at(config.root)
 
     def content(path: str, info: FileInfo) -> bytes | str | None:
         if not _is_transcript(path):
-            return ""
+            return str(info)
         # In a bucket there are as many requests as files, and the ETag says as much.
         return info.version if is_uri(root.uri) else root.try_read(path)
 
@@ -116,4 +116,5 @@ ADAPTER = RecordedAdapter(
     entries=read_librispeech,
     contents=read_contents,
     path_keys=("root",),
+    lists_audio=True,
 )

@@ -64,6 +64,12 @@ def read_metadata(config: LjspeechCorpus) -> bytes:
     return read_text(Folder.at(config.root), _METADATA, missing)
 
 
+def read_contents(config: LjspeechCorpus) -> tuple[bytes, dict[str, str]]:
+    """The table of texts, and the audio files with sizes and versions."""
+    wavs = list_wavs(config).files
+    return read_metadata(config), {name: str(info) for name, info in wavs.items()}
+
+
 def read_ljspeech(config: LjspeechCorpus) -> Iterator[Utterance | Reject]:
     """Every row of the table, then a reject for whatever no row names."""
     wavs, listing = Folder(Folder.at(config.root).address("wavs")), list_wavs(config)
@@ -120,6 +126,7 @@ def _utterance(
 ADAPTER = RecordedAdapter(
     section=LjspeechCorpus,
     entries=read_ljspeech,
-    contents=lambda config: [read_metadata(config), list(list_wavs(config).files)],
+    contents=read_contents,
     path_keys=("root",),
+    lists_audio=True,
 )
