@@ -76,9 +76,4 @@ def _check_samples(
     endian = dialect.header.format[0]
     coding = WaveFormat.at(file, found[b"fmt "].start, endian)
     coding.require_supported(is_wave64=dialect is _WAVE64)
-    if b"fact" not in found:
-        return finding
-    (num_samples,) = struct.unpack(f"{endian}I", file.at(found[b"fact"].start, 4).ljust(4, b"\0"))
-    if num_samples in coding.numbers_of_samples(samples.length):
-        return finding._replace(num_samples=num_samples)
-    return finding
+    return finding._replace(num_samples=coding.num_samples(samples.length))

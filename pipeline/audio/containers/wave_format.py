@@ -7,9 +7,7 @@ from pipeline.audio.containers.file_bytes import FileBytes
 from pipeline.audio.containers.promise import ContainerError, require_equal
 
 _PCM, _FLOAT, _ALAW, _MULAW, _MP3, _EXTENSIBLE = 1, 3, 6, 7, 0x55, 0xFFFE
-# Microsoft's ADPCM, IMA's and GSM 6.10 say how many samples a block has.
-_IN_BLOCKS = {2, 0x11, 0x31}
-_BLOCK_SAMPLES_BYTES = 2
+_GSM, _GSM_BLOCK_BYTES, _GSM_BLOCK_SAMPLES = 0x31, 65, 320
 
 
 class WaveFormat(NamedTuple):
@@ -21,14 +19,12 @@ class WaveFormat(NamedTuple):
     second_bytes: int
     frame_bytes: int
     bits: int
-    more_bytes: int
-    block_samples: int
     is_extensible: bool = False
 
     @classmethod
     def at(cls, file: FileBytes, start: int, endian: str) -> "WaveFormat":
         data = file.at(start, 26).ljust(26, b"\0")
-        *fields, coding = struct.unpack(f"{endian}HHIIHHHH4xH", data)
+        *fields, coding = struct.unpack(f"{endian}HHIIHH8xH", data)
         plain = cls(*fields)
         if plain.tag == _EXTENSIBLE:
             return plain._replace(tag=coding, is_extensible=True)
@@ -53,16 +49,11 @@ class WaveFormat(NamedTuple):
             second_bytes = self.rate_hz * self.frame_bytes
             require_equal("bytes in a second are", self.second_bytes, second_bytes)
 
-    def numbers_of_samples(self, num_bytes: int) -> range:
-        """The numbers that compressed samples may have which end in their last block."""
-        if (
-            self.tag not in _IN_BLOCKS
-            or not self.frame_bytes
-            or self.more_bytes < _BLOCK_SAMPLES_BYTES
-        ):
-            return range(0)
-        most = num_bytes // self.frame_bytes * self.block_samples
-        return range(most - self.block_samples + 1, most + 1)
+    def num_samples(self, num_bytes: int) -> int | None:
+        """The number in complete blocks of GSM 6.10: libsndfile also decodes a byte of padding."""
+        if self.tag == _GSM:
+            return num_bytes // _GSM_BLOCK_BYTES * _GSM_BLOCK_SAMPLES
+        return None
 
     @property
     def _width(self) -> int:

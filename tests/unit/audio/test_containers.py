@@ -84,7 +84,7 @@ def test_telephone_codings_in_wav_are_read(read, coding, num_samples):
     assert np.corrcoef(whole[:8000, 0], speech[:, 0])[0, 1] > 0.95
 
 
-def test_the_header_s_number_of_samples_ends_the_last_block(tmp_path):
+def test_padding_is_no_block_of_gsm(tmp_path):
     soundfile.write(tmp_path / "a", np.zeros(8000), 8000, format="WAV", subtype="GSM610")
     assert soundfile.info(tmp_path / "a").frames == 8320
     assert probe_seconds(str(tmp_path / "a")) == 1.0
