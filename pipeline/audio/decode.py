@@ -18,7 +18,8 @@ from pipeline.audio.containers.promise import ContainerError
 from pipeline.audio.containers.sound import Sound, open_sound
 from pipeline.audio.identity import Identity, content_sha256
 from pipeline.audio.remote_file import Recorded, open_remote
-from pipeline.audio.signal import fault, mix
+from pipeline.audio.signal import extremes, fault, mix
+from pipeline.audio.unusable import UnusableError
 from pipeline.audio.utterance import Utterance
 from pipeline.storage.failures import DENIED_STATUSES, StorageError, http_status, may_recover
 from pipeline.storage.folders import NOWHERE, FileInfo, filesystem_and_path, is_uri, printable
@@ -87,7 +88,10 @@ def decode(
         AudioStorageError: the storage failed.
     """
     with _open(uri) as opened:
-        return _samples(opened, offset, duration, max_seconds), opened.sound.rate_hz
+        samples, rate_hz = _samples(opened, offset, duration, max_seconds), opened.sound.rate_hz
+    if reason := fault(*extremes(samples)):
+        raise AudioError(reason)
+    return samples, rate_hz
 
 
 def decode_and_identify(
@@ -95,7 +99,7 @@ def decode_and_identify(
 ) -> tuple[npt.NDArray[np.float32], int, Identity]:
     """`decode`, and which file that was; if it is `known`, its content is not hashed again.
 
-    There is no hash of a large remote file, of which only the interval is fetched.
+    Samples are returned whatever they hold: a `Signal` finds NaN and absurd scales. There is no hash of a large remote file, of which only the interval is fetched.
     """
     with _open(uri, known) as opened:
         samples, rate_hz = _samples(opened, offset, duration, max_seconds), opened.sound.rate_hz
@@ -125,7 +129,10 @@ def read_audio(
     with _open(uri, expected) as opened:
         samples, native_rate_hz = _samples(opened, offset, duration), opened.sound.rate_hz
     require_resampling(native_rate_hz, sample_rate_hz)
-    mono = mix(samples, native_rate_hz)
+    try:
+        mono = mix(samples, native_rate_hz)
+    except UnusableError as error:
+        raise AudioError(str(error)) from None
     if native_rate_hz == sample_rate_hz:
         return mono
     return resample(mono, native_rate_hz, sample_rate_hz)
@@ -205,10 +212,7 @@ def _samples(
     first, count = _range(sound, offset, duration)
     if count > max_seconds * sound.rate_hz:
         raise AudioError(f"too long: {count / sound.rate_hz:g} s of at most {max_seconds:g} s")
-    samples = sound.read(first, count)
-    if reason := fault(samples):
-        raise AudioError(reason)
-    return samples
+    return sound.read(first, count)
 
 
 def _range(sound: Sound, offset: float, duration: float | None) -> tuple[int, int]:

@@ -27,7 +27,7 @@ def examine(signal: Signal) -> list[str]:
     # The last block may be too short to be heard.
     if mono.num_audible < min(FEWEST_AUDIBLE_BLOCKS, max(1, mono.num_blocks - 1)):
         raise UnusableError(f"silence: {_describe(mono)}; {_NO_SPEECH}")
-    if mono.is_dither:
+    if signal.is_dither:
         raise UnusableError(f"silence: samples have no more values than dither has; {_NO_SPEECH}")
     if (share := signal.clipped_share) > CLIPPED_BEYOND_USE_SHARE:
         raise UnusableError(f"clipped beyond use: {_cut_off(share)}")
@@ -99,7 +99,7 @@ def _describe(channel: Channel) -> str:
             blocks * BLOCK_SECONDS for blocks in (channel.num_audible, channel.num_blocks)
         )
         return f"about {heard:.3g} s of {total:.3g} s can be heard"
-    swing = channel.swings.max()
+    swing = max(channel.swings)
     return f"nothing is louder than {swing:.2g} of full scale"
 
 

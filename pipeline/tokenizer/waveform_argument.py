@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.audio.frame_grid import FrameGrid
-from pipeline.audio.signal import LARGEST, fault
+from pipeline.audio.signal import LARGEST, extremes, fault
 
 # A file that was accepted may be louder when it is resampled; a part of it may be silent.
 _LARGEST = 2 * LARGEST
@@ -55,7 +55,7 @@ def _as_waveform(waveform: Any, name: str, grid: FrameGrid) -> npt.NDArray[np.fl
             f"{grid.sample_rate_hz} Hz: leave it out"
         )
     samples_S = _scaled(samples, name)
-    if reason := fault(samples_S, _LARGEST, smallest=0.0):
+    if reason := fault(*extremes(samples_S), _LARGEST, smallest=0.0):
         raise ValueError(f"{name}: {reason}")
     # A tensor shares no memory that may not be written, or that runs backwards.
     with np.errstate(over="ignore"):

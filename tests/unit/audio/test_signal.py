@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from pipeline.audio import signal
 from pipeline.audio.decode import AudioError, decode, read_audio
 from pipeline.audio.doubts import DOUBTS, examine
-from pipeline.audio.signal import Signal, fault, mix
+from pipeline.audio.signal import Signal, extremes, fault, mix
 from pipeline.audio.unusable import UnusableError
 
 RATE = 16000
@@ -246,7 +247,7 @@ def test_float_files_at_an_absurd_scale_are_refused_by_every_reader(tmp_path, ca
 
 
 def test_float_samples_above_full_scale_are_kept_and_named():
-    assert fault(3 * speech()) is None
+    assert fault(*extremes(3 * speech())) is None
     assert kinds(5 * speech(peak=1.0)) == ["over full scale"]
 
 
@@ -254,7 +255,20 @@ def test_float_samples_above_full_scale_are_kept_and_named():
 def test_one_sample_that_is_no_number_is_found(value):
     samples = stacked(speech(), speech())
     samples[77, 1] = value
-    assert fault(samples) == "audio holds NaN or infinite samples"
+    assert fault(*extremes(samples)) == "audio holds NaN or infinite samples"
+    for read in (kinds, lambda samples: mix(samples, RATE), lambda samples: kinds(samples[:, 1])):
+        with pytest.raises(UnusableError, match="audio holds NaN or infinite samples"):
+            read(samples)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_long_recordings_are_looked_at_in_pieces(monkeypatch, channels):
+    whole = Signal.of(stacked(*[speech(3.03)] * channels), RATE)
+    monkeypatch.setattr(signal, "_BLOCKS_AT_ONCE", 7)
+    parts = Signal.of(stacked(*[speech(3.03)] * channels), RATE)
+    assert len(parts.mono.lows) == 61
+    np.testing.assert_allclose(parts.mono.lows, whole.mono.lows, atol=1e-7)
+    np.testing.assert_allclose(parts.mono.highs, whole.mono.highs, atol=1e-7)
 
 
 def test_a_cancelled_file_is_read_as_one_channel(tmp_path):
