@@ -4,6 +4,7 @@ import tempfile
 
 import numpy as np
 import pytest
+from faulty_s3 import local_s3
 
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import CorpusError
@@ -152,3 +153,21 @@ def test_paths_are_named_by_their_keys():
     }
     config = ManifestCorpus(manifest="m.jsonl")
     assert adapter_of(config).paths(config) == {"manifest": "m.jsonl"}
+
+
+def test_an_overwritten_object_of_the_same_size_is_noticed():
+    with local_s3():
+        folder = Artifact("s3://bucket/corpus")
+
+        def write(name, content):
+            with folder.write(name) as file:
+                file.write(content)
+
+        row = {"utt_id": "a", "split": "train", "speaker": "s", "audio": "a.wav", "text": "a"}
+        write("m.jsonl", json.dumps(row).encode())
+        write("a.wav", b"12345")
+        config = ManifestCorpus(manifest=f"{folder.uri}/m.jsonl")
+        before = fingerprint(config)
+        assert fingerprint(config) == before
+        write("a.wav", b"12346")
+        assert fingerprint(config) != before
