@@ -29,10 +29,10 @@ def examine(signal: Signal) -> list[str]:
         raise UnusableError(f"silence: {_describe(mono)}; {_NO_SPEECH}")
     if signal.is_dither:
         raise UnusableError(f"silence: samples have no more values than dither has; {_NO_SPEECH}")
-    if (share := signal.clipped_share) > CLIPPED_BEYOND_USE_SHARE:
+    found = [f"{kind}: {text}" for kind, doubt in DOUBTS.items() if (text := doubt(signal))]
+    if found and (share := signal.clipped_share) > CLIPPED_BEYOND_USE_SHARE:
         raise UnusableError(f"clipped beyond use: {_cut_off(share)}")
-    found = ((kind, doubt(signal)) for kind, doubt in DOUBTS.items())
-    return [f"{kind}: {text}" for kind, text in found if text]
+    return found
 
 
 def _clipped(signal: Signal) -> str | None:
