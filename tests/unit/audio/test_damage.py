@@ -7,6 +7,10 @@ file holds is compared with FFmpeg first.
 
 What no check can see is listed in `UNPROTECTED`. Flipped bits in samples without a checksum are
 read, in the right number.
+
+A run has 720 cases, one with `--hypothesis-profile soak` 18,000. When this was written, nine such
+runs had found two lies that were believed, a rate whose bytes in a second said 0 and a number of
+samples in a `fact` chunk; two more with the final code, 36,000 cases, found none.
 """
 
 from typing import NamedTuple
