@@ -1,7 +1,7 @@
 """Damaged sound files: rejected with a true reason, or all samples of the intact file.
 
 Files of every container and coding that the project reads are damaged by hypothesis: cut anywhere,
-bits flipped, bytes overwritten (half of these in the header, which then lies), blocks zeroed, left
+bits flipped, bytes overwritten (many in the header, which then lies), blocks zeroed, left
 out, repeated or put in, other files and tags added at both ends, wrong extensions. What an intact
 file holds is compared with FFmpeg first.
 
