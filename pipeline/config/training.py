@@ -42,6 +42,8 @@ class Phase(Section):
     """Passes over the training split."""
     ssl: Literal["frozen", "finetuned"] = "frozen"
     """Read stored features (`frozen`), or read audio and train the SSL model too (`finetuned`)."""
+    codebook: Literal["learned", "frozen"] = "learned"
+    """Train the codebook and, if it is learned, sigma; or leave both as they are (`frozen`)."""
     learning_rates: LearningRates = LearningRates()
     warmup_steps: CountOrNone = 100
     """Steps of linear warm-up; half a cosine follows."""

@@ -20,7 +20,7 @@ from pipeline.training.history import History
 from pipeline.training.inputs import TrainingData
 from pipeline.training.joint_model import JointModel
 from pipeline.training.loading import Micro
-from pipeline.training.phase_run import PhaseRun
+from pipeline.training.phase_run import PhaseParameters, PhaseRun
 from pipeline.training.sharding import gathered, load_optimizer, load_weights, shard
 from pipeline.training.step_costs import StepCosts
 from pipeline.training.worker import Worker
@@ -69,7 +69,7 @@ class JointTraining:
         if worker.world_size > 1 and config.cluster.sharding == "fsdp":
             shard(model, worker)
         model.to(worker.device)
-        self._ssl_parameters = _trainable_ssl(model, config)
+        self._of_phases = PhaseParameters(_trainable_ssl(model, config), _trainable_codebook(model))
 
     def run(self) -> dict[str, float]:
         """Train what is left; afterwards `model` holds the chosen weights. Returns scores."""
@@ -93,7 +93,7 @@ class JointTraining:
             self.model,
             self.data,
             self.worker,
-            ssl_parameters=self._ssl_parameters,
+            switched=self._of_phases,
         )
         if self._saved_optimizer is not None:
             load_optimizer(self.phase.optimizer, self._saved_optimizer)
@@ -199,6 +199,13 @@ class JointTraining:
         started = self.position.epoch > sum(p.epochs for p in phases[: self.position.phase])
         if started or self.position.batch:
             self._saved_optimizer = state["optimizer"]
+
+
+def _trainable_codebook(model: JointModel) -> list[nn.Parameter]:
+    """What a phase with a learned codebook trains of the quantizer."""
+    if model.quantizer is None:
+        return []
+    return [parameter for parameter in model.quantizer.parameters() if parameter.requires_grad]
 
 
 def _trainable_ssl(model: JointModel, config: Config) -> list[nn.Parameter]:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,22 @@ from pipeline.training.sharding import exchange_gradients, gathered, is_sharded
 from pipeline.training.worker import Worker
 
 
-class PhaseRun:
-    """An optimizer, a loader and the epochs' sizes, made afresh where phase `index` begins.
+class PhaseParameters(NamedTuple):
+    """What a phase trains if it fine-tunes the SSL model, and if its codebook learns."""
 
-    `ssl_parameters` are what a phase trains of the SSL model if it fine-tunes it.
-    """
+    ssl: Sequence[nn.Parameter]
+    codebook: Sequence[nn.Parameter]
+
+    def switch(self, phase: Phase) -> None:
+        """Let those learn that `phase` trains."""
+        for parameter in self.ssl:
+            parameter.requires_grad_(phase.ssl == "finetuned")
+        for parameter in self.codebook:
+            parameter.requires_grad_(phase.codebook == "learned")
+
+
+class PhaseRun:
+    """An optimizer, a loader and the epochs' sizes, made afresh where phase `index` begins."""
 
     def __init__(
         self,
@@ -34,7 +45,7 @@ class PhaseRun:
         data: TrainingData,
         worker: Worker,
         *,
-        ssl_parameters: Sequence[nn.Parameter],
+        switched: PhaseParameters,
     ) -> None:
         phases = config.training.phases
         self.index, self.phase = index, phases[index]
@@ -43,8 +54,7 @@ class PhaseRun:
         self._training = config.training
         self._model, self._data, self._worker = model, data, worker
         self._objective = Objective.of(config)
-        for parameter in ssl_parameters:
-            parameter.requires_grad_(self.phase.ssl == "finetuned")
+        switched.switch(self.phase)
         # The gradients of the phase before are freed before memory is taken for this one's.
         model.zero_grad(set_to_none=True)
         self._wrapped: nn.Module = model if is_sharded(model) else worker.prepare(model)

@@ -10,6 +10,7 @@ from pipeline.config.files import load, load_all
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 VARIANTS = {"kmeans", "dkm_codebook", "dkm_layers", "dkm_full", "continuous"}
+CONTROLS = {"dkm_frozen_codebook", "continuous_full"}
 # Bases hold a corpus or a delta; what a user names is a leaf.
 LEAVES = sorted(path for path in CONFIGS.glob("*/*.yaml") if path.parent.name != "variants")
 ROOT_LEAVES = [CONFIGS / "pretrain_encoder.yaml"]
@@ -49,8 +50,8 @@ def test_a_leaf_is_its_corpus_and_its_variant_and_at_most_a_schedule(path):
     assert values.get("training", {}).keys() <= {"phases"}
 
 
-def test_the_variants_are_the_five_of_the_comparison():
-    assert {path.stem for path in (CONFIGS / "variants").glob("*.yaml")} == VARIANTS
+def test_the_variants_are_the_five_of_the_comparison_and_controls():
+    assert {path.stem for path in (CONFIGS / "variants").glob("*.yaml")} == VARIANTS | CONTROLS
     for corpus in ("spoken_digits", "librispeech100"):
         assert {path.stem for path in (CONFIGS / corpus).glob("*.yaml")} == VARIANTS
     for corpus in ("demo", "ljspeech", "kaldi"):
@@ -73,6 +74,25 @@ def test_variants_differ_in_nothing_but_their_variant(corpus):
     assert epochs(by_name["kmeans"]) == max(map(epochs, configs))
     assert len({config.training.model_dump_json(exclude={"phases"}) for config in configs}) == 1
     assert len({config.vocoder.model_dump_json(exclude={"enabled"}) for config in configs}) == 1
+
+
+@pytest.mark.parametrize("control", sorted(CONTROLS))
+def test_a_control_differs_from_dkm_full_in_what_it_controls_alone(control, tmp_path):
+    def of(name: str) -> Config:
+        file = tmp_path / f"{name}.yaml"
+        folder = CONFIGS.resolve()
+        bases = [f"{folder}/spoken_digits.yaml", f"{folder}/variants/{name}.yaml"]
+        file.write_text(yaml.safe_dump({"extends": bases}))
+        return load(file)
+
+    full, other = of("dkm_full"), of(control)
+    assert [phase.ssl for phase in other.training.phases] == ["frozen", "finetuned"]
+    if control == "continuous_full":
+        assert (other.quantizer.kind, other.vocoder.enabled) == ("none", False)
+        assert other.training == full.training
+    else:
+        assert {phase.codebook for phase in other.training.phases} == {"frozen"}
+        assert other.quantizer == full.quantizer
 
 
 def test_what_learns_is_what_the_variant_says():

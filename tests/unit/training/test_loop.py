@@ -42,6 +42,27 @@ VARIANTS = {
         },
     },
     "continuous": {"quantizer": {"kind": "none"}},
+    "continuous_full": {
+        "quantizer": {"kind": "none"},
+        "training": {"phases": [{"epochs": 1, "ssl": "finetuned"}], "batch_seconds": 2.5},
+    },
+    "dkm_frozen_codebook": {
+        "quantizer": {"kind": "dkm", "sigma": {"learned": True}},
+        "training": {
+            "phases": [
+                {"epochs": 1, "codebook": "frozen"},
+                {"epochs": 1, "ssl": "finetuned", "codebook": "frozen"},
+            ],
+            "batch_seconds": 2.5,
+        },
+    },
+    "codebook_learns_later": {
+        "quantizer": {"kind": "dkm", "layer_weights": "fixed"},
+        "training": {
+            "phases": [{"epochs": 1, "codebook": "frozen"}, {"epochs": 1}],
+            "batch_seconds": 2.5,
+        },
+    },
 }
 
 
@@ -108,6 +129,9 @@ def test_variant_trains_what_it_says_and_nothing_else(inputs, tmp_path, variant)
             "iterated_dkm": {"asr", "quantizer", "mix"},
             "dkm_full": {"asr", "quantizer", "mix", "ssl"},
             "continuous": {"asr", "mix"},
+            "continuous_full": {"asr", "mix", "ssl"},
+            "dkm_frozen_codebook": {"asr", "mix", "ssl"},
+            "codebook_learns_later": {"asr", "quantizer"},
         }[variant]
     )
     assert scores["steps"] > 0
