@@ -42,6 +42,9 @@ class Phase(Section):
     """Passes over the training split."""
     ssl: Literal["frozen", "finetuned"] = "frozen"
     """Read stored features (`frozen`), or read audio and train the SSL model too (`finetuned`)."""
+    quantizer: Literal["sampled", "nearest"] = "sampled"
+    """Embed units as `quantizer.assignment` says (`sampled`), or the nearest unit as k-means does:
+    then no gradient passes, codebook and layer weights stay, and tau does not fall."""
     codebook: Literal["learned", "frozen"] = "learned"
     """Train the codebook and, if it is learned, sigma; or leave both as they are (`frozen`)."""
     learning_rates: LearningRates = LearningRates()
@@ -49,6 +52,15 @@ class Phase(Section):
     """Steps of linear warm-up; half a cosine follows."""
     final_rate_share: Share = 0.1
     """The last learning rate, as a share of the peak."""
+
+    @model_validator(mode="after")
+    def _learns_what_a_gradient_reaches(self) -> Self:
+        if self.quantizer == "nearest" and self.ssl == "finetuned":
+            raise ValueError(
+                "a phase with quantizer 'nearest' passes no gradient, so ssl 'finetuned' would train "
+                "nothing: set one of the two otherwise"
+            )
+        return self
 
 
 class Training(Section):

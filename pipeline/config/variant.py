@@ -51,6 +51,12 @@ class Config(Section):
         self._check_ssl()
         if not self.quantizer.passes_gradient:
             self._check_before_quantizer()
+        nearest = any(phase.quantizer == "nearest" for phase in self.training.phases)
+        if nearest and not self.quantizer.has_units:
+            raise ValueError(
+                f"quantizer.kind '{self.quantizer.kind}' has no units, so no training phase can "
+                "take the nearest: leave training.phases[].quantizer out"
+            )
         if self.cluster.sharding == "fsdp" and self.quantizer.sigma.learned:
             raise ValueError(
                 "cluster.sharding 'fsdp' gives each worker a part of every learned parameter, and "

@@ -28,12 +28,16 @@ from pipeline.training.worker import Worker
 
 @dataclass
 class Position:
-    """How far the training is: `epoch` counts over all phases, `batch` within the epoch."""
+    """How far the training is: `epoch` counts over all phases, `batch` within the epoch.
+
+    `sampled_steps` are the steps of phases in which tau acts.
+    """
 
     phase: int = 0
     epoch: int = 0
     batch: int = 0
     step: int = 0
+    sampled_steps: int = 0
     seconds: float = 0.0
 
 
@@ -69,7 +73,11 @@ class JointTraining:
         if worker.world_size > 1 and config.cluster.sharding == "fsdp":
             shard(model, worker)
         model.to(worker.device)
-        self._of_phases = PhaseParameters(_trainable_ssl(model, config), _trainable_codebook(model))
+        self._of_phases = PhaseParameters(
+            ssl=_trainable_ssl(model, config),
+            codebook=_trainable(model.quantizer),
+            layer_weights=_trainable(model.mix),
+        )
 
     def run(self) -> dict[str, float]:
         """Train what is left; afterwards `model` holds the chosen weights. Returns scores."""
@@ -102,6 +110,8 @@ class JointTraining:
     def _train_epoch(self) -> None:
         """Steps until the epoch's batches are used up, from the current position."""
         self.model.train()
+        if self.model.quantizer is not None and self.phase.phase.quantizer == "nearest":
+            self.model.quantizer.eval()
         batches = self.phase.batches(self.position.epoch)[self.position.batch :]
         started = time.perf_counter()
         for batch, micros in self.phase.read(batches):
@@ -117,12 +127,13 @@ class JointTraining:
     def _step(self, batch: Batch, micros: list[Micro]) -> None:
         """One update from all workers' shares of `batch`."""
         position, phase = self.position, self.phase
-        tau = schedule.tau(self.config.quantizer, position.step)
+        tau = schedule.tau(self.config.quantizer, position.sampled_steps)
         rate_share = phase.set_rates(position.epoch, position.batch)
         losses, stats = phase.add_gradients(batch, micros, tau, position.step)
         norm = phase.descend(position.step)
         self.history.update(losses, norm, {**stats, "tau": tau, "rate_share": rate_share})
         position.step += 1
+        position.sampled_steps += phase.phase.quantizer == "sampled"
         position.batch += 1
 
     def _log_and_save(self) -> None:
@@ -201,17 +212,15 @@ class JointTraining:
             self._saved_optimizer = state["optimizer"]
 
 
-def _trainable_codebook(model: JointModel) -> list[nn.Parameter]:
-    """What a phase with a learned codebook trains of the quantizer."""
-    if model.quantizer is None:
-        return []
-    return [parameter for parameter in model.quantizer.parameters() if parameter.requires_grad]
-
-
 def _trainable_ssl(model: JointModel, config: Config) -> list[nn.Parameter]:
     """What a fine-tuned phase trains of the SSL model; frozen phases switch just these off."""
     if model.ssl is None:
         return []
     if not config.training.train_front_end:
         model.ssl.freeze_front_end()
-    return [parameter for parameter in model.ssl.parameters() if parameter.requires_grad]
+    return _trainable(model.ssl)
+
+
+def _trainable(module: nn.Module | None) -> list[nn.Parameter]:
+    parameters = module.parameters() if module is not None else ()
+    return [parameter for parameter in parameters if parameter.requires_grad]

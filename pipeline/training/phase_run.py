@@ -21,17 +21,21 @@ from pipeline.training.worker import Worker
 
 
 class PhaseParameters(NamedTuple):
-    """What a phase trains if it fine-tunes the SSL model, and if its codebook learns."""
+    """What a phase trains if it fine-tunes the SSL model, its codebook learns, a gradient passes."""
 
     ssl: Sequence[nn.Parameter]
     codebook: Sequence[nn.Parameter]
+    layer_weights: Sequence[nn.Parameter]
 
     def switch(self, phase: Phase) -> None:
         """Let those learn that `phase` trains."""
         for parameter in self.ssl:
             parameter.requires_grad_(phase.ssl == "finetuned")
+        passes = phase.quantizer == "sampled"
         for parameter in self.codebook:
-            parameter.requires_grad_(phase.codebook == "learned")
+            parameter.requires_grad_(passes and phase.codebook == "learned")
+        for parameter in self.layer_weights:
+            parameter.requires_grad_(passes)
 
 
 class PhaseRun:

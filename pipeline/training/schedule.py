@@ -19,5 +19,5 @@ def rate_share(phase: Phase, step: int, num_steps: int) -> float:
 
 
 def tau(quantizer: Quantizer, step: int) -> float:
-    """Temperature after `step` steps: exponential decay with a floor."""
+    """Temperature after `step` steps in which it acts: exponential decay with a floor."""
     return max(quantizer.tau_end, quantizer.tau_start * quantizer.tau_decay**step)

@@ -56,6 +56,20 @@ VARIANTS = {
             "batch_seconds": 2.5,
         },
     },
+    "nearest": {
+        "quantizer": {"kind": "dkm", "sigma": {"learned": True}},
+        "training": {"phases": [{"epochs": 1, "quantizer": "nearest"}], "batch_seconds": 2.5},
+    },
+    "nearest_and_then_all": {
+        "quantizer": {"kind": "dkm"},
+        "training": {
+            "phases": [
+                {"epochs": 1, "quantizer": "nearest"},
+                {"epochs": 1, "ssl": "finetuned"},
+            ],
+            "batch_seconds": 2.5,
+        },
+    },
     "codebook_learns_later": {
         "quantizer": {"kind": "dkm", "layer_weights": "fixed"},
         "training": {
@@ -132,10 +146,28 @@ def test_variant_trains_what_it_says_and_nothing_else(inputs, tmp_path, variant)
             "continuous_full": {"asr", "mix", "ssl"},
             "dkm_frozen_codebook": {"asr", "mix", "ssl"},
             "codebook_learns_later": {"asr", "quantizer"},
+            "nearest": {"asr"},
+            "nearest_and_then_all": {"asr", "quantizer", "mix", "ssl"},
         }[variant]
     )
     assert scores["steps"] > 0
     assert np.isfinite(scores["valid.loss"])
+
+
+def test_tau_falls_only_in_phases_in_which_it_acts(inputs, tmp_path):
+    phases = [{"epochs": 1, "quantizer": "nearest"}, {"epochs": 1}]
+    training = make_training(
+        inputs,
+        Artifact(str(tmp_path)),
+        quantizer={"kind": "dkm", "tau_start": 2.0, "tau_end": 0.1, "tau_decay": 0.5},
+        training={"phases": phases, "batch_seconds": 2.5, "log_steps": 1},
+    )
+    training.run()
+    taus = [row["tau"] for row in training.history.rows if "tau" in row]
+    nearest = taus.count(2.0) - 1
+    assert nearest > 1
+    assert taus[nearest:] == [max(0.1, 2.0 * 0.5**k) for k in range(len(taus) - nearest)]
+    assert training.position.sampled_steps == len(taus) - nearest < training.position.step
 
 
 def test_a_parameter_group_without_a_learning_rate_is_named(inputs, tmp_path, monkeypatch):

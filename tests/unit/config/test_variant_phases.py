@@ -1,0 +1,18 @@
+"""Phases and quantizers that contradict each other are refused before any work."""
+
+import pytest
+from support import tiny_config
+
+NEAREST = {"epochs": 1, "quantizer": "nearest"}
+
+
+def test_a_phase_of_nearest_units_cannot_finetune(tmp_path):
+    phases = [{**NEAREST, "ssl": "finetuned"}]
+    with pytest.raises(ValueError, match="'nearest' passes no gradient, so ssl 'finetuned'"):
+        tiny_config(tmp_path, training={"phases": phases})
+
+
+def test_without_units_there_is_no_nearest(tmp_path):
+    with pytest.raises(ValueError, match=r"quantizer\.kind 'none' has no units"):
+        tiny_config(tmp_path, quantizer={"kind": "none"}, training={"phases": [NEAREST]})
+    assert tiny_config(tmp_path, training={"phases": [NEAREST]})
