@@ -32,7 +32,7 @@ class Decoder(nn.Module):
         layer = nn.TransformerDecoderLayer(
             settings.dim,
             settings.heads,
-            settings.feedforward_dim,
+            settings.decoder_feedforward_dim or settings.feedforward_dim,
             settings.dropout,
             batch_first=True,
             norm_first=True,

@@ -49,6 +49,8 @@ class Asr(Section):
     """Conformer layers."""
     decoder_layers: Depth = 1
     """Transformer decoder layers."""
+    decoder_feedforward_dim: Width | None = None
+    """Width inside the decoder's feed-forward blocks; `None` takes `feedforward_dim`."""
     conv_kernel: Width = 15
     """Kernel of the Conformer's convolution, in frames."""
     subsampling: Annotated[Literal[1, 2, 4], Exactly] = 2

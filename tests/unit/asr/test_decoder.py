@@ -55,3 +55,12 @@ def test_frames_and_earlier_tokens_matter():
 def test_layers_start_from_different_weights():
     first, second, _ = (layer.linear1.weight for layer in make_decoder().stack.layers)
     assert not torch.equal(first, second)
+
+
+def test_its_feed_forward_blocks_may_be_wider_than_the_encoders():
+    same = SETTINGS.model_copy(update={"decoder_feedforward_dim": 40})
+    widths = [
+        {layer.linear1.out_features for layer in Decoder(each, VOCABULARY).stack.layers}
+        for each in (SETTINGS, same)
+    ]
+    assert widths == [{24}, {40}]
