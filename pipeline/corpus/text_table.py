@@ -8,7 +8,7 @@ begins with that of UTF-16 is read as such, and all others must be UTF-8.
 import codecs
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.audio.unusable import UnusableError
@@ -31,7 +31,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """What a line `id value` says of its id; the value may be empty."""
+    """What a line says of its id, and where it is; the value may be empty."""
 
     source: str
     value: str
@@ -68,28 +68,39 @@ def read_lines(content: bytes, name: str) -> Iterator[Line | Reject]:
             yield Line(source, text)
 
 
-class TextTable:
-    """Lines `id value`, separated by spaces or tabs: `rows` by id, and `rejects`.
+def id_first(line: str) -> tuple[str, str]:
+    """Id and value of a line `id value`, separated by spaces or tabs; the value may be empty."""
+    key, *values = _BLANK.split(line.strip(BLANKS), maxsplit=1)
+    return key, "".join(values)
 
-    The first line of an id counts; all later ones are rejects.
+
+class TextTable:
+    """Lines of an id and a value: `rows` by id, and `rejects`.
+
+    `parse` takes both from a line, or raises an UnusableError that says why the line is broken. The
+    first line of an id counts; all later ones are rejects.
     """
 
-    def __init__(self, content: bytes, name: str) -> None:
+    def __init__(
+        self, content: bytes, name: str, parse: Callable[[str], tuple[str, str]] = id_first
+    ) -> None:
         self.rows: dict[str, TableRow] = {}
         self.rejects: list[Reject] = []
         for line in read_lines(content, name):
             if isinstance(line, Reject):
                 self.rejects.append(line)
-            else:
-                self._add(line)
+                continue
+            try:
+                self._add(line.source, *parse(line.text))
+            except UnusableError as error:
+                self.rejects.append(Reject(None, line.source, f"broken line: {error}"))
 
-    def _add(self, line: Line) -> None:
-        key, *values = _BLANK.split(line.text.strip(BLANKS), maxsplit=1)
+    def _add(self, source: str, key: str, value: str) -> None:
         if key in self.rows:
             reason = f"duplicate id: {self.rows[key].source} has it already"
-            self.rejects.append(Reject(key, line.source, reason))
+            self.rejects.append(Reject(key, source, reason))
         else:
-            self.rows[key] = TableRow(line.source, "".join(values))
+            self.rows[key] = TableRow(source, value)
 
 
 def fields(value: str) -> list[str]:

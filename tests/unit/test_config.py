@@ -52,6 +52,12 @@ def test_extends_merges_sections_and_the_last_word_wins(tmp_path, minimal):
             r"exactly the splits \['test', 'v",
         ),
         ({"kind": "ljspeech", "root": "r", "shares": {"valid": 0.5, "test": 0.5}}, "less than 1"),
+        ({"kind": "an4", "root": "r", "held_out": {}}, r"\['valid'\].* has \['train', 'test'\]"),
+        ({"kind": "an4", "root": "r", "held_out": {"test": ["a"]}}, r"may not name \['test'\]"),
+        (
+            {"kind": "an4", "root": "r", "held_out": {"valid": ["a", "b"], "more": ["b"]}},
+            r"names \['b'\] twice",
+        ),
         ({"kind": "lhotse", "cuts": {"train": "a", "test": "b"}}, r"no file for .*\['valid'\]"),
         ({"kind": "kaldi"}, "corpus.root: Field required"),
         ({"kind": "kaldi", "root": "r", "alignment_format": "lab"}, "'textgrid', 'ctm' or 'phn'"),

@@ -54,11 +54,13 @@ def test_the_variants_are_the_five_of_the_comparison_and_controls():
     assert {path.stem for path in (CONFIGS / "variants").glob("*.yaml")} == VARIANTS | CONTROLS
     for corpus in ("spoken_digits", "librispeech100"):
         assert {path.stem for path in (CONFIGS / corpus).glob("*.yaml")} == VARIANTS
-    for corpus in ("demo", "ljspeech", "kaldi"):
+    for corpus in ("an4", "demo", "ljspeech", "kaldi"):
         assert {path.stem for path in (CONFIGS / corpus).glob("*.yaml")} == {"kmeans", "dkm_full"}
 
 
-@pytest.mark.parametrize("corpus", ["demo", "spoken_digits", "librispeech100", "ljspeech", "kaldi"])
+@pytest.mark.parametrize(
+    "corpus", ["an4", "demo", "spoken_digits", "librispeech100", "ljspeech", "kaldi"]
+)
 def test_variants_differ_in_nothing_but_their_variant(corpus):
     paths = sorted((CONFIGS / corpus).glob("*.yaml"))
     for path in paths:

@@ -12,6 +12,7 @@ from pipeline.config.files import load
 
 SCHEMA = Config.model_json_schema()
 REQUIRED = {
+    "an4": {"root": "r"},
     "kaldi": {"root": "r"},
     "lhotse": {"cuts": {"train": "a", "valid": "b", "test": "c"}},
     "librispeech": {"root": "r"},

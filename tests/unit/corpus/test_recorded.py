@@ -9,6 +9,7 @@ from faulty_s3 import local_s3
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import CorpusError
 from pipeline.corpus.adapter import adapter_of
+from pipeline.corpus.adapters.an4 import An4Corpus
 from pipeline.corpus.adapters.kaldi import KaldiCorpus
 from pipeline.corpus.adapters.lhotse import LhotseCorpus
 from pipeline.corpus.adapters.librispeech import LibrispeechCorpus
@@ -103,6 +104,16 @@ def ljspeech(root):
     return LjspeechCorpus(root=str(root)), ["metadata.csv", "wavs/a.wav", "wavs/b.wav"]
 
 
+def an4(root):
+    for folder in ("etc", "wav/s"):
+        (root / folder).mkdir(parents=True)
+    names = [f"etc/an4_{x}.{y}" for x in ("train", "test") for y in ("fileids", "transcription")]
+    for name in names:
+        (root / name).write_text("s/a\n" if name.endswith("fileids") else "one (a)\n")
+    (root / "wav" / "s" / "a.sph").write_bytes(b"12345")
+    return An4Corpus(root=str(root), held_out={"valid": ("s",)}), [*names, "wav/s/a.sph"]
+
+
 def kaldi(root):
     names = ["wav.scp", "text", "utt2spk", "segments"]
     for split in ("train", "valid", "test"):
@@ -120,7 +131,7 @@ def lhotse(root):
     return LhotseCorpus(cuts=cuts), list(names.values())
 
 
-@pytest.mark.parametrize("make", [ljspeech, kaldi, lhotse])
+@pytest.mark.parametrize("make", [ljspeech, an4, kaldi, lhotse])
 def test_each_file_of_a_corpus_counts(tmp_path, make):
     config, names = make(tmp_path)
     seen = [fingerprint(config)]

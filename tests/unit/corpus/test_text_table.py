@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.audio.unusable import UnusableError
 from pipeline.audio.utterance import CorpusError, Reject
-from pipeline.corpus.text_table import Line, TextTable, fields, read_lines, read_text
+from pipeline.corpus.text_table import Line, TableRow, TextTable, fields, read_lines, read_text
 from pipeline.storage.folders import Folder
 
 # Python's str.splitlines() splits at all of these.
@@ -100,6 +101,21 @@ def test_other_spaces_belong_to_the_value(space):
 
 def test_tabs_within_a_value_are_kept():
     assert TextTable(b"a my\tfile  b.wav\n", "t").rows["a"].value == "my\tfile  b.wav"
+
+
+def test_a_format_may_have_lines_of_its_own():
+    def parse(line):
+        value, comma, key = line.rpartition(",")
+        if not comma:
+            raise UnusableError("no comma")
+        return key, value
+
+    table = TextTable(b"one,a\ntwo\nthree,a\n", "t", parse)
+    assert table.rows == {"a": TableRow("t:1", "one")}
+    assert table.rejects == [
+        Reject(None, "t:2", "broken line: no comma"),
+        Reject("a", "t:3", "duplicate id: t:1 has it already"),
+    ]
 
 
 def test_the_first_line_of_an_id_counts():

@@ -86,6 +86,30 @@ def ljspeech(folder, speech):
     }
 
 
+def an4(folder, speech):
+    """One CTM file names the recordings."""
+    samples, _, pieces = speech
+    (folder / "etc").mkdir(parents=True)
+    ctm = []
+    for split, own in {"train": "train", "valid": "train", "test": "test"}.items():
+        (folder / "wav" / split).mkdir(parents=True)
+        write_audio(folder / "wav" / split / f"an1-{split}-b.flac", piece(samples, split), RATE)
+        for ending, line in (
+            ("fileids", f"{split}/an1-{split}-b"),
+            ("transcription", f"<s> WORDS </s> (an1-{split}-b)"),
+        ):
+            with (folder / "etc" / f"an4_{own}.{ending}").open("a") as table:
+                table.write(f"{line}\n")
+        ctm += [f"an1-{split}-b 1 {a} {b - a} {x} 1.0\n" for a, b, x in pieces[split]]
+    (folder / "phones.ctm").write_text("".join(ctm))
+    return {
+        "kind": "an4",
+        "root": str(folder),
+        "held_out": {"valid": ["valid"]},
+        "alignments": str(folder / "phones.ctm"),
+    }
+
+
 def kaldi(folder, speech):
     """Segments of one long recording, with the aligner's own file for all of it."""
     samples, grid, _ = speech
@@ -125,7 +149,7 @@ def lhotse(folder, speech):
     return {"kind": "lhotse", "cuts": cuts, "audio_root": str(folder)}
 
 
-@pytest.mark.parametrize("adapter", [librispeech, ljspeech, kaldi, lhotse])
+@pytest.mark.parametrize("adapter", [librispeech, ljspeech, an4, kaldi, lhotse])
 def test_from_its_own_files_to_the_stages_tables(tmp_path, speech, adapter):
     corpus = adapter(tmp_path / "corpus", speech)
     config = Config(variant="v", corpus=corpus, ssl=Ssl(model="m", revision="1"))

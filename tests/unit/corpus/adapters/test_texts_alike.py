@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.audio.utterance import Reject
 from pipeline.corpus.adapter import adapter_of
+from pipeline.corpus.adapters.an4 import An4Corpus
 from pipeline.corpus.adapters.kaldi import KaldiCorpus
 from pipeline.corpus.adapters.lhotse import LhotseCorpus
 from pipeline.corpus.adapters.librispeech import LibrispeechCorpus
@@ -31,6 +32,20 @@ def ljspeech(root, lines):
         (root / "wavs" / f"{utt_id}.wav").touch()
     table = [f"{utt_id}|{text}" for utt_id, text in lines]
     return LjspeechCorpus(root=str(root)), root / "metadata.csv", table
+
+
+def an4(root, lines):
+    for folder in ("etc", "wav/an4_clstk/s"):
+        (root / folder).mkdir(parents=True)
+    for utt_id, _ in lines:
+        (root / "wav" / "an4_clstk" / "s" / f"{utt_id}.sph").touch()
+    listed = "".join(f"an4_clstk/s/{utt_id}\n" for utt_id, _ in lines)
+    (root / "etc" / "an4_train.fileids").write_text(listed)
+    for name in ("an4_test.fileids", "an4_test.transcription"):
+        (root / "etc" / name).touch()
+    table = [f"{text} ({utt_id})" for utt_id, text in lines]
+    config = An4Corpus(root=str(root), held_out={"valid": ("s",)})
+    return config, root / "etc" / "an4_train.transcription", table
 
 
 def kaldi(root, lines):
@@ -69,7 +84,7 @@ def lhotse(root, lines):
     return LhotseCorpus(cuts=cuts), root / "train.jsonl", table
 
 
-FORMATS = (librispeech, ljspeech, kaldi, manifest, lhotse)
+FORMATS = (librispeech, ljspeech, an4, kaldi, manifest, lhotse)
 JSON = (manifest, lhotse)
 PLAIN = [("a", "one two"), ("b", "three")]
 
@@ -81,7 +96,8 @@ def entries(config):
 def read(config):
     rows = entries(config)
     assert not [row for row in rows if isinstance(row, Reject)]
-    return [(row.utt_id, row.text) for row in rows]
+    # The ids of AN4 begin with the speaker.
+    return [(row.utt_id.removeprefix("s-"), row.text) for row in rows]
 
 
 @pytest.mark.parametrize("make", FORMATS)
