@@ -93,7 +93,8 @@ class Training(Section):
     large as the models and serve one purpose: without them, a model that `verify --repair` finds
     damaged is trained anew, and what was made from it is made again."""
     average_best: Count = 3
-    """How many of the best epochs are averaged at the end."""
+    """How many of the best epochs are averaged at the end: those of the lowest ASR loss (CTC and
+    attention, weighted by `asr.ctc_weight`) on the validation split."""
     log_steps: Count = 10
     """Steps between two points of the training curves."""
     seed: Seed = 0

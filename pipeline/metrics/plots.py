@@ -14,6 +14,7 @@ LAYER_WEIGHT = "layer_weight."
 # The titles of the measures, in the order of their panels; others follow by name.
 MEASURES = {
     "loss": "loss",
+    "asr_loss": "ASR loss (CTC and attention)",
     "ctc": "CTC loss",
     "attention": "attention loss",
     "kmeans": "k-means loss",

@@ -80,15 +80,18 @@ def _epoch_folder(epoch: int) -> str:
 
 
 class BestEpochs:
-    """The epochs that validated best, at most `limit`: loss, epoch and phase, the best first."""
+    """The epochs that validated best, at most `limit`: score, epoch and phase, the best first.
+
+    A score is whatever epochs are compared by; the lower, the better.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.entries: list[tuple[float, int, int]] = []
 
-    def add(self, loss: float, epoch: int, phase: int) -> bool:
+    def add(self, score: float, epoch: int, phase: int) -> bool:
         """Whether the epoch is among the best now."""
-        self.entries = sorted([*self.entries, (loss, epoch, phase)])[: self._limit]
+        self.entries = sorted([*self.entries, (score, epoch, phase)])[: self._limit]
         return epoch in self.epochs
 
     @property

@@ -61,7 +61,7 @@ class History:
         layer_weights: dict[int, float],
         counts_K: torch.Tensor | None,
     ) -> None:
-        """Add an epoch's validation losses ("loss" in all), layer weights, codebook usage."""
+        """Add an epoch's validation losses, layer weights, codebook usage."""
         row = {f"valid.{name}": value for name, value in losses.items()}
         row |= {f"layer_weight.{layer:02d}": weight for layer, weight in layer_weights.items()}
         self.counts_K = counts_K

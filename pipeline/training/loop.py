@@ -25,6 +25,10 @@ from pipeline.training.sharding import gathered, load_optimizer, load_weights, s
 from pipeline.training.step_costs import StepCosts
 from pipeline.training.worker import Worker
 
+# What epochs are compared by, among the values of `PhaseRun.validate`. The k-means term is no part
+# of it: it may rise while the ASR gets better.
+SELECTED_BY = "asr_loss"
+
 
 @dataclass
 class Position:
@@ -158,7 +162,7 @@ class JointTraining:
         mix_L = gathered(self.model.mix.weights_L).tolist()
         layer_weights = dict(zip(self.model.layers, mix_L, strict=True))
         self.history.epoch(position.step, position.epoch, losses, layer_weights, counts_K)
-        if self.best.add(losses["loss"], position.epoch, position.phase):
+        if self.best.add(losses[SELECTED_BY], position.epoch, position.phase):
             weights = self.weights()
             if self.worker.leads:
                 self.store.save_epoch(position.epoch, weights)
@@ -170,19 +174,19 @@ class JointTraining:
 
     def _choose_weights(self) -> dict[str, float]:
         """The average of the best epochs, or the best alone where that validates better."""
-        best_loss, best_epoch, best_phase = self.best.entries[0]
+        best_score, best_epoch, best_phase = self.best.entries[0]
         if best_phase != self.phase.index:
             self._start_phase(best_phase)
         load_weights(self.model, self.best.average(self.store))
-        averaged_loss = self.phase.validate()[0]["loss"]
-        if averaged_loss > best_loss:
+        averaged_score = self.phase.validate()[0][SELECTED_BY]
+        if averaged_score > best_score:
             load_weights(self.model, self.store.load_epoch(best_epoch))
         self.worker.barrier()
         return {
             "training_seconds": self.position.seconds,
             "steps": float(self.position.step),
             "best_epoch": float(best_epoch),
-            "valid.loss": min(averaged_loss, best_loss),
+            f"valid.{SELECTED_BY}": min(averaged_score, best_score),
         }
 
     def _checkpoint(self) -> None:
@@ -203,7 +207,7 @@ class JointTraining:
             return
         self.position = Position(**state["progress"])
         self.model.load_state_dict(state["model"])
-        self.best.entries = [(loss, epoch, phase) for loss, epoch, phase in state["best"]]
+        self.best.entries = [(score, epoch, phase) for score, epoch, phase in state["best"]]
         self.history.restore(state["history"])
         self.history.resumed(self.position.epoch)
         phases = self.config.training.phases

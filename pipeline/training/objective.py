@@ -50,10 +50,12 @@ class Objective:
         )
 
     def report(self, parts: Tensor, worker: Worker) -> dict[str, float]:
-        """Each loss over all workers, and the objective itself as "loss"."""
+        """Each loss over all workers; "loss" is the objective, "asr_loss" its part by the ASR."""
         losses = dict(zip(LOSSES, worker.sum(parts).tolist(), strict=True))
-        return {"loss": float(self._weighted(losses)), **losses}
+        return {"loss": self._weighted(losses), "asr_loss": self._asr(losses), **losses}
 
     def _weighted(self, losses: Mapping[str, Any]) -> Any:
-        asr = self.ctc_weight * losses["ctc"] + (1 - self.ctc_weight) * losses["attention"]
-        return asr + self.kmeans_weight * losses.get("kmeans", 0.0)
+        return self._asr(losses) + self.kmeans_weight * losses.get("kmeans", 0.0)
+
+    def _asr(self, losses: Mapping[str, Any]) -> Any:
+        return self.ctc_weight * losses["ctc"] + (1 - self.ctc_weight) * losses["attention"]

@@ -140,7 +140,8 @@ class PhaseRun:
     def validate(self) -> tuple[dict[str, float], Tensor | None]:
         """The validation losses over all workers, and how often each unit occurs.
 
-        "loss" is the objective, with hard tokens and without dropout. Every worker must call.
+        "loss" is the objective and "asr_loss" its part by the ASR, with hard tokens and without
+        dropout. Every worker must call.
         """
         self._model.eval()
         worker, divisors = self._worker, divisors_of(self._data.valid)

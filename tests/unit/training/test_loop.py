@@ -24,6 +24,8 @@ from pipeline.training import setup
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.history import History
 from pipeline.training.loop import JointTraining
+from pipeline.training.objective import Objective
+from pipeline.training.phase_run import PhaseRun
 from pipeline.training.train_joint import export
 from pipeline.training.worker import Worker
 
@@ -151,7 +153,7 @@ def test_variant_trains_what_it_says_and_nothing_else(inputs, tmp_path, variant)
         }[variant]
     )
     assert scores["steps"] > 0
-    assert np.isfinite(scores["valid.loss"])
+    assert np.isfinite(scores["valid.asr_loss"])
 
 
 def test_tau_falls_only_in_phases_in_which_it_acts(inputs, tmp_path):
@@ -292,6 +294,34 @@ def test_the_best_epoch_is_kept_though_a_kill_came_before_its_checkpoint(inputs,
     assert {name.split("/")[1] for name in output.names("checkpoints") if "epoch" in name} == {
         f"epoch-{best:04d}"
     }
+
+
+def test_epochs_are_chosen_by_the_asr_loss_though_the_kmeans_term_rises(
+    inputs, tmp_path, monkeypatch
+):
+    # CTC, attention and k-means of three epochs, then of the average, which is no better. The
+    # objective is lowest in the first epoch, the ASR loss in the second.
+    measured = iter([(2.0, 1.0, 0.1), (1.0, 0.5, 9.0), (1.5, 0.7, 9.0), (3.0, 3.0, 0.0)])
+    objective = Objective(ctc_weight=0.3, kmeans_weight=0.25)
+
+    def validate(_phase):
+        parts = torch.tensor(next(measured), dtype=torch.float64)
+        return objective.report(parts, Worker()), None
+
+    monkeypatch.setattr(PhaseRun, "validate", validate)
+    training = make_training(
+        inputs,
+        Artifact(str(tmp_path)),
+        quantizer={"kind": "dkm"},
+        training={"average_best": 2, "phases": [{"epochs": 3}]},
+    )
+    scores = training.run()
+    assert (scores["best_epoch"], scores["valid.asr_loss"]) == (1, pytest.approx(0.65))
+    assert [epoch for _, epoch, _ in training.best.entries] == [1, 2]
+    assert_same(dict(training.model.state_dict()), training.store.load_epoch(1))
+    rows = [row for row in training.history.rows if "valid.loss" in row]
+    assert [row["valid.asr_loss"] for row in rows] == pytest.approx([1.3, 0.65, 0.94])
+    assert [row["valid.loss"] for row in rows] == pytest.approx([1.325, 2.9, 3.19])
 
 
 def test_checkpoints_keep_the_last_two_and_a_torn_one_is_passed_over(inputs, tmp_path):

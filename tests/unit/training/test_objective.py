@@ -31,6 +31,7 @@ def test_the_loss_is_the_weighted_sum_and_the_report_repeats_it(with_units):
     assert float(objective.loss(sums, divisors)) == pytest.approx(expected)
     report = objective.report(objective.parts(sums, divisors), Worker())
     assert report["loss"] == pytest.approx(expected)
+    assert report["asr_loss"] == pytest.approx(0.3 * 12 / 6 + 0.7 * 6 / 6)
     assert [report[name] for name in ("ctc", "attention", "kmeans")] == pytest.approx(
         [2.0, 1.0, 0.5 * with_units]
     )
