@@ -24,7 +24,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="fit_codebook",
-    version=2,
+    version=3,
     settings=_settings,
     run=_run,
     inputs=lambda config, _split: (Input("extract_features", config.corpus.splits.train),),

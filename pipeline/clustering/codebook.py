@@ -17,7 +17,7 @@ class FittedCodebook:
     """A fit, and what it saw.
 
     Attributes:
-        fit: centroids and the sums of the pass that measured them.
+        fit: centroids, and the sums of a pass over all frames that measured them.
         calibration_ND: a few frames to calibrate sigma^2 on, float32.
         num_held: frames that were in memory at the start.
         num_rejected: frames left out, since they held NaN or infinity.

@@ -117,18 +117,24 @@ def partial_sums(
 
 
 def update(centroids_KD: Tensor, sums: PartialSums) -> Tensor:
-    """Each cluster's mean, centroids_KD float32.
+    """Each cluster's mean, centroids_KD float32; empty clusters move as `reseeded` says."""
+    empty_K = sums.weights_K == 0
+    means_KD = (sums.sums_KD / sums.weights_K.masked_fill(empty_K, 1)[:, None]).float()
+    return reseeded(torch.where(empty_K[:, None], centroids_KD.float(), means_KD), sums)
+
+
+def reseeded(centroids_KD: Tensor, sums: PartialSums) -> Tensor:
+    """The centroids, those of empty clusters on frames that are far from all.
 
     An empty cluster moves to the frame farthest from its centroid, the next one to the next
     farthest distinct frame; where these run out it stays where it was.
     """
-    empty_K = sums.weights_K == 0
-    means_KD = (sums.sums_KD / sums.weights_K.masked_fill(empty_K, 1)[:, None]).float()
-    updated_KD = torch.where(empty_K[:, None], centroids_KD.float(), means_KD)
+    moved_KD = centroids_KD.clone()
     farthest = _distinct(sums.farthest_FD[sums.farthest_squared_distances_F > 0])
-    for cluster, frame in zip(empty_K.nonzero().flatten().tolist(), farthest, strict=False):
-        updated_KD[cluster] = frame
-    return updated_KD
+    empty = (sums.weights_K == 0).nonzero().flatten().tolist()
+    for cluster, frame in zip(empty, farthest, strict=False):
+        moved_KD[cluster] = frame
+    return moved_KD
 
 
 def iterate(
@@ -164,15 +170,16 @@ def iterate_batches(
 ) -> Fit:
     """Mini-batch k-means (Sculley, WWW 2010): the centroids move after every batch.
 
-    A centroid is the mean of all frames that it was ever given, so a batch moves it less the
-    more it has seen. `Fit.sums` are those of the last pass, each batch measured with the
-    centroids before it.
+    A centroid is the mean of all frames that it was given, so a batch moves it less the more it
+    has seen. A cluster that a whole pass leaves empty starts afresh, as `reseeded` says. `Fit.sums`
+    are those of the last pass, each batch measured with the centroids before it.
 
     Args:
         centroids_KD: where to start.
         batches: one pass: its batches in turn, each measured for given centroids.
         max_passes: how many passes at most.
-        tolerance: passes end when the inertia falls by less than this share of itself.
+        tolerance: passes end when the inertia falls by less than this share of itself; while a
+            cluster is empty, they go on regardless.
     """
     centroids_KD = centroids_KD.float()
     seen_K = torch.zeros(len(centroids_KD), dtype=torch.float64, device=centroids_KD.device)
@@ -186,7 +193,11 @@ def iterate_batches(
             centroids_KD = (centroids_KD + moved_KD / seen_K.clamp(min=1)[:, None]).float()
             parts.append(sums)
         sums = reduce(add, parts)
-        if before - sums.inertia <= tolerance * before and num_passes > 1:
+        empty_K = sums.weights_K == 0
+        centroids_KD = reseeded(centroids_KD, sums)
+        seen_K = seen_K.masked_fill(empty_K, 0)
+        settled = num_passes > 1 and before - sums.inertia <= tolerance * before
+        if settled and not empty_K.any():
             break
         before = sums.inertia
     return Fit(centroids_KD, sums, num_passes)

@@ -27,8 +27,9 @@ class Codebook(Section):
 
     All methods start from a sample of frames in memory. `lloyd` then passes over all frames.
     `minibatch` does too, but moves the centroids more often, so it needs fewer passes. `coreset`
-    reads every shard once for weighted frames that represent it, and fits their union; with
-    `refine`, the shards of an earlier fit count too and are not read again.
+    reads every shard once for weighted frames that represent it, fits their union, and reads every
+    shard once more to measure the result; with `refine`, the shards of an earlier fit count too,
+    and those that are gone are only left out of the measurement.
     """
 
     method: Literal["lloyd", "minibatch", "coreset"] = "lloyd"

@@ -1,8 +1,9 @@
 """k-means over the feature shards by a pool of Ray tasks, out of core.
 
 A start on frames held in memory (a sample, or the union of the shards' coresets), then passes over
-all frames if the method needs them. The tasks' sums are merged in the order of the shards, in parts
-that do not depend on the number of workers, so the result does not either.
+all frames: those that the method needs, the last of which measures the result. The tasks' sums are
+merged in the order of the shards, in parts that do not depend on the number of workers, so the
+result does not either.
 """
 
 import itertools
@@ -49,24 +50,24 @@ def fit_codebook(
     """Fit `settings.num_units` centroids; the same for any number of workers.
 
     `lloyd` goes over all frames until the inertia settles, `minibatch` moves the centroids after
-    every few shards, `coreset` reads every shard once and leaves its coreset in `output`.
+    every few shards, `coreset` reads every shard once and leaves its coreset in `output`. Whatever
+    the method, the sums are those of all frames of `frames`.
 
     Raises:
         FramesError: there are fewer distinct frames than units.
     """
     pool = TaskPool(cluster.codebook_workers, cluster, progress)
-    num_frames = sum(pool.map("shards counted", frames.num_frames, frames.shards))
+    num_frames = _count(frames, pool)
     if settings.method == "coreset":
         held = _union_of_coresets(frames, settings, output, pool)
     else:
-        held = _sample(
-            frames, min(1.0, settings.sample_frames / max(num_frames, 1)), settings, pool
-        )
+        held = _sample(frames, settings.sample_frames / max(num_frames, 1), settings.seed, pool)
     fit, num_rejected = _fit_held(held, settings, pool), held.num_rejected
-    if settings.method != "coreset" and len(held.weights_M) + num_rejected < num_frames:
-        fit = _PASSES[settings.method](fit.centroids_KD, frames, settings, pool)
+    if not held.is_unweighted or len(held.weights_M) + num_rejected < num_frames:
+        fit = _PASSES[settings.method](fit, frames, settings, pool)
         num_rejected = fit.sums.num_rejected
-    return FittedCodebook(fit, _calibration(held, settings.seed), len(held.weights_M), num_rejected)
+    calibration_ND = _calibration(held, frames, settings.seed, pool)
+    return FittedCodebook(fit, calibration_ND, len(held.weights_M), num_rejected)
 
 
 def _fit_held(held: Coreset, settings: Codebook, pool: TaskPool) -> Fit:
@@ -94,11 +95,10 @@ def _fit_held(held: Coreset, settings: Codebook, pool: TaskPool) -> Fit:
     return _iterate(start_KD, parts, settings, pool, "passes in memory")
 
 
-def _lloyd(start_KD: Tensor, frames: StoredFrames, settings: Codebook, pool: TaskPool) -> Fit:
+def _lloyd(fit: Fit, frames: StoredFrames, settings: Codebook, pool: TaskPool) -> Fit:
     """Passes over all frames; the centroids move after each pass."""
-    shards = [list(group) for group in _split(frames.shards, SHARD_PARTS)]
-    parts = [_ShardBlocks(frames, group) for group in shards]
-    return _iterate(start_KD, parts, settings, pool, "passes over all frames")
+    parts = _groups_of_shards(frames)
+    return _iterate(fit.centroids_KD, parts, settings, pool, "passes over all frames")
 
 
 def _iterate(
@@ -122,7 +122,7 @@ def _iterate(
     return iterate(start_KD, measure, settings.max_passes, settings.tolerance)
 
 
-def _minibatch(start_KD: Tensor, frames: StoredFrames, settings: Codebook, pool: TaskPool) -> Fit:
+def _minibatch(fit: Fit, frames: StoredFrames, settings: Codebook, pool: TaskPool) -> Fit:
     """Passes over all frames in an order of their own, the centroids moving within each."""
     number = itertools.count()
 
@@ -134,10 +134,20 @@ def _minibatch(start_KD: Tensor, frames: StoredFrames, settings: Codebook, pool:
             batch = shards[first : first + settings.batch_shards]
             yield partial(_pass, [_ShardBlocks(frames, [shard]) for shard in batch], pool)
 
-    return iterate_batches(start_KD, batches, settings.max_passes, settings.tolerance)
+    moved = iterate_batches(fit.centroids_KD, batches, settings.max_passes, settings.tolerance)
+    return _measured(moved, frames, settings, pool)
 
 
-_PASSES = {"lloyd": _lloyd, "minibatch": _minibatch}
+def _measured(fit: Fit, frames: StoredFrames, _settings: Codebook, pool: TaskPool) -> Fit:
+    """`fit` with the sums of a pass over all frames in place of those that it was fitted to."""
+
+    def report(share: float) -> None:
+        pool.progress.update(share, 1, "passes to measure")
+
+    return replace(fit, sums=_pass(_groups_of_shards(frames), pool, fit.centroids_KD, report))
+
+
+_PASSES = {"lloyd": _lloyd, "minibatch": _minibatch, "coreset": _measured}
 
 
 @dataclass(frozen=True)
@@ -151,6 +161,10 @@ class _ShardBlocks:
         for shard in self.shards:
             for block_ND in self.frames.read(shard):
                 yield torch.from_numpy(block_ND), None
+
+
+def _groups_of_shards(frames: StoredFrames) -> list[_ShardBlocks]:
+    return [_ShardBlocks(frames, list(group)) for group in _split(frames.shards, SHARD_PARTS)]
 
 
 def _pass(
@@ -183,9 +197,13 @@ def _measure(blocks: Iterable[tuple[Tensor, Tensor | None]], centroids_KD: Tenso
     return replace(sums, **tensors)
 
 
-def _sample(frames: StoredFrames, share: float, settings: Codebook, pool: TaskPool) -> Coreset:
-    """Frames of every shard in proportion to its size, all of them where they are few."""
-    drawn = pool.map("shards sampled", _draw, frames.shards, frames, share, settings.seed)
+def _count(frames: StoredFrames, pool: TaskPool) -> int:
+    return sum(pool.map("shards counted", frames.num_frames, frames.shards))
+
+
+def _sample(frames: StoredFrames, share: float, seed: int, pool: TaskPool) -> Coreset:
+    """Frames of every shard in proportion to its size, all of them if `share` is 1 or more."""
+    drawn = pool.map("shards sampled", _draw, frames.shards, frames, min(1.0, share), seed)
     return _union(drawn, frames)
 
 
@@ -214,7 +232,7 @@ def _union_of_coresets(
     missing = sorted(keys.keys() - set(store.keys()))
     if settings.refine is not None:
         reused = f"{num_reused} coresets of {settings.refine}"
-        pool.progress.message(f"reuses {reused}, reads {len(missing)} of {len(keys)} shards")
+        pool.progress.message(f"reuses {reused}, makes {len(missing)} for {len(keys)} shards")
     for _ in pool.map(
         "coresets", _make_coreset, [(key, keys[key]) for key in missing], frames, store
     ):
@@ -253,11 +271,18 @@ def _union(parts: Iterable[Coreset | None], frames: StoredFrames) -> Coreset:
     return union(coresets)
 
 
-def _calibration(held: Coreset, seed: int) -> Tensor:
-    """A few of the frames held, each as likely as it weighs."""
+def _calibration(held: Coreset, frames: StoredFrames, seed: int, pool: TaskPool) -> Tensor:
+    """A few frames, each as likely as any other.
+
+    The centroids lie nearer to a coreset's frames than to others, so where frames are weighted,
+    others are drawn, from some of the shards.
+    """
+    if not held.is_unweighted:
+        some = replace(frames, shards=frames.shards[:: -(-len(frames.shards) // SHARD_PARTS)])
+        held = _sample(some, CALIBRATION_FRAMES / max(_count(some, pool), 1), seed, pool)
     generator = torch.Generator().manual_seed(seed)
-    count = min(CALIBRATION_FRAMES, len(held.weights_M))
-    return held.frames_MD[held.weights_M.multinomial(count, generator=generator)].float()
+    chosen = torch.randperm(len(held.weights_M), generator=generator)[:CALIBRATION_FRAMES]
+    return held.frames_MD[chosen].float()
 
 
 def _split(names: Sequence[str], at_most: int) -> list[Sequence[str]]:

@@ -160,12 +160,24 @@ def test_every_method_is_the_same_for_one_worker_and_two(
     assert same(one, two)
     assert one.num_held <= LARGE[method]["sample_frames"] < 0.6 * len(all_frames(features))
     assert one.fit.sums.weight == pytest.approx(len(all_frames(features)), rel=1e-6)
-    assert one.fit.sums.inertia == pytest.approx(inertia_of(one, features), rel=0.05)
+    assert one.fit.sums.inertia == pytest.approx(inertia_of(one, features), rel=1e-5)
     assert inertia_of(one, features) <= 1.03 * sklearn_inertia
     if method == "coreset":
         assert Report(70, 70, "coresets") in sent
     else:
         assert "passes in batches" in units_of(sent)
+
+
+def test_what_sigma_is_scaled_from_is_measured_on_all_frames_not_on_a_coreset(tmp_path, features):
+    """With four weighted frames a unit, the error on these says nothing of other frames."""
+    fitted, sent = fit(features, 2, tmp_path, method="coreset", sample_frames=100)
+    assert fitted.num_held <= 105
+    true = inertia_of(fitted, features) / len(all_frames(features))
+    assert fitted.scores["mean_squared_distance"] == pytest.approx(true, rel=1e-5)
+    assert fitted.scores["num_frames"] == len(all_frames(features))
+    calibration = partial_sums(fitted.calibration_ND, fitted.fit.centroids_KD)
+    assert calibration.mean_squared_distance == pytest.approx(true, rel=0.1)
+    assert "passes to measure" in units_of(sent)
 
 
 def test_coresets_small_enough_to_hold_are_not_condensed_again(tmp_path, features, sklearn_inertia):
@@ -174,20 +186,24 @@ def test_coresets_small_enough_to_hold_are_not_condensed_again(tmp_path, feature
     assert inertia_of(fitted, features) <= 1.03 * sklearn_inertia
 
 
-def test_later_shards_refine_an_earlier_codebook_and_are_all_that_is_read(tmp_path, few):
+def test_later_shards_refine_an_earlier_codebook_without_the_earlier_ones(tmp_path, few):
     shards = [blobs(number) for number in range(12)]
     settings = {"method": "coreset", "coreset_frames": 40, "sample_frames": 400}
     at_once, _ = fit(few(*shards), 2, tmp_path / "at once", **settings)
     fit(few(*shards[:8]), 2, tmp_path / "earlier", **settings)
     earlier = str(tmp_path / "earlier")
     later, sent = fit(few(*shards), 2, tmp_path / "later", refine=earlier, **settings)
-    assert f"reuses 8 coresets of {earlier}, reads 4 of 12 shards" in sent
+    assert f"reuses 8 coresets of {earlier}, makes 4 for 12 shards" in sent
     assert same(later, at_once)
-    # The earlier shards are no longer needed, and a fit that starts again reads nothing again.
-    alone, _ = fit(few(*shards[8:], first=8), 2, tmp_path / "alone", refine=earlier, **settings)
-    assert same(alone, at_once)
+    # The earlier shards are no longer needed, but what is gone is not measured either.
+    new = few(*shards[8:], first=8)
+    alone, _ = fit(new, 2, tmp_path / "alone", refine=earlier, **settings)
+    assert alone.fit.centroids_KD.equal(at_once.fit.centroids_KD)
+    assert alone.fit.sums.weight == len(all_frames(new))
+    assert alone.fit.sums.inertia == pytest.approx(inertia_of(alone, new), rel=1e-5)
+    # A fit that starts again makes no coreset again.
     again, sent = fit(few(*shards), 2, tmp_path / "later", refine=earlier, **settings)
-    assert f"reuses 0 coresets of {earlier}, reads 0 of 12 shards" in sent
+    assert f"reuses 0 coresets of {earlier}, makes 0 for 12 shards" in sent
     assert same(again, at_once)
 
 

@@ -1,4 +1,4 @@
-"""Few weighted frames have the inertia of all of them, whatever the centroids are."""
+"""Few weighted frames have the inertia of all, for centroids that were chosen without them."""
 
 import math
 
@@ -72,7 +72,7 @@ def worst_error(coreset, frames, weights=None):
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_inertia_is_that_of_all_frames_whatever_the_centroids(name):
+def test_inertia_is_that_of_all_frames_for_centroids_chosen_without_the_coreset(name):
     frames = DATA[name]
     coreset = condense(every_frame(frames), SIZE, seed=0)
     assert 0.5 * SIZE < len(coreset.frames_MD) == len(coreset.weights_M) <= SIZE
@@ -165,10 +165,26 @@ def test_a_fit_on_the_coreset_is_as_good_as_one_on_all_frames(name):
     assert partial_sums(frames, fit.centroids_KD).inertia <= 1.02 * full.sums.inertia
 
 
+def test_on_its_own_coreset_a_fit_looks_better_than_it_is():
+    """Seven frames a unit: about (1 - 1/7) of the variance there, (1 + 1/7) elsewhere."""
+    frames = DATA["no clusters"]
+    coreset = condense(every_frame(frames), SIZE, seed=0)
+    start = initialise(coreset.frames_MD, 300, 0, coreset.weights_M)
+    fit = iterate(start, lambda c: partial_sums(coreset.frames_MD, c, coreset.weights_M), 20, 1e-3)
+    true = partial_sums(frames, fit.centroids_KD).mean_squared_distance
+    assert fit.sums.mean_squared_distance < 0.85 * true
+
+
 def test_what_is_small_enough_is_kept_as_it_is():
     whole = Coreset(normal(50, 3).half(), normal(50).abs(), 2)
     assert condense(whole, 50, seed=0) is whole
     assert condense(whole, 49, seed=0) is not whole
+
+
+def test_only_frames_that_represent_themselves_alone_are_unweighted():
+    whole = every_frame(normal(50, 3))
+    assert whole.is_unweighted
+    assert not condense(whole, 20, seed=0).is_unweighted
 
 
 def test_the_seed_decides():

@@ -171,6 +171,24 @@ def test_mini_batches_move_the_centroids_to_the_mean_of_all_they_were_given():
     assert found.sums.weight == 90
 
 
+def test_mini_batches_fill_units_that_a_whole_pass_leaves_empty():
+    frames = torch.tensor([[0.0], [0.2], [9.0], [9.2]])
+    # The unit at 12 is empty in the first batch only, the one at 50 in both.
+    start = torch.tensor([[0.0], [12.0], [50.0]])
+    found = iterate_batches(start, batches_of(frames, 2), max_passes=50, tolerance=1e-4)
+    assert found.sums.weights_K.tolist() == [2, 1, 1]
+    assert sorted(found.centroids_KD[1:].flatten().tolist()) == pytest.approx([9.0, 9.2], abs=0.02)
+
+
+def test_mini_batches_go_on_while_a_cluster_is_empty():
+    """As Lloyd's passes do: one offers 16 places, so 20 empty clusters need two."""
+    frames = torch.arange(30.0)[:, None] ** 2
+    start = torch.cat([torch.zeros(1, 1), torch.full((20, 1), 2e3)])
+    found = iterate_batches(start, batches_of(frames, 30), max_passes=50, tolerance=1.0)
+    assert found.sums.weights_K.all()
+    assert found.num_passes == 3
+
+
 def test_mini_batches_come_near_lloyd_and_stop_once_settled():
     frames = clustered(0)
     start = initialise(frames, 40, 0)
