@@ -24,18 +24,19 @@ def _run(context: StageContext) -> dict[str, float]:
 
     split = context.split
     counts = _count(context)
-    if not counts.phones:
-        context.progress.message(f"has no purity for {split}: no utterance has an alignment")
+    scores = purity.scores(counts, context.config.purity)
+    if not scores:
+        context.progress.message(f"has no purity for {split}: no utterance has aligned phones")
         return {}
     _write(context, counts)
-    return {f"{split}.{name}": value for name, value in purity.scores(counts).items()}
+    return {f"{split}.{name}": value for name, value in scores.items()}
 
 
 def _count(context: StageContext) -> "JointCounts":
-    """Frames of the aligned utterances by label and unit."""
+    """Frames of the aligned utterances by label and unit, with silence."""
     from pipeline.corpus.alignment.frame_labels import frame_labels
     from pipeline.corpus.read_outputs import read_split, read_tokens, tokenizer_grid
-    from pipeline.metrics.purity import JointCounts, scored_frames
+    from pipeline.metrics.purity import JointCounts, one_silence
 
     trained, config, split = context.inputs["train_joint"], context.config, context.split
     units = read_tokens(context.inputs[f"tokenize_corpus/{split}"], split)
@@ -45,7 +46,7 @@ def _count(context: StageContext) -> "JointCounts":
         if utterance.alignment is not None:
             units_T = units[utterance.utt_id]
             labels = frame_labels(utterance.alignment, len(units_T), grid)
-            counts.add(*scored_frames(labels, units_T.tolist(), config.purity))
+            counts.add(one_silence(labels, config.purity), units_T)
     return counts
 
 
@@ -66,7 +67,7 @@ def _write(context: StageContext, counts: "JointCounts") -> None:
 
 STAGE = Stage(
     name="phone_purity",
-    version=2,
+    version=3,
     settings=_settings,
     run=_run,
     splits=lambda config: config.corpus.splits.test,

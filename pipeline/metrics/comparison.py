@@ -51,8 +51,10 @@ GROUPS = (
     ),
     (
         Score("phone_purity", "phone purity"),
+        Score("phone_purity_with_silence", "phone purity with silence"),
         Score("cluster_purity", "cluster purity"),
         Score("pnmi", "PNMI"),
+        Score("pnmi_with_silence", "PNMI with silence"),
     ),
     (
         Score("codebook_usage", "codebook usage (%)", 100, 1),

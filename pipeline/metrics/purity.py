@@ -53,6 +53,12 @@ class JointCounts:
         rows = [self._counts_U[label] for label in self.phones]
         return np.array(rows, dtype=np.int64).reshape(len(rows), self.num_units)
 
+    def without(self, label: str) -> "JointCounts":
+        """The counts of all other labels."""
+        others = JointCounts(self.num_units)
+        others._counts_U = {name: met_U for name, met_U in self._counts_U.items() if name != label}
+        return others
+
 
 def phone_purity(counts: JointCounts) -> float:
     """sum_u max_p P(p, u): how often a unit's most frequent phone is the correct one."""
@@ -81,25 +87,26 @@ def pnmi(counts: JointCounts) -> float:
     return min(1.0, information / uncertainty)  # rounding can lift a perfect codebook above 1
 
 
-def scores(counts: JointCounts) -> dict[str, float]:
-    return {
-        "phone_purity": phone_purity(counts),
-        "cluster_purity": cluster_purity(counts),
-        "pnmi": pnmi(counts),
+MEASURES = {"phone_purity": phone_purity, "cluster_purity": cluster_purity, "pnmi": pnmi}
+
+
+def scores(counts: JointCounts, settings: Purity) -> dict[str, float]:
+    """Each measure as `settings.silence` says, and with silence as "<measure>_with_silence".
+
+    `counts` are those of all frames, all silence being one label. Only silence has no scores.
+    """
+    speech = counts.without(SILENCE)
+    if not speech.phones:
+        return {}
+    chosen = counts if settings.silence == "include" else speech
+    return {name: measure(chosen) for name, measure in MEASURES.items()} | {
+        f"{name}_with_silence": measure(counts) for name, measure in MEASURES.items()
     }
 
 
-def scored_frames(
-    labels: Sequence[str], units: Sequence[int], settings: Purity
-) -> tuple[list[str], list[int]]:
-    """The frames that count: all silence as SILENCE, or left out."""
-    merged = [SILENCE if label in settings.silence_labels else label for label in labels]
-    kept = [
-        (label, unit)
-        for label, unit in zip(merged, units, strict=True)
-        if label != SILENCE or settings.silence == "include"
-    ]
-    return [label for label, _ in kept], [unit for _, unit in kept]
+def one_silence(labels: Sequence[str], settings: Purity) -> list[str]:
+    """The labels, all that mean silence as SILENCE."""
+    return [SILENCE if label in settings.silence_labels else label for label in labels]
 
 
 def _joint(counts: JointCounts) -> NDArray[np.float64]:

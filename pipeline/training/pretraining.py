@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.audio.decode import read_utterance
-from pipeline.audio.utterance import Utterance
+from pipeline.audio.utterance import SILENCE, Utterance
 from pipeline.clustering.assignment import assign
 from pipeline.clustering.kmeans import fit_sample
 from pipeline.config import Pretraining, Purity
@@ -22,7 +22,7 @@ from pipeline.features.masked_prediction import (
 )
 from pipeline.features.mfcc import Mfcc
 from pipeline.features.ssl import SslModel, pad_waveforms
-from pipeline.metrics.purity import JointCounts, pnmi, scored_frames
+from pipeline.metrics.purity import JointCounts, one_silence, pnmi
 from pipeline.progress import Progress
 
 LABEL_SAMPLE_FRAMES = 100_000
@@ -99,9 +99,10 @@ def _pnmi(
         for frames_TD, utterance in zip(hidden, utterances, strict=True):
             units = assign(frames_TD, centroids_KD).tolist()
             labels = frame_labels(utterance.alignment or (), len(units), encoder.grid)
-            counts.add(*scored_frames(labels, units, Purity()))
-        if counts.phones:
-            scores[f"layer_{layer}.pnmi"] = pnmi(counts)
+            counts.add(one_silence(labels, Purity()), units)
+        speech = counts.without(SILENCE)
+        if speech.phones:
+            scores[f"layer_{layer}.pnmi"] = pnmi(speech)
     return scores
 
 

@@ -13,6 +13,7 @@ ROWS = {
     "dkm_full": {
         "test.wer": 0.30,
         "test.phone_purity": 0.61234,
+        "test.phone_purity_with_silence": 0.58111,
         "test.mcd_db": 5.128,
         "training_seconds": 286.4,
         "test.substitutions": 12.0,
@@ -88,6 +89,7 @@ def test_markdown_shows_each_score_in_its_unit():
     assert cells["WER (%)", "test"] == ["30.0", "40.0", "–"]  # noqa: RUF001 - see comparison.MISSING
     assert cells["WER reduction (%)", "test"][:2] == ["25.0", "0.0"]
     assert cells["phone purity", "test"][0] == "0.612"
+    assert cells["phone purity with silence", "test"][0] == "0.581"
     assert cells["codebook usage (%)", "test"][1] == "50.0"
     assert cells["mel-cepstral distortion (dB)", "test"][0] == "5.13"
     assert cells["training (s)", ""] == ["286", "–", "10"]  # noqa: RUF001 - see comparison.MISSING

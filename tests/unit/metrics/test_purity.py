@@ -7,9 +7,10 @@ from pipeline.config import Purity
 from pipeline.metrics.purity import (
     JointCounts,
     cluster_purity,
+    one_silence,
     phone_purity,
     pnmi,
-    scored_frames,
+    scores,
 )
 
 
@@ -81,10 +82,29 @@ def test_what_does_not_fit_is_rejected():
         JointCounts(0)
 
 
-@pytest.mark.parametrize(
-    ("silence", "labels", "units"),
-    [("exclude", ["AA", "t"], [1, 3]), ("include", ["sil", "AA", "sil", "t"], [0, 1, 2, 3])],
-)
-def test_frames_are_scored_with_one_silence_or_none(silence, labels, units):
-    settings = Purity(silence=silence, silence_labels=("", "pau"))
-    assert scored_frames(["pau", "AA", "", "t"], range(4), settings) == (labels, units)
+def test_all_that_means_silence_is_one_label():
+    settings = Purity(silence_labels=("", "pau"))
+    assert one_silence(["pau", "AA", "", "t"], settings) == ["sil", "AA", "sil", "t"]
+
+
+SPEECH = list(zip("aabbc", (0, 0, 0, 1, 1), strict=True))
+SILENCES = [("sil", unit) for unit in (0, 1, 2, 2, 2)]
+
+
+@pytest.mark.parametrize("silence", ["exclude", "include"])
+def test_silence_counts_in_scores_that_say_so_and_elsewhere_as_configured(silence):
+    found = scores(counted(SPEECH + SILENCES, 3), Purity(silence=silence))
+    # Of ten frames unit 0 has two of `a`, unit 1 one of any of three, unit 2 three of silence.
+    assert found["phone_purity_with_silence"] == pytest.approx(0.6)
+    assert found["cluster_purity_with_silence"] == pytest.approx(0.7)
+    assert found["pnmi_with_silence"] == pytest.approx(reference.pnmi(SPEECH + SILENCES))
+    as_configured = [found[name] for name in ("phone_purity", "cluster_purity", "pnmi")]
+    if silence == "exclude":
+        assert [round(value, 6) for value in as_configured] == [0.6, 0.8, 0.375150]
+    else:
+        assert as_configured == [value for name, value in found.items() if "_with_" in name]
+
+
+@pytest.mark.parametrize("pairs", [[], SILENCES])
+def test_without_speech_there_are_no_scores(pairs):
+    assert scores(counted(pairs, 3), Purity(silence="include")) == {}
