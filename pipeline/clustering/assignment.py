@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipeline.clustering.logits import Logits
+from pipeline.clustering.logits import Distance, Logits
 from pipeline.clustering.tiles import is_fused, tile_rows, tiles
 
 
@@ -64,16 +64,17 @@ def nearest(frames_ND: Tensor, centroids_KD: Tensor) -> tuple[Tensor, Tensor]:
     return units_N, squared_distances_N
 
 
-def closeness(frames_ND: Tensor, centroids_KD: Tensor) -> Tensor:
-    """-||s - mu_j||^2 up to a constant of each frame, closeness_NK float32."""
+@torch.no_grad()
+def closeness(frames_ND: Tensor, centroids_KD: Tensor, distance: Distance = "squared") -> Tensor:
+    """-d(s, mu_j) up to a constant of each frame, closeness_NK float32; passes no gradient."""
     with torch.autocast(frames_ND.device.type, enabled=False):
-        logits = Logits.of(centroids_KD, 1.0)
-        frames_ND = frames_ND.float() - logits.origin_D
-        return torch.addmm(logits.bias_K, frames_ND, logits.weight_KD.T)
+        logits = Logits.of(centroids_KD, 1.0, distance)
+        moved_ND = frames_ND.float() - logits.origin_D
+        return logits.write(moved_ND, moved_ND.new_empty((len(moved_ND), len(centroids_KD))))
 
 
 def log_probabilities(closeness_NK: Tensor, sigma_squared: Tensor | float) -> Tensor:
-    """The logarithm of p(j | s) = softmax_j(-sigma^2 ||s - mu_j||^2)."""
+    """The logarithm of p(j | s) = softmax_j(-sigma^2 d(s, mu_j))."""
     return torch.log_softmax(sigma_squared * closeness_NK, dim=1)
 
 

@@ -69,11 +69,12 @@ class Codebook(Section):
 
 
 class Sigma(Section):
-    """How sharp p(j | s) = softmax(-sigma^2 ||s - mu_j||^2) is.
+    """How sharp p(j | s) = softmax(-sigma^2 d(s, mu_j)) is; `quantizer.distance` says what d is.
 
     `fixed`: sigma^2 = value (the paper: 1). `scaled`: sigma^2 = value / msd, msd being the mean
-    squared distance to the nearest centroid after k-means. `perplexity`: sigma^2 such that the
-    mean perplexity of p equals value at initialisation.
+    squared distance to the nearest centroid after k-means; where the distance is `euclidean`, the
+    root of msd takes its place. `perplexity`: sigma^2 such that the mean perplexity of p equals
+    value at initialisation.
     """
 
     kind: Literal["fixed", "scaled", "perplexity"] = "scaled"
@@ -110,6 +111,8 @@ class Quantizer(Section):
     """How hidden states become what the ASR model reads; a dotted name is a module of your own."""
     assignment: Literal["sampled", "argmax", "soft"] = "sampled"
     """What a DKM passes on in training."""
+    distance: Literal["euclidean", "squared"] = "squared"
+    """d of p = softmax(-sigma^2 d): ||s - mu||, as the authors' recipe has it, or ||s - mu||^2."""
     layer_weights: Literal["fixed", "learned"] = "learned"
     """Read the codebook's layer alone, or learn weights over all stored layers."""
     initial_layer_mass: Annotated[float, Field(gt=0, lt=1)] = 0.8

@@ -3,8 +3,8 @@
 The plain formula, y = softmax((logits + noise) / tau) and the rows it chooses, keeps several N x K
 matrices for the backward pass: gigabytes at N = 48,000 frames and K = 2,000 units. Here the forward
 pass keeps only the chosen unit of each frame; the backward pass computes logits, noise and
-probabilities again, a tile of frames at a time: in torch's operations (`tiled`), or on a GPU in
-kernels of our own (`fused`).
+probabilities again, a tile of frames at a time: in torch's operations (`tiled`), or on a GPU, for
+squared distances, in kernels of our own (`fused`).
 
 Shapes: M frames with padding, N valid ones, D dimensions, K units, E embedding.
 """
@@ -57,13 +57,20 @@ def choose(
         embedding_KE: one float32 row for each unit.
         relaxation: None takes the nearest centroid, and only the embedding gets a gradient.
     """
-    weight_KD, bias_K = logits.weight_KD, logits.bias_K
+    parts: list[Tensor | None] = [logits.weight_KD, logits.bias_K, logits.sharpness]
     if relaxation is None:
-        frames_MD, weight_KD, bias_K = frames_MD.detach(), weight_KD.detach(), bias_K.detach()
-    parts = (logits.origin_D, weight_KD, bias_K, embedding_KE)
+        frames_MD = frames_MD.detach()
+        parts = [part if part is None else part.detach() for part in parts]
     with torch.autocast(frames_MD.device.type, enabled=False):
-        chosen = _Choose.apply(frames_MD, valid_N, *parts, relaxation)  # type: ignore[no-untyped-call] # untyped in torch
+        chosen = _Choose.apply(  # type: ignore[no-untyped-call] # untyped in torch
+            frames_MD, valid_N, logits.origin_D, *parts, embedding_KE, relaxation
+        )
         return Choice(*chosen)
+
+
+def _is_fused(frames_MD: Tensor, logits: Logits) -> bool:
+    """The kernels know no Euclidean distance."""
+    return logits.sharpness is None and is_fused(frames_MD, len(logits.weight_KD))
 
 
 class _Choose(torch.autograd.Function):
@@ -77,11 +84,12 @@ class _Choose(torch.autograd.Function):
         origin_D: Tensor,
         weight_KD: Tensor,
         bias_K: Tensor,
+        sharpness: Tensor | None,
         embedding_KE: Tensor,
         relaxation: Relaxation | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        logits = Logits(weight_KD, bias_K, origin_D)
-        if is_fused(frames_MD, len(weight_KD)):
+        logits = Logits(weight_KD, bias_K, origin_D, sharpness)
+        if _is_fused(frames_MD, logits):
             from pipeline.quantizer import fused
 
             top_N = frames_MD.new_empty(0)
@@ -93,7 +101,7 @@ class _Choose(torch.autograd.Function):
                 frames_MD, valid_N, logits, embedding_KE, relaxation
             )
         ctx.save_for_backward(
-            frames_MD, valid_N, origin_D, weight_KD, bias_K, embedding_KE, units_N, top_N
+            frames_MD, valid_N, origin_D, weight_KD, bias_K, sharpness, embedding_KE, units_N, top_N
         )
         ctx.relaxation = relaxation
         ctx.mark_non_differentiable(units_N, nearest_N, entropy_N)
@@ -102,10 +110,10 @@ class _Choose(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream_ME: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        (frames_MD, valid_N, origin_D, weight_KD, bias_K, embedding_KE, units_N, top_N) = (
-            ctx.saved_tensors
-        )
-        logits = Logits(weight_KD, bias_K, origin_D)
+        # Checkpointing lets saved tensors be read once.
+        frames_MD, valid_N, *parts, embedding_KE, units_N, top_N = ctx.saved_tensors
+        origin_D, weight_KD, bias_K, sharpness = parts
+        logits = Logits(weight_KD, bias_K, origin_D, sharpness)
         relaxation: Relaxation | None = ctx.relaxation
         grads = Gradients.zeros(ctx.needs_input_grad, frames_MD, logits, embedding_KE)
         if relaxation is None or (relaxation.hard and not grads.wants_logits):
@@ -113,7 +121,7 @@ class _Choose(torch.autograd.Function):
             return grads.of_inputs()
         # If backward() is called under autocast, some of this would be in bfloat16.
         with torch.autocast(frames_MD.device.type, enabled=False):
-            if is_fused(frames_MD, len(weight_KD)):
+            if _is_fused(frames_MD, logits):
                 from pipeline.quantizer import fused
 
                 fused.backward(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.clustering.tiles import gathered_tiles
+from pipeline.clustering.frame_tiles import gathered_tiles
 
 
 def distortion(frames_MD: Tensor, valid_N: Tensor, units_N: Tensor, centroids_KD: Tensor) -> Tensor:

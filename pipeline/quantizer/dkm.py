@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.clustering.assignment import not_finite, require_finite, require_shapes
-from pipeline.clustering.logits import Logits
+from pipeline.clustering.logits import Distance, Logits
 from pipeline.quantizer.choice import Choice, choose
 from pipeline.quantizer.distortion import distortion
 from pipeline.quantizer.noise import Noise
@@ -32,7 +32,7 @@ Assignment = Literal["sampled", "argmax", "soft", "nearest"]
 
 
 class DifferentiableKMeans(UnitQuantizer):
-    """p(j | s) = softmax_j(-sigma^2 ||s - mu_j||^2), sampled in training, argmin in evaluation.
+    """p(j | s) = softmax_j(-sigma^2 d(s, mu_j)), sampled in training, argmin in evaluation.
 
     Ordinary k-means is the case `assignment="nearest"` with centroids that take no gradient. Their
     `requires_grad` decides whether `centroids_KD` and `log_sigma` learn.
@@ -43,6 +43,8 @@ class DifferentiableKMeans(UnitQuantizer):
         sigma_learned: whether log sigma takes a gradient.
         mean_squared_distance: of the frames to their nearest centroid after k-means; the unit of
             the k-means loss.
+        distance: d, "squared" for ||s - mu||^2 or "euclidean" for ||s - mu||. Where a frame lies on
+            a centroid, the latter has no gradient, and passes 0.
         assignment: what training embeds; evaluation always takes the nearest.
     """
 
@@ -56,6 +58,7 @@ class DifferentiableKMeans(UnitQuantizer):
         sigma_learned: bool,  # noqa: FBT001
         mean_squared_distance: float,
         *,
+        distance: Distance = "squared",
         assignment: Assignment = "sampled",
     ) -> None:
         super().__init__()
@@ -73,10 +76,11 @@ class DifferentiableKMeans(UnitQuantizer):
             torch.tensor(math.log(sigma_squared) / 2), requires_grad=sigma_learned
         )
         self.register_buffer("mean_squared_distance", torch.tensor(mean_squared_distance))
+        self.distance: Distance = distance
         self.assignment = assignment
 
     @classmethod
-    def of(cls, codebook: "Codebook", sigma: "Sigma", **settings: Any) -> Self:
+    def of(cls, codebook: "Codebook", sigma: "Sigma", distance: Distance, **settings: Any) -> Self:
         """Start from a fitted codebook, with sigma^2 as the config asks for it."""
         return cls(
             codebook.centroids_KD,
@@ -85,9 +89,11 @@ class DifferentiableKMeans(UnitQuantizer):
                 codebook.calibration_ND,
                 codebook.centroids_KD,
                 codebook.mean_squared_distance,
+                distance,
             ),
             sigma.learned,
             codebook.mean_squared_distance,
+            distance=distance,
             **settings,
         )
 
@@ -140,7 +146,7 @@ class DifferentiableKMeans(UnitQuantizer):
         choice = choose(
             frames_MD,
             valid_N,
-            Logits.of(centroids_KD, self.sigma_squared),
+            Logits.of(centroids_KD, self.sigma_squared, self.distance),
             embedding_KE.float(),
             self._relaxation(tau, seed, range(len(mask_BT)) if keys_B is None else keys_B, mask_BT),
         )

@@ -6,6 +6,8 @@ tile's own memory, split for the two products that follow. Noise is counter-base
 (Salmon et al., 2011) of the step's seed, the utterance's key, the frame's index in the utterance
 and the unit, so that it belongs to the utterance in whatever batch.
 
+The kernels know squared distances alone; `choice` sends Euclidean ones to `tiled`, on a GPU too.
+
 This module needs Triton, so it is imported where a tensor is on a GPU.
 
 Shapes: N valid frames, R of them in a tile, D dimensions, K units, E embedding.
@@ -172,10 +174,10 @@ def backward(  # noqa: PLR0917 - what the autograd function has
             num_warps=8,
         )
         gradient_RJ = _split_part(tile_RPK)
-        if targets.weight_KD is not None and targets.bias_K is not None:
+        if targets.logits.weight_KD is not None and targets.logits.bias_K is not None:
             gradient_R3K = gradient_RJ.unflatten(1, (3, num_units))
-            _add_sum_over_rows(targets.weight_KD, gradient_R3K, frames_R3D)
-            targets.bias_K.add_(sums_SK[:programs].sum(dim=0))
+            _add_sum_over_rows(targets.logits.weight_KD, gradient_R3K, frames_R3D)
+            targets.logits.bias_K.add_(sums_SK[:programs].sum(dim=0))
         if y_R3K is not None:
             _add_sum_over_rows(targets.embedding_KE, y_R3K[:count], u_R3E)
         if targets.frames_MD is not None:
@@ -183,8 +185,8 @@ def backward(  # noqa: PLR0917 - what the autograd function has
             of_frames_RD = _reused(frames_R3D, (count, frames_MD.shape[1]))
             product(gradient_RJ, stacked_JD, of_frames_RD)
             _scatter(of_frames_RD, valid_N[span], unscale_frames, targets.frames_MD)
-    if targets.weight_KD is not None:
-        targets.weight_KD.div_(scales.gradient * tiles.scale)
+    if targets.logits.weight_KD is not None:
+        targets.logits.weight_KD.div_(scales.gradient * tiles.scale)
     if y_R3K is not None:
         targets.embedding_KE.div_(scales.upstream * Y_SCALE.value)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pipeline.clustering.assignment import require_finite
+from pipeline.clustering.logits import Distance
 from pipeline.quantizer.dkm import Assignment, DifferentiableKMeans
 from pipeline.quantizer.soft_update import soft_update
 
@@ -26,13 +27,13 @@ class IteratedKMeans(DifferentiableKMeans):
       the result does not depend on where they started, so the ASR loss reaches frames and sigma
       but not the centroids. Before that, gradients may grow, above all if frames have no clusters:
       keep `max_iterations` small.
-    - Their softmax is of the Euclidean distance over a temperature, here as in
-      `DifferentiableKMeans` of its square times sigma^2.
+    - Their softmax is of the Euclidean distance over a temperature, which is `distance="euclidean"`
+      here; by default it is of the square.
     - Their layer returns A mu, the compressed weights; here `assignment` decides what is embedded.
 
     A batch should have many more valid frames than units, since each unit moves to the mean of its
-    frames. Each worker settles on the frames of each of its calls. And sigma^2 must be well above
-    1 / (2 lambda), lambda being the frames' largest variance along any line: below it all units
+    frames. Each worker settles on the frames of each of its calls. And for squared distances sigma^2
+    must be well above 1 / (2 lambda), lambda being the frames' largest variance along any line: below it all units
     settle on the mean of all frames (Rose, Gurewitz, Fox: "Statistical mechanics and phase
     transitions in clustering", 1990).
 
@@ -48,6 +49,7 @@ class IteratedKMeans(DifferentiableKMeans):
         sigma_learned: bool,  # noqa: FBT001
         mean_squared_distance: float,
         *,
+        distance: Distance = "squared",
         assignment: Assignment = "sampled",
         max_iterations: int = 5,
         tolerance: float = 1e-4,
@@ -57,6 +59,7 @@ class IteratedKMeans(DifferentiableKMeans):
             sigma_squared,
             sigma_learned,
             mean_squared_distance,
+            distance=distance,
             assignment=assignment,
         )
         if max_iterations < 1:
@@ -72,7 +75,9 @@ class IteratedKMeans(DifferentiableKMeans):
             return centroids_KD
         for _ in range(self.max_iterations):
             before_KD = centroids_KD
-            centroids_KD = soft_update(frames_MD, valid_N, before_KD, self.sigma_squared)
+            centroids_KD = soft_update(
+                frames_MD, valid_N, before_KD, self.sigma_squared, self.distance
+            )
             move = _relative_move(before_KD, centroids_KD)
             if not math.isfinite(move):
                 # One frame that is not finite spoils every centroid: report how many there are.

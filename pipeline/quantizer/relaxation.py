@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline.clustering.logits import Logits
 from pipeline.clustering.tiles import tiles
+from pipeline.quantizer.logit_gradients import LogitGradients
 from pipeline.quantizer.noise import Noise
 
 
@@ -34,25 +35,23 @@ class Gradients:
     """Gradients of the inputs, summed up tile by tile; None for inputs that need none."""
 
     frames_MD: Tensor | None
-    weight_KD: Tensor | None
-    bias_K: Tensor | None
+    logits: LogitGradients
     embedding_KE: Tensor
 
     @classmethod
     def zeros(
         cls, wanted: tuple[bool, ...], frames_MD: Tensor, logits: Logits, embedding_KE: Tensor
     ) -> "Gradients":
-        """`wanted` is in the order of `choice._Choose`'s inputs: frames, valid, origin, weight, bias."""
+        """`wanted` is in the order of `choice._Choose`'s inputs: frames, valid, origin, logits."""
         return cls(
             torch.zeros_like(frames_MD) if wanted[0] else None,
-            torch.zeros_like(logits.weight_KD) if wanted[3] else None,
-            torch.zeros_like(logits.bias_K) if wanted[4] else None,
+            LogitGradients.zeros(logits, wanted[3:6]),
             torch.zeros_like(embedding_KE),
         )
 
     @property
     def wants_logits(self) -> bool:
-        return self.frames_MD is not None or self.weight_KD is not None
+        return self.frames_MD is not None or self.logits.are_wanted
 
     def add_chosen(self, upstream_ME: Tensor, valid_N: Tensor, units_N: Tensor) -> None:
         """Add the upstream gradient of each frame to the row that it chose."""
@@ -65,8 +64,9 @@ class Gradients:
             self.frames_MD,
             None,
             None,
-            self.weight_KD,
-            self.bias_K,
+            self.logits.weight_KD,
+            self.logits.bias_K,
+            self.logits.sharpness,
             self.embedding_KE,
             None,
         )

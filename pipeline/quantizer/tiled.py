@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from pipeline.clustering.frame_tiles import FrameTile, frame_tiles
 from pipeline.clustering.logits import Logits
-from pipeline.clustering.tiles import FrameTile, frame_tiles, tile_rows
+from pipeline.clustering.tiles import tile_rows
 from pipeline.quantizer.noise import Noise, Stretch, gumbel_noise
 from pipeline.quantizer.relaxation import Gradients, Relaxation
 
@@ -61,7 +62,7 @@ def backward(  # noqa: PLR0917 - what the autograd function has
         tile.logits_RK.sub_(top_N[tile.span, None])
         _add_noise(tile, stretches)
         upstream_RE = upstream_ME.index_select(0, tile.rows_R)
-        _add_gradients(gradients, tile, relaxation, upstream_RE, logits.weight_KD, embedding_KE)
+        _add_gradients(gradients, tile, relaxation, upstream_RE, logits, embedding_KE)
 
 
 def _add_gradients(  # noqa: PLR0917 - what one tile needs
@@ -69,7 +70,7 @@ def _add_gradients(  # noqa: PLR0917 - what one tile needs
     tile: FrameTile,
     relaxation: Relaxation,
     upstream_RE: Tensor,
-    weight_KD: Tensor,
+    logits: Logits,
     embedding_KE: Tensor,
 ) -> None:
     """With u = upstream, h = u E^T: d logits = y (h - sum_k y_k h_k) / tau; the rest follows.
@@ -84,11 +85,8 @@ def _add_gradients(  # noqa: PLR0917 - what one tile needs
     weighted_RK = h_RK.mul_(y_RK)
     mean_R = weighted_RK.sum(dim=1)
     gradient_RK = weighted_RK.addcmul_(y_RK, mean_R[:, None], value=-1)
-    if gradients.weight_KD is not None and gradients.bias_K is not None:
-        gradients.weight_KD.addmm_(gradient_RK.T, tile.frames_RD)
-        gradients.bias_K.add_(gradient_RK.sum(dim=0))
+    gradients.logits.add(logits, tile, gradient_RK, to_frames=gradients.frames_MD is not None)
     if gradients.frames_MD is not None:
-        torch.mm(gradient_RK, weight_KD, out=tile.frames_RD)
         gradients.frames_MD.index_copy_(
             0, tile.rows_R, tile.frames_RD.to(gradients.frames_MD.dtype)
         )

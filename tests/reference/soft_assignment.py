@@ -22,14 +22,32 @@ def nearest(frames, centroids):
     return found
 
 
-def probabilities(frame, centroids, sigma_squared):
+def separation(frame, centroid, distance):
+    """||s - mu||^2 or its root, by autograd; the root's gradient is 0 where it is 0."""
+    squared = ((frame - centroid) ** 2).sum()
+    return squared if distance == "squared" or squared == 0 else torch.sqrt(squared)
+
+
+def probabilities(frame, centroids, sigma_squared, distance="squared"):
     """p(j | s) of one frame from the definition, shifted only against underflow."""
-    distances = [squared_distance(frame, centroid) for centroid in centroids]
+    power = {"squared": 1, "euclidean": 0.5}[distance]
+    distances = [squared_distance(frame, centroid) ** power for centroid in centroids]
     powers = [math.exp(-sigma_squared * (distance - min(distances))) for distance in distances]
     return [power / sum(powers) for power in powers]
 
 
-def relaxed(frames_BTD, mask_BT, centroids_KD, embedding_KE, *, sigma_squared, tau, noise_NK, hard):
+def relaxed(
+    frames_BTD,
+    mask_BT,
+    centroids_KD,
+    embedding_KE,
+    *,
+    sigma_squared,
+    tau,
+    noise_NK,
+    hard,
+    distance="squared",
+):
     """Relaxed choice, y = softmax((log p + noise) / tau), by autograd, one frame after the other.
 
     `hard` embeds the one-hot vector of argmax y with the gradient of y, otherwise y itself.
@@ -45,7 +63,7 @@ def relaxed(frames_BTD, mask_BT, centroids_KD, embedding_KE, *, sigma_squared, t
             if not counts:
                 embedded.append(torch.zeros(embedding_KE.shape[1], dtype=torch.float64))
                 continue
-            distances = torch.stack([((frame - centroid) ** 2).sum() for centroid in centroids_KD])
+            distances = torch.stack([separation(frame, mu, distance) for mu in centroids_KD])
             weights = torch.exp(-sigma_squared * (distances - distances.min().detach()))
             log_p = torch.log(weights / weights.sum())
             powers = torch.exp((log_p + next(rows)) / tau)

@@ -8,7 +8,9 @@ from pipeline.config.quantizer import Quantizer, QuantizerKind
 def _build(settings: Quantizer, codebook: Any) -> Any:
     from pipeline.quantizer.dkm import DifferentiableKMeans
 
-    return DifferentiableKMeans.of(codebook, settings.sigma, assignment=settings.assignment)
+    return DifferentiableKMeans.of(
+        codebook, settings.sigma, settings.distance, assignment=settings.assignment
+    )
 
 
 QUANTIZER = QuantizerKind(_build)

@@ -11,6 +11,7 @@ def _build(settings: Quantizer, codebook: Any) -> Any:
     return IteratedKMeans.of(
         codebook,
         settings.sigma,
+        settings.distance,
         assignment=settings.assignment,
         max_iterations=settings.iteration.max_iterations,
         tolerance=settings.iteration.tolerance,

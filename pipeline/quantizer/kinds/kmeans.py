@@ -8,7 +8,9 @@ from pipeline.config.quantizer import Quantizer, QuantizerKind
 def _build(settings: Quantizer, codebook: Any) -> Any:
     from pipeline.quantizer.dkm import DifferentiableKMeans
 
-    quantizer = DifferentiableKMeans.of(codebook, settings.sigma, assignment="nearest")
+    quantizer = DifferentiableKMeans.of(
+        codebook, settings.sigma, settings.distance, assignment="nearest"
+    )
     return quantizer.requires_grad_(requires_grad=False)
 
 

@@ -54,6 +54,7 @@ CASES = {
     "one frame": case(lengths=(1,), size=1),
     "a fully masked row": case(lengths=(3, 0)),
     "equal frames": (torch.ones(2, 5, 4), *case(lengths=(5, 2))[1:]),
+    "frames on centroids": (normal(6, 4, seed=1)[:5].expand(3, 5, 4), *case()[1:]),
 }
 
 
@@ -61,9 +62,10 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("tau", [2.0, 0.3])
 @pytest.mark.parametrize("assignment", ["sampled", "argmax", "soft"])
-def test_values_and_gradients_are_those_of_float64_autograd(assignment, name, tau):
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_values_and_gradients_are_those_of_float64_autograd(distance, assignment, name, tau):
     frames, mask, centroids, embedding = CASES[name]
-    model = quantizer(centroids, assignment=assignment)
+    model = quantizer(centroids, distance=distance, assignment=assignment)
     frames, embedding = frames.clone().requires_grad_(), embedding.clone().requires_grad_()
     result = model(frames, mask, embedding, tau, seed=11)
     upstream = normal(*result.embedded_BTE.shape, seed=3)
@@ -85,6 +87,7 @@ def test_values_and_gradients_are_those_of_float64_autograd(assignment, name, ta
         tau=tau,
         noise_NK=torch.zeros_like(noise) if assignment == "argmax" else noise,
         hard=assignment != "soft",
+        distance=distance,
     )
     (embedded * upstream.double()).sum().backward()
 
@@ -108,11 +111,12 @@ def test_values_and_gradients_are_those_of_float64_autograd(assignment, name, ta
 
 @pytest.mark.parametrize("frozen", ["frames", "centroids"])
 @pytest.mark.parametrize("assignment", ["sampled", "soft"])
-def test_what_is_frozen_gets_no_gradient_and_changes_no_other(assignment, frozen):
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_what_is_frozen_gets_no_gradient_and_changes_no_other(distance, assignment, frozen):
     frames, mask, centroids, embedding = case()
     gradients = {}
     for freeze in (False, True):
-        model = quantizer(centroids, assignment=assignment, sigma_learned=False)
+        model = quantizer(centroids, distance=distance, assignment=assignment, sigma_learned=False)
         parts = {
             "frames": frames.clone().requires_grad_(),
             "centroids": model.centroids_KD,
@@ -171,9 +175,10 @@ def test_a_batch_without_valid_frames_gives_zeros_and_zero_gradients(training):
     }
 
 
-def test_evaluation_takes_the_nearest_whatever_the_seed():
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_evaluation_takes_the_nearest_whatever_the_seed(distance):
     frames, mask, centroids, embedding = case()
-    model = quantizer(centroids).eval()
+    model = quantizer(centroids, distance=distance).eval()
     first, second = (model(frames, mask, embedding, 1.0, seed=seed) for seed in (0, 1))
     expected = [unit for unit, _ in soft_assignment.nearest(frames[mask], centroids)]
     assert first.units_BT[mask].tolist() == expected
@@ -225,12 +230,14 @@ def test_stretches_cover_the_frames_once_with_seeds_of_their_own():
     assert len({stretch.seed & 0xFFFFFFFF for stretch in stretches}) == len(stretches)
 
 
-def test_units_are_drawn_with_the_probabilities_of_p():
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_units_are_drawn_with_the_probabilities_of_p(distance):
     centroids = torch.tensor([[0.0], [1.0], [2.0]])
     frames = torch.full((1, 20_000, 1), 0.4)
     mask = torch.ones(1, 20_000, dtype=torch.bool)
-    result = quantizer(centroids)(frames, mask, torch.eye(3), 0.1, seed=1)
-    expected = soft_assignment.probabilities([0.4], centroids.tolist(), 0.7)
+    model = quantizer(centroids, distance=distance)
+    result = model(frames, mask, torch.eye(3), 0.1, seed=1)
+    expected = soft_assignment.probabilities([0.4], centroids.tolist(), 0.7, distance)
     shares = result.stats["counts_K"] / 20_000
     # Four standard errors of a share at 20,000 draws are at most 0.0142.
     assert shares.tolist() == pytest.approx(expected, abs=0.0142)
@@ -262,13 +269,15 @@ def test_the_kmeans_loss_pulls_the_nearest_centroids_and_no_frame(training):
     torch.testing.assert_close(model.centroids_KD.grad, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_entropy_is_the_mean_over_valid_frames():
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_the_entropy_is_the_mean_over_valid_frames(distance):
     frames, mask, centroids, embedding = case()
-    result = quantizer(centroids)(frames, mask, embedding, 1.0, seed=2)
-    entropies = [
-        -sum(p * math.log(p) for p in soft_assignment.probabilities(f, centroids.tolist(), 0.7))
-        for f in frames[mask].tolist()
-    ]
+    model = quantizer(centroids, distance=distance)
+    result = model(frames, mask, embedding, 1.0, seed=2)
+    entropies = []
+    for frame in frames[mask].tolist():
+        shares = soft_assignment.probabilities(frame, centroids.tolist(), 0.7, distance)
+        entropies.append(-sum(p * math.log(p) for p in shares))
     expected = sum(entropies) / len(entropies)
     assert result.stats["entropy"].item() == pytest.approx(expected, rel=1e-5)
 
@@ -287,12 +296,13 @@ def test_autocast_does_not_lower_the_precision(training):
 
 
 @pytest.mark.parametrize("assignment", ["sampled", "soft"])
-def test_autocast_does_not_lower_the_precision_of_gradients(assignment):
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_autocast_does_not_lower_the_precision_of_gradients(distance, assignment):
     """The training loop calls backward() under autocast."""
     frames, mask, centroids, embedding = case(lengths=(50, 30), size=50)
     gradients = []
     for enabled in (False, True):
-        model = quantizer(centroids, assignment=assignment)
+        model = quantizer(centroids, distance=distance, assignment=assignment)
         given = frames.clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             result = model(given, mask, embedding, 0.5, seed=3)
@@ -345,9 +355,15 @@ def test_what_does_not_fit_is_refused():
         model(frames[..., :3], mask, embedding, 1.0, 0)
     with pytest.raises(ValueError, match="tau must be positive"):
         model(frames, mask, embedding, 0.0, 0)
-    frames[0, 0, 0] = torch.nan
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_frames_that_are_not_finite_are_refused(distance, value):
+    frames, mask, centroids, embedding = case()
+    frames[0, 0, 0] = value
     with pytest.raises(ValueError, match="1 of 12 frames hold NaN"):
-        model(frames, mask, embedding, 1.0, 0)
+        quantizer(centroids, distance=distance)(frames, mask, embedding, 1.0, 0)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])

@@ -134,7 +134,8 @@ class LargestTensor(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("assignment", ["sampled", "soft", "nearest"])
-def test_nothing_of_frames_times_units_is_made_or_kept(assignment):
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_nothing_of_frames_times_units_is_made_or_kept(distance, assignment):
     num_frames, num_units, dim = 20_000, 1000, 32
     frames = normal(1, num_frames, dim).requires_grad_()
     embedding = normal(num_units, 16, seed=2).requires_grad_()
@@ -143,6 +144,7 @@ def test_nothing_of_frames_times_units_is_made_or_kept(assignment):
         0.05,
         sigma_learned=True,
         mean_squared_distance=2.0,
+        distance=distance,
         assignment=assignment,
     )
     mask = torch.ones(1, num_frames, dtype=torch.bool)

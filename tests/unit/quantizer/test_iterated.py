@@ -51,9 +51,16 @@ def settled(model, frames, mask):
 @pytest.mark.usefixtures("tile_size")
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("iterations", [1, 3])
-def test_values_and_gradients_are_those_of_float64_autograd(name, iterations):
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_values_and_gradients_are_those_of_float64_autograd(distance, name, iterations):
     frames, mask, centroids, embedding = CASES[name]
-    model = quantizer(centroids, assignment="argmax", max_iterations=iterations, tolerance=0.0)
+    model = quantizer(
+        centroids,
+        distance=distance,
+        assignment="argmax",
+        max_iterations=iterations,
+        tolerance=0.0,
+    )
     frames, embedding = frames.clone().requires_grad_(), embedding.clone().requires_grad_()
     result = model(frames, mask, embedding, 0.5, seed=11)
     upstream = normal(*result.embedded_BTE.shape, seed=3)
@@ -70,13 +77,19 @@ def test_values_and_gradients_are_those_of_float64_autograd(name, iterations):
         wide["frames"],
         mask,
         iterated_kmeans.settled(
-            wide["frames"][mask], wide["centroids"], sigma_squared, PRIOR_FRAMES, iterations
+            wide["frames"][mask],
+            wide["centroids"],
+            sigma_squared,
+            PRIOR_FRAMES,
+            iterations,
+            distance,
         ),
         wide["embedding"],
         sigma_squared=sigma_squared,
         tau=0.5,
         noise_NK=torch.zeros(int(mask.sum()), len(centroids), dtype=torch.float64),
         hard=True,
+        distance=distance,
     )
     (embedded * upstream.double()).sum().backward()
 
@@ -144,8 +157,8 @@ def test_it_stops_at_the_first_move_within_the_tolerance(tolerance, monkeypatch)
     frames, mask, centroids, _ = case(lengths=(40, 40), size=40)
     moves = []
 
-    def counted(frames_MD, valid_N, before_KD, sigma_squared):
-        after_KD = soft_update(frames_MD, valid_N, before_KD, sigma_squared)
+    def counted(frames_MD, valid_N, before_KD, sigma_squared, distance):
+        after_KD = soft_update(frames_MD, valid_N, before_KD, sigma_squared, distance)
         moves.append(((after_KD - before_KD).norm() / before_KD.norm()).item())
         return after_KD
 

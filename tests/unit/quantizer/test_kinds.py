@@ -100,6 +100,25 @@ def test_the_iterated_quantizer_is_built_as_the_config_says(ssl):
     assert quantizer.assignment == "sampled"
 
 
+@pytest.mark.parametrize("kind", ["kmeans", "dkm", "iterated_dkm"])
+@pytest.mark.parametrize(("distance", "sigma_squared"), [("squared", 4.0), ("euclidean", 2.0)])
+def test_the_distance_is_that_of_the_config(ssl, kind, distance, sigma_squared):
+    settings = {
+        "kind": kind,
+        "layer_weights": "fixed",
+        "distance": distance,
+        "sigma": {"kind": "scaled", "value": 1.0},
+    }
+    fitted = Codebook(torch.eye(4), torch.rand(20, 4), mean_squared_distance=0.25)
+    quantizer = tiny_config(ssl, quantizer=settings).quantizer.build(fitted)
+    assert quantizer.distance == distance
+    assert float(quantizer.sigma_squared.detach()) == pytest.approx(sigma_squared)
+
+
+def test_distances_are_squared_by_default(ssl):
+    assert tiny_config(ssl).quantizer.settings()["distance"] == "squared"
+
+
 def test_settings_without_units_are_those_of_the_layer_mix(ssl):
     settings = tiny_config(ssl, quantizer={"kind": "none"}).quantizer.settings()
     assert settings == {"kind": "none", "layer_weights": "learned", "initial_layer_mass": 0.8}

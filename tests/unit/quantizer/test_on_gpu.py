@@ -17,7 +17,7 @@ def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def quantized(device, kind, assignment):
+def quantized(device, kind, assignment, distance="squared"):
     """Values and gradients of a training step without noise, which differs between devices."""
     frames = normal(3, 700, 24).to(device).requires_grad_()
     mask = (torch.arange(700) < torch.tensor([[700], [433], [0]])).to(device)
@@ -27,6 +27,7 @@ def quantized(device, kind, assignment):
         0.05,
         sigma_learned=True,
         mean_squared_distance=2.0,
+        distance=distance,
         assignment=assignment,
     ).to(device)
     with torch.autocast(device, dtype=torch.bfloat16):
@@ -37,9 +38,10 @@ def quantized(device, kind, assignment):
     return [result.units_BT.cpu(), *(part.detach().cpu() for part in found)]
 
 
-def test_a_step_is_that_of_the_cpu():
-    expected, *gradients = quantized("cpu", DifferentiableKMeans, "argmax")
-    units, *found = quantized("cuda", DifferentiableKMeans, "argmax")
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_a_step_is_that_of_the_cpu(distance):
+    expected, *gradients = quantized("cpu", DifferentiableKMeans, "argmax", distance)
+    units, *found = quantized("cuda", DifferentiableKMeans, "argmax", distance)
     assert torch.equal(units, expected)
     for own, other in zip(found, gradients, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-4)

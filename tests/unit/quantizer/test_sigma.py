@@ -16,10 +16,10 @@ def normal(*shape, seed=0):
 FRAMES, CENTROIDS = normal(50, 6), normal(8, 6, seed=1)
 
 
-def mean_perplexity(frames, centroids, sigma_squared):
+def mean_perplexity(frames, centroids, sigma_squared, distance="squared"):
     perplexities = []
     for frame in frames.tolist():
-        p = soft_assignment.probabilities(frame, centroids.tolist(), sigma_squared)
+        p = soft_assignment.probabilities(frame, centroids.tolist(), sigma_squared, distance)
         perplexities.append(math.exp(-sum(share * math.log(share) for share in p if share > 0)))
     return sum(perplexities) / len(perplexities)
 
@@ -29,13 +29,30 @@ def test_fixed_and_scaled():
     assert initial_sigma_squared(Sigma(kind="scaled", value=10), FRAMES, CENTROIDS, 4.0) == 2.5
 
 
+def test_fixed_and_scaled_of_euclidean_distances():
+    parts = (FRAMES, CENTROIDS, 4.0, "euclidean")
+    assert initial_sigma_squared(Sigma(kind="fixed", value=3), *parts) == 3
+    assert initial_sigma_squared(Sigma(kind="scaled", value=10), *parts) == 5
+
+
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_scaled_means_the_same_p_whatever_the_scale_of_the_features(distance):
+    sigma, perplexities = Sigma(kind="scaled", value=3), []
+    for scale in (1.0, 300.0):
+        frames, centroids = FRAMES * scale, CENTROIDS * scale
+        found = initial_sigma_squared(sigma, frames, centroids, 4.0 * scale**2, distance)
+        perplexities.append(mean_perplexity(frames, centroids, found, distance))
+    assert perplexities[0] == pytest.approx(perplexities[1], rel=1e-4)
+
+
 @pytest.mark.parametrize("target", [1.05, 2.0, 5.0, 7.9])
 @pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_perplexity_is_met(target, scale):
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_perplexity_is_met(distance, target, scale):
     frames, centroids = FRAMES * scale, CENTROIDS * scale
     sigma = Sigma(kind="perplexity", value=target)
-    found = initial_sigma_squared(sigma, frames, centroids, 4.0 * scale**2)
-    assert mean_perplexity(frames, centroids, found) == pytest.approx(target, rel=1e-4)
+    found = initial_sigma_squared(sigma, frames, centroids, 4.0 * scale**2, distance)
+    assert mean_perplexity(frames, centroids, found, distance) == pytest.approx(target, rel=1e-4)
 
 
 def test_perplexity_is_calibrated_on_frames_from_all_of_a_long_sample(monkeypatch):

@@ -31,13 +31,15 @@ CASES = {
     "equal centroids": (*case()[:2], torch.ones(6, 4)),
     "far from the origin": tuple(part + 50 if part.ndim == 2 else part for part in case()),
     "a unit with no mass": (*case()[:2], torch.cat([normal(5, 4, seed=1), 10 * torch.ones(1, 4)])),
+    "frames on centroids": (torch.cat([normal(6, 4, seed=1), normal(9, 4)]), *case()[1:]),
 }
 
 
 @pytest.mark.usefixtures("tile_size")
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("sigma_squared", [0.05, 0.7, 4.0])
-def test_value_and_gradients_are_those_of_float64_autograd(name, sigma_squared):
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_value_and_gradients_are_those_of_float64_autograd(distance, name, sigma_squared):
     frames, valid, centroids = CASES[name]
     parts = [
         frames.clone().requires_grad_(),
@@ -45,11 +47,11 @@ def test_value_and_gradients_are_those_of_float64_autograd(name, sigma_squared):
         torch.tensor(sigma_squared, requires_grad=True),
     ]
     upstream = normal(*centroids.shape, seed=2)
-    found = soft_update(parts[0], valid, parts[1], parts[2])
+    found = soft_update(parts[0], valid, parts[1], parts[2], distance)
     (found * upstream).sum().backward()
 
     wide = [part.detach().double().requires_grad_() for part in parts]
-    expected = iterated_kmeans.update(wide[0][valid], wide[1], wide[2], PRIOR_FRAMES)
+    expected = iterated_kmeans.update(wide[0][valid], wide[1], wide[2], PRIOR_FRAMES, distance)
     (expected * upstream.double()).sum().backward()
 
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
@@ -133,13 +135,15 @@ def test_gradients_reach_low_precision_frames():
     assert torch.equal(low.grad, same.grad.bfloat16())
 
 
-def test_what_is_frozen_gets_no_gradient_and_changes_no_other():
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_what_is_frozen_gets_no_gradient_and_changes_no_other(distance):
     frames, valid, centroids = case()
     gradients = []
     for frozen in (False, True):
         start = centroids.clone().requires_grad_()
         given = frames.clone().requires_grad_(not frozen)
-        (soft_update(given, valid, start, 0.7) * normal(6, 4, seed=2)).sum().backward()
+        found = soft_update(given, valid, start, 0.7, distance)
+        (found * normal(6, 4, seed=2)).sum().backward()
         assert (given.grad is None) is frozen
         gradients.append(start.grad)
     assert torch.equal(*gradients)

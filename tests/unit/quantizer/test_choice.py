@@ -1,0 +1,50 @@
+"""Which of the two ways a choice takes: kernels of our own on a GPU, or torch's operations."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import pipeline.quantizer
+from pipeline.clustering.logits import Logits
+from pipeline.quantizer import choice
+from pipeline.quantizer.relaxation import Relaxation
+
+
+class KernelsCalledError(Exception):
+    pass
+
+
+@pytest.fixture
+def _frames_on_a_gpu(monkeypatch):
+    """All frames pass for a GPU's, and kernels can only be called."""
+
+    def call(*_):
+        raise KernelsCalledError
+
+    kernels = SimpleNamespace(forward=call, backward=call)
+    monkeypatch.setattr(choice, "is_fused", lambda _frames, _num_units: True)
+    monkeypatch.setitem(sys.modules, "pipeline.quantizer.fused", kernels)
+    monkeypatch.setattr(pipeline.quantizer, "fused", kernels, raising=False)
+
+
+def chosen(distance):
+    frames = torch.randn(7, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    logits = Logits.of(torch.eye(4), 1.0, distance)
+    relaxation = Relaxation(tau=0.5, noise=None, hard=True)
+    return frames, choice.choose(frames, torch.arange(7), logits, torch.eye(4), relaxation)
+
+
+@pytest.mark.usefixtures("_frames_on_a_gpu")
+def test_squared_distances_go_to_the_kernels():
+    with pytest.raises(KernelsCalledError):
+        chosen("squared")
+
+
+@pytest.mark.usefixtures("_frames_on_a_gpu")
+def test_euclidean_distances_go_through_torch_on_a_gpu_too():
+    frames, result = chosen("euclidean")
+    assert result.units_N.tolist() == frames.argmax(dim=1).tolist()
+    result.embedded_ME.square().sum().backward()
+    assert frames.grad.any()
