@@ -147,11 +147,18 @@ def compare(
     output_format: Annotated[
         Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="How to print")
     ] = "table",
+    *,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="All scores in the table and its Markdown")
+    ] = False,
 ) -> None:
-    """Print the scores of all variants side by side; scores that do not exist yet are left out."""
+    """Print the scores of all variants side by side, with intervals of the word error rates.
+
+    A score that does not exist yet is a dash, or left out of JSON and CSV, which hold all scores.
+    """
     from pipeline.commands.compare import compare
 
-    compare(_load(configs, overrides, storage), output_format, _console())
+    compare(_load(configs, overrides, storage), output_format, _console(), show_all=show_all)
 
 
 @app.command()

@@ -5,29 +5,47 @@ from typing import Literal
 
 from rich.console import Console
 
+from pipeline.commands.error_intervals import error_intervals
 from pipeline.config import Config
 from pipeline.graph.graph import Graph, build
 from pipeline.metrics import comparison
 
 Format = Literal["table", "markdown", "csv", "json"]
 
-TEXTS = {"markdown": comparison.as_markdown, "csv": comparison.as_csv, "json": comparison.as_json}
 
-
-def compare(configs: Sequence[Config], output_format: Format, console: Console) -> None:
+def compare(
+    configs: Sequence[Config], output_format: Format, console: Console, *, show_all: bool = False
+) -> None:
     """Print the variants' scores; a score that is not computed yet is missing."""
-    show(scores(build(configs), configs), configs, output_format, console)
+    show(build(configs), configs, output_format, console, show_all=show_all)
 
 
 def show(
-    rows: comparison.Rows, configs: Sequence[Config], output_format: Format, console: Console
+    graph: Graph,
+    configs: Sequence[Config],
+    output_format: Format,
+    console: Console,
+    *,
+    show_all: bool = False,
 ) -> None:
-    """Print the table, or plain text in another format."""
-    splits = test_splits(configs)
+    """Print the table, or plain text in another format, with the intervals of the WERs.
+
+    `show_all` is for the table and its Markdown, which show the main scores otherwise.
+    """
+    rows, splits = scores(graph, configs), test_splits(configs)
+    found = error_intervals(graph, tuple(rows), splits, comparison.baseline(rows))
+    rows = {variant: {**row, **found.rows[variant]} for variant, row in rows.items()}
     if output_format == "table":
-        console.print(comparison.comparison_table(rows, splits))
+        table = comparison.comparison_table(rows, splits, found.notes, show_all=show_all)
+        console.print(table)
+        return
+    if output_format == "markdown":
+        text = comparison.as_markdown(rows, splits, found.notes, show_all=show_all)
+    elif output_format == "csv":
+        text = comparison.as_csv(rows, splits)
     else:
-        console.out(TEXTS[output_format](rows, splits), highlight=False, end="")
+        text = comparison.as_json(rows, splits)
+    console.out(text, highlight=False, end="")
 
 
 def test_splits(configs: Sequence[Config]) -> tuple[str, ...]:
@@ -36,10 +54,11 @@ def test_splits(configs: Sequence[Config]) -> tuple[str, ...]:
 
 
 def scores(graph: Graph, configs: Sequence[Config]) -> dict[str, dict[str, float]]:
-    """Each variant's scores by name."""
+    """Each variant's scores by name, the variants in the paper's order."""
+    variants = sorted((config.variant for config in configs), key=comparison.place)
     return {
-        config.variant: comparison.scores(
-            {name: node.artifact for name, node in graph.of_variant(config.variant).items()}
+        variant: comparison.scores(
+            {name: node.artifact for name, node in graph.of_variant(variant).items()}
         )
-        for config in configs
+        for variant in variants
     }

@@ -59,8 +59,7 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     else:
         _send_rest(session, console)
     if not only:
-        rows = compare.scores(graph, configs)
-        compare.show(rows, configs, "table", console)
+        compare.show(graph, configs, "table", console)
         _show_models(graph, configs, console)
     _show_tracker(configs[0], console)
     return complete

@@ -1,14 +1,15 @@
 """The comparison: one row for each score and test split, one column for each variant.
 
-Scores have the names that the stages give them (`test.wer`, `training_seconds`). The table and its
-Markdown show some of them, rounded; JSON and CSV have all of them, unrounded.
+Scores have the names that the stages give them (`test.wer`, `training_seconds`); a score's 95 %
+interval is two more, `test.wer_low` and `test.wer_high`. The table and its Markdown show the main
+scores, or all that have a title, rounded; JSON and CSV have every score, unrounded.
 """
 
 import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.markup import escape
@@ -17,7 +18,9 @@ from rich.table import Table
 from pipeline.storage.artifacts import Artifact
 
 MISSING = "–"  # noqa: RUF001 - an en dash, as tables of results have it
-BASELINE = "kmeans"
+# The paper's order; other variants stand behind these, as they are named.
+ORDER = ("kmeans", "dkm_codebook", "dkm_layers", "dkm_full", "continuous")
+BASELINE = ORDER[0]
 REDUCTION = "wer_reduction"
 
 Rows = Mapping[str, Mapping[str, float]]
@@ -25,12 +28,16 @@ Rows = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Score:
-    """How a score is shown: its name after the split, title, factor and decimals."""
+    """How a score is shown: its name after the split, title, factor and decimals.
+
+    One that is `main` is shown without being asked for.
+    """
 
     name: str
     title: str
     scale: float = 1.0
     decimals: int = 3
+    main: bool = False
 
     @property
     def metric(self) -> str:
@@ -42,24 +49,34 @@ class Score:
     def show(self, value: float | None) -> str:
         return MISSING if value is None else f"{self.scale * value:.{self.decimals}f}"
 
+    def cell(self, row: Mapping[str, float], split: str) -> str:
+        """The value in `row`, and its interval if it has one: `17.4 [14.9, 20.2]`."""
+        name = f"{split}.{self.name}"
+        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+        value = self.show(row.get(name))
+        if low is None or high is None:
+            return value
+        return f"{value} [{self.show(low)}, {self.show(high)}]"
+
 
 GROUPS = (
     (
-        Score("wer", "WER (%)", 100, 1),
+        Score("wer", "WER (%)", 100, 1, main=True),
+        Score(REDUCTION, "WER reduction (%)", 100, 1, main=True),
+        Score(f"{REDUCTION}_p", "p of the reduction", 1, 4, main=True),
         Score("cer", "CER (%)", 100, 1),
-        Score(REDUCTION, "WER reduction (%)", 100, 1),
     ),
     (
-        Score("phone_purity", "phone purity"),
+        Score("phone_purity", "phone purity", main=True),
         Score("phone_purity_with_silence", "phone purity with silence"),
         Score("cluster_purity", "cluster purity"),
-        Score("pnmi", "PNMI"),
+        Score("pnmi", "PNMI", main=True),
         Score("pnmi_with_silence", "PNMI with silence"),
     ),
     (
         Score("codebook_usage", "codebook usage (%)", 100, 1),
         Score("codebook_perplexity", "codebook perplexity", 1, 1),
-        Score("bit_rate", "bit rate (bit/s)", 1, 1),
+        Score("bit_rate", "bit rate (bit/s)", 1, 1, main=True),
     ),
     (
         Score("resynthesis_wer", "resynthesis WER (%)", 100, 1),
@@ -69,6 +86,11 @@ GROUPS = (
     ),
 )
 TRAINING_SECONDS = Score("training_seconds", "training (s)", 1, 0)
+
+
+def place(variant: str) -> int:
+    """Where the variant stands in the comparison; the same for all that the paper does not have."""
+    return ORDER.index(variant) if variant in ORDER else len(ORDER)
 
 
 def scores(outputs: Mapping[str, Artifact]) -> dict[str, float]:
@@ -95,7 +117,7 @@ def with_reductions(rows: Rows, splits: Sequence[str]) -> dict[str, dict[str, fl
         for variant, row in rows.items()
     }
     for split in splits:
-        base = known[_baseline(rows)].get(f"{split}.wer") if rows else None
+        base = known[baseline(rows)].get(f"{split}.wer") if rows else None
         for row in known.values():
             wer = row.get(f"{split}.wer")
             if base and wer is not None:
@@ -117,28 +139,32 @@ def headline(row: Mapping[str, float], splits: Sequence[str]) -> dict[str, float
     return shown
 
 
-def comparison_table(rows: Rows, splits: Sequence[str]) -> Table:
+def comparison_table(
+    rows: Rows, splits: Sequence[str], notes: Sequence[str] = (), *, show_all: bool = False
+) -> Table:
     """Scores by variant for the terminal, in groups; a missing score is a dash."""
-    table = Table(caption=_caption(rows) if rows else None)
+    table = Table(caption=escape("\n".join(_captions(rows, notes))) or None)
     table.add_column("score")
     table.add_column("split")
     for variant in rows:
         table.add_column(escape(variant), justify="right", overflow="fold")
-    for group in _lines(rows, splits):
+    for group in _lines(rows, splits, show_all=show_all):
         for line in group:
             table.add_row(*map(escape, line))
         table.add_section()
     return table
 
 
-def as_markdown(rows: Rows, splits: Sequence[str]) -> str:
+def as_markdown(
+    rows: Rows, splits: Sequence[str], notes: Sequence[str] = (), *, show_all: bool = False
+) -> str:
     """The same table in GitHub's Markdown."""
     lines = [("score", "split", *rows), ("---", "---", *["---:"] * len(rows))]
-    lines += [line for group in _lines(rows, splits) for line in group]
-    text = "\n".join(
+    lines += [line for group in _lines(rows, splits, show_all=show_all) for line in group]
+    table = "\n".join(
         f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines
     )
-    return f"{text}\n\n{_caption(rows)}\n" if rows else f"{text}\n"
+    return "\n\n".join((table, *_captions(rows, notes))) + "\n"
 
 
 def as_json(rows: Rows, splits: Sequence[str]) -> str:
@@ -157,22 +183,26 @@ def as_csv(rows: Rows, splits: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _lines(rows: Rows, splits: Sequence[str]) -> Iterator[list[tuple[str, ...]]]:
+def _lines(rows: Rows, splits: Sequence[str], *, show_all: bool) -> Iterator[list[tuple[str, ...]]]:
     """Groups of lines: title, split, one value for each variant."""
     known = list(with_reductions(rows, splits).values())
     for group in GROUPS:
         yield [
-            (score.title, split, *(score.show(row.get(f"{split}.{score.name}")) for row in known))
+            (score.title, split, *(score.cell(row, split) for row in known))
             for score in group
+            if score.main or show_all
             for split in splits
         ]
-    seconds = TRAINING_SECONDS
-    yield [(seconds.title, "", *(seconds.show(row.get(seconds.name)) for row in known))]
+    if show_all:
+        seconds = TRAINING_SECONDS
+        yield [(seconds.title, "", *(seconds.show(row.get(seconds.name)) for row in known))]
 
 
-def _baseline(rows: Rows) -> str:
-    return BASELINE if BASELINE in rows else next(iter(rows))
+def baseline(variants: Iterable[str]) -> str:
+    """The variant that others are compared with: `kmeans`, or else the first."""
+    names = tuple(variants)
+    return BASELINE if BASELINE in names else names[0]
 
 
-def _caption(rows: Rows) -> str:
-    return f"WER reduction is relative to {_baseline(rows)}."
+def _captions(rows: Rows, notes: Sequence[str]) -> tuple[str, ...]:
+    return (f"WER reduction is relative to {baseline(rows)}.", *notes) if rows else ()

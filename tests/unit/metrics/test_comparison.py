@@ -30,12 +30,12 @@ ROWS = {
 
 def rendered(rows, splits):
     console = Console(file=io.StringIO(), width=200)
-    console.print(comparison.comparison_table(rows, splits))
+    console.print(comparison.comparison_table(rows, splits, show_all=True))
     return console.file.getvalue()
 
 
 def markdown_cells(rows, splits):
-    lines = comparison.as_markdown(rows, splits).splitlines()
+    lines = comparison.as_markdown(rows, splits, show_all=True).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line]
     return {(line[0], line[1]): line[2:] for line in cells}
 
@@ -143,3 +143,55 @@ def test_csv_holds_every_score_and_leaves_missing_ones_empty():
     assert lines["score"] == ["dkm_full", "kmeans", "continuous"]
     assert lines["test.phone_purity"] == ["0.61234", "", ""]
     assert lines["test.wer"] == ["0.3", "0.4", ""]
+
+
+def test_the_papers_variants_come_in_its_order_and_others_behind_them():
+    named = ["mine", "continuous", "kmeans", "also_mine", "dkm_full", "dkm_layers", "dkm_codebook"]
+    assert sorted(named, key=comparison.place) == [*comparison.ORDER, "mine", "also_mine"]
+    assert comparison.ORDER == ("kmeans", "dkm_codebook", "dkm_layers", "dkm_full", "continuous")
+
+
+def test_six_scores_are_shown_unless_all_are_asked_for():
+    lines = comparison.as_markdown(ROWS, ["test"]).splitlines()
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines if "| test |" in line] == [
+        "WER (%)",
+        "WER reduction (%)",
+        "p of the reduction",
+        "phone purity",
+        "PNMI",
+        "bit rate (bit/s)",
+    ]
+
+
+def test_an_interval_stands_beside_its_score_and_p_below():
+    row = {"test.wer": 0.174, "test.wer_low": 0.149, "test.wer_high": 0.2022}
+    row |= {"test.wer_reduction_low": -0.17, "test.wer_reduction_high": 0.46}
+    row |= {"test.wer_reduction_p": 0.00012}
+    rows = {"kmeans": {"test.wer": 0.348, "test.wer_low": 0.3}, "dkm_full": row}
+    cells = markdown_cells(rows, ["test"])
+    assert cells["WER (%)", "test"] == ["34.8", "17.4 [14.9, 20.2]"]
+    assert cells["WER reduction (%)", "test"] == ["0.0", "50.0 [-17.0, 46.0]"]
+    assert cells["p of the reduction", "test"] == [comparison.MISSING, "0.0001"]
+
+
+def test_notes_stand_below_the_table():
+    notes = ["first note", "of [red]one"]
+    assert comparison.as_markdown(ROWS, ["test"], notes).endswith(
+        "|\n\nWER reduction is relative to kmeans.\n\nfirst note\n\nof [red]one\n"
+    )
+    console = Console(file=io.StringIO(), width=200)
+    console.print(comparison.comparison_table(ROWS, ["test"], notes))
+    assert "of [red]one" in console.file.getvalue()
+
+
+def test_mlflow_gets_a_score_by_the_name_it_always_had():
+    known = comparison.with_reductions(ROWS, ["test"])["dkm_full"]
+    assert comparison.headline(known, ["test"]) == pytest.approx(
+        {
+            "test/WER in percent": 30.0,
+            "test/WER reduction in percent": 25.0,
+            "test/phone purity": 0.61234,
+            "test/mel-cepstral distortion in dB": 5.128,
+            "training in s": 286.4,
+        }
+    )

@@ -12,6 +12,7 @@ from pipeline.audio.utterance import Utterance, to_table
 from pipeline.config import Asr, AsrEvaluation, Config
 from pipeline.config import TextPieces as TextPiecesSettings
 from pipeline.graph.stage import Input, StageContext
+from pipeline.metrics.word_errors import read_word_errors
 from pipeline.progress import Progress
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, ArtifactError
@@ -118,6 +119,8 @@ def check_split(context, greedy, beam, references):
         assert (row["substitutions"], row["insertions"], row["deletions"]) == (0, 0, 1)
     words = sum(len(references[utt_id].split()) for utt_id in mine)
     assert scores[f"{split}.wer"] == pytest.approx(len(mine) / words)
+    errors = read_word_errors(context.output, context.inputs["prepare_corpus"], split)
+    assert errors.errors_U.sum() / errors.num_words.sum() == scores[f"{split}.wer"]
     assert scores[f"{split}.deletions"] == len(mine)
     assert scores[f"{split}.substitutions"] == scores[f"{split}.insertions"] == 0
     assert scores[f"{split}.wer_greedy"] > 0
