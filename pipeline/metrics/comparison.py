@@ -52,11 +52,10 @@ class Score:
     def cell(self, row: Mapping[str, float], split: str) -> str:
         """The value in `row`, and its interval if it has one: `17.4 [14.9, 20.2]`."""
         name = f"{split}.{self.name}"
-        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-        value = self.show(row.get(name))
-        if low is None or high is None:
-            return value
-        return f"{value} [{self.show(low)}, {self.show(high)}]"
+        value, low, high = (row.get(name + edge) for edge in ("", "_low", "_high"))
+        if value is None or low is None or high is None:
+            return self.show(value)
+        return f"{self.show(value)} [{self.show(low)}, {self.show(high)}]"
 
 
 GROUPS = (

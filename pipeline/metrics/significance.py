@@ -27,9 +27,9 @@ def draws(speakers_U: np.ndarray, rounds: int = ROUNDS, seed: int = SEED) -> Ite
     )
     for _ in range(rounds):
         drawn_S = random.integers(len(sizes_S), size=len(sizes_S))
-        sizes_S_drawn = sizes_S[drawn_S]
-        places = random.integers(np.repeat(sizes_S_drawn, sizes_S_drawn))
-        yield by_speaker_U[np.repeat(starts_S[drawn_S], sizes_S_drawn) + places]
+        drawn_sizes_S = sizes_S[drawn_S]
+        places = random.integers(np.repeat(drawn_sizes_S, drawn_sizes_S))
+        yield by_speaker_U[np.repeat(starts_S[drawn_S], drawn_sizes_S) + places]
 
 
 def resampled_sums(

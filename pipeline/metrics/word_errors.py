@@ -76,7 +76,7 @@ def uncertainty(errors: Mapping[str, WordErrors], baseline: str) -> dict[str, di
     - `wer_reduction_low`, `wer_reduction_high`: that of the relative reduction, by the same draws
     - `wer_reduction_p`: the two-sided p of the difference (`swap_test`)
 
-    The last two are for variants that were scored on the same utterances as `baseline`.
+    The last three are for variants that were scored on the same utterances as `baseline`.
     """
     alike: dict[tuple[ScoredUtterance, ...], dict[str, WordErrors]] = defaultdict(dict)
     for variant, found in errors.items():

@@ -174,6 +174,23 @@ def test_an_interval_stands_beside_its_score_and_p_below():
     assert cells["p of the reduction", "test"] == [comparison.MISSING, "0.0001"]
 
 
+def test_a_reduction_that_is_unknown_or_unbounded_has_no_interval():
+    rows = {
+        "kmeans": {"test.wer": 0.0, "unseen.wer": 0.1},
+        "a": {
+            "test.wer": 0.0,
+            "test.wer_reduction_low": 0.0,
+            "test.wer_reduction_high": 0.0,
+            "unseen.wer": 0.05,
+            "unseen.wer_reduction_low": -math.inf,
+            "unseen.wer_reduction_high": 0.9,
+        },
+    }
+    cells = markdown_cells(rows, ["test", "unseen"])
+    assert cells["WER reduction (%)", "test"] == [comparison.MISSING] * 2
+    assert cells["WER reduction (%)", "unseen"] == ["0.0", "50.0"]
+
+
 def test_notes_stand_below_the_table():
     notes = ["first note", "of [red]one"]
     assert comparison.as_markdown(ROWS, ["test"], notes).endswith(
