@@ -54,8 +54,9 @@ def reductions(errors_R: np.ndarray, base_errors_R: np.ndarray) -> np.ndarray:
     Both count errors on the same utterances, so this is the relative reduction of the error rate.
     """
     saved_R = (base_errors_R - errors_R).astype(np.float64)
-    without_base_R = np.where(saved_R < 0, -np.inf, 0.0)
-    return np.divide(saved_R, base_errors_R, out=without_base_R, where=base_errors_R > 0)
+    reduced_R = np.where(saved_R < 0, -np.inf, 0.0)
+    np.divide(saved_R, base_errors_R, out=reduced_R, where=base_errors_R > 0)
+    return reduced_R
 
 
 def swap_test(
