@@ -208,6 +208,7 @@ def test_mlflow_gets_a_score_by_the_name_it_always_had():
             "test/WER in percent": 30.0,
             "test/WER reduction in percent": 25.0,
             "test/phone purity": 0.61234,
+            "test/phone purity with silence": 0.58111,
             "test/mel-cepstral distortion in dB": 5.128,
             "training in s": 286.4,
         }
