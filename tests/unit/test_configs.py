@@ -128,7 +128,7 @@ def test_librispeech_has_the_published_settings():
     assert (sigma.kind, sigma.value, sigma.learned) == ("fixed", 1.0, False)
     quantizer = config.quantizer
     assert (quantizer.tau_start, quantizer.tau_end, quantizer.tau_decay) == (2.0, 0.1, 0.999995)
-    assert quantizer.kmeans_loss_weight == 0.0
+    assert (quantizer.distance, quantizer.kmeans_loss_weight) == ("euclidean", 0.0)
     asr = config.asr
     assert (asr.ctc_weight, asr.decoder_feedforward_dim, asr.time_masking.masks) == (0.3, 2048, 10)
     first, second = config.training.phases
