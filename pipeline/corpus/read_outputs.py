@@ -14,13 +14,6 @@ def read_split(corpus: Artifact, split: str) -> list[Utterance]:
     return from_table(table.filter(pc.field("split") == split))
 
 
-def read_durations(corpus: Artifact, split: str) -> list[float]:
-    """Seconds of each utterance of one split."""
-    table = corpus.read_table("corpus.parquet", columns=["split", "duration"])
-    durations: list[float] = table.filter(pc.field("split") == split)["duration"].to_pylist()
-    return durations
-
-
 def read_tokens(output: Artifact, split: str) -> dict[str, np.ndarray]:
     """The units of each utterance of `split` (uint16, one for each frame), by utt_id.
 

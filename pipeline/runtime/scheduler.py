@@ -132,16 +132,14 @@ class _Execution:
         self.display = display
         self.machines = Machines()
         self.channel = channel
-        self.take_nodes()
+        self.take_nodes(build())
 
-    def take_nodes(self) -> None:
+    def take_nodes(self, graph: Graph) -> None:
         """Wait for every pending node of the graph that is not known yet.
 
         A node that awaits an output takes part when its digest is final. Until then it only shows
         what cannot start if that output fails.
         """
-        graph = self.build()
-        graph.check()
         settled = self.outcomes.keys() | {each.node.key for each in self.running.values()}
         pending = {node.key: node for node in graph.pending()}
         self.waiting = {key: node for key, node in pending.items() if key not in settled}
@@ -246,7 +244,9 @@ class _Execution:
             shown = node.stage.headline_of(outcome.scores)
             self.display.end(node.label, f"done in {outcome.seconds:.1f} s{shown}")
             if node.stage.has_parts:
-                self.take_nodes()
+                graph = self.build()
+                graph.check()
+                self.take_nodes(graph)
             return
         ended.tracker.finish("FAILED")
         self.display.end(node.label, f"FAILED after {outcome.seconds:.1f} s: {outcome.error}")
