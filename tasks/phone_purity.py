@@ -8,6 +8,7 @@ from pipeline.graph.stage import Input, Stage, StageContext
 
 if TYPE_CHECKING:
     from pipeline.metrics.purity import JointCounts
+    from pipeline.metrics.units_per_phone import UnitsPerPhone
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -23,31 +24,36 @@ def _run(context: StageContext) -> dict[str, float]:
     from pipeline.metrics import purity
 
     split = context.split
-    counts = _count(context)
+    counts, units_per_phone = _count(context)
     scores = purity.scores(counts, context.config.purity)
     if not scores:
         context.progress.message(f"has no purity for {split}: no utterance has aligned phones")
         return {}
+    scores |= units_per_phone.scores()
     _write(context, counts)
     return {f"{split}.{name}": value for name, value in scores.items()}
 
 
-def _count(context: StageContext) -> "JointCounts":
-    """Frames of the aligned utterances by label and unit, with silence."""
-    from pipeline.corpus.alignment.frame_labels import frame_labels
+def _count(context: StageContext) -> "tuple[JointCounts, UnitsPerPhone]":
+    """Frames of the aligned utterances by label and unit, with silence; units by segment."""
+    from pipeline.corpus.alignment.frame_labels import frame_segments, labels_of
     from pipeline.corpus.read_outputs import read_split, read_tokens, tokenizer_grid
     from pipeline.metrics.purity import JointCounts, one_silence
+    from pipeline.metrics.units_per_phone import UnitsPerPhone
 
     trained, config, split = context.inputs["train_joint"], context.config, context.split
     units = read_tokens(context.inputs[f"tokenize_corpus/{split}"], split)
     counts = JointCounts(trained.read_json("tokenizer/config.json")["num_units"])
+    units_per_phone = UnitsPerPhone()
     grid = tokenizer_grid(trained, config.corpus.sample_rate_hz)
     for utterance in read_split(context.inputs["prepare_corpus"], split):
         if utterance.alignment is not None:
             units_T = units[utterance.utt_id]
-            labels = frame_labels(utterance.alignment, len(units_T), grid)
-            counts.add(one_silence(labels, config.purity), units_T)
-    return counts
+            segments_T = frame_segments(utterance.alignment, len(units_T), grid)
+            labels_T = one_silence(labels_of(segments_T), config.purity)
+            counts.add(labels_T, units_T)
+            units_per_phone.add(segments_T, labels_T, units_T)
+    return counts, units_per_phone
 
 
 def _write(context: StageContext, counts: "JointCounts") -> None:
@@ -67,7 +73,7 @@ def _write(context: StageContext, counts: "JointCounts") -> None:
 
 STAGE = Stage(
     name="phone_purity",
-    version=3,
+    version=4,
     settings=_settings,
     run=_run,
     splits=lambda config: config.corpus.splits.test,

@@ -51,7 +51,7 @@ def _scores(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="tokenize_corpus",
-    version=5,
+    version=6,
     settings=_settings,
     run=_run,
     splits=lambda config: config.corpus.splits.names,

@@ -71,11 +71,17 @@ GROUPS = (
         Score("cluster_purity", "cluster purity"),
         Score("pnmi", "PNMI", main=True),
         Score("pnmi_with_silence", "PNMI with silence"),
+        Score("units_per_phone", "units per phone", 1, 2),
     ),
     (
         Score("codebook_usage", "codebook usage (%)", 100, 1),
         Score("codebook_perplexity", "codebook perplexity", 1, 1),
         Score("bit_rate", "bit rate (bit/s)", 1, 1, main=True),
+        Score("deduplicated_bit_rate", "de-duplicated bit rate (bit/s)", 1, 1),
+        Score("bit_rate_log2k", "bit rate at log2 K a unit (bit/s)", 1, 1),
+        Score(
+            "deduplicated_bit_rate_log2k", "de-duplicated bit rate at log2 K a unit (bit/s)", 1, 1
+        ),
     ),
     (
         Score("resynthesis_wer", "resynthesis WER (%)", 100, 1),

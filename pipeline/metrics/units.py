@@ -1,5 +1,6 @@
 """How a corpus uses its units: how many of them, how evenly, and at what bit rate."""
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,8 +15,9 @@ def unit_statistics(
     Returns:
         `codebook_usage`: units that occur, as a share of the codebook. `codebook_perplexity`: exp of
         the entropy of the unigram distribution. `bit_rate`: that entropy in bits x frames per
-        second. `deduplicated_bit_rate`: the same where each run of one unit counts once, without
-        durations.
+        second. `bit_rate_log2k`: log2 K bits a unit instead, what units cost whatever they are.
+        `deduplicated_bit_rate` and `deduplicated_bit_rate_log2k`: the same two where each run of
+        one unit counts once, without durations.
 
     Raises:
         ValueError: there is no frame, a unit is out of range, or the frame rate is not positive.
@@ -28,14 +30,15 @@ def unit_statistics(
         units_N = units_in_range(utterance, num_units)
         counts_K += np.bincount(units_N, minlength=num_units)
         run_counts_K += np.bincount(deduplicate(units_N), minlength=num_units)
-    bits = entropy_of_counts(counts_K) / np.log(2)
-    run_bits = entropy_of_counts(run_counts_K) / np.log(2)
+    usage, perplexity = usage_of_counts(counts_K), perplexity_of_counts(counts_K)
     runs_per_second = frames_per_second * float(run_counts_K.sum() / counts_K.sum())
     return {
-        "codebook_usage": usage_of_counts(counts_K),
-        "codebook_perplexity": perplexity_of_counts(counts_K),
-        "bit_rate": float(bits * frames_per_second),
-        "deduplicated_bit_rate": float(run_bits * runs_per_second),
+        "codebook_usage": usage,
+        "codebook_perplexity": perplexity,
+        "bit_rate": math.log2(perplexity) * frames_per_second,
+        "bit_rate_log2k": math.log2(num_units) * frames_per_second,
+        "deduplicated_bit_rate": math.log2(perplexity_of_counts(run_counts_K)) * runs_per_second,
+        "deduplicated_bit_rate_log2k": math.log2(num_units) * runs_per_second,
     }
 
 

@@ -1,4 +1,4 @@
-"""From timed labels to one label for each frame."""
+"""From timed labels to the segment and the label of each frame."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -8,16 +8,28 @@ from pipeline.audio.utterance import Segment
 
 
 def frame_labels(alignment: Sequence[Segment], num_frames: int, grid: FrameGrid) -> list[str]:
-    """The label at each frame's centre; "" where there is no segment.
+    """The label of each frame's segment; "" where there is none."""
+    return labels_of(frame_segments(alignment, num_frames, grid))
+
+
+def labels_of(segments: Sequence[Segment | None]) -> list[str]:
+    """The labels of frames; "" where there is no segment."""
+    return ["" if segment is None else segment.label for segment in segments]
+
+
+def frame_segments(
+    alignment: Sequence[Segment], num_frames: int, grid: FrameGrid
+) -> list[Segment | None]:
+    """The segment at each frame's centre.
 
     A segment includes its start and excludes its end. Where two overlap, the later start wins.
     """
     segments = sorted(alignment, key=lambda segment: segment.start)
     starts = [segment.start for segment in segments]
-    labels = []
+    found: list[Segment | None] = []
     for frame in range(num_frames):
         centre = grid.centre_seconds(frame)
         index = bisect_right(starts, centre) - 1
         inside = index >= 0 and centre < segments[index].end
-        labels.append(segments[index].label if inside else "")
-    return labels
+        found.append(segments[index] if inside else None)
+    return found

@@ -14,12 +14,17 @@ from pipeline.metrics.units import (
 
 
 def test_a_case_by_hand():
-    """Units 0 0 1 1 | 1 1 0 0 at 50 frames/s: 1 bit a frame; 4 runs in 0.16 s, 1 bit a run."""
+    """Units 0 0 1 1 | 1 1 0 0 at 50 frames/s: 1 bit a frame; 4 runs in 0.16 s, 1 bit a run.
+
+    Numbers of four units take 2 bits each.
+    """
     found = unit_statistics([[0, 0, 1, 1], [1, 1, 0, 0]], num_units=4, frames_per_second=50)
     assert found["codebook_usage"] == 0.5
     assert found["codebook_perplexity"] == pytest.approx(2)
     assert found["bit_rate"] == pytest.approx(50)
     assert found["deduplicated_bit_rate"] == pytest.approx(25)
+    assert found["bit_rate_log2k"] == pytest.approx(100)
+    assert found["deduplicated_bit_rate_log2k"] == pytest.approx(50)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -38,6 +43,8 @@ def test_the_statistics_are_those_of_loops(seed):
     assert found["bit_rate"] == pytest.approx(50 * bits)
     run_bits = reference.entropy(runs) / math.log(2)
     assert found["deduplicated_bit_rate"] == pytest.approx(rate * run_bits)
+    assert found["bit_rate_log2k"] == pytest.approx(50 * math.log2(7))
+    assert found["deduplicated_bit_rate_log2k"] == pytest.approx(rate * math.log2(7))
 
 
 @pytest.mark.parametrize("units", [[], [0], [3, 3, 3], [1, 1, 0, 2, 2, 2, 1]])

@@ -1,5 +1,8 @@
 """The stage on the units and alignments of a few frames: its scores with and without silence."""
 
+from itertools import groupby
+from operator import itemgetter
+
 import pyarrow as pa
 import pytest
 from support import write_corpus
@@ -23,10 +26,11 @@ def context_of(tmp_path):
     def make(units, labels, sent):
         names = ("prepare_corpus", "train_joint", "tokenize_corpus/test")
         inputs = {name: Artifact(str(tmp_path / name)) for name in names}
+        runs = [list(run) for _, run in groupby(enumerate(labels), key=itemgetter(1))]
         alignment = tuple(
-            Segment(frame * FRAME_SECONDS, (frame + 1) * FRAME_SECONDS, label)
-            for frame, label in enumerate(labels)
-            if label is not None
+            Segment(run[0][0] * FRAME_SECONDS, (run[-1][0] + 1) * FRAME_SECONDS, run[0][1])
+            for run in runs
+            if run[0][1] is not None
         )
         seconds = (len(units) + 1) * FRAME_SECONDS
         utterance = Utterance("u", "test", "u.wav", 0.0, seconds, "ann", "x", alignment)
@@ -62,6 +66,7 @@ def test_scores_are_those_without_silence_and_those_with_it(context_of):
         "test.pnmi": 0.375150,
         "test.phone_purity_with_silence": 0.6,
         "test.cluster_purity_with_silence": 0.7,
+        "test.units_per_phone": 1.0,
     }
     table = context.output.read_table("counts-test.parquet")
     assert dict(zip(*table.to_pydict().values(), strict=True)) == {
@@ -71,6 +76,13 @@ def test_scores_are_those_without_silence_and_those_with_it(context_of):
         "sil": [1, 1, 3],
     }
     assert "purity-test.png" in context.output.names("")
+
+
+def test_units_per_phone_are_runs_within_a_segment(context_of):
+    """Two in `a`, one in `b`, three in the other `a`."""
+    labels = ["sil", "a", "a", "a", "b", "b", "sil", "a", "a", "a"]
+    scores = STAGE.run(context_of([0, 1, 2, 2, 2, 2, 0, 0, 1, 0], labels, []))
+    assert scores["test.units_per_phone"] == 2.0
 
 
 def test_an_alignment_of_silence_alone_gives_no_scores(context_of):

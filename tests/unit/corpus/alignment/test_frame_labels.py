@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import Segment
-from pipeline.corpus.alignment.frame_labels import frame_labels
+from pipeline.corpus.alignment.frame_labels import frame_labels, frame_segments
 
 # Centres at 0.5, 1.5, 2.5, … seconds.
 SECONDS = FrameGrid(1, 1, 1)
@@ -14,6 +14,11 @@ USUAL = FrameGrid(400, 320, 16000)
 def test_label_at_each_centre():
     alignment = (Segment(0.0, 1.0, "a"), Segment(2.0, 4.0, "b"))
     assert frame_labels(alignment, 5, SECONDS) == ["a", "", "b", "b", ""]
+
+
+def test_a_segment_is_told_from_another_of_its_label():
+    alignment = (Segment(0.0, 1.0, "a"), Segment(1.0, 2.0, "a"))
+    assert frame_segments(alignment, 3, SECONDS) == [*alignment, None]
 
 
 def test_a_segment_includes_its_start_and_excludes_its_end():
