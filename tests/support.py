@@ -15,6 +15,7 @@ from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import Segment, Utterance, to_table
 from pipeline.config import Config
 from pipeline.corpus.parts import part_digests
+from pipeline.features.encoders.load import load_encoder
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.graph.graph import PARTS
 from pipeline.quantizer.layer_mix import LayerMix
@@ -54,7 +55,7 @@ def save_tiny_ssl(folder: Path) -> Path:
 
 def save_tiny_tokenizer(folder: Path, seed: int = 0) -> Path:
     """`folder/tokenizer` over `save_tiny_ssl`: 8 units, which differ between tones and noise."""
-    ssl = SslModel.from_pretrained(save_tiny_ssl(folder / "ssl"))
+    ssl = load_encoder(save_tiny_ssl(folder / "ssl"))
     mixer = FeatureMixer(ssl, (0, 2), LayerMix(2, 1, 0.8, learned=False)).eval()
     (folder / "tones").mkdir(parents=True)
     audio = [one.audio for one in tone_utterances(folder / "tones", f"tokenizer-{seed}", 8)]
@@ -123,7 +124,7 @@ def features_of_splits(output: Artifact) -> dict[str, Artifact]:
 
 def write_features(output: Artifact, ssl_folder: Path, utterances: list[Utterance]) -> Artifact:
     """Features of all layers, directly from the model, in the layout of the extraction stage."""
-    ssl = SslModel.from_pretrained(ssl_folder)
+    ssl = load_encoder(ssl_folder)
     layers = tuple(range(ssl.num_layers + 1))
     for split in sorted({utterance.split for utterance in utterances}):
         rows = []

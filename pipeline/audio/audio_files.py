@@ -106,7 +106,7 @@ def read_whole(uri: str, grid: FrameGrid) -> npt.NDArray[np.float32]:
     """
     waveform = read_audio(uri, grid.sample_rate_hz)
     if not grid.num_frames(len(waveform)):
-        shortest = grid.receptive_field / grid.sample_rate_hz
+        shortest = grid.num_samples(1) / grid.sample_rate_hz
         raise AudioError(f"shorter than one frame of {shortest:g} s")
     return waveform
 

@@ -1,4 +1,4 @@
-"""The grid of frames that a convolutional front end lays over the samples of an utterance."""
+"""The grid of frames that an SSL model lays over the samples of an utterance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,17 @@ from typing import Self
 
 @dataclass(frozen=True)
 class FrameGrid:
-    """Frame i reads samples [hop * i, hop * i + receptive_field) at `sample_rate_hz`."""
+    """Frame i stands for `receptive_field` samples from `start + hop * i` on, at `sample_rate_hz`.
+
+    `start` is negative where a model's first frame is centred on the first samples, with padding
+    before them. A model whose positions end gives at most `max_frames` in one pass.
+    """
 
     receptive_field: int
     hop: int
     sample_rate_hz: int
+    start: int = 0
+    max_frames: int | None = None
 
     @classmethod
     def of_convolutions(
@@ -28,14 +34,19 @@ class FrameGrid:
         return self.sample_rate_hz / self.hop
 
     def num_frames(self, num_samples: int) -> int:
-        """How many complete frames fit; 0 where the audio is shorter than one."""
-        if num_samples < self.receptive_field:
+        """How many frames end within the audio; 0 where it is shorter than one."""
+        if num_samples < self.num_samples(1):
             return 0
-        return (num_samples - self.receptive_field) // self.hop + 1
+        return (num_samples - self.num_samples(1)) // self.hop + 1
+
+    def num_samples(self, num_frames: int) -> int:
+        """The length of the shortest audio with so many frames, at least one."""
+        return self.start + self.receptive_field + self.hop * (num_frames - 1)
 
     def centre_seconds(self, frame: int) -> float:
-        """The time of the middle of `frame`'s receptive field."""
-        return (self.receptive_field / 2 + self.hop * frame) / self.sample_rate_hz
+        """The time of the middle of `frame`."""
+        middle = self.start + self.receptive_field / 2 + self.hop * frame
+        return middle / self.sample_rate_hz
 
 
 # wav2vec 2.0, HuBERT and WavLM share this one: frames of 25 ms, 50 a second.

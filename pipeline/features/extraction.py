@@ -17,9 +17,10 @@ from pipeline.audio.utterance import Utterance
 from pipeline.config import Features, Ssl
 from pipeline.corpus.shard_store import ShardStore
 from pipeline.features.batching import batch_seconds_on, length_batches
+from pipeline.features.encoders.load import load_encoder
 from pipeline.features.fingerprint import ssl_fingerprint
 from pipeline.features.size import sample_frames
-from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.features.ssl import pad_waveforms
 from pipeline.features.stored_frames import FOLDER, frames_column
 from pipeline.features.windows import Windowing, encode_in_windows
 from pipeline.storage import table_schemas
@@ -93,7 +94,7 @@ class ShardWriter:
     def __init__(self, ssl: Ssl, features: Features, output: Artifact) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._dtype = _dtype(features.precision, self._device)
-        model = SslModel.from_pretrained(ssl.source, ssl.revision, max_layer=max(features.layers))
+        model = load_encoder(ssl.source, ssl.revision, max_layer=max(features.layers))
         self._model = model.to(self._device)
         self._features = features
         self._batch_seconds = batch_seconds_on(self._device, features.batch_seconds)

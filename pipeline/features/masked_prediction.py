@@ -19,7 +19,8 @@ from pipeline.audio.decode import resample
 from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.config import Pretraining
 from pipeline.features.batching import length_batches
-from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.features.encoders.convolutional import ConvolutionalEncoder
+from pipeline.features.ssl import pad_waveforms
 from pipeline.progress import SILENT, Progress
 
 UNLABELLED = -100  # cross entropy ignores such frames
@@ -43,7 +44,7 @@ class Scores:
     masked_loss: float
 
 
-def small_wavlm(settings: Pretraining) -> SslModel:
+def small_wavlm(settings: Pretraining) -> ConvolutionalEncoder:
     """A WavLM with random weights; it normalises waveforms, so loudness does not matter."""
     # The first convolutions run at the highest rates and take most of the time: half the channels.
     narrow, wide = settings.conv_channels // 2, settings.conv_channels
@@ -63,13 +64,13 @@ def small_wavlm(settings: Pretraining) -> SslModel:
         feat_proj_dropout=settings.dropout,
         layerdrop=0.0,
     )
-    return SslModel(WavLMModel(config), Wav2Vec2FeatureExtractor(do_normalize=True))
+    return ConvolutionalEncoder(WavLMModel(config), Wav2Vec2FeatureExtractor(do_normalize=True))
 
 
 class MaskedPredictor(nn.Module):
     """An encoder and the classifier of its last layer."""
 
-    def __init__(self, encoder: SslModel, num_labels: int) -> None:
+    def __init__(self, encoder: ConvolutionalEncoder, num_labels: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.classifier = nn.Linear(encoder.hidden_size, num_labels)
@@ -88,7 +89,7 @@ def pretrain(
     validation: Labelled,
     settings: Pretraining,
     progress: Progress = SILENT,
-) -> tuple[SslModel, Scores]:
+) -> tuple[ConvolutionalEncoder, Scores]:
     """Train a small WavLM from random weights.
 
     Args:

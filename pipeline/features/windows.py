@@ -35,7 +35,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Windowing:
-    """Utterances above `max_seconds` are cut into windows that overlap by `overlap_seconds` or more."""
+    """Utterances above `max_seconds` are cut into windows that overlap by `overlap_seconds` or more.
+
+    Those that have more frames than the model gives in one pass are cut too.
+    """
 
     max_seconds: float = Features.model_fields["max_seconds"].default
     overlap_seconds: float = Features.model_fields["overlap_seconds"].default
@@ -51,16 +54,19 @@ class Windowing:
         """
         num_frames = grid.num_frames(num_samples)
         longest = max(1, grid.num_frames(round(self.max_seconds * grid.sample_rate_hz)))
+        if grid.max_frames is not None:
+            longest = min(longest, grid.max_frames)
         if num_frames <= longest:
             return [Window(slice(0, num_samples), slice(0, num_frames))]
-        overlap = min(round(self.overlap_seconds * grid.frames_per_second), longest - 1)
+        # Of a limit that is the model's, the overlap must not take more than half either.
+        overlap = min(round(self.overlap_seconds * grid.frames_per_second), longest // 2)
         count = -(-(num_frames - overlap) // (longest - overlap))
         length = -(-(num_frames + (count - 1) * overlap) // count)
         starts = [index * (num_frames - length) // (count - 1) for index in range(count)]
         # Each of two windows keeps half of the frames that they share.
         cuts = [(before + length + start) // 2 for before, start in pairwise(starts)]
         bounds = zip([0, *cuts], [*cuts, num_frames], strict=True)
-        reach = (length - 1) * grid.hop + grid.receptive_field
+        reach = grid.num_samples(length)
         return [
             Window(
                 slice(start * grid.hop, start * grid.hop + reach), slice(low - start, high - start)

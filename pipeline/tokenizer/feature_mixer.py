@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.features.batching import batch_seconds_on
+from pipeline.features.encoders.load import load_encoder
 from pipeline.features.ssl import SslModel, pad_waveforms
 from pipeline.features.windows import Windowing, encode_in_windows
 from pipeline.quantizer.layer_mix import LayerMix
@@ -118,4 +119,4 @@ def load_mixer(folder: Path, settings: dict[str, Any]) -> FeatureMixer:
     mix = LayerMix(len(layers), initial=0, initial_mass=0.5, learned=False)
     mix.load_state_dict({"logits_L": load_file(folder / WEIGHTS)["layer_logits_L"]})
     windowing = Windowing(**settings.get(WINDOWING, {}))  # older folders have none
-    return FeatureMixer(SslModel.from_pretrained(folder / SSL), layers, mix, windowing).eval()
+    return FeatureMixer(load_encoder(folder / SSL), layers, mix, windowing).eval()

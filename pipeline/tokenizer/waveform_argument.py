@@ -51,7 +51,7 @@ def _as_waveform(waveform: Any, name: str, grid: FrameGrid) -> npt.NDArray[np.fl
     samples = _one_channel(_as_array(waveform, name), name)
     if not grid.num_frames(len(samples)):
         raise ValueError(
-            f"{name} has {len(samples)} samples, less than the {grid.receptive_field} of one frame at "
+            f"{name} has {len(samples)} samples, less than the {grid.num_samples(1)} of one frame at "
             f"{grid.sample_rate_hz} Hz: leave it out"
         )
     samples_S = _scaled(samples, name)

@@ -13,6 +13,7 @@ from pipeline.clustering.codebook import Codebook
 from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split
 from pipeline.corpus.summary import commonest
+from pipeline.features.encoders.load import load_encoder
 from pipeline.features.ssl import SslModel
 from pipeline.features.windows import Windowing
 from pipeline.quantizer.layer_mix import LayerMix
@@ -31,9 +32,7 @@ from pipeline.training.loading import loader_cache_bytes
 
 def load_ssl(config: Config) -> SslModel:
     """The SSL model up to the highest layer that the variant uses."""
-    return SslModel.from_pretrained(
-        config.ssl.source, config.ssl.revision, max_layer=max(config.used_layers)
-    )
+    return load_encoder(config.ssl.source, config.ssl.revision, max_layer=max(config.used_layers))
 
 
 def build_model(

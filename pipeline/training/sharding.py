@@ -38,10 +38,13 @@ def _parts(model: JointModel) -> list[nn.Module]:
     if model.ssl is not None:
         # WavLM's first block makes the position bias of all blocks, so it gets gradients until the
         # last of them is done: it stays with the model.
-        blocks = model.ssl.backbone.encoder.layers
-        parts += [block for block in blocks if not hasattr(block.attention, "rel_attn_embed")]
+        parts += [block for block in model.ssl.blocks() if not _makes_position_bias(block)]
         parts.append(model.ssl)
     return parts
+
+
+def _makes_position_bias(block: nn.Module) -> bool:
+    return hasattr(getattr(block, "attention", None), "rel_attn_embed")
 
 
 def is_sharded(model: nn.Module) -> bool:

@@ -36,8 +36,8 @@ class UnitVocoder(nn.Module):
     """Speech from units at the tokenizer's frame rate.
 
     Frame i of the units covers the samples [hop i, hop (i + 1)) of the output. In the recording
-    the same frame is centred at receptive_field / 2 + hop i, so the output starts at sample
-    `shift` = (receptive_field - hop) / 2 of the recording.
+    the same frame is centred at start + receptive_field / 2 + hop i, so the output starts at sample
+    `shift` = start + (receptive_field - hop) / 2 of the recording, which may be before the first.
 
     Args:
         settings: sizes of the generator; the product of its upsample rates must be the hop.
@@ -79,8 +79,8 @@ class UnitVocoder(nn.Module):
 
     @property
     def shift(self) -> int:
-        """Samples of the recording before the vocoder's first sample."""
-        return (self.grid.receptive_field - self.grid.hop) // 2
+        """Where in the recording the vocoder's first sample is."""
+        return self.grid.start + (self.grid.receptive_field - self.grid.hop) // 2
 
     def speaker_index(self, speaker: str | None) -> int:
         """The row of a speaker's embedding, to be passed to `forward`.
@@ -119,8 +119,8 @@ class UnitVocoder(nn.Module):
     ) -> np.ndarray:
         """Speak one utterance's T units: float32 samples on the time axis of the recording.
 
-        `shift` zeros are added on either side, so the result has one frame for each unit, and its
-        frame i is frame i of the recording. De-duplicated units are first repeated for their
+        Zeros are added on either side, or what lies before the recording is cut off, so that the
+        result has one frame for each unit, and its frame i is frame i of the recording. De-duplicated units are first repeated for their
         predicted durations.
 
         Raises:
@@ -132,7 +132,8 @@ class UnitVocoder(nn.Module):
             units_T = self.durations.expand(units_T)
         speakers_1 = torch.tensor([self.speaker_index(speaker)], device=device)
         waveform_S = self(units_T[None], speakers_1)[0].float().cpu().numpy()
-        return np.pad(waveform_S, self.shift)
+        heard_S = np.pad(waveform_S, (max(self.shift, 0), 0))[max(-self.shift, 0) :]
+        return np.pad(heard_S, (0, self.grid.num_samples(len(units_T)) - len(heard_S)))
 
     def save_pretrained(self, folder: str | Path) -> None:
         folder = Path(folder)
@@ -163,7 +164,8 @@ class UnitVocoder(nn.Module):
         if description.pop("model_type", None) != "unit_vocoder":
             raise ValueError(f"{folder} is not a unit vocoder: name the `vocoder` folder of a run")
         settings = Vocoder.model_validate(description.pop("architecture"))
-        grid = FrameGrid(**{key.name: description.pop(key.name) for key in fields(FrameGrid)})
+        names = [key.name for key in fields(FrameGrid) if key.name in description]
+        grid = FrameGrid(**{name: description.pop(name) for name in names})
         vocoder = cls(settings, grid=grid, **description)
         vocoder.load_state_dict(load_file(Path(folder) / WEIGHTS))
         return vocoder.eval()

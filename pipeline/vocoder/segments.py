@@ -43,7 +43,7 @@ class SegmentBatches(Dataset[Segments]):
         segment_frames: frames T of a segment.
         batch_size: segments on each of the `world_size` workers.
         hop: samples between two frames.
-        shift: samples of the recording before the vocoder's first sample.
+        shift: where in the recording the vocoder's first sample is; before it, if negative.
         speaker_dropout: share of segments that the average speaker speaks, so that it is trained to
             stand for unknown speakers.
 
@@ -103,10 +103,10 @@ class SegmentBatches(Dataset[Segments]):
 def aligned(waveform_S: np.ndarray, num_frames: int, hop: int, shift: int) -> np.ndarray:
     """The hop x num_frames samples of a recording whose blocks of `hop` are centred on its frames.
 
-    The tokenizer's frame i is centred at receptive_field / 2 + hop i, the vocoder's at
-    hop / 2 + hop i; the recording therefore starts `shift` = (receptive_field - hop) / 2 samples
-    in. The rest after the last frame, less than a hop and `shift`, is trimmed; nothing is padded,
-    because the last frame's receptive field reaches beyond its hop.
+    The tokenizer's frame i is centred at start + receptive_field / 2 + hop i, the vocoder's at
+    hop / 2 + hop i; the result therefore starts at sample `shift` of the recording, with zeros for
+    what lies before it. The rest after the last frame is trimmed; nothing is padded there, because
+    a frame's samples reach as far as its hop or farther.
 
     Raises:
         ValueError: the recording is shorter than its frames, so units and audio do not match.
@@ -117,4 +117,4 @@ def aligned(waveform_S: np.ndarray, num_frames: int, hop: int, shift: int) -> np
             f"{num_frames} frames need {end} samples, the recording has {len(waveform_S)}: the "
             "tokens were made from other audio; delete their folder and run again"
         )
-    return waveform_S[shift:end]
+    return np.pad(waveform_S[max(shift, 0) : end], (max(-shift, 0), 0))

@@ -151,9 +151,10 @@ def extract(setting: Setting, folder: Path, model: Path) -> tuple[Any, float]:
 def bare_model(setting: Setting, model: Path, waveforms: Sequence[np.ndarray]) -> None:
     """What cannot be avoided: the forward passes, in the batches that the stage would make."""
     from pipeline.features.batching import length_batches
-    from pipeline.features.ssl import SslModel, pad_waveforms
+    from pipeline.features.encoders.load import load_encoder
+    from pipeline.features.ssl import pad_waveforms
 
-    ssl = SslModel.from_pretrained(model)
+    ssl = load_encoder(model)
     limit = int(setting.batch_seconds * SAMPLE_RATE_HZ)
     with torch.inference_mode():
         for batch in length_batches([len(waveform) for waveform in waveforms], limit):

@@ -163,10 +163,10 @@ def _model(setting: Setting, settings: "Asr", inputs: "Inputs", *, quantized: bo
 def _ssl_model(setting: Setting) -> "SslModel":
     from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
-    from pipeline.features.ssl import SslModel
+    from pipeline.features.encoders.convolutional import ConvolutionalEncoder
 
     backbone = WavLMModel(WavLMConfig(**(TINY_WAVLM if setting.tiny else {})))
-    ssl = SslModel(backbone, Wav2Vec2FeatureExtractor(do_normalize=False))
+    ssl = ConvolutionalEncoder(backbone, Wav2Vec2FeatureExtractor(do_normalize=False))
     ssl.freeze_front_end()
     return ssl
 

@@ -213,10 +213,10 @@ def _model(setting: Setting, step: StepSetting, settings: Any, inputs: "Inputs")
 def ssl_model(*, tiny: bool) -> "SslModel":
     from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
-    from pipeline.features.ssl import SslModel
+    from pipeline.features.encoders.convolutional import ConvolutionalEncoder
 
     backbone = WavLMModel(WavLMConfig(**(TINY_WAVLM if tiny else WAVLM_LARGE)))
-    ssl = SslModel(backbone, Wav2Vec2FeatureExtractor(do_normalize=False))
+    ssl = ConvolutionalEncoder(backbone, Wav2Vec2FeatureExtractor(do_normalize=False))
     ssl.freeze_front_end()
     return ssl
 

@@ -183,13 +183,13 @@ def _model(setting: Setting) -> "JointModel":
     from pipeline.asr.model import AsrModel
     from pipeline.asr.text_pieces import Characters
     from pipeline.config import Asr
-    from pipeline.features.ssl import SslModel
+    from pipeline.features.encoders.convolutional import ConvolutionalEncoder
     from pipeline.quantizer.dkm import DifferentiableKMeans
     from pipeline.quantizer.layer_mix import LayerMix
     from pipeline.training.joint_model import JointModel
 
     backbone = WavLMModel(WavLMConfig(**(TINY_WAVLM if setting.tiny else SMALL_WAVLM)))
-    ssl = SslModel(backbone, Wav2Vec2FeatureExtractor(do_normalize=False))
+    ssl = ConvolutionalEncoder(backbone, Wav2Vec2FeatureExtractor(do_normalize=False))
     ssl.freeze_front_end()
     mix = LayerMix(ssl.num_layers + 1, ssl.num_layers, 0.8, learned=True)
     tiny = _asr_settings(StepSetting(1, 1.0, 8, 1, tiny=True))

@@ -17,7 +17,7 @@ from pipeline.asr.text_pieces import TextPieces
 from pipeline.audio.decode import read_audio, write_audio
 from pipeline.config import Asr, ConfigError, Vocoder
 from pipeline.config import TextPieces as TextPiecesSettings
-from pipeline.features.ssl import SslModel
+from pipeline.features.encoders.convolutional import ConvolutionalEncoder
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
@@ -44,7 +44,7 @@ def mixer() -> FeatureMixer:
             num_conv_pos_embedding_groups=2,
         )
     )
-    ssl = SslModel(backbone.eval(), Wav2Vec2FeatureExtractor(do_normalize=False))
+    ssl = ConvolutionalEncoder(backbone.eval(), Wav2Vec2FeatureExtractor(do_normalize=False))
     mix = LayerMix(2, initial=0, initial_mass=0.5, learned=False)
     return FeatureMixer(ssl, (0, 2), mix).eval()
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.commands.verify import verify
-from pipeline.features.ssl import SslModel
+from pipeline.features.encoders.load import load_encoder
 from pipeline.graph import graph as stage_graph
 from pipeline.progress import SILENT
 from pipeline.quantizer.layer_mix import LayerMix
@@ -52,9 +52,7 @@ class Project:
         ]
         write_corpus(corpus, utterances).finish({"seconds": 1.0})
         trained = self.node("train_joint").artifact
-        mixer = FeatureMixer(
-            SslModel.from_pretrained(ssl), (0, 2), LayerMix(2, 1, 0.8, learned=False)
-        )
+        mixer = FeatureMixer(load_encoder(ssl), (0, 2), LayerMix(2, 1, 0.8, learned=False))
         torch.manual_seed(0)
         with trained.write_folder("tokenizer") as place:
             UnitTokenizer(mixer, torch.randn(8, 16)).save_pretrained(place)

@@ -14,6 +14,7 @@ from support import hidden_states, save_tiny_ssl, tone_utterances
 
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Features, Ssl
+from pipeline.features.encoders.load import load_encoder
 from pipeline.features.extraction import (
     ROWS_PER_GROUP,
     FeatureRangeError,
@@ -22,7 +23,6 @@ from pipeline.features.extraction import (
 )
 from pipeline.features.fingerprint import ssl_fingerprint
 from pipeline.features.size import sample_frames
-from pipeline.features.ssl import SslModel
 from pipeline.features.stored_frames import StoredFrames, frames_column, frames_of
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, StorageFullError
@@ -83,7 +83,7 @@ def test_shard_holds_the_hidden_states_of_each_utterance_alone(tmp_path, ssl_fol
     table = output.read_table(NAME)
     assert table.schema.equals(table_schemas.features(LAYERS))
     assert table["utt_id"].to_pylist() == [u.utt_id for u in utterances]
-    model = SslModel.from_pretrained(ssl_folder)
+    model = load_encoder(ssl_folder)
     for row, one in zip(table.to_pylist(), utterances, strict=True):
         expected_LTD = hidden_states(model, one, LAYERS)
         assert row["num_frames"] == expected_LTD.shape[1]
@@ -173,7 +173,7 @@ def test_a_shard_of_another_model_or_other_layers_is_written_again(
 ):
     output = Artifact(str(tmp_path))
     writer(ssl_folder, output)(NAME, utterances[:3])
-    ssl = SslModel.from_pretrained(ssl_folder)
+    ssl = load_encoder(ssl_folder)
     ssl.save_pretrained(tmp_path / "same")
     for settings, column in (({"layers": (0, 1)}, "layer_01"), ({"layers": (2,)}, "layer_02")):
         features = Features(batch_seconds=2.0, **settings)
@@ -328,7 +328,7 @@ def test_a_narrower_precision_comes_close(tmp_path, ssl_folder, utterances, prec
 
 
 def test_overflow_of_float16_is_one_clear_error(tmp_path, ssl_folder, utterances):
-    model = SslModel.from_pretrained(ssl_folder)
+    model = load_encoder(ssl_folder)
     with torch.no_grad():
         model.backbone.encoder.layers[1].final_layer_norm.bias[3] = 1e5
     model.save_pretrained(tmp_path / "loud")

@@ -4,6 +4,7 @@ from support import save_tiny_ssl, write_corpus
 from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Config, ConfigError, Features, Ssl
+from pipeline.features.encoders.load import load_encoder
 from pipeline.features.size import (
     bytes_per_frame,
     check_num_units,
@@ -11,7 +12,6 @@ from pipeline.features.size import (
     hidden_size,
     num_stored_frames,
 )
-from pipeline.features.ssl import SslModel
 from pipeline.storage.artifacts import Artifact
 
 
@@ -66,5 +66,5 @@ def test_more_units_than_the_training_split_has_frames_are_refused(tmp_path):
 
 def test_a_model_in_a_folder_has_its_own_grid(tmp_path):
     assert grid_of(Ssl(model="m", revision="abc")) == SSL_GRID
-    model = SslModel.from_pretrained(save_tiny_ssl(tmp_path / "ssl"))
+    model = load_encoder(save_tiny_ssl(tmp_path / "ssl"))
     assert grid_of(Ssl(model=str(tmp_path / "ssl"))) == model.grid

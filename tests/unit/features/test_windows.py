@@ -12,7 +12,9 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.config import Features
-from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.features.encoders.convolutional import ConvolutionalEncoder
+from pipeline.features.encoders.load import load_encoder
+from pipeline.features.ssl import pad_waveforms
 from pipeline.features.windows import (
     Windowing,
     encode_in_windows,
@@ -123,7 +125,7 @@ def test_settings_come_from_the_config():
 
 @pytest.fixture(scope="module")
 def ssl(tmp_path_factory):
-    return SslModel.from_pretrained(save_tiny_ssl(tmp_path_factory.mktemp("ssl")))
+    return load_encoder(save_tiny_ssl(tmp_path_factory.mktemp("ssl")))
 
 
 def noise(*seconds):
@@ -188,7 +190,9 @@ def layer_norm_ssl():
         feat_extract_norm="layer",
         do_stable_layer_norm=True,
     )
-    return SslModel(WavLMModel(config), Wav2Vec2FeatureExtractor(do_normalize=False)).eval()
+    return ConvolutionalEncoder(
+        WavLMModel(config), Wav2Vec2FeatureExtractor(do_normalize=False)
+    ).eval()
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 from support import tiny_config, tone_utterances, write_corpus
 
-from pipeline.features.ssl import SslModel
+from pipeline.features.encoders.load import load_encoder
 from pipeline.graph.stage import StageContext
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
@@ -35,5 +35,5 @@ def test_stage_leaves_a_checkpoint_and_its_scores(tmp_path):
     }
     assert 0 < scores["layer_0.pnmi"] <= 1
     with output.read_folder("encoder") as folder:
-        assert SslModel.from_pretrained(folder).hidden_size == 16
+        assert load_encoder(folder).hidden_size == 16
     assert (sent[-1].done, sent[-1].total, sent[-1].unit) == (1, 1, "epochs")

@@ -7,7 +7,8 @@ import pytest
 import torch
 from support import save_tiny_ssl
 
-from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.features.encoders.load import load_encoder
+from pipeline.features.ssl import pad_waveforms
 from pipeline.features.windows import Windowing, encode_in_windows
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.tokenizer.feature_mixer import FeatureMixer
@@ -18,7 +19,7 @@ WINDOWING = Windowing(1.0, 0.25)
 
 @pytest.fixture(scope="module")
 def mixer(tmp_path_factory):
-    ssl = SslModel.from_pretrained(save_tiny_ssl(tmp_path_factory.mktemp("ssl")))
+    ssl = load_encoder(save_tiny_ssl(tmp_path_factory.mktemp("ssl")))
     mix = LayerMix(2, initial=0, initial_mass=0.5, learned=False)
     return FeatureMixer(ssl, (0, 2), mix, WINDOWING).eval()
 

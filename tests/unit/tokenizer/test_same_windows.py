@@ -6,8 +6,8 @@ from support import save_tiny_ssl
 from pipeline.audio.decode import read_utterance, write_audio
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Features, Ssl
+from pipeline.features.encoders.load import load_encoder
 from pipeline.features.extraction import ShardWriter
-from pipeline.features.ssl import SslModel
 from pipeline.features.stored_frames import frames_of
 from pipeline.features.windows import Windowing
 from pipeline.quantizer.layer_mix import LayerMix
@@ -21,7 +21,7 @@ def noise(seconds, seed):
 
 
 def test_extraction_and_tokenization_hear_the_same(tmp_path):
-    ssl = SslModel.from_pretrained(save_tiny_ssl(tmp_path / "ssl"))
+    ssl = load_encoder(save_tiny_ssl(tmp_path / "ssl"))
     utterances = []
     for number, seconds in enumerate([0.4, 2.7]):
         path = tmp_path / f"{number}.flac"

@@ -13,7 +13,7 @@ from transformers import (
     WavLMModel,
 )
 
-from pipeline.features.ssl import SslModel
+from pipeline.features.encoders.convolutional import ConvolutionalEncoder
 from pipeline.features.windows import Windowing, hidden_states_in_windows
 
 FAMILIES = {
@@ -44,7 +44,7 @@ def ssl_model(family, *, stable, dropout=0.1):
         mask_time_prob=0.5,
         mask_time_length=2,
     )
-    return SslModel(model_class(config), Wav2Vec2FeatureExtractor(do_normalize=False))
+    return ConvolutionalEncoder(model_class(config), Wav2Vec2FeatureExtractor(do_normalize=False))
 
 
 def speech(*seconds):

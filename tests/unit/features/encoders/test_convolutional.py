@@ -13,7 +13,13 @@ from transformers import (
 )
 
 from pipeline.audio.frame_grid import FrameGrid
-from pipeline.features.ssl import SslModel, masked_channel_norm, normalise, pad_waveforms
+from pipeline.features.encoders.convolutional import (
+    ConvolutionalEncoder,
+    masked_channel_norm,
+    normalise,
+)
+from pipeline.features.encoders.load import load_encoder
+from pipeline.features.ssl import pad_waveforms
 
 FAMILIES = {
     "wavlm": (WavLMConfig, WavLMModel),
@@ -77,7 +83,7 @@ def test_layers_equal_the_model_alone_and_do_not_depend_on_the_batch(family, nor
         for waveform in waveforms:
             alone = reference(torch.from_numpy(waveform)[None], output_hidden_states=True)
             expected.append([*alone.hidden_states[:3], alone.last_hidden_state])
-        model = SslModel(backbone(family, norm, stable=stable), extractor()).eval()
+        model = ConvolutionalEncoder(backbone(family, norm, stable=stable), extractor()).eval()
         rising = model(*pad_waveforms(waveforms), layers=(0, 1, 2, 3))
         falling = model(*pad_waveforms(waveforms[::-1]), layers=(0, 1, 2, 3))
     assert rising.num_frames_B.tolist() == falling.num_frames_B.tolist()[::-1] == [4, 64, 1499]
@@ -94,33 +100,37 @@ def test_layers_equal_the_model_alone_and_do_not_depend_on_the_batch(family, nor
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_cut_model_gives_the_same_layers_also_when_saved_and_loaded(family, stable, tmp_path):
     batch = pad_waveforms([speech(0.5)])
-    whole = SslModel(backbone(family, stable=stable), extractor()).eval()
-    cut = SslModel(backbone(family, stable=stable), extractor(), max_layer=2).eval()
+    whole = ConvolutionalEncoder(backbone(family, stable=stable), extractor()).eval()
+    cut = ConvolutionalEncoder(backbone(family, stable=stable), extractor(), max_layer=2).eval()
     cut.save_pretrained(tmp_path)
-    loaded = SslModel.from_pretrained(tmp_path)
+    loaded = load_encoder(tmp_path)
     assert len(cut.backbone.encoder.layers) == cut.num_layers == loaded.num_layers == 2
     with torch.no_grad():
         expected = whole(*batch, layers=(0, 1, 2)).hidden_LBTD
         torch.testing.assert_close(cut(*batch, layers=(0, 1, 2)).hidden_LBTD, expected)
         torch.testing.assert_close(loaded(*batch, layers=(0, 1, 2)).hidden_LBTD, expected)
-        only_input = SslModel(backbone(family, stable=stable), extractor(), max_layer=0).eval()
+        only_input = ConvolutionalEncoder(
+            backbone(family, stable=stable), extractor(), max_layer=0
+        ).eval()
         torch.testing.assert_close(only_input(*batch, layers=(0,)).hidden_LBTD, expected[:1])
 
 
 @pytest.mark.parametrize("stable", [False, True])
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_training_mode_changes_nothing_but_dropout(family, stable):
-    model = SslModel(backbone(family, stable=stable), extractor())
+    model = ConvolutionalEncoder(backbone(family, stable=stable), extractor())
     batch = pad_waveforms([speech(0.4, 1), speech(0.9, 2)])
     evaluated = model.eval()(*batch, layers=(0, 3)).hidden_LBTD
     for _ in range(3):
         torch.testing.assert_close(model.train()(*batch, layers=(0, 3)).hidden_LBTD, evaluated)
-    dropping = SslModel(backbone(family, stable=stable, dropout=0.3), extractor()).train()
+    dropping = ConvolutionalEncoder(
+        backbone(family, stable=stable, dropout=0.3), extractor()
+    ).train()
     assert not torch.allclose(dropping(*batch, layers=(0, 3)).hidden_LBTD, evaluated)
 
 
 def test_gradients_do_not_depend_on_the_padding():
-    alone, padded = (SslModel(backbone(), extractor()) for _ in range(2))
+    alone, padded = (ConvolutionalEncoder(backbone(), extractor()) for _ in range(2))
     short, long = speech(0.4, 1), speech(1.0, 2)
     for model, waveforms in ((alone, [short]), (padded, [short, long])):
         hidden_LBTD, num_frames_B = model(*pad_waveforms(waveforms), layers=(3,))
@@ -134,14 +144,14 @@ def test_gradients_do_not_depend_on_the_padding():
 @pytest.mark.parametrize("max_layer", [1, 3])
 @pytest.mark.parametrize("stable", [False, True])
 def test_every_trainable_parameter_gets_a_gradient(stable, max_layer):
-    model = SslModel(backbone(stable=stable), extractor(), max_layer=max_layer).train()
+    model = ConvolutionalEncoder(backbone(stable=stable), extractor(), max_layer=max_layer).train()
     model(*pad_waveforms([speech(0.4)]), layers=(max_layer,)).hidden_LBTD.square().sum().backward()
     without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
 
 
 def test_frozen_front_end_takes_no_gradient_and_the_rest_does():
-    model = SslModel(backbone(), extractor()).train()
+    model = ConvolutionalEncoder(backbone(), extractor()).train()
     model.freeze_front_end()
     model(*pad_waveforms([speech(0.4)]), layers=(3,)).hidden_LBTD.square().sum().backward()
     assert all(p.grad is None for p in model.backbone.feature_extractor.parameters())
@@ -156,7 +166,7 @@ def test_input_normalisation_follows_the_feature_extractor():
         expected = extractor(do_normalize=True)(waveform, sampling_rate=16000).input_values[0]
         np.testing.assert_allclose(normalised_BS[row, : len(waveform)], expected, atol=1e-5)
         assert normalised_BS[row, len(waveform) :].abs().sum() == 0
-    model = SslModel(backbone(norm="layer"), extractor(do_normalize=True)).eval()
+    model = ConvolutionalEncoder(backbone(norm="layer"), extractor(do_normalize=True)).eval()
     with torch.no_grad():
         quiet = model(waveforms_BS * 0.01, num_samples_B, layers=(3,)).hidden_LBTD
         loud = model(waveforms_BS, num_samples_B, layers=(3,)).hidden_LBTD
@@ -194,7 +204,7 @@ def test_frame_arithmetic_from_one_to_five_seconds():
 
 
 def test_mask_embedding_replaces_frames_and_is_felt_by_their_neighbours():
-    model = SslModel(backbone(), extractor()).eval()
+    model = ConvolutionalEncoder(backbone(), extractor()).eval()
     batch = pad_waveforms([speech(0.5)])
     masked_BT = torch.zeros(1, 24, dtype=torch.bool)
     with torch.no_grad():
@@ -207,12 +217,10 @@ def test_mask_embedding_replaces_frames_and_is_felt_by_their_neighbours():
 
 
 def test_mistakes_are_named():
-    model = SslModel(backbone(), extractor())
+    model = ConvolutionalEncoder(backbone(), extractor())
     with pytest.raises(ValueError, match=r"layers \[4\].*0 to 3"):
         model(*pad_waveforms([speech(0.5)]), layers=(4,))
     with pytest.raises(ValueError, match="160 samples is shorter than one frame"):
         model(*pad_waveforms([speech(0.01), speech(0.5)]), layers=(0,))
     with pytest.raises(ValueError, match="layer 9 was requested"):
-        SslModel(backbone(), extractor(), max_layer=9)
-    with pytest.raises(ValueError, match="8000 Hz"):
-        SslModel(backbone(), Wav2Vec2FeatureExtractor(sampling_rate=8000))
+        ConvolutionalEncoder(backbone(), extractor(), max_layer=9)

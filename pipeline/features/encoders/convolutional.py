@@ -1,0 +1,160 @@
+"""WavLM, HuBERT and wav2vec 2.0: convolutions over samples, then a transformer."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.audio.frame_grid import FrameGrid
+from pipeline.features.cpu_layers import keep_narrow_groups_in_float32, replace_linears
+from pipeline.features.ssl import HiddenStates, SslModel, cut, may_be_padded, valid
+from pipeline.features.wavlm_attention import replace_attention
+
+VARIANCE_FLOOR = 1e-7  # the feature extractors of these models add it
+
+
+class ConvolutionalEncoder(SslModel):
+    """A model whose front end is a stack of convolutions without padding."""
+
+    def __init__(self, backbone: Any, feature_extractor: Any, max_layer: int | None = None) -> None:
+        """Wrap `backbone`, which is cut and reconfigured in place.
+
+        Args:
+            backbone: a transformers base model of WavLM, HuBERT or wav2vec 2.0.
+            feature_extractor: its transformers feature extractor.
+            max_layer: layers above it are dropped; `None` keeps all.
+
+        Raises:
+            ValueError: the model cannot be used, or has fewer layers than `max_layer`.
+        """
+        settings = backbone.config
+        if getattr(settings, "conv_pos_batch_norm", False):
+            raise ValueError(
+                "ssl.model has a batch norm in its positional convolution, which mixes padding into "
+                "the features: name a model with conv_pos_batch_norm false"
+            )
+        rate = feature_extractor.sampling_rate
+        grid = FrameGrid.of_convolutions(settings.conv_kernel, settings.conv_stride, rate)
+        super().__init__(backbone, feature_extractor, grid)
+        replace_attention(backbone)
+        replace_linears(backbone)
+        keep_narrow_groups_in_float32(backbone)
+        # Otherwise the model would drop layers and mask frames at random in training.
+        settings.layerdrop = 0.0
+        settings.apply_spec_augment = False
+        self._front_end_frozen = False
+        self._is_cut = cut(backbone.encoder, settings, "num_hidden_layers", max_layer)
+        self._freeze_unused()
+
+    def forward(
+        self,
+        waveforms_BS: Tensor,
+        num_samples_B: Tensor,
+        layers: Sequence[int],
+        masked_BT: Tensor | None = None,
+    ) -> HiddenStates:
+        """See `SslModel`; the model's mask embedding replaces frames `masked_BT`."""
+        self.check_request(num_samples_B, layers)
+        front_BTC, num_frames_B = self._front_end(waveforms_BS, num_samples_B)
+        # HuBERT returns the projection alone, the other models also its normalised input.
+        projected = self.backbone.feature_projection(front_BTC)
+        frames_BTD = projected[0] if isinstance(projected, tuple) else projected
+        if masked_BT is not None:
+            mask_D = self.backbone.masked_spec_embed.to(frames_BTD.dtype)
+            frames_BTD = torch.where(masked_BT[..., None], mask_D, frames_BTD)
+        valid_BT = valid(num_frames_B, frames_BTD.shape[1])
+        padded = may_be_padded(valid_BT)
+        outputs = self._encode(frames_BTD, valid_BT if padded else None)
+        hidden_LBTD = torch.stack([outputs[layer] for layer in layers])
+        if padded:
+            hidden_LBTD.masked_fill_(~valid_BT[..., None], 0.0)
+        return HiddenStates(hidden_LBTD, num_frames_B)
+
+    def blocks(self) -> Sequence[nn.Module]:
+        blocks: nn.ModuleList = self.backbone.encoder.layers
+        return blocks
+
+    def freeze_front_end(self) -> None:
+        """Freeze the convolutions: they get no gradient from now on."""
+        self._front_end_frozen = True
+        self.backbone.feature_extractor.requires_grad_(requires_grad=False)
+
+    def _front_end(self, waveforms_BS: Tensor, num_samples_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The convolutions; group norm is over each row's valid frames only."""
+        if self.feature_extractor.do_normalize:
+            waveforms_BS = normalise(waveforms_BS, num_samples_B)
+        hidden_BCT, lengths_B = waveforms_BS[:, None], num_samples_B
+        trains = torch.is_grad_enabled() and not self._front_end_frozen
+        with torch.set_grad_enabled(trains):
+            for layer in self.backbone.feature_extractor.conv_layers:
+                (kernel,), (stride,) = layer.conv.kernel_size, layer.conv.stride
+                lengths_B = torch.div(lengths_B - kernel, stride, rounding_mode="floor") + 1
+                norm = getattr(layer, "layer_norm", None)
+                if isinstance(norm, nn.GroupNorm):
+                    hidden_BCT = masked_channel_norm(layer.conv(hidden_BCT), lengths_B, norm)
+                    hidden_BCT = layer.activation(hidden_BCT)
+                else:
+                    hidden_BCT = layer(hidden_BCT)
+        expected = self.grid.num_frames(waveforms_BS.shape[1])
+        if hidden_BCT.shape[2] != expected:
+            raise AssertionError(f"{hidden_BCT.shape[2]} frames came out, the grid says {expected}")
+        return hidden_BCT.transpose(1, 2), lengths_B
+
+    def _encode(self, frames_BTD: Tensor, valid_BT: Tensor | None) -> list[Tensor]:
+        """All layers from 0 on; the encoder zeroes the padding before its positional convolution."""
+        encoder = self.backbone.encoder
+        with _recorded([encoder.dropout, *encoder.layers]) as outputs:
+            encoded = encoder(frames_BTD, attention_mask=valid_BT)
+        if not self._is_cut:
+            outputs[-1] = encoded.last_hidden_state
+        return outputs
+
+    def _freeze_unused(self) -> None:
+        """A parameter that no output depends on would block data-parallel training."""
+        unused = [getattr(self.backbone, name, None) for name in ("masked_spec_embed", "adapter")]
+        if self._is_cut and self.backbone.config.do_stable_layer_norm:
+            unused.append(self.backbone.encoder.layer_norm)
+        for part in unused:
+            if part is not None:
+                part.requires_grad_(requires_grad=False)
+
+
+def normalise(waveforms_BS: Tensor, num_samples_B: Tensor) -> Tensor:
+    """Zero mean and unit variance over each row's valid samples; the padding becomes zero."""
+    valid_BS = valid(num_samples_B, waveforms_BS.shape[1])
+    count_B1 = num_samples_B[:, None]
+    mean_B1 = (waveforms_BS * valid_BS).sum(1, keepdim=True) / count_B1
+    centred_BS = (waveforms_BS - mean_B1) * valid_BS
+    variance_B1 = centred_BS.square().sum(1, keepdim=True) / count_B1
+    return centred_BS * torch.rsqrt(variance_B1 + VARIANCE_FLOOR)
+
+
+def masked_channel_norm(hidden_BCT: Tensor, lengths_B: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """`norm` over each row's valid frames alone; the padding becomes zero."""
+    size, lengths = hidden_BCT.shape[2], lengths_B.tolist()
+    if min(lengths) == size:
+        normed_BCT: Tensor = norm(hidden_BCT)
+        return normed_BCT
+    normed_BCT = torch.zeros_like(hidden_BCT)
+    for row, length in enumerate(lengths):
+        normed_BCT[row : row + 1, :, :length] = norm(hidden_BCT[row : row + 1, :, :length])
+    return normed_BCT
+
+
+@contextmanager
+def _recorded(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """The outputs of `modules`, in the order in which they run inside the block."""
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+        # WavLM's blocks return (frames, position bias), the others the frames alone.
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [module.register_forward_hook(keep) for module in modules]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
