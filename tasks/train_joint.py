@@ -46,7 +46,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="train_joint",
-    version=7,
+    version=8,
     settings=_settings,
     sources=lambda config: {"ssl": Source(config.ssl, ssl_fingerprint)},
     run=_run,
@@ -54,5 +54,5 @@ STAGE = Stage(
     check=_check,
     workers=lambda config: config.cluster.training_workers,
     temporary=lambda config: () if config.training.keep_checkpoints else (CHECKPOINTS,),
-    headline=("asr_loss", "best_epoch"),
+    headline=("asr_loss", "wer", "best_epoch"),
 )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.asr.decoder import Decoder
 from pipeline.asr.encoder import Encoder, TimeMasking, padding_mask
-from pipeline.asr.search import beam_search, greedy_search
+from pipeline.asr.search import beam_search, greedy_search, pieces_of_frames
 from pipeline.asr.text_pieces import BLANK, SENTENCE_EDGE, TextPieces
 from pipeline.config import Asr, AsrEvaluation
 
@@ -80,30 +80,23 @@ class AsrModel(nn.Module):
     def losses(
         self, embedded_BTE: Tensor, num_frames_B: Tensor, targets: Sequence[Sequence[int]]
     ) -> dict[str, Tensor]:
-        """The two losses as sums over the batch, in float32.
+        """The two losses as sums over the batch, in float32; in evaluation mode the pieces too.
 
         `ctc`: -log p(target) summed over utterances, zero for one that does not fit.
         `attention`: label-smoothed cross entropy summed over tokens, each sentence's end
         included. `targets` are ids of pieces, without sentence edges.
+        `frame_pieces_BT`: the likeliest CTC piece of each encoded frame, blanks behind the last.
         """
         encoded_BTD, lengths_B = self.encode(embedded_BTE, num_frames_B)
-        return {
-            "ctc": self._ctc_loss(encoded_BTD, lengths_B, targets),
+        log_probs_BTV = self.ctc_log_probs(encoded_BTD)
+        outputs = {
+            "ctc": _ctc_loss(log_probs_BTV, lengths_B, targets),
             "attention": self._attention_loss(encoded_BTD, lengths_B, targets),
         }
-
-    def _ctc_loss(
-        self, encoded_BTD: Tensor, lengths_B: Tensor, targets: Sequence[Sequence[int]]
-    ) -> Tensor:
-        return nn.functional.ctc_loss(
-            self.ctc_log_probs(encoded_BTD).transpose(0, 1),
-            _padded(targets, BLANK, encoded_BTD.device),
-            lengths_B,
-            torch.tensor([len(target) for target in targets], device=encoded_BTD.device),
-            blank=BLANK,
-            reduction="sum",
-            zero_infinity=True,
-        )
+        if not self.training:
+            padding_BT = padding_mask(lengths_B, log_probs_BTV.shape[1])
+            outputs["frame_pieces_BT"] = log_probs_BTV.argmax(-1).masked_fill(padding_BT, BLANK)
+        return outputs
 
     def _attention_loss(
         self, encoded_BTD: Tensor, lengths_B: Tensor, targets: Sequence[Sequence[int]]
@@ -151,6 +144,14 @@ class AsrModel(nn.Module):
             pieces = greedy_search(log_probs_TV)
         else:
             pieces = beam_search(log_probs_TV, encoded_TD, self.decoder, search)
+        return self.text_of(pieces)
+
+    def read_frames(self, frame_pieces_BT: Tensor) -> list[str]:
+        """The texts that CTC reads in a piece for each frame, such as those from `losses`."""
+        return [self.text_of(pieces_of_frames(pieces_T)) for pieces_T in frame_pieces_BT.cpu()]
+
+    def text_of(self, pieces: Sequence[int]) -> str:
+        """The text of ids of pieces, without spaces at its ends or two in a row."""
         return " ".join(self.text_pieces.decode(pieces).split())
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -180,6 +181,19 @@ class AsrModel(nn.Module):
         )
         model.load_state_dict(load_file(folder / WEIGHTS))
         return model.eval()
+
+
+def _ctc_loss(log_probs_BTV: Tensor, lengths_B: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
+    device = log_probs_BTV.device
+    return nn.functional.ctc_loss(
+        log_probs_BTV.transpose(0, 1),
+        _padded(targets, BLANK, device),
+        lengths_B,
+        torch.tensor([len(target) for target in targets], device=device),
+        blank=BLANK,
+        reduction="sum",
+        zero_infinity=True,
+    )
 
 
 def _padded(sequences: Sequence[Sequence[int]], filler: int, device: torch.device) -> Tensor:

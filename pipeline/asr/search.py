@@ -10,8 +10,13 @@ from pipeline.config import AsrEvaluation
 
 
 def greedy_search(log_probs_TV: Tensor) -> list[int]:
-    """The likeliest CTC piece of each frame: repeats merged, blanks dropped."""
-    merged = torch.unique_consecutive(log_probs_TV.argmax(-1)).tolist()
+    """The text of the likeliest CTC piece of each frame."""
+    return pieces_of_frames(log_probs_TV.argmax(-1))
+
+
+def pieces_of_frames(pieces_T: Tensor) -> list[int]:
+    """What CTC reads in a piece for each frame: repeats merged, blanks dropped."""
+    merged = torch.unique_consecutive(pieces_T).tolist()
     return [piece for piece in merged if piece >= FIRST_PIECE]
 
 

@@ -92,9 +92,12 @@ class Training(Section):
     """Keep the checkpoints of a finished training, of the vocoder too. They are several times as
     large as the models and serve one purpose: without them, a model that `verify --repair` finds
     damaged is trained anew, and what was made from it is made again."""
+    select: Literal["loss", "wer"] = "loss"
+    """What says which epochs are best, on the validation split: the ASR loss (CTC and attention,
+    weighted by `asr.ctc_weight`), or the word error rate of greedy CTC. Where it is equal, the other
+    decides."""
     average_best: Count = 3
-    """How many of the best epochs are averaged at the end: those of the lowest ASR loss (CTC and
-    attention, weighted by `asr.ctc_weight`) on the validation split."""
+    """How many of the best epochs are averaged at the end."""
     log_steps: Count = 10
     """Steps between two points of the training curves."""
     seed: Seed = 0

@@ -63,6 +63,11 @@ class Config(Section):
                 "a learned sigma is one number: set quantizer.sigma.learned to false, or "
                 "cluster.sharding to 'ddp'"
             )
+        if self.training.select == "wer" and not self.asr.ctc_weight:
+            raise ValueError(
+                "training.select 'wer' reads what CTC writes, which asr.ctc_weight 0 does not "
+                "train: raise the weight, or select by 'loss'"
+            )
         frozen = any(phase.ssl == "frozen" for phase in self.training.phases)
         if self.features.sample_frames_per_second is not None and frozen:
             raise ValueError(

@@ -15,6 +15,7 @@ LAYER_WEIGHT = "layer_weight."
 MEASURES = {
     "loss": "loss",
     "asr_loss": "ASR loss (CTC and attention)",
+    "wer": "word error rate of greedy CTC",
     "ctc": "CTC loss",
     "attention": "attention loss",
     "kmeans": "k-means loss",

@@ -20,6 +20,10 @@ class ErrorCounts:
         return self.hits + self.substitutions + self.deletions
 
     @property
+    def errors(self) -> int:
+        return self.substitutions + self.insertions + self.deletions
+
+    @property
     def wer(self) -> float:
         """Errors per reference word; above 1 if there are many insertions.
 
@@ -28,7 +32,7 @@ class ErrorCounts:
         """
         if self.reference_words == 0:
             raise ValueError("an error rate needs at least one reference word")
-        return (self.substitutions + self.insertions + self.deletions) / self.reference_words
+        return self.errors / self.reference_words
 
     def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
         return ErrorCounts(

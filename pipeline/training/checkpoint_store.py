@@ -80,18 +80,18 @@ def _epoch_folder(epoch: int) -> str:
 
 
 class BestEpochs:
-    """The epochs that validated best, at most `limit`: score, epoch and phase, the best first.
+    """The epochs that validated best, at most `limit`: rank, epoch and phase, the best first.
 
-    A score is whatever epochs are compared by; the lower, the better.
+    A rank has the scores that epochs are compared by, the first that differ; the lower, the better.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self.entries: list[tuple[float, int, int]] = []
+        self.entries: list[tuple[tuple[float, ...], int, int]] = []
 
-    def add(self, score: float, epoch: int, phase: int) -> bool:
+    def add(self, rank: tuple[float, ...], epoch: int, phase: int) -> bool:
         """Whether the epoch is among the best now."""
-        self.entries = sorted([*self.entries, (score, epoch, phase)])[: self._limit]
+        self.entries = sorted([*self.entries, (rank, epoch, phase)])[: self._limit]
         return epoch in self.epochs
 
     @property

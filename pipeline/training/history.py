@@ -11,7 +11,11 @@ from pipeline.progress import SILENT, Progress
 
 Row = dict[str, float]
 
-SHOWN = {"train.loss": "loss", "valid.loss": "validation loss"}
+SHOWN = {
+    "train.loss": "loss",
+    "valid.loss": "validation loss",
+    "valid.wer": "validation WER",
+}
 
 
 class History:
@@ -57,12 +61,12 @@ class History:
         self,
         step: int,
         epoch: int,
-        losses: dict[str, float],
+        scores: dict[str, float],
         layer_weights: dict[int, float],
         counts_K: torch.Tensor | None,
     ) -> None:
-        """Add an epoch's validation losses, layer weights, codebook usage."""
-        row = {f"valid.{name}": value for name, value in losses.items()}
+        """Add an epoch's validation scores, layer weights, codebook usage."""
+        row = {f"valid.{name}": value for name, value in scores.items()}
         row |= {f"layer_weight.{layer:02d}": weight for layer, weight in layer_weights.items()}
         self.counts_K = counts_K
         if counts_K is not None:

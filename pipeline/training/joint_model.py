@@ -39,7 +39,8 @@ class JointModel(nn.Module):
         self.windowing = windowing
 
     def forward(self, inputs: Inputs, tau: float, seed: int) -> dict[str, torch.Tensor]:
-        """Losses as sums over the batch ("ctc", "attention", "kmeans") and statistics.
+        """Losses as sums over the batch ("ctc", "attention", "kmeans") and statistics; in evaluation
+        mode also "frame_pieces_BT" (see `AsrModel.losses`).
 
         `inputs.waveforms_BS` runs through the SSL model, `inputs.hidden_LBTD` past it. In training
         mode tokens are sampled at temperature `tau` with noise drawn from `seed` and each

@@ -7,6 +7,7 @@ So a checkpoint needs no random state, and a resumed run repeats the uninterrupt
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,9 +26,10 @@ from pipeline.training.sharding import gathered, load_optimizer, load_weights, s
 from pipeline.training.step_costs import StepCosts
 from pipeline.training.worker import Worker
 
-# What epochs are compared by, among the values of `PhaseRun.validate`. The k-means term is no part
-# of it: it may rise while the ASR gets better.
-SELECTED_BY = "asr_loss"
+# What epochs are compared by, among the values of `PhaseRun.validate`, by `training.select`: where
+# the first is equal, the second. The k-means term is no part of it: it may rise while the ASR gets
+# better.
+SELECTED_BY = {"loss": ("asr_loss", "wer"), "wer": ("wer", "asr_loss")}
 
 
 @dataclass
@@ -157,12 +159,12 @@ class JointTraining:
 
         Weights of earlier epochs are deleted once no checkpoint names them any more.
         """
-        losses, counts_K = self.phase.validate()
+        scores, counts_K = self.phase.validate()
         position = self.position
         mix_L = gathered(self.model.mix.weights_L).tolist()
         layer_weights = dict(zip(self.model.layers, mix_L, strict=True))
-        self.history.epoch(position.step, position.epoch, losses, layer_weights, counts_K)
-        if self.best.add(losses[SELECTED_BY], position.epoch, position.phase):
+        self.history.epoch(position.step, position.epoch, scores, layer_weights, counts_K)
+        if self.best.add(self._rank(scores), position.epoch, position.phase):
             weights = self.weights()
             if self.worker.leads:
                 self.store.save_epoch(position.epoch, weights)
@@ -174,20 +176,25 @@ class JointTraining:
 
     def _choose_weights(self) -> dict[str, float]:
         """The average of the best epochs, or the best alone where that validates better."""
-        best_score, best_epoch, best_phase = self.best.entries[0]
+        best, best_epoch, best_phase = self.best.entries[0]
         if best_phase != self.phase.index:
             self._start_phase(best_phase)
         load_weights(self.model, self.best.average(self.store))
-        averaged_score = self.phase.validate()[0][SELECTED_BY]
-        if averaged_score > best_score:
+        averaged = self._rank(self.phase.validate()[0])
+        if averaged > best:
             load_weights(self.model, self.store.load_epoch(best_epoch))
         self.worker.barrier()
+        chosen = zip(SELECTED_BY[self.config.training.select], min(averaged, best), strict=True)
         return {
             "training_seconds": self.position.seconds,
             "steps": float(self.position.step),
             "best_epoch": float(best_epoch),
-            f"valid.{SELECTED_BY}": min(averaged_score, best_score),
+            **{f"valid.{name}": score for name, score in chosen},
         }
+
+    def _rank(self, scores: Mapping[str, float]) -> tuple[float, ...]:
+        """What says which of two epochs, or averages of epochs, is better: the lower one."""
+        return tuple(scores[name] for name in SELECTED_BY[self.config.training.select])
 
     def _checkpoint(self) -> None:
         state = {
@@ -207,7 +214,7 @@ class JointTraining:
             return
         self.position = Position(**state["progress"])
         self.model.load_state_dict(state["model"])
-        self.best.entries = [(score, epoch, phase) for score, epoch, phase in state["best"]]
+        self.best.entries = [(tuple(rank), epoch, phase) for rank, epoch, phase in state["best"]]
         self.history.restore(state["history"])
         self.history.resumed(self.position.epoch)
         phases = self.config.training.phases

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.config import Config, Phase
+from pipeline.metrics.wer import ErrorCounts, score
 from pipeline.training import schedule
 from pipeline.training.batches import Batch, Share, epoch_batches, sorted_batches
 from pipeline.training.inputs import TrainingData
@@ -138,24 +139,33 @@ class PhaseRun:
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], Tensor | None]:
-        """The validation losses over all workers, and how often each unit occurs.
+        """The validation scores over all workers, and how often each unit occurs.
 
         "loss" is the objective and "asr_loss" its part by the ASR, with hard tokens and without
-        dropout. Every worker must call.
+        dropout; "wer" is the word error rate of greedy CTC. Every worker must call.
         """
         self._model.eval()
         worker, divisors = self._worker, divisors_of(self._data.valid)
         parts = torch.zeros(len(LOSSES), dtype=torch.float64, device=worker.device)
+        words = ErrorCounts()
         counts_K: Tensor | None = None
         for [(inputs, counted)] in self.loader.read(self._validation_requests()):
             with worker.autocast(self._training.precision):
                 sums = self._model(inputs.to(worker.device), tau=1.0, seed=0)
             parts += self._objective.parts(sums, divisors) * float(counted)
+            if counted:
+                words += self._word_errors(sums["frame_pieces_BT"], inputs.targets)
             if "counts_K" in sums:
                 counts = sums["counts_K"] * int(counted)
                 counts_K = counts if counts_K is None else counts_K + counts
-        losses = self._objective.report(parts, worker)
-        return losses, None if counts_K is None else worker.sum(counts_K)
+        scores = {**self._objective.report(parts, worker), "wer": word_error_rate(words, worker)}
+        return scores, None if counts_K is None else worker.sum(counts_K)
+
+    def _word_errors(
+        self, frame_pieces_BT: Tensor, targets: Sequence[Sequence[int]]
+    ) -> ErrorCounts:
+        asr = self._model.asr
+        return score([asr.text_of(target) for target in targets], asr.read_frames(frame_pieces_BT))
 
     def _validation_requests(self) -> list[Request]:
         """This worker's batches in turn; the last round is filled up, so that all have as many.
@@ -191,6 +201,13 @@ def _optimizer(model: JointModel, phase: Phase, weight_decay: float) -> torch.op
         decay = weight_decay if name in ("asr", "ssl") else 0.0
         groups.append({"params": parameters, "peak_rate": rates[name], "weight_decay": decay})
     return torch.optim.AdamW(groups, lr=rates["asr"], betas=(0.9, 0.98))
+
+
+def word_error_rate(words: ErrorCounts, worker: Worker) -> float:
+    """The word error rate over all workers."""
+    counts = torch.tensor([words.errors, words.reference_words], device=worker.device)
+    errors, references = worker.sum(counts).tolist()
+    return float(errors / references)
 
 
 def _seed(*parts: int) -> int:

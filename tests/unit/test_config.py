@@ -125,12 +125,18 @@ def test_a_learned_number_has_no_parts_for_the_workers(minimal):
         ("features.sample_frames_per_second=0", "greater than 0"),
         ("features.sample_frames_per_second=5", "'frozen' reads all its frames"),
         ("features.precision=int8", "'bfloat16'"),
+        ("training.select=cer", "'loss' or 'wer'"),
     ],
 )
 def test_a_mistake_gets_one_message_that_names_it(minimal, override, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load(minimal, [override])
     assert "Traceback" not in str(caught.value)
+
+
+def test_what_is_not_trained_selects_no_epochs(minimal):
+    with pytest.raises(ConfigError, match=r"'wer' reads what CTC writes.*raise the weight"):
+        load(minimal, ["training.select=wer", "asr.ctc_weight=0"])
 
 
 def test_a_sample_of_frames_goes_with_training_on_audio(minimal):

@@ -35,16 +35,17 @@ def test_progress_counts_epochs_with_the_latest_losses_and_tells_where_it_resume
     history.count("train.loss", 2.0)
     history.steps(10, 0, {})
     history.reached(0.5)
-    history.epoch(20, 3, {"loss": 1.5}, {}, None)
+    history.epoch(20, 3, {"loss": 1.5, "wer": 0.125}, {}, None)
     resumed = History(4, progress=Progress(sent.append))
     resumed.restore(history.state())
     resumed.resumed(3)
     resumed.reached(3.5)
+    validated = "validation loss 1.500, validation WER 0.125"
     assert sent == [
         Report(0.5, 4, "epochs", "loss 2.000"),
-        Report(4, 4, "epochs", "loss 2.000, validation loss 1.500"),
+        Report(4, 4, "epochs", f"loss 2.000, {validated}"),
         "goes on from epoch 4",
-        Report(3.5, 4, "epochs", "loss 2.000, validation loss 1.500"),
+        Report(3.5, 4, "epochs", f"loss 2.000, {validated}"),
     ]
 
 

@@ -1,6 +1,7 @@
 """The joint training on one process: every variant, resuming, what is saved."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from support import (
 
 from pipeline.asr.model import AsrModel
 from pipeline.asr.targets import text_pieces
+from pipeline.asr.text_pieces import FIRST_PIECE
 from pipeline.clustering.codebook import Codebook
+from pipeline.metrics.wer import ErrorCounts
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.training import setup
@@ -25,7 +28,7 @@ from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.history import History
 from pipeline.training.loop import JointTraining
 from pipeline.training.objective import Objective
-from pipeline.training.phase_run import PhaseRun
+from pipeline.training.phase_run import PhaseRun, word_error_rate
 from pipeline.training.train_joint import export
 from pipeline.training.worker import Worker
 
@@ -306,7 +309,7 @@ def test_epochs_are_chosen_by_the_asr_loss_though_the_kmeans_term_rises(
 
     def validate(_phase):
         parts = torch.tensor(next(measured), dtype=torch.float64)
-        return objective.report(parts, Worker()), None
+        return {**objective.report(parts, Worker()), "wer": 0.25}, None
 
     monkeypatch.setattr(PhaseRun, "validate", validate)
     training = make_training(
@@ -322,6 +325,67 @@ def test_epochs_are_chosen_by_the_asr_loss_though_the_kmeans_term_rises(
     rows = [row for row in training.history.rows if "valid.loss" in row]
     assert [row["valid.asr_loss"] for row in rows] == pytest.approx([1.3, 0.65, 0.94])
     assert [row["valid.loss"] for row in rows] == pytest.approx([1.325, 2.9, 3.19])
+
+
+@pytest.mark.parametrize(
+    ("select", "kept"), [("loss", [0, 2]), ("wer", [3, 1])], ids=["loss", "wer"]
+)
+def test_select_says_by_what_epochs_are_chosen_and_the_other_decides_between_equals(
+    inputs, tmp_path, monkeypatch, select, kept
+):
+    # ASR loss and WER of four epochs, then of the average, which is worse.
+    measured = [(0.5, 0.4), (0.9, 0.2), (0.6, 0.3), (0.8, 0.2), (1.0, 0.5)]
+    remaining = iter(measured)
+
+    def validate(_phase):
+        loss, wer = next(remaining)
+        return {"loss": loss, "asr_loss": loss, "wer": wer}, None
+
+    monkeypatch.setattr(PhaseRun, "validate", validate)
+    training = make_training(
+        inputs,
+        Artifact(str(tmp_path)),
+        quantizer={"kind": "dkm"},
+        training={"select": select, "average_best": 2, "phases": [{"epochs": 4}]},
+    )
+    scores = training.run()
+    assert scores["best_epoch"] == kept[0]
+    assert (scores["valid.asr_loss"], scores["valid.wer"]) == measured[kept[0]]
+    assert [epoch for _, epoch, _ in training.best.entries] == kept
+    assert_same(dict(training.model.state_dict()), training.store.load_epoch(kept[0]))
+
+
+def test_the_validation_wer_is_that_of_greedy_transcripts(inputs, tmp_path):
+    sections = {"training": {"batch_seconds": 1.0, "phases": [{"epochs": 1}]}}
+    training = make_training(
+        inputs, Artifact(str(tmp_path)), quantizer={"kind": "none"}, **sections
+    )
+    training.run()
+    model, valid = training.model.eval(), training.data.valid
+    # It has learnt next to nothing: let it write letters.
+    torch.manual_seed(0)
+    torch.nn.init.normal_(model.asr.ctc_head.weight)
+    model.asr.ctc_head.bias.data[:FIRST_PIECE] = -100.0
+    texts = []
+    for example in valid:
+        loaded = training.data.sources["frozen"].load([example])
+        features_TD = model.mix(loaded.hidden_LBTD)[0].detach().numpy()
+        texts += model.asr.transcribe([features_TD], None)
+    assert all(texts)
+    assert all(text != example.utterance.text for text, example in zip(texts, valid, strict=True))
+    assert len(training.phase._validation_requests()) > 1
+    assert training.phase.validate()[0]["wer"] == 1.0
+    valid[0] = replace(valid[0], target=tuple(model.asr.text_pieces.encode(texts[0])))
+    assert training.phase.validate()[0]["wer"] == 0.75
+
+
+def test_word_errors_are_summed_over_workers():
+    class OneOfTwo(Worker):
+        def sum(self, values):
+            return values + torch.tensor([4, 6])
+
+    counts = ErrorCounts(substitutions=1, insertions=2, hits=3)
+    assert word_error_rate(counts, OneOfTwo()) == (3 + 4) / (4 + 6)
 
 
 def test_checkpoints_keep_the_last_two_and_a_torn_one_is_passed_over(inputs, tmp_path):
