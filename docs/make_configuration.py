@@ -23,7 +23,8 @@ Every key that a config can set. This page is made from the models in `pipeline/
 `python docs/make_configuration.py > docs/configuration.md`; do not edit it.
 
 A config is a YAML file with these sections. It may start from others: `extends: ../demo.yaml`, or a list of files,
-the later ones winning. `--set section.key=value` on the command line overrides the file. Unknown keys are errors, and
+the later ones winning. `--set section.key=value` on the command line overrides the file. Where one of them names another
+`corpus.kind` or `quantizer.kind`, keys that only the former kind has are left behind. Unknown keys are errors, and
 `dkm run CONFIG --dry-run` prints the config with all defaults filled in.
 
 The last column names the stages that run again when the key changes. Stages that read their output follow as far as its

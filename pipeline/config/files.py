@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.config import Config, ConfigError
+from pipeline.config.kinds import merge
 from pipeline.config.mistakes import explain
 from pipeline.config.overrides import apply
 from pipeline.config.section import SectionT, validate_json
@@ -29,7 +30,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     path = Path(path)
     config = Node({}, str(path))
     for _, node in _family(path):
-        config = config.merge(node)
+        config = merge(config, node)
     for override in overrides:
         config = apply(config, override)
     named = Node({"variant": Node(path.stem, str(path))}, config.place).merge(config)

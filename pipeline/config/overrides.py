@@ -3,6 +3,7 @@
 import json
 import re
 
+from pipeline.config.kinds import merge
 from pipeline.config.section import ConfigError
 from pipeline.config.yaml_file import MOST_LEVELS, Node, name_of, read_value, shortened
 
@@ -28,7 +29,7 @@ def apply(config: Node, override: str) -> Node:
     node = _value(text, place)
     for part in reversed(parts):
         node = Node({part: node}, place)
-    return config.merge(node)
+    return merge(config, node)
 
 
 def _require_sections(config: Node, parts: list[str], place: str) -> None:
