@@ -5,6 +5,7 @@ Adapters are imported by name, as stages are: the config knows none of them.
 
 import importlib
 import unicodedata
+from collections import Counter
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
@@ -157,6 +158,20 @@ class RecordedCorpus(CorpusSection):
         except (LookupError, ValueError, AttributeError):
             raise ValueError("only {speaker} and {utt_id} may be in braces") from None
         return tier
+
+
+class SpeakersHeldOut(RecordedCorpus):
+    """A corpus with splits of its own, out of which speakers are taken to make others."""
+
+    held_out: dict[Name, tuple[Text, ...]] = Field(default={})
+    """The speakers of each further split, who are taken out of the splits that they are in."""
+
+    @model_validator(mode="after")
+    def _held_out_once(self) -> Self:
+        counts = Counter(speaker for speakers in self.held_out.values() for speaker in speakers)
+        if twice := sorted(speaker for speaker, count in counts.items() if count > 1):
+            raise ValueError(f"held_out names {twice} twice")
+        return self
 
 
 def load_adapter(kind: str) -> Any:

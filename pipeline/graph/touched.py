@@ -52,7 +52,7 @@ def _another(value: Any, annotation: Any) -> Any:
     if isinstance(value, tuple):
         return (*value, *value[:1]) if value else ("x",)
     if isinstance(value, Mapping):
-        return {name: _another(each, None) for name, each in value.items()}
+        return {name: _another(each, None) for name, each in value.items()} or {"x": ("x",)}
     return options[0] if options else "x" if str in _leaves(annotation) else 1
 
 

@@ -5,17 +5,17 @@ speaker: `an4_clstk/fash/an251-fash-b`. Its text is in the line `<s> YES </s> (a
 `.transcription`, in `test` without the marks.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.audio.unusable import UnusableError
-from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
-from pipeline.config.corpus import RecordedCorpus
+from pipeline.audio.utterance import TO_THE_END, Reject, Utterance
+from pipeline.config.corpus import SpeakersHeldOut
 from pipeline.config.section import Address, Name, Text
 from pipeline.corpus.audio_names import audio_by_stem
+from pipeline.corpus.held_out import splits_by_speaker
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.corpus.text_table import BLANKS, TableRow, TextTable, fields, read_text
 from pipeline.storage.folders import Folder
@@ -25,7 +25,7 @@ _EXTENSION = "sph"
 _RAW = "raw"
 
 
-class An4Corpus(RecordedCorpus):
+class An4Corpus(SpeakersHeldOut):
     """CMU AN4's own folders: `root/etc/` with lists and transcripts, `root/wav/` with the audio.
 
     Its own splits are `train` and `test`; `held_out` makes others, so that all speakers of such a
@@ -49,15 +49,7 @@ class An4Corpus(RecordedCorpus):
                 f"splits names {unknown}, but AN4 has {list(_OWN_SPLITS)}: name the speakers of any "
                 "other split in held_out"
             )
-        counts = Counter(speaker for speakers in self.held_out.values() for speaker in speakers)
-        if twice := sorted(speaker for speaker, count in counts.items() if count > 1):
-            raise ValueError(f"held_out names {twice} twice")
         return self
-
-    @property
-    def split_of(self) -> dict[str, str]:
-        """The split of each speaker who is held out."""
-        return {speaker: split for split, names in self.held_out.items() for speaker in names}
 
 
 def read_tables(config: An4Corpus) -> dict[str, bytes]:
@@ -88,14 +80,10 @@ def read_an4(config: An4Corpus) -> Iterator[Utterance | Reject]:
     """
     contents, recordings = read_tables(config), _Recordings(Folder.at(config.root))
     splits = {split: _Split(split, contents) for split in _OWN_SPLITS}
-    speakers = {_speaker(path) for split in splits.values() for path in split.listed.rows}
-    if missing := sorted(config.split_of.keys() - speakers):
-        raise CorpusError(
-            f"the lists in '{config.root}/etc' have no speaker {', '.join(missing)}: correct or "
-            "remove the names in corpus.held_out"
-        )
+    speakers = (_speaker(path) for split in splits.values() for path in split.listed.rows)
+    held_out = splits_by_speaker(config, speakers, f"the lists in '{config.root}/etc' have")
     for split in splits.values():
-        yield from split.entries(recordings, config.split_of)
+        yield from split.entries(recordings, held_out)
     yield from recordings.rejects()
 
 
@@ -143,14 +131,14 @@ class _Split:
         self._texts = TextTable(contents[texts_name], texts_name, _id_last)
 
     def entries(
-        self, recordings: _Recordings, split_of: Mapping[str, str]
+        self, recordings: _Recordings, held_out: Mapping[str, str]
     ) -> Iterator[Utterance | Reject]:
         """Every line of the list, then every transcript that is left."""
         yield from (*self.listed.rejects, *self._texts.rejects)
         texts = dict(self._texts.rows)
         for path, row in self.listed.rows.items():
             text = texts.pop(path.rpartition("/")[2], None)
-            split = split_of.get(_speaker(path), self._name)
+            split = held_out.get(_speaker(path), self._name)
             try:
                 yield _utterance(path, row, split, text, recordings.find(path))
             except UnusableError as error:

@@ -5,13 +5,14 @@ Only audio files are read: commands in wav.scp are never executed, and archives 
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pipeline.audio.unusable import UnusableError
 from pipeline.audio.utterance import TO_THE_END, CorpusError, Reject, Utterance
-from pipeline.config.corpus import RecordedCorpus
+from pipeline.config.corpus import SpeakersHeldOut
 from pipeline.config.section import Address
+from pipeline.corpus.held_out import splits_by_speaker
 from pipeline.corpus.recorded import RecordedAdapter
 from pipeline.corpus.text_table import TextTable, fields, read_text
 from pipeline.storage.folders import Folder
@@ -21,8 +22,11 @@ _OPTIONAL = ("segments",)
 _ARCHIVE = re.compile(r"\.ark(:\d+)?$|:\d+$")
 
 
-class KaldiCorpus(RecordedCorpus):
-    """Kaldi data folders: `root/<split>/` with wav.scp, text, utt2spk and optionally segments."""
+class KaldiCorpus(SpeakersHeldOut):
+    """Kaldi data folders: `root/<split>/` with wav.scp, text, utt2spk and optionally segments.
+
+    A split that `held_out` names has no folder: its speakers are in those of the other splits.
+    """
 
     kind: Literal["kaldi"] = "kaldi"
     root: Address
@@ -30,16 +34,21 @@ class KaldiCorpus(RecordedCorpus):
     audio_root: Address = "."
     """The folder that relative paths in wav.scp start from: where the recipe was run."""
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The splits that have a data folder."""
+        return tuple(split for split in self.splits.names if split not in self.held_out)
+
 
 def read_tables(config: KaldiCorpus) -> dict[str, dict[str, bytes]]:
-    """The files of each split that the config names, by name.
+    """The files of each data folder, by name.
 
     Raises:
         CorpusError: a split's folder or one of its files does not exist, or cannot be read.
     """
     root = Folder.at(config.root)
     tables: dict[str, dict[str, bytes]] = {}
-    for split in config.splits.names:
+    for split in config.folders:
         present = {
             name for name in (*_REQUIRED, *_OPTIONAL) if root.info(f"{split}/{name}") is not None
         }
@@ -58,12 +67,19 @@ def read_tables(config: KaldiCorpus) -> dict[str, dict[str, bytes]]:
 
 
 def read_kaldi(config: KaldiCorpus) -> Iterator[Utterance | Reject]:
-    """Every utterance that any file of a split names, sorted by id."""
-    audio_root = Folder.at(config.audio_root)
-    for split, files in read_tables(config).items():
-        folder = _DataFolder(split, files, audio_root)
+    """Every utterance that any file of a data folder names, sorted by id.
+
+    Raises:
+        CorpusError: a table cannot be read, or `held_out` names a speaker whom no folder has.
+    """
+    audio_root, tables = Folder.at(config.audio_root), read_tables(config)
+    folders = [_DataFolder(split, files, audio_root) for split, files in tables.items()]
+    speakers = (speaker for folder in folders for speaker in folder.speakers())
+    where = f"the folders that corpus.splits names in '{config.root}', {', '.join(tables)}, have"
+    held_out = splits_by_speaker(config, speakers, where)
+    for folder in folders:
         yield from folder.broken_lines()
-        yield from folder.utterances()
+        yield from folder.utterances(held_out)
 
 
 class _DataFolder:
@@ -86,17 +102,21 @@ class _DataFolder:
                 reason = "unused recording: no line of segments names it"
                 yield Reject(recording, f"{self._split}/wav.scp", reason)
 
-    def utterances(self) -> Iterator[Utterance | Reject]:
+    def speakers(self) -> Iterator[str]:
+        """The speaker of each utterance."""
+        return (row.value for row in self._tables["utt2spk"].rows.values())
+
+    def utterances(self, held_out: Mapping[str, str]) -> Iterator[Utterance | Reject]:
         """Every id in segments (or wav.scp, if there is no segments), text or utt2spk."""
         cut = "segments" if "segments" in self._tables else "wav.scp"
         named = (self._tables[name].rows for name in (cut, "text", "utt2spk"))
         for utt_id in sorted(set().union(*named)):
             try:
-                yield self._utterance(utt_id)
+                yield self._utterance(utt_id, held_out)
             except UnusableError as error:
                 yield Reject(utt_id, f"{self._split}/{cut}", str(error))
 
-    def _utterance(self, utt_id: str) -> Utterance:
+    def _utterance(self, utt_id: str, held_out: Mapping[str, str]) -> Utterance:
         if "segments" in self._tables:
             row = self._value("segments", utt_id, "no audio: segments does not name it")
             recording, offset, duration = _parse_segment(row)
@@ -105,9 +125,8 @@ class _DataFolder:
         audio = self._audio(recording)
         text = self._value("text", utt_id, "no transcript: text does not name it")
         speaker = self._value("utt2spk", utt_id, "no speaker: utt2spk does not name it")
-        return Utterance(
-            utt_id, self._split, audio, offset, duration, speaker, text, recording=recording
-        )
+        split = held_out.get(speaker, self._split)
+        return Utterance(utt_id, split, audio, offset, duration, speaker, text, recording=recording)
 
     def _audio(self, recording: str) -> str:
         path = self._value("wav.scp", recording, f"no audio: wav.scp has no '{recording}'")

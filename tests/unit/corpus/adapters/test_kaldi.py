@@ -172,3 +172,44 @@ def test_every_row_is_an_utterance_or_a_reject(tmp_path_factory, wavs, texts, sp
     complete = set(wavs) & set(texts) & set(speakers)
     expected = complete if segments is None else complete & set(segments)
     assert {entry.utt_id for entry in entries if isinstance(entry, Utterance)} == expected
+
+
+PAIR = {
+    "train": {
+        "wav.scp": "a a.wav\nb b.wav\n",
+        "text": "a hello\nb yes\n",
+        "utt2spk": "a anna\nb bert\n",
+    },
+    "test": {
+        "wav.scp": "c c.wav\nd d.wav\n",
+        "text": "c hello\nd yes\n",
+        "utt2spk": "c carl\nd dora\n",
+    },
+}
+
+
+def speakers(root, *test, **held_out):
+    """The split of each speaker, where `valid` has no folder."""
+    for split, files in PAIR.items():
+        write(root, split, files)
+    splits = Splits(test=test)
+    config = KaldiCorpus(root=str(root), audio_root=str(root), splits=splits, held_out=held_out)
+    return {entry.speaker: entry.split for entry in ADAPTER.read(config, None, SILENT)}
+
+
+def test_speakers_are_held_out_of_the_folders_that_are_there(tmp_path):
+    found = speakers(tmp_path, "test", valid=("bert",), kept_aside=("dora",))
+    assert found == {"anna": "train", "bert": "valid", "carl": "test", "dora": "kept_aside"}
+    assert found == speakers(tmp_path, "test", "kept_aside", valid=("bert",), kept_aside=("dora",))
+
+
+def test_a_held_out_speaker_whom_no_folder_has_is_one_clear_error(tmp_path):
+    with pytest.raises(CorpusError, match=r"train, test, have no speaker bart: correct"):
+        speakers(tmp_path, "test", valid=("bart",))
+    with pytest.raises(CorpusError, match=r"train, have no speaker dora: .*name in corpus.splits"):
+        speakers(tmp_path, "kept_aside", valid=("bert",), kept_aside=("dora",))
+
+
+def test_a_split_that_is_neither_a_folder_nor_held_out_is_one_clear_error(tmp_path):
+    with pytest.raises(CorpusError, match=r"/valid' has no wav.scp, text, utt2spk"):
+        speakers(tmp_path, "test")
