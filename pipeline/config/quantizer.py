@@ -125,8 +125,8 @@ class Quantizer(Section):
     """The lowest tau."""
     tau_decay: Annotated[float, Field(gt=0, le=1)] = 0.999995
     """tau is multiplied by this at every step."""
-    kmeans_loss_weight: NotNegative = 0.5
-    """The weight of the k-means loss beside the ASR loss."""
+    kmeans_loss_weight: NotNegative = 0.0
+    """The weight of the k-means loss beside the ASR loss; the method's authors have none."""
 
     @model_validator(mode="after")
     def _temperatures(self) -> Self:

@@ -5,14 +5,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import Config
-from pipeline.config.files import load, load_all
+from pipeline.config import Config, Quantizer
+from pipeline.config.files import load, load_all, sources
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 VARIANTS = {"kmeans", "dkm_codebook", "dkm_layers", "dkm_full", "continuous"}
 CONTROLS = {"dkm_frozen_codebook", "continuous_full"}
-# Bases hold a corpus or a delta; what a user names is a leaf.
-LEAVES = sorted(path for path in CONFIGS.glob("*/*.yaml") if path.parent.name != "variants")
+# These have every variant, and a log of what was measured.
+RECIPES = ("an4", "an4_whisper", "librispeech100", "ljspeech", "speechocean762", "spoken_digits")
+EXAMPLES = ("demo", "kaldi")
+# Bases hold a corpus, an encoder or a delta; what a user names is a leaf.
+BASES = {"encoders", "variants"}
+LEAVES = sorted(path for path in CONFIGS.glob("*/*.yaml") if path.parent.name not in BASES)
 ROOT_LEAVES = [CONFIGS / "pretrain_encoder.yaml"]
 
 
@@ -52,15 +56,20 @@ def test_a_leaf_is_its_corpus_and_its_variant_and_at_most_a_schedule(path):
 
 def test_the_variants_are_the_five_of_the_comparison_and_controls():
     assert {path.stem for path in (CONFIGS / "variants").glob("*.yaml")} == VARIANTS | CONTROLS
-    for corpus in ("spoken_digits", "librispeech100"):
-        assert {path.stem for path in (CONFIGS / corpus).glob("*.yaml")} == VARIANTS
-    for corpus in ("an4", "demo", "ljspeech", "kaldi"):
+    assert {path.parent.name for path in LEAVES} == {*RECIPES, *EXAMPLES}
+    for corpus in RECIPES:
+        assert {path.stem for path in (CONFIGS / corpus).glob("*.yaml")} == VARIANTS | CONTROLS
+    for corpus in EXAMPLES:
         assert {path.stem for path in (CONFIGS / corpus).glob("*.yaml")} == {"kmeans", "dkm_full"}
 
 
-@pytest.mark.parametrize(
-    "corpus", ["an4", "demo", "spoken_digits", "librispeech100", "ljspeech", "kaldi"]
-)
+@pytest.mark.parametrize("corpus", RECIPES)
+def test_a_recipe_has_a_log(corpus):
+    log = (CONFIGS / corpus / "LOG.md").read_text()
+    assert f"dkm run {corpus}" in log
+
+
+@pytest.mark.parametrize("corpus", [*RECIPES, *EXAMPLES])
 def test_variants_differ_in_nothing_but_their_variant(corpus):
     paths = sorted((CONFIGS / corpus).glob("*.yaml"))
     for path in paths:
@@ -72,8 +81,7 @@ def test_variants_differ_in_nothing_but_their_variant(corpus):
     def epochs(config: Config) -> int:
         return sum(phase.epochs for phase in config.training.phases)
 
-    by_name = {config.variant: config for config in configs}
-    assert epochs(by_name["kmeans"]) == max(map(epochs, configs))
+    assert len(set(map(epochs, configs))) == 1
     assert len({config.training.model_dump_json(exclude={"phases"}) for config in configs}) == 1
     assert len({config.vocoder.model_dump_json(exclude={"enabled"}) for config in configs}) == 1
 
@@ -114,9 +122,53 @@ def test_what_learns_is_what_the_variant_says():
         "kmeans": ("kmeans", "fixed", False, True),
         "dkm_codebook": ("dkm", "fixed", False, True),
         "dkm_layers": ("dkm", "learned", False, True),
+        "dkm_frozen_codebook": ("dkm", "learned", True, True),
         "dkm_full": ("dkm", "learned", True, True),
         "continuous": ("none", "learned", False, False),
+        "continuous_full": ("none", "learned", True, False),
     }
+
+
+@pytest.mark.parametrize("corpus", RECIPES)
+def test_what_fine_tunes_has_one_schedule(corpus):
+    full, *others = (
+        read(CONFIGS / corpus / f"{name}.yaml").training.phases
+        for name in ("dkm_full", "dkm_frozen_codebook", "continuous_full")
+    )
+    for phases in others:
+        for phase, of_full in zip(phases, full, strict=True):
+            assert (phase.epochs, phase.ssl) == (of_full.epochs, of_full.ssl)
+            assert phase.learning_rates.ssl == of_full.learning_rates.ssl
+    frozen, tuned = full
+    assert (frozen.ssl, tuned.ssl) == ("frozen", "finetuned")
+
+
+@pytest.mark.parametrize("corpus", [*RECIPES, *EXAMPLES])
+def test_a_recipe_names_its_weight_of_the_kmeans_loss(corpus):
+    assert Quantizer().kmeans_loss_weight == 0.0
+    files = sources(CONFIGS / corpus / "dkm_full.yaml")
+    quantizers = [yaml.safe_load(file.read_text()).get("quantizer", {}) for file in files]
+    assert any("kmeans_loss_weight" in quantizer for quantizer in quantizers)
+
+
+@pytest.mark.parametrize(
+    "encoder", sorted((CONFIGS / "encoders").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_any_encoder_goes_with_any_corpus(encoder, tmp_path):
+    file = tmp_path / "mine.yaml"
+    bases = ["an4.yaml", str(encoder), "variants/dkm_full.yaml"]
+    file.write_text(yaml.safe_dump({"extends": bases}))
+    config = load(file)
+    assert config.ssl.model == yaml.safe_load(encoder.read_text())["ssl"]["model"]
+    assert (config.corpus.kind, config.codebook.num_units) == ("an4", 128)
+
+
+@pytest.mark.parametrize("corpus", ["an4", "speechocean762"])
+def test_a_recipe_takes_a_manifest_in_place_of_the_distribution(corpus):
+    manifest = ["corpus.kind=manifest", "corpus.manifest=m.jsonl"]
+    config = load(CONFIGS / corpus / "kmeans.yaml", manifest)
+    assert (config.corpus.kind, config.corpus.manifest) == ("manifest", "m.jsonl")
+    assert config.corpus.splits == read(CONFIGS / corpus / "kmeans.yaml").corpus.splits
 
 
 def test_librispeech_has_the_published_settings():
