@@ -45,7 +45,7 @@ def _count(context: StageContext) -> "tuple[JointCounts, UnitsPerPhone]":
     units = read_tokens(context.inputs[f"tokenize_corpus/{split}"], split)
     counts = JointCounts(trained.read_json("tokenizer/config.json")["num_units"])
     units_per_phone = UnitsPerPhone()
-    grid = tokenizer_grid(trained, config.corpus.sample_rate_hz)
+    grid = tokenizer_grid(trained)
     for utterance in read_split(context.inputs["prepare_corpus"], split):
         if utterance.alignment is not None:
             units_T = units[utterance.utt_id]

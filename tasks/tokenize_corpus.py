@@ -41,9 +41,9 @@ def _scores(context: StageContext) -> dict[str, float]:
     from pipeline.corpus.read_outputs import read_tokens, tokenizer_grid
     from pipeline.metrics.units import unit_statistics
 
-    trained, rate_hz = context.inputs["train_joint"], context.config.corpus.sample_rate_hz
+    trained = context.inputs["train_joint"]
     num_units = trained.read_json("tokenizer/config.json")["num_units"]
-    grid = tokenizer_grid(trained, rate_hz)
+    grid = tokenizer_grid(trained)
     units = read_tokens(context.output, context.split).values()
     statistics = unit_statistics(units, num_units, grid.frames_per_second)
     return {f"{context.split}.{name}": value for name, value in statistics.items()}

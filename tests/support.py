@@ -9,7 +9,14 @@ import pyarrow as pa
 import soundfile
 import torch
 from safetensors.torch import save
-from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
+from transformers import (
+    Wav2Vec2FeatureExtractor,
+    WavLMConfig,
+    WavLMModel,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+)
 
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import Segment, Utterance, to_table
@@ -50,6 +57,37 @@ def save_tiny_ssl(folder: Path) -> Path:
     )
     WavLMModel(config).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
+    return folder
+
+
+def save_tiny_whisper(folder: Path, seconds: int = 2, layers: int = 2, **settings: float) -> Path:
+    """A whole Whisper of 16 dimensions and positions for `seconds`, as transformers saves it."""
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=16,
+        encoder_layers=layers,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        vocab_size=50,
+        max_source_positions=50 * seconds,
+        max_target_positions=20,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+        **settings,
+    )
+    model = WhisperForConditionalGeneration(config)
+    # transformers' small random weights would hide what a layer does.
+    encoder = model.model.encoder
+    for part, spread in ((encoder.conv1, 0.1), (encoder.conv2, 0.3), (encoder.layers, 0.3)):
+        for parameter in part.parameters():
+            torch.nn.init.normal_(parameter, std=spread)
+    model.save_pretrained(folder)
+    WhisperFeatureExtractor(chunk_length=seconds).save_pretrained(folder)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,6 +12,7 @@ from pipeline.config.section import ConfigError, Count, Layer, Seconds, Section,
 from pipeline.config.shipped import find_shipped
 
 _COMMIT = re.compile(r"[0-9a-f]{1,40}")
+WHISPER_HOP = 320  # two of its spectra, which are 10 ms apart
 
 
 class Ssl(Section):
@@ -20,6 +22,10 @@ class Ssl(Section):
     """The model's name on the hub, or a folder."""
     revision: Text | None = None
     """The commit of a hub model; required for one, because stored features depend on it."""
+    pad: Literal["window", "none"] = "window"
+    """How a Whisper encoder hears an utterance: `window` fills it up with silence to 30 s, as the model
+    has learned; `none` takes it as it is, which is as much faster as it is shorter. Other models pad
+    nothing."""
 
     @field_validator("revision")
     @classmethod
@@ -51,6 +57,31 @@ class Ssl(Section):
         if not isinstance(found, dict):
             raise ConfigError(f"ssl.model: {file} holds no settings: name a folder of transformers")
         return found
+
+    @property
+    def num_layers(self) -> int | None:
+        """The highest layer, where the model is in a folder here that says so."""
+        number = self._said("num_hidden_layers", "encoder_layers")
+        return number if isinstance(number, int) else None
+
+    @property
+    def hidden_size(self) -> int | None:
+        """The values of a frame, where the model is in a folder here that says so."""
+        size = self._said("hidden_size", "d_model")
+        return size if isinstance(size, int) else None
+
+    @property
+    def hop(self) -> int | None:
+        """The samples from one frame to the next, where the model is in a folder here that says so."""
+        model = self.description()
+        if model.get("model_type") == "whisper":
+            return WHISPER_HOP
+        strides = model.get("conv_stride")
+        return prod(strides) if isinstance(strides, list) else None
+
+    def _said(self, key: str, whispers_key: str) -> Any:
+        model = self.description()
+        return model.get(whispers_key if model.get("model_type") == "whisper" else key)
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:

@@ -79,20 +79,17 @@ class Config(Section):
 
     def _check_ssl(self) -> None:
         """What the folder of an SSL model says must suit the sections that use it."""
-        model = self.ssl.description()
-        most = model.get("num_hidden_layers")
-        if isinstance(most, int) and self.features.layers[-1] > most:
+        most, hop, rates = self.ssl.num_layers, self.ssl.hop, self.vocoder.upsample_rates
+        if most is not None and self.features.layers[-1] > most:
             raise ValueError(
                 f"features.layers {list(self.features.layers)} cannot be stored: ssl.model "
                 f"'{self.ssl.model}' has the layers 0 to {most}"
             )
-        strides, rates = model.get("conv_stride"), self.vocoder.upsample_rates
         speaks = self.vocoder.enabled and self.quantizer.has_units
-        if speaks and isinstance(strides, list) and prod(strides) != prod(rates):
+        if speaks and hop is not None and hop != prod(rates):
             raise ValueError(
                 f"vocoder.upsample_rates {list(rates)} multiply to {prod(rates)}, but a frame of "
-                f"ssl.model '{self.ssl.model}' is {prod(strides)} samples: choose rates with this "
-                "product"
+                f"ssl.model '{self.ssl.model}' is {hop} samples: choose rates with this product"
             )
 
     def _check_before_quantizer(self) -> None:

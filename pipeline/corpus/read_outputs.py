@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.model_grid import grid_of_model
 from pipeline.audio.utterance import Utterance, from_table
 from pipeline.storage.artifacts import Artifact, ArtifactError
 
@@ -34,7 +35,6 @@ def read_tokens(output: Artifact, split: str) -> dict[str, np.ndarray]:
     return units
 
 
-def tokenizer_grid(trained: Artifact, sample_rate_hz: int) -> FrameGrid:
+def tokenizer_grid(trained: Artifact) -> FrameGrid:
     """The frame grid of a trained tokenizer; `trained` is an output of train_joint."""
-    ssl = trained.read_json("tokenizer/ssl/config.json")
-    return FrameGrid.of_convolutions(ssl["conv_kernel"], ssl["conv_stride"], sample_rate_hz)
+    return grid_of_model(trained.read_json("tokenizer/ssl/config.json"))

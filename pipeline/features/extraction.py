@@ -94,7 +94,7 @@ class ShardWriter:
     def __init__(self, ssl: Ssl, features: Features, output: Artifact) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._dtype = _dtype(features.precision, self._device)
-        model = load_encoder(ssl.source, ssl.revision, max_layer=max(features.layers))
+        model = load_encoder(ssl.source, ssl.revision, max(features.layers), ssl.pad)
         self._model = model.to(self._device)
         self._features = features
         self._batch_seconds = batch_seconds_on(self._device, features.batch_seconds)

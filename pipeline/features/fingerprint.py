@@ -1,4 +1,4 @@
-"""What identifies an SSL model's weights, so that changed weights are noticed."""
+"""What identifies an SSL model, so that changed weights are noticed."""
 
 import hashlib
 from collections.abc import Iterable
@@ -10,11 +10,16 @@ PATTERNS = ("config.json", "preprocessor_config.json", "*.safetensors", "*.bin")
 
 
 def ssl_fingerprint(ssl: Ssl) -> str:
-    """The hub revision, or SHA-256 over a folder's config and weights.
+    """The hub revision, or SHA-256 over a folder's config and weights; and how it pads.
 
     Raises:
         FileNotFoundError: the folder holds no config or no weights.
     """
+    model = _model(ssl)
+    return model if ssl.pad == "window" else f"{model} pad={ssl.pad}"
+
+
+def _model(ssl: Ssl) -> str:
     folder = Path(ssl.source)
     if not folder.is_dir():
         return f"{ssl.model}@{ssl.revision}"

@@ -10,13 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
+from pipeline.audio.model_grid import grid_of_model
 from pipeline.config import Config, ConfigError, Features, Ssl
 from pipeline.corpus.read_outputs import read_split
 from pipeline.storage.artifacts import Artifact
 
 BYTES_PER_VALUE = 2  # float16; noise-like values do not compress
-# Of the models on the hub; the *base* models have 768.
-HIDDEN_SIZES = {"xlarge": 1280, "large": 1024}
+# Of the models on the hub, the first name that fits; the other *base* models have 768.
+HIDDEN_SIZES = {
+    "whisper-tiny": 384,
+    "whisper-base": 512,
+    "whisper-medium": 1024,
+    "whisper-large": 1280,
+    "xlarge": 1280,
+    "large": 1024,
+}
 
 
 def sample_size(num_frames: int, share: float) -> int:
@@ -33,11 +41,7 @@ def sample_frames(utt_id: str, num_frames: int, share: float, seed: int) -> npt.
 
 def grid_of(ssl: Ssl) -> FrameGrid:
     """The model's grid of frames, from its folder; models of the hub share one."""
-    model = ssl.description()
-    kernels, strides = model.get("conv_kernel"), model.get("conv_stride")
-    if not isinstance(kernels, list) or not isinstance(strides, list):
-        return SSL_GRID
-    return FrameGrid.of_convolutions(kernels, strides, SSL_GRID.sample_rate_hz)
+    return grid_of_model(ssl.description())
 
 
 def num_stored_frames(
@@ -73,6 +77,6 @@ def bytes_per_frame(features: Features, ssl: Ssl) -> int:
 
 def hidden_size(ssl: Ssl) -> int:
     """What the model's folder says, or the size that the name of a hub model suggests."""
-    if (size := ssl.description().get("hidden_size")) is not None:
-        return int(size)
+    if ssl.hidden_size is not None:
+        return ssl.hidden_size
     return next((size for name, size in HIDDEN_SIZES.items() if name in ssl.model), 768)

@@ -32,7 +32,8 @@ from pipeline.training.loading import loader_cache_bytes
 
 def load_ssl(config: Config) -> SslModel:
     """The SSL model up to the highest layer that the variant uses."""
-    return load_encoder(config.ssl.source, config.ssl.revision, max_layer=max(config.used_layers))
+    ssl = config.ssl
+    return load_encoder(ssl.source, ssl.revision, max(config.used_layers), ssl.pad)
 
 
 def build_model(

@@ -76,7 +76,7 @@ def _build(config: Config, inputs: Mapping[str, Artifact]) -> UnitVocoder:
         config.vocoder,
         tokenizer.read_json("tokenizer/config.json")["num_units"],
         sorted({utterance.speaker for utterance in heard}),
-        tokenizer_grid(tokenizer, corpus.sample_rate_hz),
+        tokenizer_grid(tokenizer),
         tokenizer_of_shards(inputs[f"tokenize_corpus/{corpus.splits.train}"], FOLDER),
     )
 

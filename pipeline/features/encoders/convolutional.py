@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.model_grid import grid_of_model
 from pipeline.features.cpu_layers import keep_narrow_groups_in_float32, replace_linears
 from pipeline.features.ssl import HiddenStates, SslModel, cut, may_be_padded, valid
 from pipeline.features.wavlm_attention import replace_attention
@@ -35,9 +35,7 @@ class ConvolutionalEncoder(SslModel):
                 "ssl.model has a batch norm in its positional convolution, which mixes padding into "
                 "the features: name a model with conv_pos_batch_norm false"
             )
-        rate = feature_extractor.sampling_rate
-        grid = FrameGrid.of_convolutions(settings.conv_kernel, settings.conv_stride, rate)
-        super().__init__(backbone, feature_extractor, grid)
+        super().__init__(backbone, feature_extractor, grid_of_model(settings.to_dict()))
         replace_attention(backbone)
         replace_linears(backbone)
         keep_narrow_groups_in_float32(backbone)

@@ -7,13 +7,18 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.features.encoders.convolutional import ConvolutionalEncoder
+from pipeline.features.encoders.whisper import Pad, WhisperBackbone, WhisperEncoder
 from pipeline.features.ssl import SslModel, no_progress_bars
 
-FAMILIES = ("wavlm", "hubert", "wav2vec2")
+CONVOLUTIONAL = ("wavlm", "hubert", "wav2vec2")
+FAMILIES = (*CONVOLUTIONAL, "whisper")
 
 
 def load_encoder(
-    model: str | Path, revision: str | None = None, max_layer: int | None = None
+    model: str | Path,
+    revision: str | None = None,
+    max_layer: int | None = None,
+    pad: Pad | None = None,
 ) -> SslModel:
     """Load a checkpoint by hub name or folder, in float32 and evaluation mode.
 
@@ -21,6 +26,7 @@ def load_encoder(
         model: hub name or folder.
         revision: commit of a hub model.
         max_layer: layers above it are dropped; `None` keeps all.
+        pad: how far utterances are padded, see `WhisperEncoder`; others never are.
 
     Raises:
         ValueError: it is no model that can be used, or has fewer layers than `max_layer`.
@@ -34,6 +40,9 @@ def load_encoder(
             f"ssl.model needs audio at {feature_extractor.sampling_rate} Hz, the corpus is read "
             f"at {SSL_GRID.sample_rate_hz} Hz: name a model trained on 16 kHz speech"
         )
+    backbone_class = WhisperBackbone if family == "whisper" else AutoModel
     with no_progress_bars():
-        backbone = AutoModel.from_pretrained(model, revision=revision, dtype=torch.float32)
+        backbone = backbone_class.from_pretrained(model, revision=revision, dtype=torch.float32)
+    if family == "whisper":
+        return WhisperEncoder(backbone, feature_extractor, max_layer, pad).eval()
     return ConvolutionalEncoder(backbone, feature_extractor, max_layer).eval()

@@ -38,3 +38,19 @@ def test_centre_is_the_middle_of_what_the_frame_reads(layers, frame):
     first, end = reference.receptive_samples(frame, kernels, strides)
     grid = FrameGrid.of_convolutions(kernels, strides, 8000)
     assert grid.centre_seconds(frame) == (first + end) / 2 / 8000
+
+
+def test_frames_that_start_before_the_audio():
+    grid = FrameGrid(receptive_field=320, hop=320, sample_rate_hz=16000, start=-160)
+    counts = [grid.num_frames(number) for number in (0, 159, 160, 479, 480, 800, 480_000)]
+    assert counts == [0, 0, 1, 1, 2, 3, 1500]
+    assert [grid.num_samples(number) for number in (1, 2, 1500)] == [160, 480, 479_840]
+    assert [grid.centre_seconds(frame) for frame in (0, 1, 50)] == [0.0, 0.02, 1.0]
+
+
+@given(start=st.integers(-9, 0), length=st.integers(10, 30), num_frames=st.integers(1, 200))
+def test_the_shortest_audio_of_so_many_frames(start, length, num_frames):
+    grid = FrameGrid(length, 7, 1000, start)
+    shortest = grid.num_samples(num_frames)
+    assert grid.num_frames(shortest) == num_frames
+    assert grid.num_frames(shortest - 1) == num_frames - 1

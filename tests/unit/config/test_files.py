@@ -192,6 +192,13 @@ def test_what_the_folder_of_an_ssl_model_says_is_compared_with_the_config(write)
     ):
         load("base.yaml", [*folder, *rates])
     assert not load("base.yaml", [*folder, *rates, "vocoder.enabled=false"]).vocoder.enabled
+    whisper = {"model_type": "whisper", "encoder_layers": 2, "d_model": 8, "decoder_layers": 4}
+    write("ssl/config.json", json.dumps(whisper))
+    assert load("base.yaml", folder).ssl.hidden_size == 8
+    with pytest.raises(ConfigError, match="'ssl' has the layers 0 to 2"):
+        load("base.yaml", [*folder, "features.layers=[2, 3]"])
+    with pytest.raises(ConfigError, match=r"a frame of ssl\.model 'ssl' is 320"):
+        load("base.yaml", [*folder, *rates])
     for broken in ("{", "[" * 100_000, "[]", "\udcff"):
         Path("ssl/config.json").write_text(broken, errors="surrogateescape")
         with pytest.raises(ConfigError, match=r"  --set ssl=.*: ssl\.model: ssl/config\.json"):

@@ -1,7 +1,7 @@
 import pytest
-from support import save_tiny_ssl, write_corpus
+from support import save_tiny_ssl, save_tiny_whisper, write_corpus
 
-from pipeline.audio.frame_grid import SSL_GRID
+from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Config, ConfigError, Features, Ssl
 from pipeline.features.encoders.load import load_encoder
@@ -21,6 +21,8 @@ from pipeline.storage.artifacts import Artifact
         ("microsoft/wavlm-base-plus", 768),
         ("microsoft/wavlm-large", 1024),
         ("facebook/hubert-xlarge-ll60k", 1280),
+        ("openai/whisper-base.en", 512),
+        ("openai/whisper-large-v3", 1280),
     ],
 )
 def test_the_name_of_a_hub_model_suggests_its_size(name, size):
@@ -62,6 +64,12 @@ def test_more_units_than_the_training_split_has_frames_are_refused(tmp_path):
         check_num_units(config(100), corpus)
     with pytest.raises(ConfigError, match="the training split stores 20"):
         check_num_units(config(99, sample_frames_per_second=10), corpus)
+
+
+def test_a_whisper_in_a_folder_has_its_own_grid_and_size(tmp_path):
+    ssl = Ssl(model=str(save_tiny_whisper(tmp_path)))
+    assert grid_of(ssl) == load_encoder(tmp_path).grid == FrameGrid(320, 320, 16000, -160, 100)
+    assert bytes_per_frame(Features(layers=(0, 2)), ssl) == 2 * 16 * 2
 
 
 def test_a_model_in_a_folder_has_its_own_grid(tmp_path):

@@ -26,6 +26,11 @@ def test_folder_is_pinned_by_config_and_weights_but_not_by_its_notes(folder):
     assert len({before, retrained, ssl_fingerprint(ssl)}) == 3
 
 
+def test_another_padding_makes_another_model(folder):
+    plain, bare = (ssl_fingerprint(Ssl(model=str(folder), pad=pad)) for pad in ("window", "none"))
+    assert bare == f"{plain} pad=none"
+
+
 def test_folder_without_weights_is_rejected(folder):
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="not a transformers checkpoint"):

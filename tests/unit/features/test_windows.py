@@ -24,16 +24,17 @@ from pipeline.features.windows import (
 
 GRID = FrameGrid(400, 320, 16000)
 OTHER_GRID = FrameGrid(37, 10, 1000)
+CENTRED_GRID = FrameGrid(10, 10, 1000, start=-5, max_frames=150)
 
 
 @st.composite
 def utterances(draw):
-    grid = draw(st.sampled_from([GRID, OTHER_GRID]))
+    grid = draw(st.sampled_from([GRID, OTHER_GRID, CENTRED_GRID]))
     longest = draw(st.floats(1.0, 5.0))
     overlap = longest * draw(st.floats(0.0, 0.5))
     num_frames = draw(st.integers(1, 2000))
     spare = draw(st.integers(0, grid.hop - 1))
-    num_samples = (num_frames - 1) * grid.hop + grid.receptive_field + spare
+    num_samples = grid.num_samples(num_frames) + spare
     return grid, Windowing(longest, overlap), num_samples
 
 
@@ -60,15 +61,18 @@ def test_windows_are_as_long_and_share_as_much_as_was_asked_for(case):
     grid, windowing, num_samples = case
     plan = windowing.plan(num_samples, grid)
     limit = windowing.max_seconds * grid.sample_rate_hz
-    if grid.num_frames(num_samples) <= grid.num_frames(round(limit)):
+    longest = min(grid.num_frames(round(limit)), grid.max_frames or num_samples)
+    if grid.num_frames(num_samples) <= longest:
         assert [window.samples for window in plan] == [slice(0, num_samples)]
         return
     seen = [places(window, grid) for window in plan]
     assert len({len(frames) for frames in seen}) == 1
     assert all(0 <= w.samples.start < w.samples.stop <= num_samples for w in plan)
     assert all(w.samples.stop - w.samples.start <= limit + 0.5 for w in plan)
+    assert max(map(len, seen)) <= longest
     shared = [before.stop - after.start for before, after in pairwise(seen)]
-    assert min(shared) >= round(windowing.overlap_seconds * grid.frames_per_second)
+    wanted = round(windowing.overlap_seconds * grid.frames_per_second)
+    assert min(shared) >= min(wanted, longest // 2)
 
 
 @given(utterances())
@@ -83,6 +87,12 @@ def test_a_frame_is_taken_from_the_window_whose_middle_is_nearest(case):
             assert abs(frame - middle) <= np.abs(frame - middles).min() + 1
 
 
+def _samples_of(waveform, frame, grid):
+    """The frame's samples that no window cuts off."""
+    first = grid.hop * frame
+    return waveform[first:][: grid.start + grid.receptive_field]
+
+
 @given(utterances())
 def test_joined_frames_are_those_of_the_whole(case):
     grid, windowing, num_samples = case
@@ -93,7 +103,7 @@ def test_joined_frames_are_those_of_the_whole(case):
 
     def sums(batch):
         return [
-            np.stack([w[grid.hop * i :][: grid.receptive_field] for i in range(n)]).sum(1)[:, None]
+            np.stack([_samples_of(w, i, grid) for i in range(n)]).sum(1)[:, None]
             for w in batch
             if (n := grid.num_frames(len(w)))
         ]

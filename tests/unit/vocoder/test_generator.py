@@ -53,6 +53,19 @@ def test_resynthesis_keeps_the_frames_of_the_tokenizer(vocoder):
     assert waveform_S[40:-40].all()
 
 
+def test_resynthesis_for_frames_that_start_before_the_recording(settings, tmp_path):
+    grid = FrameGrid(320, 320, 16000, start=-160, max_frames=1500)
+    vocoder = UnitVocoder(settings, 5, ["ann"], grid).eval()
+    waveform_S = vocoder.resynthesize(UNITS, "ann")
+    assert vocoder.shift == -160
+    assert grid.num_frames(len(waveform_S)) == len(UNITS)
+    units_BT = torch.from_numpy(UNITS.astype(np.int64))[None]
+    spoken_S = vocoder(units_BT, torch.tensor([0]))[0].detach().numpy()
+    assert np.array_equal(waveform_S, spoken_S[160:])  # the recording's first sample is its 161st
+    vocoder.save_pretrained(tmp_path)
+    assert UnitVocoder.from_pretrained(tmp_path).grid == grid
+
+
 def test_resynthesis_of_a_batch_of_one_equals_forward(vocoder):
     units_BT = torch.from_numpy(UNITS.astype(np.int64))[None]
     expected = vocoder(units_BT, torch.tensor([1]))[0].detach().numpy()

@@ -50,6 +50,20 @@ def test_the_grids_frames_always_fit(num_samples):
     assert len(aligned(np.zeros(num_samples), num_frames, HOP, SHIFT)) == num_frames * HOP
 
 
+def test_frames_that_start_before_the_recording_line_up_too():
+    """As Whisper's: frame i is centred at 320 i, so the first block is half before the recording."""
+    grid = FrameGrid(320, 320, 16000, start=-160)
+    for num_samples in (160, 4000, 4159, 4160):
+        num_frames = grid.num_frames(num_samples)
+        samples = aligned(np.arange(1, num_samples + 1), num_frames, HOP, -160)
+        assert len(samples) == num_frames * HOP
+        assert not samples[:160].any()
+        for frame in range(num_frames):
+            centre = round(grid.centre_seconds(frame) * 16000)
+            assert samples[frame * HOP + HOP // 2] in (centre + 1, 0)
+            assert frame == 0 or samples[frame * HOP] == centre + 1 - HOP // 2
+
+
 def test_audio_shorter_than_its_frames_is_rejected():
     with pytest.raises(ValueError, match="3 frames need 1000 samples, the recording has 999"):
         aligned(np.zeros(999), 3, HOP, SHIFT)

@@ -1,0 +1,25 @@
+"""The grid of frames of an SSL model, from what its config.json says. Imports no PyTorch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
+
+
+def grid_of_model(settings: Mapping[str, Any]) -> FrameGrid:
+    """The grid of the model with these settings; where they say nothing, the usual one."""
+    if settings.get("model_type") == "whisper":
+        return _whisper(settings.get("max_source_positions", 1500))
+    kernels, strides = settings.get("conv_kernel"), settings.get("conv_stride")
+    if not isinstance(kernels, list | tuple) or not isinstance(strides, list | tuple):
+        return SSL_GRID
+    return FrameGrid.of_convolutions(kernels, strides, SSL_GRID.sample_rate_hz)
+
+
+def _whisper(num_positions: int) -> FrameGrid:
+    """Frame i is centred on sample 320 i: spectra and convolutions reach as far to either side.
+
+    It hears 1,040 samples, most of them faintly, and stands for the 320 in the middle.
+    """
+    rate_hz, hop = 16000, 320
+    return FrameGrid(hop, hop, rate_hz, start=-hop // 2, max_frames=num_positions)

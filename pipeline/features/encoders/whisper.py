@@ -1,0 +1,135 @@
+"""The encoders of Whisper models: a log-mel spectrogram, two convolutions, then a transformer."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import WhisperConfig
+from transformers.models.whisper import modeling_whisper
+
+from pipeline.audio.model_grid import grid_of_model
+from pipeline.features.cpu_layers import replace_linears
+from pipeline.features.log_mel import LogMel
+from pipeline.features.ssl import HiddenStates, SslModel, cut, may_be_padded, valid
+
+Pad = Literal["window", "none"]
+PAD = "ssl_pad"  # in the saved model's config
+# Behind the longest utterance, so that its last frames see silence, as those of all others do.
+SILENT_FRAMES = 2
+
+
+class WhisperBackbone(modeling_whisper.WhisperPreTrainedModel):
+    """The encoder of a Whisper checkpoint, whose decoder is neither loaded nor saved."""
+
+    _keys_to_ignore_on_load_unexpected = (r"decoder\.", r"proj_out\.")
+
+    def __init__(self, config: WhisperConfig) -> None:
+        super().__init__(config)
+        self.encoder = modeling_whisper.WhisperEncoder(config)
+        self.post_init()
+
+
+class WhisperEncoder(SslModel):
+    """A Whisper encoder.
+
+    With `pad` "window" each utterance is filled up with silence to the length that the model has
+    learned from (30 s), and its frames may attend to all of it. With "none" they attend to the
+    utterance alone, which costs as much less as it is shorter; layer 0 is the same.
+    """
+
+    def __init__(
+        self,
+        backbone: WhisperBackbone,
+        feature_extractor: Any,
+        max_layer: int | None = None,
+        pad: Pad | None = None,
+    ) -> None:
+        """Wrap `backbone`, which is cut and reconfigured in place.
+
+        Args:
+            backbone: the encoder.
+            feature_extractor: its transformers feature extractor.
+            max_layer: layers above it are dropped; `None` keeps all.
+            pad: see above; `None` takes what a saved model had, or else "window".
+
+        Raises:
+            ValueError: the model has fewer layers than `max_layer`.
+        """
+        settings = backbone.config
+        super().__init__(backbone, feature_extractor, grid_of_model(settings.to_dict()))
+        replace_linears(backbone)
+        self.log_mel = LogMel(feature_extractor)
+        self.pad: Pad = pad or getattr(settings, PAD, "window")
+        setattr(settings, PAD, self.pad)
+        self._front_end_frozen = False
+        self._is_cut = cut(backbone.encoder, settings, "encoder_layers", max_layer)
+        backbone.encoder.embed_positions.requires_grad_(requires_grad=False)  # they are sinusoids
+        if self._is_cut:
+            backbone.encoder.layer_norm.requires_grad_(requires_grad=False)
+
+    def forward(
+        self, waveforms_BS: Tensor, num_samples_B: Tensor, layers: Sequence[int]
+    ) -> HiddenStates:
+        """See `SslModel`.
+
+        Raises:
+            ValueError: also if an utterance has more frames than the model has positions.
+        """
+        self.check_request(num_samples_B, layers)
+        num_frames = self.grid.num_frames(waveforms_BS.shape[1])
+        num_frames_B = self._num_frames(num_samples_B)
+        frames_BTD = self._front_end(waveforms_BS, num_samples_B, num_frames)
+        valid_BT = valid(num_frames_B, num_frames)
+        padded = may_be_padded(valid_BT)
+        attended_BT = valid_BT if padded and self.pad == "none" else None
+        outputs = self._encode(frames_BTD, attended_BT)
+        hidden_LBTD = torch.stack([outputs[layer][:, :num_frames] for layer in layers])
+        if padded:
+            hidden_LBTD.masked_fill_(~valid_BT[..., None], 0.0)
+        return HiddenStates(hidden_LBTD, num_frames_B)
+
+    def blocks(self) -> Sequence[nn.Module]:
+        blocks: nn.ModuleList = self.backbone.encoder.layers
+        return blocks
+
+    def freeze_front_end(self) -> None:
+        """Freeze the two convolutions: they get no gradient from now on."""
+        self._front_end_frozen = True
+        for convolution in (self.backbone.encoder.conv1, self.backbone.encoder.conv2):
+            convolution.requires_grad_(requires_grad=False)
+
+    def _num_frames(self, num_samples_B: Tensor) -> Tensor:
+        beyond_B = num_samples_B - self.grid.num_samples(1)
+        return torch.div(beyond_B, self.grid.hop, rounding_mode="floor") + 1
+
+    def _front_end(self, waveforms_BS: Tensor, num_samples_B: Tensor, num_frames: int) -> Tensor:
+        """The convolutions' frames: `num_frames`, or the model's whole window of them."""
+        most = self.grid.max_frames or num_frames
+        if num_frames > most:
+            seconds = most * self.grid.hop / self.grid.sample_rate_hz
+            raise ValueError(
+                f"an utterance has {num_frames} frames, ssl.model takes {most} at once ({seconds:g} "
+                "s): pass it in windows"
+            )
+        encoder = self.backbone.encoder
+        made = most if self.pad == "window" else num_frames + SILENT_FRAMES
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._front_end_frozen):
+            mels_BMT = self.log_mel(waveforms_BS, num_samples_B, made * self.grid.hop)
+            hidden_BDT = functional.gelu(encoder.conv1(mels_BMT))
+            hidden_BDT = functional.gelu(encoder.conv2(hidden_BDT))
+        kept = most if self.pad == "window" else num_frames
+        return hidden_BDT[..., :kept].transpose(1, 2)
+
+    def _encode(self, frames_BTD: Tensor, attended_BT: Tensor | None) -> list[Tensor]:
+        """All layers from 0 on; frames attend to `attended_BT`, or to all."""
+        encoder = self.backbone.encoder
+        mask_B11T = None if attended_BT is None else attended_BT[:, None, None]
+        positions_TD = encoder.embed_positions.weight[: frames_BTD.shape[1]]
+        outputs = [functional.dropout(frames_BTD + positions_TD, encoder.dropout, self.training)]
+        for block in encoder.layers:
+            outputs.append(block(outputs[-1], mask_B11T))
+        if not self._is_cut:
+            outputs[-1] = encoder.layer_norm(outputs[-1])
+        return outputs
