@@ -13,9 +13,11 @@ from pipeline.storage.artifacts import CHECKPOINTS, Artifact
 
 def _settings(config: Config) -> dict[str, Any]:
     means = {"gradient_checkpointing", "checkpoint_steps", "keep_checkpoints", "log_steps"}
+    training = config.training.model_dump(mode="json", exclude={*means, "seeds"})
     return {
         "quantizer": config.quantizer.settings(),
-        **config.model_dump(mode="json", include={"asr", "training"}, exclude={"training": means}),
+        "asr": config.asr.model_dump(mode="json"),
+        "training": {**training, "seed": config.training.seed},
         "layers": list(config.used_layers),
     }
 

@@ -54,11 +54,14 @@ def test_splits(configs: Sequence[Config]) -> tuple[str, ...]:
 
 
 def scores(graph: Graph, configs: Sequence[Config]) -> dict[str, dict[str, float]]:
-    """Each variant's scores by name, the variants in the paper's order."""
+    """Each variant's scores by name, means over its members; the variants in the paper's order."""
     variants = sorted((config.variant for config in configs), key=comparison.place)
     return {
-        variant: comparison.scores(
-            {name: node.artifact for name, node in graph.of_variant(variant).items()}
+        variant: comparison.mean(
+            [
+                comparison.scores({name: node.artifact for name, node in member.nodes.items()})
+                for member in graph.members_of(variant)
+            ]
         )
         for variant in variants
     }

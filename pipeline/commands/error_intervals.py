@@ -53,7 +53,14 @@ def _read(
     """The word errors of each variant that is evaluated; of the others, `notes` says why not."""
     errors = {}
     for variant in variants:
-        nodes = graph.of_variant(variant)
+        members = graph.members_of(variant)
+        if len(members) > 1:
+            notes.append(
+                f"{split}: no interval and no p for {variant}: it is trained several times."
+            )
+        if len(members) != 1:
+            continue
+        nodes = members[0].nodes
         scored, corpus = nodes.get(f"evaluate_asr/{split}"), nodes.get("prepare_corpus")
         if scored and corpus and scored.artifact.is_complete():
             try:

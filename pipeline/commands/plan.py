@@ -46,7 +46,7 @@ def _table(graph: Graph, pending: Estimates) -> Table:
     for name in ("took", "hours", "frames", "to write"):
         table.add_column(name, justify="right", no_wrap=True)
     for node in graph.nodes:
-        variants = escape(", ".join(node.variants))
+        variants = escape(", ".join(_variants(node)))
         if node.key in pending:
             state, took = f"[yellow]to run{'?' * bool(node.awaits)}[/]", "-"
         else:
@@ -55,6 +55,14 @@ def _table(graph: Graph, pending: Estimates) -> Table:
         cells = _cells(pending.get(node.key, Estimate()))
         table.add_row(node.name, variants, state, took, *cells)
     return table
+
+
+def _variants(node: Node) -> list[str]:
+    """Each variant, and which of its members it is if the node is not for all of them."""
+    return [
+        f"{variant} ({', '.join(shared)})" if shared else variant
+        for variant, shared in node.variants.items()
+    ]
 
 
 def _skipped(node: Node) -> list[str]:

@@ -60,7 +60,7 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
         _send_rest(session, console)
     if not only:
         compare.show(graph, configs, "table", console)
-        _show_models(graph, configs, console)
+        _show_models(graph, console)
     _show_tracker(configs[0], console)
     return complete
 
@@ -152,11 +152,12 @@ def _same_command() -> str:
     return shlex.join(["python", "-m", "pipeline", "submit", *arguments])
 
 
-def _show_models(graph: Graph, configs: Sequence[Config], console: Console) -> None:
-    for config in configs:
-        node = graph.of_variant(config.variant).get("train_joint")
+def _show_models(graph: Graph, console: Console) -> None:
+    for member in graph.members:
+        node = member.nodes.get("train_joint")
         if node is not None and node.artifact.is_complete():
-            line = f"Model of {config.variant}: {redact(node.artifact.uri)}"
+            whose = ", ".join(filter(None, (member.config.variant, member.name)))
+            line = f"Model of {whose}: {redact(node.artifact.uri)}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

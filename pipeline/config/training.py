@@ -100,14 +100,32 @@ class Training(Section):
     """How many of the best epochs are averaged at the end."""
     log_steps: Count = 10
     """Steps between two points of the training curves."""
-    seed: Seed = 0
-    """Random seed of weights, batches and noise."""
+    seeds: tuple[Seed, ...] = (0,)
+    """Random seeds of weights, batches and noise. The variant is trained once with each; features,
+    codebook and vocoder are made once."""
 
     @model_validator(mode="after")
     def _phases(self) -> Self:
         if not self.phases:
             raise ValueError("training needs at least one phase")
         return self
+
+    @model_validator(mode="after")
+    def _seeds(self) -> Self:
+        if not self.seeds:
+            raise ValueError("seeds is empty: name at least one, such as [0]")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(
+                f"seeds {list(self.seeds)} names a seed twice, and would count one training as two: "
+                "name each once"
+            )
+        return self
+
+    @property
+    def seed(self) -> int:
+        """The only seed; for a member of a variant, which has one (see `members`)."""
+        [seed] = self.seeds
+        return seed
 
     @property
     def finetunes_ssl(self) -> bool:

@@ -1,16 +1,18 @@
 """The graph over all variants: which outputs are complete, which are not, and in what order.
 
-A node is one stage, or one split of it, under one digest; variants whose settings and inputs agree
-share it. Stages are known by module name and imported when a graph is built, so this file imports
+A node is one stage, or one split of it, under one digest; members of variants whose settings and
+inputs agree share it. Stages are known by module name and imported when a graph is built, so this file imports
 neither torch nor Ray.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from pipeline.config import Config, ConfigError, digest
 from pipeline.config.declaration import load_declaration
+from pipeline.config.members import members, traits
 from pipeline.graph.sources import Fingerprints
 from pipeline.graph.stage import Estimate, Input, Resources, Stage, output_name
 from pipeline.storage.artifacts import MANIFEST, Artifact, ArtifactError, artifact
@@ -32,10 +34,11 @@ PARTS = "parts.json"
 
 @dataclass(frozen=True)
 class Node:
-    """One stage's output, for every variant that shares it; `split` is empty if it is for all.
+    """One stage's output, for every member that shares it; `split` is empty if it is for all.
 
-    `config` is the first of those variants' configs; the others agree with it in everything that the
-    digest covers. `inputs` maps the names of the outputs it reads to their digests; `reads` is what
+    `config` is the first of those members' configs; the others agree with it in everything that the
+    digest covers. `variants` are those members' variants, each with what the members that share the
+    node have in common, and no others: `{"kmeans": ("seed 1",)}`. `inputs` maps the names of the outputs it reads to their digests; `reads` is what
     its own digest has of them.
 
     The digest of a node that `awaits` an output is not final: it depends on what that will contain.
@@ -44,7 +47,7 @@ class Node:
     stage: Stage
     digest: str
     config: Config
-    variants: tuple[str, ...]
+    variants: dict[str, tuple[str, ...]]
     settings: dict[str, Any]
     inputs: dict[str, str]
     reads: dict[str, Any] = field(default_factory=dict)
@@ -64,9 +67,15 @@ class Node:
 
     @property
     def label(self) -> str:
-        """Short enough for a log line: `fit_codebook[kmeans +3]`."""
-        first, *others = self.variants
-        return f"{self.name}[{first}{f' +{len(others)}' if others else ''}]"
+        """Short enough for a log line: `fit_codebook[kmeans +3]`, `train_joint[kmeans, seed 1]`."""
+        (first, shared), *others = self.variants.items()
+        more = f" +{len(others)}" if others else ""
+        return f"{self.name}[{', '.join((first, *shared))}{more}]"
+
+    @property
+    def member(self) -> str:
+        """Which of its variant's members it is for: `seed 1`; empty if it is for all of them."""
+        return ", ".join(self.variants[self.config.variant])
 
     @property
     def artifact(self) -> Artifact:
@@ -116,17 +125,49 @@ class Node:
             "version": self.stage.version,
             "digest": self.digest,
             "variants": list(self.variants),
+            "member": self.member,
             "settings": self.settings,
             "inputs": self.inputs,
             "reads": self.reads,
         }
 
+    def shared_with(self, other: "Node") -> "Node":
+        """This node for the members of `other` too, which has the same digest."""
+        variants = dict(self.variants)
+        for variant, theirs in other.variants.items():
+            ours = variants.get(variant, theirs)
+            variants[variant] = tuple(trait for trait in ours if trait in theirs)
+        return replace(self, variants=variants, rank=other.rank)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One training of a variant: all that is computed with one seed.
+
+    `name` is empty if it is the variant's only one, or else says which it is: `seed 1`. `nodes` are
+    by name.
+    """
+
+    name: str
+    config: Config
+    nodes: dict[str, Node]
+
+    def with_nodes(self, shared: Mapping[tuple[str, str], Node]) -> "Member":
+        """Its nodes as all their members share them."""
+        return replace(self, nodes={name: shared[node.key] for name, node in self.nodes.items()})
+
 
 @dataclass(frozen=True)
 class Graph:
-    """The nodes of all variants, each after its inputs."""
+    """The nodes of all members of all variants."""
 
-    nodes: tuple[Node, ...]
+    members: tuple[Member, ...]
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """Every node once, each after its inputs."""
+        unique = {node.key: node for member in self.members for node in member.nodes.values()}
+        return tuple(sorted(unique.values(), key=lambda node: node.rank))
 
     def pending(self) -> tuple[Node, ...]:
         """The nodes whose output is not complete, each after its inputs."""
@@ -142,9 +183,9 @@ class Graph:
             if not node.awaits:
                 node.stage.check(node.config, node.input_artifacts)
 
-    def of_variant(self, variant: str) -> dict[str, Node]:
-        """The nodes of one variant by name."""
-        return {node.name: node for node in self.nodes if variant in node.variants}
+    def members_of(self, variant: str) -> tuple[Member, ...]:
+        """The members of one variant, in the order of its seeds."""
+        return tuple(member for member in self.members if member.config.variant == variant)
 
 
 def load_stage(module: str) -> Stage:
@@ -172,30 +213,33 @@ def build(
         ConfigError: a stage is unknown, or reads one that is absent or does not apply.
     """
     fingerprints = fingerprints or Fingerprints()
+    found = []
     shared: dict[tuple[str, str], Node] = {}
     for config in configs:
         modules = (*default_stages, *config.extra_stages)
-        variant = _Variant(config, modules, fingerprints, sees_storage=sees_storage)
-        for node in variant.nodes(only):
-            known = shared.setdefault(node.key, node)
-            if known is not node:
-                variants = (*known.variants, config.variant)
-                shared[node.key] = replace(known, variants=variants, rank=node.rank)
-    return Graph(tuple(sorted(shared.values(), key=lambda node: node.rank)))
+        for one in members(config):
+            own = traits(one, config)
+            branch = _Branch(one, own, modules, fingerprints, sees_storage=sees_storage)
+            found.append(Member(", ".join(own), one, branch.nodes(only)))
+            for key, node in ((node.key, node) for node in found[-1].nodes.values()):
+                shared[key] = shared[key].shared_with(node) if key in shared else node
+    return Graph(tuple(member.with_nodes(shared) for member in found))
 
 
-class _Variant:
-    """The part of the graph that one config asks for."""
+class _Branch:
+    """The part of the graph that one member's config asks for."""
 
     def __init__(
         self,
         config: Config,
+        traits: tuple[str, ...],
         modules: Sequence[str],
         fingerprints: Fingerprints,
         *,
         sees_storage: bool,
     ) -> None:
         self.config = config
+        self.traits = traits
         self.fingerprints = fingerprints
         self.sees_storage = sees_storage
         self.stages: dict[str, Stage] = {}
@@ -210,8 +254,8 @@ class _Variant:
         self._nodes: dict[str, Node] = {}
         self._parts: dict[str, dict[str, str] | None] = {}
 
-    def nodes(self, only: Sequence[str]) -> list[Node]:
-        """The nodes of the stages that apply, or of `only` and what they read."""
+    def nodes(self, only: Sequence[str]) -> dict[str, Node]:
+        """The nodes of the stages that apply, or of `only` and what they read, by name."""
         unknown = sorted(set(only) - set(self.stages))
         if unknown:
             raise ConfigError(
@@ -221,7 +265,7 @@ class _Variant:
             if self.stages[name].applies(self.config):
                 for split in self.stages[name].splits(self.config):
                     self._visit(Input(name, split), ())
-        return list(self._nodes.values())
+        return self._nodes
 
     def _visit(self, wanted: Input, readers: tuple[str, ...]) -> Node:
         if wanted.name in self._nodes:
@@ -242,7 +286,7 @@ class _Variant:
             stage,
             digest({**version, "settings": settings, "inputs": reads}),
             self.config,
-            variants=(self.config.variant,),
+            variants={self.config.variant: self.traits},
             settings=settings,
             inputs={source.name: source.digest for source in sources},
             reads=reads,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from pipeline.config import Config, digest
+from pipeline.config.members import members
 from pipeline.config.section import Section
 from pipeline.graph.graph import load_stage
 from pipeline.graph.stage import Stage
@@ -16,9 +17,11 @@ def touched_stages(config: Config, modules: tuple[str, ...]) -> dict[str, tuple[
     are named once: `training.phases.epochs`. A `kind` that chooses its section is left out.
     """
     stages = [load_stage(module) for module in modules]
-    before = {stage.name: _depends(stage, config) for stage in stages}
+    before = {stage.name: _all_depend(stage, config) for stage in stages}
     return {
-        key: tuple(stage.name for stage in stages if _depends(stage, other) != before[stage.name])
+        key: tuple(
+            stage.name for stage in stages if _all_depend(stage, other) != before[stage.name]
+        )
         for key, other in changed_configs(config)
     }
 
@@ -50,7 +53,7 @@ def _another(value: Any, annotation: Any) -> Any:
     if isinstance(value, str):
         return options[0] if options else f"{value}x"
     if isinstance(value, tuple):
-        return (*value, *value[:1]) if value else ("x",)
+        return (*value, _another(value[-1], annotation)) if value else ("x",)
     if isinstance(value, Mapping):
         return {name: _another(each, None) for name, each in value.items()} or {"x": ("x",)}
     return options[0] if options else "x" if str in _leaves(annotation) else 1
@@ -60,6 +63,11 @@ def _leaves(annotation: Any) -> list[Any]:
     """The types and the literal values that an annotation is made of."""
     inner = get_args(annotation)
     return [leaf for each in inner for leaf in _leaves(each)] if inner else [annotation]
+
+
+def _all_depend(stage: Stage, config: Config) -> set[str]:
+    """What a stage takes from the config for each of its outputs that differ."""
+    return {_depends(stage, member) for member in members(config)} - {""}
 
 
 def _depends(stage: Stage, config: Config) -> str:

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from rich.markup import escape
 from rich.table import Table
@@ -109,6 +110,12 @@ def scores(outputs: Mapping[str, Artifact]) -> dict[str, float]:
             for name, value in output.metrics().items():
                 all_scores[f"{stage}.{name}" if name in all_scores else name] = value
     return all_scores
+
+
+def mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each score over the members of a variant that have it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: fmean(row[name] for row in rows if name in row) for name in names}
 
 
 def with_reductions(rows: Rows, splits: Sequence[str]) -> dict[str, dict[str, float]]:

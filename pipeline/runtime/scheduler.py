@@ -167,8 +167,8 @@ class _Execution:
         return not self.running or wanted.fits(sum(machines, Resources()))
 
     def _start(self, node: Node, machines: Sequence[Resources]) -> None:
-        parent = self.runs.get(node.variants[0], TrackingSpec.disabled())
-        tracker = start_stage(parent, node.name, node.digest)
+        parent = self.runs.get(node.config.variant, TrackingSpec.disabled())
+        tracker = start_stage(parent, node.name, node.digest, node.member)
         tracker.log_params(node.description()["settings"])
         task = ray.remote(run_node).options(
             name=node.label, max_retries=0, **_ray_options(node, machines)

@@ -1,6 +1,7 @@
 """What MLflow shows of a variant's run at its top: what was run, and from which commit."""
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import Config
@@ -26,13 +27,17 @@ def describe(config: Config, commit: str = "") -> str:
         f"**{config.variant}** on the {config.corpus.kind} corpus, SSL model `{config.ssl.model}`.",
         "",
         f"- quantizer: {quantizer.kind}{units}, layer weights {quantizer.layer_weights}",
-        f"- training: {phases}; seed {config.training.seed}",
+        f"- training: {phases}; {_seeds(config.training.seeds)}",
         f"- storage: `{config.storage}`",
         *([f"- commit: `{commit}`"] if commit else []),
         "",
         "The child runs hold each stage's parameters, curves, figures and audio.",
     ]
     return "\n".join(lines)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def git_commit(folder: Path) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STAGE_TAG = "pipeline.stage"
 STAGE_DIGEST_TAG = "pipeline.stage_digest"
+MEMBER_TAG = "pipeline.member"
 
 _FLUSH_SECONDS = 10.0
 
@@ -174,12 +175,17 @@ class StageRun(TrackingSpec):
     """The run of one stage, a child of its variant's run."""
 
 
-def start_stage(parent: TrackingSpec, stage: str, stage_digest: str) -> StageRun:
-    """The child run of `stage` under `parent` with this digest: the existing one, or a new one."""
+def start_stage(parent: TrackingSpec, stage: str, stage_digest: str, member: str = "") -> StageRun:
+    """The child run of `stage` under `parent` with this digest: the existing one, or a new one.
+
+    `member` (`seed 1`) tells the runs of a variant's members apart; empty if the stage is for all.
+    """
     if not parent.enabled:
         return StageRun.disabled()
-    tags = ((STAGE_TAG, stage), (STAGE_DIGEST_TAG, stage_digest))
-    name = RunName(parent.run.experiment, stage, tags, parent=parent.run)
+    own = ((MEMBER_TAG, member),) if member else ()
+    tags = ((STAGE_TAG, stage), (STAGE_DIGEST_TAG, stage_digest), *own)
+    shown = f"{stage}, {member}" if member else stage
+    name = RunName(parent.run.experiment, shown, tags, parent=parent.run)
     run = StageRun(parent.uri, parent.outbox_uri, name, sender=parent.sender)
     run.start()
     return run

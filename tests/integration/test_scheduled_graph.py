@@ -156,7 +156,7 @@ def test_outputs_carry_scores_and_a_manifest_that_says_what_made_them(build, tmp
     graph = build(tmp_path)
     execute(graph)
 
-    node = graph.of_variant("dkm")["report"]
+    node = graph.members_of("dkm")[0].nodes["report"]
     assert node.artifact.metrics() == {"value": 1 + 2 + 3}
     manifest = node.artifact.read_json("manifest.json")
     assert manifest["digest"] == node.digest
@@ -170,7 +170,7 @@ def test_a_lost_output_alone_is_made_again(build, tmp_path):
     graph = build(tmp_path)
     execute(graph)
     before = trace(tmp_path)
-    graph.of_variant("dkm")["evaluate"].artifact.delete("manifest.json")
+    graph.members_of("dkm")[0].nodes["evaluate"].artifact.delete("manifest.json")
 
     outcome, _ = execute(build(tmp_path))
 
@@ -316,7 +316,7 @@ def test_what_awaits_a_corpus_runs_under_the_digest_of_its_content(build, tmp_pa
     assert outcome.failed == outcome.skipped == ()
     known = build(tmp_path, **options)
     assert known.pending() == ()
-    before, after = (each.of_variant("dkm")["train"] for each in (graph, known))
+    before, after = (each.members_of("dkm")[0].nodes["train"] for each in (graph, known))
     assert after.reads == {"corpus": {"text": "t"}} != before.reads
     assert len(outcome.nodes) == 7
 

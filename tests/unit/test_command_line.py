@@ -74,7 +74,7 @@ def invoke(*arguments: str):
 
 def test_plan_shows_state_hours_frames_and_bytes(project):
     graph = stage_graph.build([load("kmeans.yaml"), load("dkm.yaml")], (), tuple(STAGES))
-    graph.of_variant("dkm")["toy_corpus"].artifact.finish({"seconds": 1.0})
+    graph.members_of("dkm")[0].nodes["toy_corpus"].artifact.finish({"seconds": 1.0})
 
     result = invoke("plan", "kmeans.yaml", "dkm.yaml", "--set", "codebook.seed=3000000")
 
@@ -84,6 +84,21 @@ def test_plan_shows_state_hours_frames_and_bytes(project):
     assert ["toy_train", "dkm", "to", "run", "-", "2.00", "360,000", "3", "MB"] in lines
     assert "2 of 3 stages to run; about 6 MB to write to" in result.output
     assert "free" in result.output
+
+
+def test_plan_names_the_members_that_a_stage_is_for(project):
+    (project / "toy_train.py").write_text(
+        textwrap.dedent(TOYS)
+        + 'STAGE = Stage("toy_train", 1, lambda c: {"seed": c.training.seed}, run,'
+        ' inputs=lambda *_: (Input("toy_corpus"),))'
+    )
+    lines = invoke("plan", "dkm.yaml", "--set", "training.seeds=[4,2]").output.splitlines()
+    shown = [line.partition("to run")[0].split() for line in lines]
+    assert shown[1:4] == [
+        ["toy_corpus", "dkm"],
+        ["toy_train", "dkm", "(seed", "4)"],
+        ["toy_train", "dkm", "(seed", "2)"],
+    ]
 
 
 def test_plan_marks_what_it_has_extrapolated(project):
@@ -228,7 +243,7 @@ def test_a_run_that_cannot_fit_is_refused(project, monkeypatch):
 
 def test_what_stands_needs_no_more_space(project, monkeypatch):
     graph = stage_graph.build([load("kmeans.yaml", ["codebook.seed=2000"])], (), tuple(STAGES))
-    with graph.of_variant("kmeans")["toy_train"].artifact.write("half") as file:
+    with graph.members_of("kmeans")[0].nodes["toy_train"].artifact.write("half") as file:
         file.write(b"0" * 1200)
     monkeypatch.setattr(disk_space, "free_bytes", lambda _: 800)
     plan.check_space(graph, "runs")

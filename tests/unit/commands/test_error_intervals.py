@@ -10,7 +10,7 @@ from pipeline.commands.compare import show
 from pipeline.commands.error_intervals import METHOD, error_intervals
 from pipeline.config import Config
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
-from pipeline.graph.graph import Graph, Node
+from pipeline.graph.graph import Graph, Member, Node
 from pipeline.graph.stage import Stage
 from pipeline.storage import table_schemas
 
@@ -28,10 +28,10 @@ def config(tmp_path, variant):
 
 
 def evaluated(tmp_path, variant, errors, speakers=SPEAKERS):
-    """The nodes that `compare` reads of one variant, complete."""
+    """A variant's only member with the nodes that `compare` reads, complete."""
     settings = config(tmp_path, variant)
     corpus, scored = (
-        Node(Stage(name, 1, dict, dict), variant, settings, (variant,), {}, {}, split=split)
+        Node(Stage(name, 1, dict, dict), variant, settings, {variant: ()}, {}, {}, split=split)
         for name, split in (("prepare_corpus", ""), ("evaluate_asr", "test"))
     )
     known = [{"utt_id": u, "split": "test", "speaker": s} for u, s in speakers.items()]
@@ -46,12 +46,11 @@ def evaluated(tmp_path, variant, errors, speakers=SPEAKERS):
     scored.artifact.write_table("hypotheses.parquet", table)
     scored.artifact.write_json("metrics.json", {"test.wer": sum(errors) / (4 * len(errors))})
     scored.artifact.finish({})
-    return corpus, scored
+    return Member("", settings, {node.name: node for node in (corpus, scored)})
 
 
 def graph_of(tmp_path, errors):
-    nodes = [node for name, each in errors.items() for node in evaluated(tmp_path, name, each)]
-    return Graph(tuple(nodes))
+    return Graph(tuple(evaluated(tmp_path, name, each) for name, each in errors.items()))
 
 
 def shown(graph, configs, output_format, **options):
@@ -82,6 +81,15 @@ def test_every_format_has_the_intervals(tmp_path):
     assert f"test.wer_low,{found['kmeans']['test.wer_low']}," in shown(graph, configs, "csv")
 
 
+def test_a_variant_that_was_trained_several_times_has_the_mean_of_its_scores(tmp_path):
+    first, second = (
+        evaluated(tmp_path / name, "kmeans", errors) for name, errors in ERRORS.items()
+    )
+    graph = Graph((first, second))
+    found = json.loads(shown(graph, [config(tmp_path, "kmeans")], "json"))
+    assert found["kmeans"]["test.wer"] == pytest.approx((15 + 6) / 2 / 36)
+
+
 def test_all_scores_are_shown_when_asked_for(tmp_path):
     graph, configs = graph_of(tmp_path, ERRORS), [config(tmp_path, "kmeans")]
     for output_format in ("table", "markdown"):
@@ -91,7 +99,9 @@ def test_all_scores_are_shown_when_asked_for(tmp_path):
 
 def test_hypotheses_that_are_missing_or_damaged_are_named(tmp_path):
     graph = graph_of(tmp_path, {**ERRORS, "dkm_layers": ERRORS["kmeans"]})
-    broken = [graph.of_variant(name)["evaluate_asr/test"] for name in ("dkm_full", "dkm_layers")]
+    broken = [
+        graph.members_of(name)[0].nodes["evaluate_asr/test"] for name in ("dkm_full", "dkm_layers")
+    ]
     broken[0].artifact.delete("hypotheses.parquet")
     with broken[1].artifact.write("hypotheses.parquet") as file:
         file.write(b"not Parquet")
@@ -106,11 +116,11 @@ def test_hypotheses_that_are_missing_or_damaged_are_named(tmp_path):
 
 def test_variants_with_other_utterances_are_named(tmp_path):
     fewer = dict(list(SPEAKERS.items())[:6])
-    nodes = (
-        *evaluated(tmp_path, "kmeans", ERRORS["kmeans"]),
-        *evaluated(tmp_path, "mine", [0] * 6, fewer),
+    members = (
+        evaluated(tmp_path, "kmeans", ERRORS["kmeans"]),
+        evaluated(tmp_path, "mine", [0] * 6, fewer),
     )
-    found = error_intervals(Graph(nodes), ("kmeans", "mine"), ("test",), "kmeans")
+    found = error_intervals(Graph(members), ("kmeans", "mine"), ("test",), "kmeans")
     assert "test.wer_reduction_p" not in found.rows["mine"]
     assert found.notes[-1].endswith("for mine: scored on other utterances than kmeans.")
 
@@ -130,15 +140,15 @@ def test_variants_with_other_utterances_are_named(tmp_path):
 )
 def test_few_speakers_are_said(tmp_path, names, notes):
     speakers = dict(zip(SPEAKERS, names, strict=True))
-    nodes = evaluated(tmp_path, "kmeans", ERRORS["kmeans"], speakers)
-    found = error_intervals(Graph(nodes), ("kmeans",), ("test",), "kmeans")
+    member = evaluated(tmp_path, "kmeans", ERRORS["kmeans"], speakers)
+    found = error_intervals(Graph((member,)), ("kmeans",), ("test",), "kmeans")
     assert found.rows["kmeans"]["test.wer_speakers"] == len(set(names))
     assert found.notes == [METHOD, *notes]
 
 
 def test_one_utterance_has_no_interval(tmp_path):
-    nodes = evaluated(tmp_path, "kmeans", [1], {"u1": "a"})
-    found = error_intervals(Graph(nodes), ("kmeans",), ("test",), "kmeans")
+    member = evaluated(tmp_path, "kmeans", [1], {"u1": "a"})
+    found = error_intervals(Graph((member,)), ("kmeans",), ("test",), "kmeans")
     assert found.rows == {"kmeans": {}}
     assert found.notes == ["test has one utterance: no interval and no p."]
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from pipeline.commands import compare, run
 from pipeline.config import Config
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
-from pipeline.graph.graph import Graph, Node
+from pipeline.graph.graph import Graph, Member, Node
 from pipeline.graph.stage import Stage
 from pipeline.runtime.scheduler import NodeOutcome, Outcome
 from pipeline.storage.artifacts import ArtifactError
@@ -27,7 +27,7 @@ CONFIG = Config(
 
 def node(name):
     stage = Stage(name, 1, lambda _: {}, lambda _: {})
-    return Node(stage, name, CONFIG, ("tiny",), {}, {})
+    return Node(stage, name, CONFIG, {"tiny": ()}, {}, {})
 
 
 FAILED = NodeOutcome(node("train"), "failed", error="lower the rate [1]", log="s3://b/error.log")
@@ -82,11 +82,16 @@ def test_scores_that_cannot_be_read_do_not_hide_how_the_run_ended(monkeypatch, e
 def test_the_folder_of_each_trained_model_is_named(tmp_path):
     config = CONFIG.model_copy(update={"storage": str(tmp_path)})
     trained, other = (replace(node(name), config=config) for name in ("train_joint", "extract"))
+    nodes = {"train_joint": trained, "extract": other}
+    graph = Graph(tuple(Member(name, config, nodes) for name in ("", "seed 1")))
     console = Console(width=200)
     with console.capture() as captured:
-        run._show_models(Graph((trained, other)), [config], console)
+        run._show_models(graph, console)
     assert captured.get() == ""
     trained.artifact.finish({})
     with console.capture() as captured:
-        run._show_models(Graph((trained, other)), [config], console)
-    assert captured.get() == f"Model of tiny: {trained.artifact.uri}\n"
+        run._show_models(graph, console)
+    assert captured.get().splitlines() == [
+        f"Model of tiny: {trained.artifact.uri}",
+        f"Model of tiny, seed 1: {trained.artifact.uri}",
+    ]

@@ -65,6 +65,12 @@ def build(monkeypatch):
     return make
 
 
+def nodes_of(graph: stage_graph.Graph, variant: str) -> dict[str, stage_graph.Node]:
+    """Those of a variant that has one member."""
+    [member] = graph.members_of(variant)
+    return member.nodes
+
+
 def labels(graph: stage_graph.Graph) -> list[str]:
     return [node.label for node in graph.nodes]
 
@@ -81,9 +87,9 @@ def test_variants_share_what_their_settings_agree_on(build):
         "evaluate[kmeans]",
         "evaluate[dkm]",
     ]
-    kmeans, dkm = graph.of_variant("kmeans"), graph.of_variant("dkm")
+    kmeans, dkm = nodes_of(graph, "kmeans"), nodes_of(graph, "dkm")
     assert kmeans["features"] is dkm["features"]
-    assert kmeans["features"].variants == ("kmeans", "dkm")
+    assert kmeans["features"].variants == {"kmeans": (), "dkm": ()}
     # Their own settings agree, but what they read does not.
     assert kmeans["evaluate"].settings == dkm["evaluate"].settings
     assert kmeans["evaluate"].digest != dkm["evaluate"].digest
@@ -92,7 +98,67 @@ def test_variants_share_what_their_settings_agree_on(build):
 def test_two_equal_variants_are_one_computation(build):
     graph = build([config("one"), config("two")])
     assert len(graph.nodes) == len(CHAIN)
-    assert {node.variants for node in graph.nodes} == {("one", "two")}
+    assert {tuple(node.variants) for node in graph.nodes} == {("one", "two")}
+
+
+def seeded(variant: str, *seeds: int, **changes) -> Config:
+    return config(variant, training={"seeds": seeds}, **changes)
+
+
+# As the real stages: the training alone depends on the seed.
+SEEDED = (
+    *CHAIN[:2],
+    Stage(
+        "train",
+        1,
+        lambda config: {"kind": config.quantizer.kind, "seed": config.training.seed},
+        run,
+        inputs=lambda *_: (Input("features"),),
+    ),
+    *CHAIN[3:],
+)
+
+
+def test_every_seed_is_a_member_that_shares_what_no_seed_changes(build):
+    graph = build([seeded("kmeans", 3, 1, quantizer=KMEANS), seeded("dkm", 3)], SEEDED)
+    assert labels(graph) == [
+        "corpus[kmeans +1]",
+        "features[kmeans +1]",
+        "train[kmeans, seed 3]",
+        "train[kmeans, seed 1]",
+        "train[dkm]",
+        "vocoder[kmeans, seed 3]",
+        "vocoder[dkm]",
+        "evaluate[kmeans, seed 3]",
+        "evaluate[kmeans, seed 1]",
+        "evaluate[dkm]",
+    ]
+    first, second = graph.members_of("kmeans")
+    assert (first.name, second.name) == ("seed 3", "seed 1")
+    assert [each.config.training.seeds for each in (first, second)] == [(3,), (1,)]
+    assert first.nodes["features"] is second.nodes["features"]
+    assert first.nodes["features"].member == ""
+    assert second.nodes["train"].member == "seed 1"
+    assert "vocoder" not in second.nodes
+    [only] = graph.members_of("dkm")
+    assert only.name == only.nodes["train"].member == ""
+
+
+def test_a_seed_has_the_same_digests_alone_and_among_others(build):
+    alone = nodes_of(build([seeded("v", 1)], SEEDED), "v")
+    among = build([seeded("v", 0, 1)], SEEDED).members_of("v")[1]
+    assert among.nodes.keys() == alone.keys() - {"vocoder"}
+    assert all(node.digest == alone[name].digest for name, node in among.nodes.items())
+
+
+def test_a_manifest_names_variants_and_the_member(build):
+    told = [node.description() for node in build([seeded("v", 0, 1)], SEEDED).nodes]
+    assert {tuple(each["variants"]) for each in told} == {("v",)}
+    assert [(each["stage"], each["member"]) for each in told[1:4]] == [
+        ("features", ""),
+        ("train", "seed 0"),
+        ("train", "seed 1"),
+    ]
 
 
 def test_nodes_come_after_their_inputs_however_the_modules_are_listed(build):
@@ -125,7 +191,7 @@ def test_the_digest_covers_settings_version_and_inputs(build):
 
 def test_a_stage_that_does_not_apply_is_left_out(build):
     graph = build([config("silent", vocoder={"enabled": False})])
-    assert "vocoder" not in graph.of_variant("silent")
+    assert "vocoder" not in nodes_of(graph, "silent")
     assert len(graph.nodes) == 4
 
 
@@ -159,20 +225,21 @@ def test_only_takes_the_stages_it_names_and_what_they_read(build):
 def test_pending_is_what_has_no_manifest(build, tmp_path):
     graph = build([config("v", storage=str(tmp_path))])
     assert graph.pending() == graph.nodes
-    whole = graph.of_variant("v")["corpus"].artifact
+    whole = nodes_of(graph, "v")["corpus"].artifact
     assert whole.uri == f"{tmp_path}/corpus/{graph.nodes[0].digest}"
     whole.finish({})
     assert graph.pending() == graph.nodes[1:]
 
 
 def test_a_node_tells_its_manifest_what_made_it(build):
-    node = build([config("v")]).of_variant("v")["features"]
+    node = nodes_of(build([config("v")]), "v")["features"]
     assert node.description() == {
         "stage": "features",
         "split": "",
         "version": 1,
         "digest": node.digest,
         "variants": ["v"],
+        "member": "",
         "settings": {"features": config("v").features.model_dump(mode="json")},
         "inputs": node.inputs,
         "reads": node.inputs,
@@ -185,7 +252,7 @@ def test_an_estimate_sees_the_config_the_inputs_and_its_own_output(build):
         return Estimate(bytes_written=config.codebook.num_units)
 
     stages = (CHAIN[0], stage("big", "corpus", estimate=estimate))
-    node = build([config("v")], stages).of_variant("v")["big"]
+    node = nodes_of(build([config("v")], stages), "v")["big"]
     assert node.estimate() == Estimate(bytes_written=64)
 
 
@@ -241,7 +308,7 @@ def test_a_module_without_a_stage_is_a_clear_error(importable, name, text, messa
 
 def write_parts(graph: stage_graph.Graph, **parts: str) -> None:
     """Complete the corpus of a graph with some parts."""
-    output = graph.of_variant("v")["corpus"].artifact
+    output = nodes_of(graph, "v")["corpus"].artifact
     output.write_json(stage_graph.PARTS, parts)
     output.finish({})
 
@@ -260,10 +327,10 @@ def test_what_reads_parts_awaits_them_and_so_does_what_reads_it(build, tmp_path)
     write_parts(graph, audio="a", text="t")
     known = build([config("v", storage=str(tmp_path))], PARTS)
     assert not any(node.awaits for node in known.nodes)
-    assert known.of_variant("v")["features"].reads == {"corpus": {"audio": "a"}}
-    assert known.of_variant("v")["own"].reads == {"corpus": {"audio": "a", "text": "t"}}
-    corpus = known.of_variant("v")["corpus"]
-    assert known.of_variant("v")["features"].inputs == {"corpus": corpus.digest}
+    assert nodes_of(known, "v")["features"].reads == {"corpus": {"audio": "a"}}
+    assert nodes_of(known, "v")["own"].reads == {"corpus": {"audio": "a", "text": "t"}}
+    corpus = nodes_of(known, "v")["corpus"]
+    assert nodes_of(known, "v")["features"].inputs == {"corpus": corpus.digest}
 
 
 def test_a_digest_covers_the_parts_that_are_read_and_not_how_they_were_asked_for(build, tmp_path):
@@ -306,7 +373,7 @@ def test_a_stage_with_splits_has_a_node_for_each(build):
         "tokens/test[v]",
         "vocoder[v]",
     ]
-    nodes = graph.of_variant("v")
+    nodes = nodes_of(graph, "v")
     assert len({node.digest for node in nodes.values()}) == 5
     assert nodes["vocoder"].inputs == {"tokens/train": nodes["tokens/train"].digest}
     assert nodes["tokens/test"].artifact.uri.endswith(f"/tokens/{nodes['tokens/test'].digest}")
@@ -318,7 +385,7 @@ def test_a_further_split_changes_no_other(build):
     splits = Splits(test=("test", "other"))
     corpus = SyntheticCorpus().model_copy(update={"splits": splits})
     more = config("v").model_copy(update={"corpus": corpus})
-    before, after = (build([asked], SPLITS).of_variant("v") for asked in (config("v"), more))
+    before, after = (nodes_of(build([asked], SPLITS), "v") for asked in (config("v"), more))
     assert after.keys() - before.keys() == {"tokens/other"}
     assert {name: after[name].digest for name in before} == {n: before[n].digest for n in before}
 
@@ -367,6 +434,6 @@ def test_a_pending_stage_checks_its_parts_as_soon_as_they_are_known(build, tmp_p
     graph = build([config("v", storage=str(tmp_path))], stages)
     with pytest.raises(ConfigError, match="no text can be learnt"):
         graph.check()
-    assert checked == [("v", graph.of_variant("v")["corpus"].artifact.uri)]
-    graph.of_variant("v")["train"].artifact.finish({})
+    assert checked == [("v", nodes_of(graph, "v")["corpus"].artifact.uri)]
+    nodes_of(graph, "v")["train"].artifact.finish({})
     build([config("v", storage=str(tmp_path))], stages).check()

@@ -55,7 +55,7 @@ def test_a_changed_key_changes_the_digests_of_the_stages_it_touches_and_of_their
     before = graph_of(config, utterances)
     touched = touched_stages(config, DEFAULT_STAGES)
     for key, changed in changed_configs(config):
-        if key.startswith("corpus.splits") or key == "extra_stages":
+        if key.startswith("corpus.splits") or key in {"extra_stages", "training.seeds"}:
             continue  # other nodes, and not only other digests
         old, new = digests(before), digests(graph_of(changed, utterances))
         names = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
@@ -93,6 +93,7 @@ def test_keys_touch_the_stage_of_their_section_and_means_touch_nothing(prepared)
         elif not key.startswith("corpus.splits"):
             assert stages, key
             assert FIRST.get(section) in {None, *stages[:1]}, key
+    assert touched["training.seeds"] == ("train_joint",)
     assert touched["corpus.alignments"] == ("prepare_corpus",)
     assert touched["asr_evaluation.beam_size"] == ("evaluate_asr", "evaluate_resynthesis")
     assert touched["features.layers"] == ("extract_features", "train_joint")

@@ -47,6 +47,13 @@ def finished(folder, stage, scores):
     return output
 
 
+def test_a_variants_scores_are_means_over_the_members_that_have_them():
+    rows = [{"test.wer": 0.2, "test.mcd_db": 5.0}, {"test.wer": 0.4}]
+    assert comparison.mean(rows) == pytest.approx({"test.wer": 0.3, "test.mcd_db": 5.0})
+    assert comparison.mean([{"test.wer": 0.1}]) == {"test.wer": 0.1}
+    assert comparison.mean([]) == {}
+
+
 def test_scores_of_all_whole_stages_come_together(tmp_path):
     outputs = {
         "fit_codebook": finished(tmp_path, "fit_codebook", {"inertia": 3.0, "seconds": 1.0}),

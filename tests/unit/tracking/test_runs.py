@@ -75,6 +75,13 @@ def test_a_stage_is_a_child_of_its_variant(variant, stage):
     assert tags["mlflow.runName"] == "train_joint"
 
 
+def test_the_stage_of_a_member_says_which_it_is(variant):
+    tags = stored(tracking.start_stage(variant, "train_joint", "02", "seed 1")).data.tags
+    assert tags["mlflow.parentRunId"] == run_id(variant)
+    assert tags["mlflow.runName"] == "train_joint, seed 1"
+    assert (tags["pipeline.stage"], tags["pipeline.member"]) == ("train_joint", "seed 1")
+
+
 def test_a_worker_makes_neither_stores_nor_experiments_nor_runs(stage, tmp_path):
     """On a machine that has no such file, it leaves all to the driver, in the storage."""
     elsewhere = f"sqlite:///{tmp_path}/mlflow.db"
