@@ -123,8 +123,9 @@ class Quantizer(Section):
     """The temperature tau of the Gumbel-softmax at the first step."""
     tau_end: Temperature = 0.1
     """The lowest tau."""
-    tau_decay: Annotated[float, Field(gt=0, le=1)] = 0.999995
-    """tau is multiplied by this at every step."""
+    tau_decay: Annotated[float, Field(gt=0, le=1)] | None = 0.999995
+    """tau is multiplied by this at every step in which it acts; `None` takes what brings it to
+    `tau_end` at the last one, however many there are."""
     kmeans_loss_weight: NotNegative = 0.0
     """The weight of the k-means loss beside the ASR loss; the method's authors have none."""
 

@@ -48,6 +48,10 @@ class Phase(Section):
     codebook: Literal["learned", "frozen"] = "learned"
     """Train the codebook and, if it is learned, sigma; or leave both as they are (`frozen`)."""
     learning_rates: LearningRates = LearningRates()
+    ssl_layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each block of the SSL model learns at this share of the rate of the block above it, and what
+    comes before the first block at this share of that one's; the last block has
+    `learning_rates.ssl`."""
     warmup_steps: CountOrNone = 100
     """Steps of linear warm-up; half a cosine follows."""
     final_rate_share: Share = 0.1
@@ -73,6 +77,9 @@ class Training(Section):
     """The phases, in order."""
     train_front_end: bool = False
     """Also train the SSL model's convolutional front end where it is fine-tuned."""
+    ssl_dropout: Part | None = None
+    """Dropout of the SSL model where it is fine-tuned, of hidden states, attention, activations and
+    the front end's projection alike; `None` leaves what the model's own config says."""
     batch_seconds: Seconds = 60.0
     """Audio of a step, over all workers."""
     accumulate: Count = 1

@@ -68,6 +68,11 @@ class SslModel(nn.Module, ABC):
         """Freeze what lies before the transformer's width: it gets no gradient from now on."""
 
     @property
+    def final_norm(self) -> nn.Module | None:
+        """The norm after the last block, where there is one."""
+        return None
+
+    @property
     def num_layers(self) -> int:
         return len(self.blocks())
 

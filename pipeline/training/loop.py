@@ -24,6 +24,7 @@ from pipeline.training.loading import Micro
 from pipeline.training.phase_run import PhaseParameters, PhaseRun
 from pipeline.training.sharding import gathered, load_optimizer, load_weights, shard
 from pipeline.training.step_costs import StepCosts
+from pipeline.training.timetable import Timetable
 from pipeline.training.worker import Worker
 
 # What epochs are compared by, among the values of `PhaseRun.validate`, by `training.select`: where
@@ -69,6 +70,8 @@ class JointTraining:
         self.worker = worker
         self.store = store
         self.history = history
+        self._timetable = Timetable(config.training, data.train)
+        self._sampled_steps = self._timetable.sampled_steps()
         self.costs = StepCosts()
         self.position = Position()
         self.best = BestEpochs(config.training.average_best)
@@ -89,7 +92,7 @@ class JointTraining:
         """Train what is left; afterwards `model` holds the chosen weights. Returns scores."""
         while self.position.phase < len(self.config.training.phases):
             self._start_phase(self.position.phase)
-            while self.position.epoch < self.phase.end_epoch:
+            while self.position.epoch < self.phase.epochs.stop:
                 self._train_epoch()
                 self._finish_epoch()
             self.position.phase += 1
@@ -107,6 +110,7 @@ class JointTraining:
             self.model,
             self.data,
             self.worker,
+            timetable=self._timetable,
             switched=self._of_phases,
         )
         if self._saved_optimizer is not None:
@@ -118,7 +122,7 @@ class JointTraining:
         self.model.train()
         if self.model.quantizer is not None and self.phase.phase.quantizer == "nearest":
             self.model.quantizer.eval()
-        batches = self.phase.batches(self.position.epoch)[self.position.batch :]
+        batches = self._timetable.batches(self.position.epoch)[self.position.batch :]
         started = time.perf_counter()
         for batch, micros in self.phase.read(batches):
             waited = time.perf_counter() - started
@@ -133,7 +137,7 @@ class JointTraining:
     def _step(self, batch: Batch, micros: list[Micro]) -> None:
         """One update from all workers' shares of `batch`."""
         position, phase = self.position, self.phase
-        tau = schedule.tau(self.config.quantizer, position.sampled_steps)
+        tau = schedule.tau(self.config.quantizer, position.sampled_steps, self._sampled_steps)
         rate_share = phase.set_rates(position.epoch, position.batch)
         losses, stats = phase.add_gradients(batch, micros, tau, position.step)
         norm = phase.descend(position.step)
@@ -148,7 +152,7 @@ class JointTraining:
             self.history.steps(position.step, position.epoch, self.costs.report(self.worker))
         # The end of an epoch saves by itself: a step is saved once, so that nothing ever stands in
         # for a checkpoint that is being written over.
-        num_batches = self.phase.num_batches(position.epoch)
+        num_batches = self._timetable.sizes[position.epoch]
         self.history.reached(position.epoch + position.batch / num_batches)
         inside = position.batch < num_batches
         if inside and position.step % training.checkpoint_steps == 0:

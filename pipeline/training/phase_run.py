@@ -12,12 +12,14 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.config import Config, Phase
 from pipeline.metrics.wer import ErrorCounts, score
 from pipeline.training import schedule
-from pipeline.training.batches import Batch, Share, epoch_batches, sorted_batches
+from pipeline.training.batches import Batch, Share, sorted_batches
 from pipeline.training.inputs import TrainingData
-from pipeline.training.joint_model import JointModel, parameter_groups
+from pipeline.training.joint_model import JointModel
 from pipeline.training.loading import Loader, Micro, Request, loader_processes
 from pipeline.training.objective import LOSSES, Objective, divisors_of
+from pipeline.training.optimizer import make_optimizer
 from pipeline.training.sharding import exchange_gradients, gathered, is_sharded
+from pipeline.training.timetable import Timetable
 from pipeline.training.worker import Worker
 
 
@@ -50,12 +52,11 @@ class PhaseRun:
         data: TrainingData,
         worker: Worker,
         *,
+        timetable: Timetable,
         switched: PhaseParameters,
     ) -> None:
-        phases = config.training.phases
-        self.index, self.phase = index, phases[index]
-        self.first_epoch = sum(phase.epochs for phase in phases[:index])
-        self.end_epoch = self.first_epoch + self.phase.epochs
+        self.index, self.phase = index, config.training.phases[index]
+        self.epochs = timetable.epochs(index)
         self._training = config.training
         self._model, self._data, self._worker = model, data, worker
         self._objective = Objective.of(config)
@@ -63,25 +64,14 @@ class PhaseRun:
         # The gradients of the phase before are freed before memory is taken for this one's.
         model.zero_grad(set_to_none=True)
         self._wrapped: nn.Module = model if is_sharded(model) else worker.prepare(model)
-        self.optimizer = _optimizer(model, self.phase, config.training.weight_decay)
+        self.optimizer = make_optimizer(model, self.phase, config.training.weight_decay)
         self.loader = Loader(
             data.sources[self.phase.ssl],
             {"train": data.train, "valid": data.valid},
             loader_processes(config.cluster, worker.device),
             worker.device,
         )
-        self._epoch_sizes = [
-            len(self.batches(epoch)) for epoch in range(self.first_epoch, self.end_epoch)
-        ]
-
-    def batches(self, epoch: int) -> list[Batch]:
-        """The epoch's batches, over all workers."""
-        training = self._training
-        seconds = [example.utterance.duration for example in self._data.train]
-        return epoch_batches(seconds, training.batch_seconds, training.seed, epoch)
-
-    def num_batches(self, epoch: int) -> int:
-        return self._epoch_sizes[epoch - self.first_epoch]
+        self._sizes = [timetable.sizes[epoch] for epoch in self.epochs]
 
     def read(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Micro]]]:
         """Each batch with this worker's micro-batches of it."""
@@ -96,8 +86,8 @@ class PhaseRun:
 
     def set_rates(self, epoch: int, number: int) -> float:
         """Set the learning rates for the epoch's batch `number`; returns their share of the peaks."""
-        step = sum(self._epoch_sizes[: epoch - self.first_epoch]) + number
-        share = schedule.rate_share(self.phase, step, sum(self._epoch_sizes))
+        step = sum(self._sizes[: epoch - self.epochs.start]) + number
+        share = schedule.rate_share(self.phase, step, sum(self._sizes))
         for group in self.optimizer.param_groups:
             group["lr"] = share * group["peak_rate"]
         return share
@@ -186,21 +176,6 @@ class PhaseRun:
         if wanted or not isinstance(self._wrapped, DistributedDataParallel):
             return nullcontext()
         return self._wrapped.no_sync()
-
-
-def _optimizer(model: JointModel, phase: Phase, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW with a group for each learning rate; only networks decay, not codebook or weights."""
-    rates = phase.learning_rates.model_dump()
-    groups = []
-    for name, parameters in parameter_groups(model).items():
-        if name not in rates:
-            raise ValueError(
-                f"the quantizer's parameter group '{name}' has no learning rate: parameter_groups "
-                f"may name {list(rates)}"
-            )
-        decay = weight_decay if name in ("asr", "ssl") else 0.0
-        groups.append({"params": parameters, "peak_rate": rates[name], "weight_decay": decay})
-    return torch.optim.AdamW(groups, lr=rates["asr"], betas=(0.9, 0.98))
 
 
 def word_error_rate(words: ErrorCounts, worker: Worker) -> float:

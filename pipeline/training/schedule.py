@@ -18,6 +18,13 @@ def rate_share(phase: Phase, step: int, num_steps: int) -> float:
     return phase.final_rate_share + (1 - phase.final_rate_share) * cosine
 
 
-def tau(quantizer: Quantizer, step: int) -> float:
-    """Temperature after `step` steps in which it acts: exponential decay with a floor."""
-    return max(quantizer.tau_end, quantizer.tau_start * quantizer.tau_decay**step)
+def tau(quantizer: Quantizer, step: int, num_steps: int) -> float:
+    """Temperature after `step` of the `num_steps` steps in which it acts.
+
+    Exponential decay with a floor; without a `tau_decay`, to `tau_end` at the last step.
+    """
+    if quantizer.tau_decay is None:
+        progress = min(1.0, step / max(1, num_steps - 1))
+        ratio = quantizer.tau_end / quantizer.tau_start
+        return float(quantizer.tau_start * ratio**progress)
+    return float(max(quantizer.tau_end, quantizer.tau_start * quantizer.tau_decay**step))

@@ -32,8 +32,9 @@ from pipeline.training.loading import loader_cache_bytes
 
 def load_ssl(config: Config) -> SslModel:
     """The SSL model up to the highest layer that the variant uses."""
-    ssl = config.ssl
-    return load_encoder(ssl.source, ssl.revision, max(config.used_layers), ssl.pad)
+    ssl, dropout = config.ssl, config.training.ssl_dropout
+    layer = max(config.used_layers)
+    return load_encoder(ssl.source, ssl.revision, layer, ssl.pad, dropout=dropout)
 
 
 def build_model(

@@ -74,6 +74,12 @@ class ConvolutionalEncoder(SslModel):
         blocks: nn.ModuleList = self.backbone.encoder.layers
         return blocks
 
+    @property
+    def final_norm(self) -> nn.Module | None:
+        encoder = self.backbone.encoder
+        after_blocks = self.backbone.config.do_stable_layer_norm and not self._is_cut
+        return encoder.layer_norm if after_blocks else None
+
     def freeze_front_end(self) -> None:
         """Freeze the convolutions: they get no gradient from now on."""
         self._front_end_frozen = True

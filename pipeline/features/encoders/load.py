@@ -6,6 +6,7 @@ import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from pipeline.audio.frame_grid import SSL_GRID
+from pipeline.features.dropout import set_dropout
 from pipeline.features.encoders.convolutional import ConvolutionalEncoder
 from pipeline.features.encoders.whisper import Pad, WhisperBackbone, WhisperEncoder
 from pipeline.features.ssl import SslModel, no_progress_bars
@@ -19,6 +20,7 @@ def load_encoder(
     revision: str | None = None,
     max_layer: int | None = None,
     pad: Pad | None = None,
+    dropout: float | None = None,
 ) -> SslModel:
     """Load a checkpoint by hub name or folder, in float32 and evaluation mode.
 
@@ -27,11 +29,13 @@ def load_encoder(
         revision: commit of a hub model.
         max_layer: layers above it are dropped; `None` keeps all.
         pad: how far utterances are padded, see `WhisperEncoder`; others never are.
+        dropout: for training, in place of all that the checkpoint's config says.
 
     Raises:
         ValueError: it is no model that can be used, or has fewer layers than `max_layer`.
     """
-    family = AutoConfig.from_pretrained(model, revision=revision).model_type
+    settings = AutoConfig.from_pretrained(model, revision=revision)
+    family = settings.model_type
     if family not in FAMILIES:
         raise ValueError(f"ssl.model is a '{family}' model; name one of {', '.join(FAMILIES)}")
     feature_extractor = AutoFeatureExtractor.from_pretrained(model, revision=revision)
@@ -40,9 +44,13 @@ def load_encoder(
             f"ssl.model needs audio at {feature_extractor.sampling_rate} Hz, the corpus is read "
             f"at {SSL_GRID.sample_rate_hz} Hz: name a model trained on 16 kHz speech"
         )
+    if dropout is not None:
+        set_dropout(settings, dropout)
     backbone_class = WhisperBackbone if family == "whisper" else AutoModel
     with no_progress_bars():
-        backbone = backbone_class.from_pretrained(model, revision=revision, dtype=torch.float32)
+        backbone = backbone_class.from_pretrained(
+            model, revision=revision, config=settings, dtype=torch.float32
+        )
     if family == "whisper":
         return WhisperEncoder(backbone, feature_extractor, max_layer, pad).eval()
     return ConvolutionalEncoder(backbone, feature_extractor, max_layer).eval()

@@ -94,6 +94,10 @@ class WhisperEncoder(SslModel):
         blocks: nn.ModuleList = self.backbone.encoder.layers
         return blocks
 
+    @property
+    def final_norm(self) -> nn.Module | None:
+        return None if self._is_cut else self.backbone.encoder.layer_norm
+
     def freeze_front_end(self) -> None:
         """Freeze the two convolutions: they get no gradient from now on."""
         self._front_end_frozen = True

@@ -99,6 +99,14 @@ RESUMED = {
         },
     },
 }
+RESUMED["layer_decay"] = {
+    **VARIANTS["dkm_full"],
+    "training": {
+        **VARIANTS["dkm_full"]["training"],
+        "phases": [{"epochs": 1}, {"epochs": 1, "ssl": "finetuned", "ssl_layer_decay": 0.5}],
+        "ssl_dropout": 0.2,
+    },
+}
 COSTS = {"step_seconds", "data_wait_seconds", "audio_seconds_per_second", "peak_memory_gib"}
 
 
@@ -173,6 +181,27 @@ def test_tau_falls_only_in_phases_in_which_it_acts(inputs, tmp_path):
     assert nearest > 1
     assert taus[nearest:] == [max(0.1, 2.0 * 0.5**k) for k in range(len(taus) - nearest)]
     assert training.position.sampled_steps == len(taus) - nearest < training.position.step
+
+
+def test_tau_without_a_decay_falls_over_the_steps_that_it_acts_in(inputs, tmp_path):
+    phases = [
+        {"epochs": 1},
+        {"epochs": 1, "quantizer": "nearest"},
+        {"epochs": 2, "ssl": "finetuned"},
+    ]
+    training = make_training(
+        inputs,
+        Artifact(str(tmp_path)),
+        quantizer={"kind": "dkm", "tau_start": 2.0, "tau_end": 0.1, "tau_decay": None},
+        training={"phases": phases, "batch_seconds": 2.5, "log_steps": 1},
+    )
+    training.run()
+    epochs = {row["step"]: row["epoch"] for row in training.history.rows if "tau" in row}
+    taus = [
+        row["tau"] for row in training.history.rows if epochs.get(row["step"]) != 1 if "tau" in row
+    ]
+    assert len(taus) == training.position.sampled_steps < training.position.step
+    assert taus == pytest.approx(np.geomspace(2.0, 0.1, len(taus)).tolist())
 
 
 def test_a_parameter_group_without_a_learning_rate_is_named(inputs, tmp_path, monkeypatch):

@@ -23,6 +23,14 @@ def test_a_short_phase_warms_up_for_half_of_it_at_most():
 
 def test_tau_decays_to_its_floor():
     quantizer = Quantizer(tau_start=2.0, tau_end=0.5, tau_decay=0.9)
-    assert schedule.tau(quantizer, 0) == 2.0
-    assert schedule.tau(quantizer, 3) == pytest.approx(2.0 * 0.9**3)
-    assert schedule.tau(quantizer, 1000) == 0.5
+    assert schedule.tau(quantizer, 0, 2000) == 2.0
+    assert schedule.tau(quantizer, 3, 2000) == pytest.approx(2.0 * 0.9**3)
+    assert schedule.tau(quantizer, 1000, 2000) == 0.5
+
+
+def test_tau_without_a_decay_reaches_its_end_at_the_last_step_that_it_acts_in():
+    quantizer = Quantizer(tau_start=2.0, tau_end=0.02, tau_decay=None)
+    taus = [schedule.tau(quantizer, step, 5) for step in range(6)]
+    assert taus == pytest.approx([2.0, 2.0 * 0.1**0.5, 0.2, 0.2 * 0.1**0.5, 0.02, 0.02])
+    assert schedule.tau(quantizer, 500, 1001) == pytest.approx(0.2)
+    assert schedule.tau(quantizer, 0, 1) == 2.0

@@ -50,7 +50,10 @@ class StoppedError(RuntimeError):
 def make_training(root, output, worker=Worker(), sharding="ddp", **training):  # noqa: B008
     torch.set_num_threads(1)
     epochs = json.loads((root / "epochs.json").read_text())
-    phases = [{"epochs": epochs}, {"epochs": epochs, "ssl": "finetuned"}]
+    phases = [
+        {"epochs": epochs},
+        {"epochs": epochs, "ssl": "finetuned", "ssl_layer_decay": 0.5},
+    ]
     sections = {**FULL, "training": {**FULL["training"], "phases": phases, **training}}
     config = tiny_config(root / "ssl", **sections, cluster={"sharding": sharding})
     corpus, features = Artifact(str(root / "corpus")), Artifact(str(root / "features"))
