@@ -147,6 +147,10 @@ def compare(
     output_format: Annotated[
         Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="How to print")
     ] = "table",
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="VARIANT", help="What the others are compared with [default: kmeans]"),
+    ] = None,
     *,
     show_all: Annotated[
         bool, typer.Option("--all", help="All scores in the table and its Markdown")
@@ -158,7 +162,8 @@ def compare(
     """
     from pipeline.commands.compare import compare
 
-    compare(_load(configs, overrides, storage), output_format, _console(), show_all=show_all)
+    loaded = _load(configs, overrides, storage)
+    compare(loaded, output_format, _console(), against=against, show_all=show_all)
 
 
 @app.command()

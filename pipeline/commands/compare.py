@@ -6,7 +6,8 @@ from typing import Literal
 from rich.console import Console
 
 from pipeline.commands.error_intervals import error_intervals
-from pipeline.config import Config
+from pipeline.commands.results import read_results, test_splits
+from pipeline.config import Config, ConfigError
 from pipeline.graph.graph import Graph, build
 from pipeline.metrics import comparison
 
@@ -14,10 +15,25 @@ Format = Literal["table", "markdown", "csv", "json"]
 
 
 def compare(
-    configs: Sequence[Config], output_format: Format, console: Console, *, show_all: bool = False
+    configs: Sequence[Config],
+    output_format: Format,
+    console: Console,
+    *,
+    against: str | None = None,
+    show_all: bool = False,
 ) -> None:
-    """Print the variants' scores; a score that is not computed yet is missing."""
-    show(build(configs), configs, output_format, console, show_all=show_all)
+    """Print the variants' scores; a score that is not computed yet is missing.
+
+    Raises:
+        ConfigError: no config is of the variant `against`.
+    """
+    variants = [config.variant for config in configs]
+    if against is not None and against not in variants:
+        raise ConfigError(
+            f"no config is of the variant '{against}' to compare with; there are: "
+            f"{', '.join(variants)}"
+        )
+    show(build(configs), configs, output_format, console, against=against, show_all=show_all)
 
 
 def show(
@@ -26,42 +42,29 @@ def show(
     output_format: Format,
     console: Console,
     *,
+    against: str | None = None,
     show_all: bool = False,
 ) -> None:
     """Print the table, or plain text in another format, with the intervals of the WERs.
 
-    `show_all` is for the table and its Markdown, which show the main scores otherwise.
+    `against` is the variant that others are compared with: without it, the baseline. `show_all` is
+    for the table and its Markdown, which show the main scores otherwise.
     """
-    rows, splits = scores(graph, configs), test_splits(configs)
-    found = error_intervals(graph, tuple(rows), splits, comparison.baseline(rows))
-    rows = {variant: {**row, **found.rows[variant]} for variant, row in rows.items()}
+    results, splits = read_results(graph, configs), test_splits(configs)
+    base = against or comparison.baseline(results.rows)
+    found = error_intervals(results.errors, base, comparison.best(results.rows))
+    rows = {
+        variant: {**row, **found.rows.get(variant, {})} for variant, row in results.rows.items()
+    }
+    rows = comparison.with_reductions(rows, splits, base)
+    notes = [*comparison.captions(rows, base), *found.notes, *results.notes]
     if output_format == "table":
-        table = comparison.comparison_table(rows, splits, found.notes, show_all=show_all)
-        console.print(table)
+        console.print(comparison.comparison_table(rows, splits, notes, show_all=show_all))
         return
     if output_format == "markdown":
-        text = comparison.as_markdown(rows, splits, found.notes, show_all=show_all)
+        text = comparison.as_markdown(rows, splits, notes, show_all=show_all)
     elif output_format == "csv":
-        text = comparison.as_csv(rows, splits)
+        text = comparison.as_csv(rows)
     else:
-        text = comparison.as_json(rows, splits)
+        text = comparison.as_json(rows)
     console.out(text, highlight=False, end="")
-
-
-def test_splits(configs: Sequence[Config]) -> tuple[str, ...]:
-    """The test splits of all variants, each once."""
-    return tuple(dict.fromkeys(name for config in configs for name in config.corpus.splits.test))
-
-
-def scores(graph: Graph, configs: Sequence[Config]) -> dict[str, dict[str, float]]:
-    """Each variant's scores by name, means over its members; the variants in the paper's order."""
-    variants = sorted((config.variant for config in configs), key=comparison.place)
-    return {
-        variant: comparison.mean(
-            [
-                comparison.scores({name: node.artifact for name, node in member.nodes.items()})
-                for member in graph.members_of(variant)
-            ]
-        )
-        for variant in variants
-    }

@@ -3,24 +3,20 @@
 They are computed anew from the stored hypotheses, and stored nowhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-
-from pipeline.graph.graph import Graph
 from pipeline.metrics.significance import ROUNDS
-from pipeline.metrics.word_errors import WordErrors, read_word_errors, uncertainty
-from pipeline.redaction import redact
-from pipeline.storage.artifacts import ArtifactError
+from pipeline.metrics.word_errors import WordErrors, uncertainty
 
 # In simulations the intervals of fewer hold the true rate clearly less often than they should.
 FEW_SPEAKERS = 6
+FEW_SEEDS = 5
 
 METHOD = (
-    f"In brackets: 95 % intervals, from a bootstrap of {ROUNDS:,} rounds that draws speakers, then "
-    f"utterances of each. p: approximate randomisation, two-sided, {ROUNDS:,} rounds that swap "
-    "utterances."
+    f"In brackets: 95 % intervals, from a bootstrap of {ROUNDS:,} rounds that draws each variant's "
+    "seeds, the speakers, then utterances of each. p: approximate randomisation, two-sided, "
+    f"{ROUNDS:,} rounds that swap utterances; it is about these speakers and these trainings."
 )
 
 
@@ -33,44 +29,40 @@ class Intervals:
 
 
 def error_intervals(
-    graph: Graph, variants: Sequence[str], splits: Sequence[str], baseline: str
+    errors: Mapping[str, Mapping[str, WordErrors]], baseline: str, best: str | None
 ) -> Intervals:
-    """What the hypotheses of the variants tell of the uncertainty of their WERs."""
-    found = Intervals({variant: {} for variant in variants})
-    for split in splits:
-        errors = _read(graph, variants, split, found.notes)
-        for variant, scores in uncertainty(errors, baseline).items():
-            found.rows[variant] |= {f"{split}.{name}": score for name, score in scores.items()}
-        found.notes += _notes(errors, split, baseline)
-    if any(found.rows.values()):
-        found.notes.insert(0, METHOD)
+    """What the word errors of each split and variant tell of the uncertainty of their WERs."""
+    found = Intervals()
+    for split, variants in errors.items():
+        for variant, scores in uncertainty(variants, baseline, best).items():
+            row = found.rows.setdefault(variant, {})
+            row |= {f"{split}.{name}": score for name, score in scores.items()}
+        found.notes += _notes(variants, split, baseline)
+    if found.rows:
+        found.notes = [METHOD, *_seed_notes(errors), *found.notes]
     return found
 
 
-def _read(
-    graph: Graph, variants: Sequence[str], split: str, notes: list[str]
-) -> dict[str, WordErrors]:
-    """The word errors of each variant that is evaluated; of the others, `notes` says why not."""
-    errors = {}
-    for variant in variants:
-        members = graph.members_of(variant)
-        if len(members) > 1:
-            notes.append(
-                f"{split}: no interval and no p for {variant}: it is trained several times."
-            )
-        if len(members) != 1:
-            continue
-        nodes = members[0].nodes
-        scored, corpus = nodes.get(f"evaluate_asr/{split}"), nodes.get("prepare_corpus")
-        if scored and corpus and scored.artifact.is_complete():
-            try:
-                errors[variant] = read_word_errors(scored.artifact, corpus.artifact, split)
-            except (ArtifactError, pa.ArrowException) as error:
-                notes.append(f"{split}: no interval and no p for {variant}: {redact(str(error))}.")
-    return errors
+def _seed_notes(errors: Mapping[str, Mapping[str, WordErrors]]) -> list[str]:
+    """Whose intervals come from too few trainings."""
+    fewest: dict[str, int] = {}
+    for variants in errors.values():
+        for name, each in variants.items():
+            fewest[name] = min(each.num_trainings, fewest.get(name, each.num_trainings))
+    one = [name for name, number in fewest.items() if number == 1]
+    few = [name for name, number in fewest.items() if 1 < number < FEW_SEEDS]
+    notes = []
+    if one:
+        notes.append(f"One seed of {', '.join(one)}: the intervals say nothing of other seeds.")
+    if few:
+        notes.append(
+            f"Fewer than {FEW_SEEDS} seeds of {', '.join(few)}: for others the intervals are too "
+            "narrow."
+        )
+    return notes
 
 
-def _notes(errors: dict[str, WordErrors], split: str, baseline: str) -> list[str]:
+def _notes(errors: Mapping[str, WordErrors], split: str, baseline: str) -> list[str]:
     """What makes figures of this split mean something else, or be missing."""
     notes = []
     fewest = min((each.num_speakers for each in errors.values()), default=FEW_SPEAKERS)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pipeline import tracking
 from pipeline.commands import compare, plan
+from pipeline.commands.results import read_results, test_splits
 from pipeline.commands.run_display import RunDisplay
 from pipeline.commands.ui import ui_command
 from pipeline.config import Config, ConfigError
@@ -117,8 +118,9 @@ def _send_rest(session: tracking.TrackingSession, console: Console) -> None:
 def _scores_so_far(current: Callable[[], Graph], configs: Sequence[Config]) -> "Rows":
     """Each variant's headline scores; none where the storage cannot be read, as already reported."""
     try:
-        scores = compare.scores(current(), configs)
-        rows = comparison.with_reductions(scores, compare.test_splits(configs))
+        rows = comparison.with_reductions(
+            read_results(current(), configs).rows, test_splits(configs)
+        )
         return {
             config.variant: comparison.headline(rows[config.variant], config.corpus.splits.test)
             for config in configs

@@ -1,8 +1,9 @@
 """The comparison: one row for each score and test split, one column for each variant.
 
 Scores have the names that the stages give them (`test.wer`, `training_seconds`); a score's 95 %
-interval is two more, `test.wer_low` and `test.wer_high`. The table and its Markdown show the main
-scores, or all that have a title, rounded; JSON and CSV have every score, unrounded.
+interval is two more, `test.wer_low` and `test.wer_high`, and `pipeline/metrics/seed_scores.py` says
+what several seeds add. The table and its Markdown show the main scores, or all that have a title,
+rounded; JSON and CSV have every score, unrounded.
 """
 
 import csv
@@ -11,18 +12,30 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.metrics.seed_scores import SEEDS
 from pipeline.storage.artifacts import Artifact
 
 MISSING = "–"  # noqa: RUF001 - an en dash, as tables of results have it
 # The paper's order; other variants stand behind these, as they are named.
-ORDER = ("kmeans", "dkm_codebook", "dkm_layers", "dkm_full", "continuous")
+ORDER = (
+    "kmeans",
+    "finetuned_kmeans",
+    "dkm_codebook",
+    "dkm_layers",
+    "dkm_frozen_codebook",
+    "dkm_full",
+    "continuous",
+    "continuous_full",
+)
 BASELINE = ORDER[0]
+# The first of these that there is bounds what units can reach.
+BEST = ("continuous_full", "continuous")
 REDUCTION = "wer_reduction"
+GAP_CLOSED = "gap_closed"
 
 Rows = Mapping[str, Mapping[str, float]]
 
@@ -51,12 +64,23 @@ class Score:
         return MISSING if value is None else f"{self.scale * value:.{self.decimals}f}"
 
     def cell(self, row: Mapping[str, float], split: str) -> str:
-        """The value in `row`, and its interval if it has one: `17.4 [14.9, 20.2]`."""
-        name = f"{split}.{self.name}"
-        value, low, high = (row.get(name + edge) for edge in ("", "_low", "_high"))
-        if value is None or low is None or high is None:
-            return self.show(value)
-        return f"{self.show(value)} [{self.show(low)}, {self.show(high)}]"
+        """The value in `row` with what is known of it: `17.4 ± 1.2 [14.9, 20.2] (2 of 3 seeds)`.
+
+        That is its standard deviation over seeds, its interval, and how many seeds it is of if not
+        all have it.
+        """
+        name = f"{split}.{self.name}" if split else self.name
+        value, sd, low, high, seeds = (
+            row.get(name + part) for part in ("", "_sd", "_low", "_high", "_seeds")
+        )
+        shown = self.show(value)
+        if sd is not None:
+            shown += f" ± {self.show(sd)}"
+        if value is not None and low is not None and high is not None:
+            shown += f" [{self.show(low)}, {self.show(high)}]"
+        if seeds is not None and seeds < row[SEEDS]:
+            shown += f" ({seeds:.0f} of {row[SEEDS]:.0f} seeds)"
+        return shown
 
 
 GROUPS = (
@@ -64,6 +88,9 @@ GROUPS = (
         Score("wer", "WER (%)", 100, 1, main=True),
         Score(REDUCTION, "WER reduction (%)", 100, 1, main=True),
         Score(f"{REDUCTION}_p", "p of the reduction", 1, 4, main=True),
+        Score(f"{REDUCTION}_p_speakers", "p, speakers swapped", 1, 4),
+        Score(f"{REDUCTION}_p_seeds", "p, seeds relabelled", 1, 4),
+        Score(GAP_CLOSED, "gap closed (%)", 100, 1, main=True),
         Score("cer", "CER (%)", 100, 1),
     ),
     (
@@ -77,7 +104,7 @@ GROUPS = (
     (
         Score("codebook_usage", "codebook usage (%)", 100, 1),
         Score("codebook_perplexity", "codebook perplexity", 1, 1),
-        Score("bit_rate", "bit rate (bit/s)", 1, 1, main=True),
+        Score("bit_rate", "bit rate (bit/s)", 1, 1),
         Score("deduplicated_bit_rate", "de-duplicated bit rate (bit/s)", 1, 1),
         Score("bit_rate_log2k", "bit rate at log2 K a unit (bit/s)", 1, 1),
         Score(
@@ -99,8 +126,20 @@ def place(variant: str) -> int:
     return ORDER.index(variant) if variant in ORDER else len(ORDER)
 
 
+def baseline(variants: Iterable[str]) -> str:
+    """The variant that others are compared with: `kmeans`, or else the first."""
+    names = tuple(variants)
+    return BASELINE if BASELINE in names else names[0]
+
+
+def best(variants: Iterable[str]) -> str | None:
+    """The variant that the gap is measured to: the best that reads no units, if there is one."""
+    names = tuple(variants)
+    return next((name for name in BEST if name in names), None)
+
+
 def scores(outputs: Mapping[str, Artifact]) -> dict[str, float]:
-    """All scores of one variant, from its complete outputs by stage.
+    """All scores of one training, from its complete outputs by stage.
 
     If two stages use the same name, the later score gets its stage's name as a prefix.
     """
@@ -112,28 +151,34 @@ def scores(outputs: Mapping[str, Artifact]) -> dict[str, float]:
     return all_scores
 
 
-def mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each score over the members of a variant that have it."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: fmean(row[name] for row in rows if name in row) for name in names}
+def with_reductions(
+    rows: Rows, splits: Sequence[str], against: str | None = None
+) -> dict[str, dict[str, float]]:
+    """`rows` with what their WERs say of each other; scores that are not finite count as missing.
 
-
-def with_reductions(rows: Rows, splits: Sequence[str]) -> dict[str, dict[str, float]]:
-    """`rows` with `<split>.wer_reduction` = (w0 - w) / w0 if both WERs are known.
-
-    w0 is the WER of `kmeans`, or of the first variant if there is no `kmeans`. Scores that are not
-    finite count as missing.
+    - `<split>.wer_reduction` = (w0 - w) / w0, where w0 is the WER of the variant `against`, or else
+      of the baseline
+    - `<split>.gap_closed` = (w0 - w) / (w0 - w1), where w1 < w0 is the WER of the `best` variant
     """
     known = {
         variant: {name: value for name, value in row.items() if math.isfinite(value)}
         for variant, row in rows.items()
     }
-    for split in splits:
-        base = known[baseline(rows)].get(f"{split}.wer") if rows else None
+    if not known:
+        return known
+    base, bound = known[against or baseline(rows)], known.get(best(rows) or "", {})
+    for name in (f"{split}.wer" for split in splits):
+        if name not in base:
+            continue
+        base_wer = base[name]
+        gap = base_wer - bound.get(name, math.inf)
         for row in known.values():
-            wer = row.get(f"{split}.wer")
-            if base and wer is not None:
-                row[f"{split}.{REDUCTION}"] = (base - wer) / base
+            if name in row:
+                saved = base_wer - row[name]
+                if base_wer > 0:
+                    row[name.removesuffix("wer") + REDUCTION] = saved / base_wer
+                if gap > 0:
+                    row[name.removesuffix("wer") + GAP_CLOSED] = saved / gap
     return known
 
 
@@ -151,11 +196,31 @@ def headline(row: Mapping[str, float], splits: Sequence[str]) -> dict[str, float
     return shown
 
 
+def captions(rows: Rows, against: str | None = None) -> tuple[str, ...]:
+    """What the table's figures are relative to."""
+    if not rows:
+        return ()
+    base, bound = against or baseline(rows), best(rows)
+    gap = f"; the gap is that from {base} to {bound}" if bound and bound != base else ""
+    return (f"WER reduction and p are relative to {base}{gap}.", *_spread(rows))
+
+
+def _spread(rows: Rows) -> tuple[str, ...]:
+    """What the standard deviations are over; nothing if each variant was trained once."""
+    seeds = {variant: int(row.get(SEEDS, 1)) for variant, row in rows.items()}
+    numbers = set(seeds.values())
+    if numbers == {1}:
+        return ()
+    each = [f"{number} of {variant}" for variant, number in seeds.items()]
+    how_many = f"{numbers.pop()} of each variant" if len(numbers) == 1 else ", ".join(each)
+    return (f"Means and standard deviations (±) are over the seeds of the training: {how_many}.",)
+
+
 def comparison_table(
     rows: Rows, splits: Sequence[str], notes: Sequence[str] = (), *, show_all: bool = False
 ) -> Table:
     """Scores by variant for the terminal, in groups; a missing score is a dash."""
-    table = Table(caption=escape("\n".join(_captions(rows, notes))) or None)
+    table = Table(caption=escape("\n".join(notes)) or None)
     table.add_column("score")
     table.add_column("split")
     for variant in rows:
@@ -176,45 +241,33 @@ def as_markdown(
     table = "\n".join(
         f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines
     )
-    return "\n\n".join((table, *_captions(rows, notes))) + "\n"
+    return "\n\n".join((table, *notes)) + "\n"
 
 
-def as_json(rows: Rows, splits: Sequence[str]) -> str:
+def as_json(rows: Rows) -> str:
     """Every score of every variant, unrounded; `{variant: {name: value}}`."""
-    return json.dumps(with_reductions(rows, splits), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
 
 
-def as_csv(rows: Rows, splits: Sequence[str]) -> str:
+def as_csv(rows: Rows) -> str:
     """Every score, unrounded, one line each; a missing one is empty."""
-    known = with_reductions(rows, splits)
-    names = sorted({name for row in known.values() for name in row})
+    names = sorted({name for row in rows.values() for name in row})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["score", *known])
-    writer.writerows([name, *(row.get(name, "") for row in known.values())] for name in names)
+    writer.writerow(["score", *rows])
+    writer.writerows([name, *(row.get(name, "") for row in rows.values())] for name in names)
     return text.getvalue()
 
 
 def _lines(rows: Rows, splits: Sequence[str], *, show_all: bool) -> Iterator[list[tuple[str, ...]]]:
     """Groups of lines: title, split, one value for each variant."""
-    known = list(with_reductions(rows, splits).values())
     for group in GROUPS:
         yield [
-            (score.title, split, *(score.cell(row, split) for row in known))
+            (score.title, split, *(score.cell(row, split) for row in rows.values()))
             for score in group
             if score.main or show_all
             for split in splits
         ]
     if show_all:
         seconds = TRAINING_SECONDS
-        yield [(seconds.title, "", *(seconds.show(row.get(seconds.name)) for row in known))]
-
-
-def baseline(variants: Iterable[str]) -> str:
-    """The variant that others are compared with: `kmeans`, or else the first."""
-    names = tuple(variants)
-    return BASELINE if BASELINE in names else names[0]
-
-
-def _captions(rows: Rows, notes: Sequence[str]) -> tuple[str, ...]:
-    return (f"WER reduction is relative to {baseline(rows)}.", *notes) if rows else ()
+        yield [(seconds.title, "", *(seconds.cell(row, "") for row in rows.values()))]

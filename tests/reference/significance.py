@@ -1,9 +1,9 @@
-"""Bootstrap and randomisation test in plain Python: every case is looked at, nothing is sampled."""
+"""Bootstrap and randomisation tests in plain Python: every case is looked at, nothing is sampled."""
 
 import math
 from collections import defaultdict
 from fractions import Fraction
-from itertools import product
+from itertools import combinations, product
 
 
 def edges(values):
@@ -41,6 +41,41 @@ def distribution_of_sums(counts, speakers):
         for picked in product(*choices):
             chances[sum(picked)] += share
     return dict(chances)
+
+
+def distribution_of_means(counts_of_seeds, speakers):
+    """The same for the mean over seeds, which are drawn too; `counts_of_seeds` is seeds x counts."""
+    num = len(counts_of_seeds)
+    chances = defaultdict(Fraction)
+    for drawn in product(counts_of_seeds, repeat=num):
+        totals = [sum(counts) for counts in zip(*drawn, strict=True)]
+        for total, chance in distribution_of_sums(totals, speakers).items():
+            chances[Fraction(total, num)] += chance / num**num
+    return dict(chances)
+
+
+def gap_edges(errors, base_errors, best_errors):
+    """The edges of the share of the gap over rounds; one without a gap lies beyond both."""
+    low, high = [], []
+    for error, base, best in zip(errors, base_errors, best_errors, strict=True):
+        share = (base - error) / (base - best) if base > best else None
+        low.append(-math.inf if share is None else share)
+        high.append(math.inf if share is None else share)
+    return edges(low)[0], edges(high)[1]
+
+
+def exact_relabel_p(errors, base_errors):
+    """The share of all ways to deal trainings out after which the means differ at least as much."""
+    everything = [*errors, *base_errors]
+
+    def difference(chosen):
+        rest = sum(everything) - sum(chosen)
+        return abs(Fraction(sum(chosen), len(errors)) - Fraction(rest, len(base_errors)))
+
+    as_far = [
+        difference(chosen) >= difference(errors) for chosen in combinations(everything, len(errors))
+    ]
+    return sum(as_far) / len(as_far)
 
 
 def exact_p(errors, base_errors):

@@ -9,7 +9,7 @@ pytest.importorskip("ray")
 
 from rich.console import Console
 
-from pipeline.commands import compare, run
+from pipeline.commands import run
 from pipeline.config import Config
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph.graph import Graph, Member, Node
@@ -75,7 +75,7 @@ def test_scores_that_cannot_be_read_do_not_hide_how_the_run_ended(monkeypatch, e
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(compare, "scores", fail)
+    monkeypatch.setattr(run, "read_results", fail)
     assert run._scores_so_far(lambda: Graph(()), [CONFIG]) == {"tiny": {}}
 
 

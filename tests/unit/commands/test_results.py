@@ -1,0 +1,104 @@
+"""Scores and word errors of variants, gathered over seeds and folds."""
+
+import pytest
+from evaluated_variants import SPEAKERS, config, evaluated, unfinished
+
+from pipeline.commands.results import read_results
+from pipeline.graph.graph import Graph
+
+
+def test_a_variant_that_was_trained_once_has_the_scores_of_its_stages(tmp_path):
+    graph = Graph((evaluated(tmp_path, "kmeans", [1] * 9),))
+    found = read_results(graph, [config(tmp_path, "kmeans")])
+    assert found.rows == {"kmeans": {"test.wer": 0.25, "test.cer": 0.125}}
+    assert found.errors["test"]["kmeans"].errors_NU.tolist() == [[1] * 9]
+    assert found.notes == []
+
+
+def test_variants_stand_in_the_papers_order(tmp_path):
+    names = ("mine", "dkm_full", "kmeans")
+    graph = Graph(tuple(evaluated(tmp_path, name, [1] * 9) for name in names))
+    found = read_results(graph, [config(tmp_path, name) for name in names])
+    assert list(found.rows) == ["kmeans", "dkm_full", "mine"]
+
+
+def test_seeds_give_means_and_all_their_errors(tmp_path):
+    members = (
+        evaluated(tmp_path, "kmeans", [1] * 9, name="seed 3", seed=3),
+        evaluated(tmp_path, "kmeans", [3] * 9, name="seed 4", seed=4),
+    )
+    found = read_results(Graph(members), [config(tmp_path, "kmeans")])
+    row = found.rows["kmeans"]
+    assert (row["test.wer"], row["test.wer_seeds"], row["seeds"]) == (0.5, 2, 2)
+    assert (row["test.wer[seed 3]"], row["test.wer[seed 4]"]) == (0.25, 0.75)
+    assert row["test.cer"] == 0.25
+    assert found.errors["test"]["kmeans"].errors_NU.tolist() == [[1] * 9, [3] * 9]
+
+
+def test_a_seed_that_is_not_evaluated_is_left_out_and_counted(tmp_path):
+    members = (
+        evaluated(tmp_path, "kmeans", [1] * 9, name="seed 0", seed=0),
+        unfinished(evaluated(tmp_path, "kmeans", [3] * 9, name="seed 1", seed=1)),
+    )
+    found = read_results(Graph(members), [config(tmp_path, "kmeans")])
+    row = found.rows["kmeans"]
+    assert (row["test.wer"], row["test.wer_seeds"], row["seeds"]) == (0.25, 1, 2)
+    assert found.errors["test"]["kmeans"].num_trainings == 1
+
+
+def folds(tmp_path, seed=0):
+    """Two folds of three utterances: 3 of 8 words wrong for a, 1 of 4 for b."""
+    names = ["fold a", "fold b"] if not seed else [f"fold a, seed {seed}", f"fold b, seed {seed}"]
+    return (
+        evaluated(tmp_path, "kmeans", [1, 2], {"u1": "a", "u3": "a"}, name=names[0], seed=seed),
+        evaluated(tmp_path, "kmeans", [1], {"u2": "b"}, name=names[1], seed=seed),
+    )
+
+
+def test_the_utterances_of_all_folds_are_one_test_set(tmp_path):
+    found = read_results(Graph(folds(tmp_path)), [config(tmp_path, "kmeans")])
+    row = found.rows["kmeans"]
+    assert row["test.wer"] == 4 / 12
+    assert (row["test.wer[fold a]"], row["test.wer[fold b]"]) == (3 / 8, 1 / 4)
+    assert row["test.cer"] == (3 / 16 + 1 / 8) / 2  # of other scores the mean
+    errors = found.errors["test"]["kmeans"]
+    assert [utterance.utt_id for utterance in errors.utterances] == ["u1", "u3", "u2"]
+    assert errors.errors_NU.tolist() == [[1, 2, 1]]
+
+
+def test_a_seed_counts_once_all_its_folds_are_evaluated(tmp_path):
+    whole, half = folds(tmp_path, 1), folds(tmp_path, 2)
+    unfinished(half[1])
+    found = read_results(Graph((*whole, *half)), [config(tmp_path, "kmeans")])
+    row = found.rows["kmeans"]
+    assert (row["test.wer"], row["test.wer_seeds"], row["seeds"]) == (4 / 12, 1, 2)
+    assert row["test.wer[fold a, seed 2]"] == 3 / 8
+    assert found.errors["test"]["kmeans"].num_trainings == 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "not Parquet"])
+def test_hypotheses_that_are_missing_or_damaged_are_named(tmp_path, damage):
+    members = (
+        evaluated(tmp_path, "kmeans", [1] * 9, name="seed 0", seed=0),
+        evaluated(tmp_path, "kmeans", [3] * 9, name="seed 1", seed=1),
+        evaluated(tmp_path, "dkm_full", [1] * 9),
+    )
+    output = members[1].nodes["evaluate_asr/test"].artifact
+    output.delete("hypotheses.parquet")
+    if damage != "missing":
+        with output.write("hypotheses.parquet") as file:
+            file.write(damage.encode())
+    found = read_results(
+        Graph(members), [config(tmp_path, name) for name in ("kmeans", "dkm_full")]
+    )
+    assert found.rows["kmeans"]["test.wer"] == 0.5
+    assert list(found.errors["test"]) == ["dkm_full"]
+    [note] = found.notes
+    assert note.startswith("test: no interval and no p for kmeans: ")
+    assert damage != "missing" or "hypotheses.parquet is missing" in note
+
+
+def test_nothing_evaluated_is_nothing_to_say(tmp_path):
+    member = unfinished(evaluated(tmp_path, "kmeans", [1] * len(SPEAKERS)))
+    found = read_results(Graph((member,)), [config(tmp_path, "kmeans")])
+    assert (found.rows, dict(found.errors), found.notes) == ({"kmeans": {}}, {}, [])
