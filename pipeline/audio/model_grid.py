@@ -8,8 +8,11 @@ from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
 
 def grid_of_model(settings: Mapping[str, Any]) -> FrameGrid:
     """The grid of the model with these settings; where they say nothing, the usual one."""
-    if settings.get("model_type") == "whisper":
+    family = settings.get("model_type")
+    if family == "whisper":
         return _whisper(settings.get("max_source_positions", 1500))
+    if family == "wav2vec2-bert":
+        return FrameGrid(560, 320, 16000)  # two windows of 400 samples, 160 apart
     kernels, strides = settings.get("conv_kernel"), settings.get("conv_stride")
     if not isinstance(kernels, list | tuple) or not isinstance(strides, list | tuple):
         return SSL_GRID

@@ -12,7 +12,9 @@ from pipeline.config.section import ConfigError, Count, Layer, Seconds, Section,
 from pipeline.config.shipped import find_shipped
 
 _COMMIT = re.compile(r"[0-9a-f]{1,40}")
-WHISPER_HOP = 320  # two of its spectra, which are 10 ms apart
+FAMILIES = ("wavlm", "hubert", "wav2vec2", "data2vec-audio", "whisper", "wav2vec2-bert")
+# Of the families that do not say it: they take two spectra, 10 ms apart, for a frame.
+SPECTRAL = {"whisper": 320, "wav2vec2-bert": 320}
 
 
 class Ssl(Section):
@@ -74,10 +76,9 @@ class Ssl(Section):
     def hop(self) -> int | None:
         """The samples from one frame to the next, where the model is in a folder here that says so."""
         model = self.description()
-        if model.get("model_type") == "whisper":
-            return WHISPER_HOP
         strides = model.get("conv_stride")
-        return prod(strides) if isinstance(strides, list) else None
+        spectral = SPECTRAL.get(str(model.get("model_type")))
+        return prod(strides) if spectral is None and isinstance(strides, list) else spectral
 
     def _said(self, key: str, whispers_key: str) -> Any:
         model = self.description()

@@ -9,7 +9,7 @@ from pipeline.config.asr import Asr, AsrEvaluation
 from pipeline.config.cluster import Cluster, Tracking
 from pipeline.config.corpus import Corpus
 from pipeline.config.evaluation import Purity
-from pipeline.config.features import Features, Ssl
+from pipeline.config.features import FAMILIES, Features, Ssl
 from pipeline.config.quantizer import Codebook, Quantizer, in_own_section
 from pipeline.config.section import Address, Name, Section, Text
 from pipeline.config.training import Pretraining, Training
@@ -79,6 +79,12 @@ class Config(Section):
 
     def _check_ssl(self) -> None:
         """What the folder of an SSL model says must suit the sections that use it."""
+        family = self.ssl.description().get("model_type", FAMILIES[0])
+        if family not in FAMILIES:
+            raise ValueError(
+                f"ssl.model '{self.ssl.model}' is a '{family}' model; name one of "
+                f"{', '.join(FAMILIES)}"
+            )
         most, hop, rates = self.ssl.num_layers, self.ssl.hop, self.vocoder.upsample_rates
         if most is not None and self.features.layers[-1] > most:
             raise ValueError(

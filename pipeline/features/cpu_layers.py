@@ -46,10 +46,10 @@ def _suits_onednn(inputs: Tensor) -> bool:
 
 
 def keep_narrow_groups_in_float32(backbone: Any) -> None:
-    """Let a positional convolution with narrow groups ignore autocast on a CPU."""
-    convolution = backbone.encoder.pos_conv_embed.conv
-    if convolution.in_channels < FEWEST_CHANNELS * convolution.groups:
-        convolution.forward = MethodType(_convolve, convolution)
+    """Let positional convolutions with narrow groups ignore autocast on a CPU."""
+    for layer in backbone.encoder.pos_conv_embed.modules():
+        if isinstance(layer, nn.Conv1d) and layer.in_channels < FEWEST_CHANNELS * layer.groups:
+            layer.forward = MethodType(_convolve, layer)  # type: ignore[method-assign] # replaced
 
 
 def _convolve(convolution: nn.Conv1d, hidden_BDT: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class SslModel(nn.Module, ABC):
 
     @abstractmethod
     def freeze_front_end(self) -> None:
-        """Freeze what lies before the transformer's width: it gets no gradient from now on."""
+        """Freeze the convolutions that make frames: they get no gradient from now on."""
 
     @property
     def final_norm(self) -> nn.Module | None:
@@ -75,6 +75,11 @@ class SslModel(nn.Module, ABC):
     @property
     def num_layers(self) -> int:
         return len(self.blocks())
+
+    def num_frames(self, num_samples_B: Tensor) -> Tensor:
+        """The frames of rows of so many samples, at least one each."""
+        beyond_B = num_samples_B - self.grid.num_samples(1)
+        return torch.div(beyond_B, self.grid.hop, rounding_mode="floor") + 1
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a transformers folder, which `load_encoder` reads back to the same layers."""
@@ -144,9 +149,40 @@ def valid(lengths_B: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths_B.device) < lengths_B[:, None]
 
 
-def may_be_padded(valid_BT: Tensor) -> bool:
-    """Looking costs nothing on a CPU; on a GPU it would wait for all pending work."""
-    return valid_BT.device.type != "cpu" or not bool(valid_BT.all())
+def padding_mask(num_frames_B: Tensor, size: int) -> Tensor | None:
+    """B x size, true where a row has a frame; `None` if all have, as far as that costs nothing.
+
+    On a GPU, looking would wait for all pending work.
+    """
+    valid_BT = valid(num_frames_B, size)
+    return None if valid_BT.device.type == "cpu" and bool(valid_BT.all()) else valid_BT
+
+
+def stack_layers(
+    outputs: Sequence[Tensor], layers: Sequence[int], valid_BT: Tensor | None
+) -> Tensor:
+    """The `layers` of `outputs` (each B x T x D) as one tensor, zero where there is no frame."""
+    hidden_LBTD = torch.stack([outputs[layer] for layer in layers])
+    if valid_BT is not None:
+        hidden_LBTD.masked_fill_(~valid_BT[..., None], 0.0)
+    return hidden_LBTD
+
+
+@contextmanager
+def recorded(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """The outputs of `modules`, in the order in which they run inside the block."""
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+        # WavLM's blocks return (frames, position bias), the others the frames alone.
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [module.register_forward_hook(keep) for module in modules]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

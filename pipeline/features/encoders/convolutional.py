@@ -1,7 +1,6 @@
 """WavLM, HuBERT and wav2vec 2.0: convolutions over samples, then a transformer."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +8,15 @@ from torch import Tensor, nn
 
 from pipeline.audio.model_grid import grid_of_model
 from pipeline.features.cpu_layers import keep_narrow_groups_in_float32, replace_linears
-from pipeline.features.ssl import HiddenStates, SslModel, cut, may_be_padded, valid
+from pipeline.features.ssl import (
+    HiddenStates,
+    SslModel,
+    cut,
+    padding_mask,
+    recorded,
+    stack_layers,
+    valid,
+)
 from pipeline.features.wavlm_attention import replace_attention
 
 VARIANCE_FLOOR = 1e-7  # the feature extractors of these models add it
@@ -43,6 +50,8 @@ class ConvolutionalEncoder(SslModel):
         settings.layerdrop = 0.0
         settings.apply_spec_augment = False
         self._front_end_frozen = False
+        # Otherwise it is the first thing of the encoder, as in data2vec-audio always.
+        self._norm_is_last = getattr(settings, "do_stable_layer_norm", False)
         self._is_cut = cut(backbone.encoder, settings, "num_hidden_layers", max_layer)
         self._freeze_unused()
 
@@ -62,13 +71,9 @@ class ConvolutionalEncoder(SslModel):
         if masked_BT is not None:
             mask_D = self.backbone.masked_spec_embed.to(frames_BTD.dtype)
             frames_BTD = torch.where(masked_BT[..., None], mask_D, frames_BTD)
-        valid_BT = valid(num_frames_B, frames_BTD.shape[1])
-        padded = may_be_padded(valid_BT)
-        outputs = self._encode(frames_BTD, valid_BT if padded else None)
-        hidden_LBTD = torch.stack([outputs[layer] for layer in layers])
-        if padded:
-            hidden_LBTD.masked_fill_(~valid_BT[..., None], 0.0)
-        return HiddenStates(hidden_LBTD, num_frames_B)
+        valid_BT = padding_mask(num_frames_B, frames_BTD.shape[1])
+        outputs = self._encode(frames_BTD, valid_BT)
+        return HiddenStates(stack_layers(outputs, layers, valid_BT), num_frames_B)
 
     def blocks(self) -> Sequence[nn.Module]:
         blocks: nn.ModuleList = self.backbone.encoder.layers
@@ -77,8 +82,7 @@ class ConvolutionalEncoder(SslModel):
     @property
     def final_norm(self) -> nn.Module | None:
         encoder = self.backbone.encoder
-        after_blocks = self.backbone.config.do_stable_layer_norm and not self._is_cut
-        return encoder.layer_norm if after_blocks else None
+        return encoder.layer_norm if self._norm_is_last and not self._is_cut else None
 
     def freeze_front_end(self) -> None:
         """Freeze the convolutions: they get no gradient from now on."""
@@ -109,7 +113,7 @@ class ConvolutionalEncoder(SslModel):
     def _encode(self, frames_BTD: Tensor, valid_BT: Tensor | None) -> list[Tensor]:
         """All layers from 0 on; the encoder zeroes the padding before its positional convolution."""
         encoder = self.backbone.encoder
-        with _recorded([encoder.dropout, *encoder.layers]) as outputs:
+        with recorded([encoder.dropout, *encoder.layers]) as outputs:
             encoded = encoder(frames_BTD, attention_mask=valid_BT)
         if not self._is_cut:
             outputs[-1] = encoded.last_hidden_state
@@ -118,7 +122,7 @@ class ConvolutionalEncoder(SslModel):
     def _freeze_unused(self) -> None:
         """A parameter that no output depends on would block data-parallel training."""
         unused = [getattr(self.backbone, name, None) for name in ("masked_spec_embed", "adapter")]
-        if self._is_cut and self.backbone.config.do_stable_layer_norm:
+        if self._is_cut and self._norm_is_last:
             unused.append(self.backbone.encoder.layer_norm)
         for part in unused:
             if part is not None:
@@ -145,20 +149,3 @@ def masked_channel_norm(hidden_BCT: Tensor, lengths_B: Tensor, norm: nn.GroupNor
     for row, length in enumerate(lengths):
         normed_BCT[row : row + 1, :, :length] = norm(hidden_BCT[row : row + 1, :, :length])
     return normed_BCT
-
-
-@contextmanager
-def _recorded(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """The outputs of `modules`, in the order in which they run inside the block."""
-    outputs: list[Tensor] = []
-
-    def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-        # WavLM's blocks return (frames, position bias), the others the frames alone.
-        outputs.append(output[0] if isinstance(output, tuple) else output)
-
-    handles = [module.register_forward_hook(keep) for module in modules]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()

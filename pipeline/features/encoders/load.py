@@ -6,13 +6,15 @@ import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from pipeline.audio.frame_grid import SSL_GRID
+from pipeline.config.features import FAMILIES
 from pipeline.features.dropout import set_dropout
 from pipeline.features.encoders.convolutional import ConvolutionalEncoder
+from pipeline.features.encoders.data2vec import Data2VecEncoder
+from pipeline.features.encoders.wav2vec2_bert import Wav2Vec2BertEncoder
 from pipeline.features.encoders.whisper import Pad, WhisperBackbone, WhisperEncoder
 from pipeline.features.ssl import SslModel, no_progress_bars
 
-CONVOLUTIONAL = ("wavlm", "hubert", "wav2vec2")
-FAMILIES = (*CONVOLUTIONAL, "whisper")
+OF_THEIR_OWN = {"data2vec-audio": Data2VecEncoder, "wav2vec2-bert": Wav2Vec2BertEncoder}
 
 
 def load_encoder(
@@ -53,4 +55,5 @@ def load_encoder(
         )
     if family == "whisper":
         return WhisperEncoder(backbone, feature_extractor, max_layer, pad).eval()
-    return ConvolutionalEncoder(backbone, feature_extractor, max_layer).eval()
+    encoder = OF_THEIR_OWN.get(family, ConvolutionalEncoder)
+    return encoder(backbone, feature_extractor, max_layer).eval()

@@ -12,7 +12,7 @@ from transformers.models.whisper import modeling_whisper
 from pipeline.audio.model_grid import grid_of_model
 from pipeline.features.cpu_layers import replace_linears
 from pipeline.features.log_mel import LogMel
-from pipeline.features.ssl import HiddenStates, SslModel, cut, may_be_padded, valid
+from pipeline.features.ssl import HiddenStates, SslModel, cut, padding_mask, stack_layers
 
 Pad = Literal["window", "none"]
 PAD = "ssl_pad"  # in the saved model's config
@@ -79,16 +79,12 @@ class WhisperEncoder(SslModel):
         """
         self.check_request(num_samples_B, layers)
         num_frames = self.grid.num_frames(waveforms_BS.shape[1])
-        num_frames_B = self._num_frames(num_samples_B)
+        num_frames_B = self.num_frames(num_samples_B)
         frames_BTD = self._front_end(waveforms_BS, num_samples_B, num_frames)
-        valid_BT = valid(num_frames_B, num_frames)
-        padded = may_be_padded(valid_BT)
-        attended_BT = valid_BT if padded and self.pad == "none" else None
-        outputs = self._encode(frames_BTD, attended_BT)
-        hidden_LBTD = torch.stack([outputs[layer][:, :num_frames] for layer in layers])
-        if padded:
-            hidden_LBTD.masked_fill_(~valid_BT[..., None], 0.0)
-        return HiddenStates(hidden_LBTD, num_frames_B)
+        valid_BT = padding_mask(num_frames_B, num_frames)
+        outputs = self._encode(frames_BTD, valid_BT if self.pad == "none" else None)
+        heard = [hidden_BTD[:, :num_frames] for hidden_BTD in outputs]
+        return HiddenStates(stack_layers(heard, layers, valid_BT), num_frames_B)
 
     def blocks(self) -> Sequence[nn.Module]:
         blocks: nn.ModuleList = self.backbone.encoder.layers
@@ -103,10 +99,6 @@ class WhisperEncoder(SslModel):
         self._front_end_frozen = True
         for convolution in (self.backbone.encoder.conv1, self.backbone.encoder.conv2):
             convolution.requires_grad_(requires_grad=False)
-
-    def _num_frames(self, num_samples_B: Tensor) -> Tensor:
-        beyond_B = num_samples_B - self.grid.num_samples(1)
-        return torch.div(beyond_B, self.grid.hop, rounding_mode="floor") + 1
 
     def _front_end(self, waveforms_BS: Tensor, num_samples_B: Tensor, num_frames: int) -> Tensor:
         """The convolutions' frames: `num_frames`, or the model's whole window of them."""

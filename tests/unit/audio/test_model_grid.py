@@ -1,4 +1,4 @@
-from transformers import HubertConfig, WhisperConfig
+from transformers import HubertConfig, Wav2Vec2BertConfig, WhisperConfig
 
 from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
 from pipeline.audio.model_grid import grid_of_model
@@ -9,6 +9,7 @@ def test_the_grid_of_each_family():
     assert grid_of_model({"conv_kernel": [10, 4], "conv_stride": [5, 2]}) == FrameGrid(
         25, 10, 16000
     )
+    assert grid_of_model(Wav2Vec2BertConfig().to_dict()) == FrameGrid(560, 320, 16000)
     whisper = FrameGrid(320, 320, 16000, start=-160, max_frames=1500)
     assert grid_of_model(WhisperConfig().to_dict()) == whisper
 

@@ -199,6 +199,9 @@ def test_what_the_folder_of_an_ssl_model_says_is_compared_with_the_config(write)
         load("base.yaml", [*folder, "features.layers=[2, 3]"])
     with pytest.raises(ConfigError, match=r"a frame of ssl\.model 'ssl' is 320"):
         load("base.yaml", [*folder, *rates])
+    write("ssl/config.json", '{"model_type": "bert"}')
+    with pytest.raises(ConfigError, match="'ssl' is a 'bert' model; name one of wavlm, hubert"):
+        load("base.yaml", folder)
     for broken in ("{", "[" * 100_000, "[]", "\udcff"):
         Path("ssl/config.json").write_text(broken, errors="surrogateescape")
         with pytest.raises(ConfigError, match=r"  --set ssl=.*: ssl\.model: ssl/config\.json"):

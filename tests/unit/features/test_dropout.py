@@ -2,7 +2,7 @@ import pytest
 import transformers
 from support import save_tiny_whisper
 from torch import nn
-from transformers import Wav2Vec2FeatureExtractor
+from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from pipeline.features.dropout import set_dropout
 from pipeline.features.encoders.load import load_encoder
@@ -10,6 +10,11 @@ from pipeline.features.encoders.load import load_encoder
 # What a config may name and no part of the model that is used here has.
 ELSEWHERE = {"final_dropout", "feat_quantizer_dropout"}
 CONFIGS = ("WavLM", "Hubert", "Wav2Vec2", "Data2VecAudio", "Wav2Vec2Bert", "Whisper")
+CONVOLUTIONS = {
+    "conv_dim": (8,) * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
 
 
 def save_tiny(family, folder, dropout):
@@ -17,19 +22,21 @@ def save_tiny(family, folder, dropout):
         names = ("dropout", "attention_dropout", "activation_dropout")
         save_tiny_whisper(folder, **dict.fromkeys(names, dropout))
         return
-    names = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
+    names = ["hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"]
+    extractor, sizes = Wav2Vec2FeatureExtractor(), CONVOLUTIONS
+    if family == "Wav2Vec2Bert":
+        names.append("conformer_conv_dropout")
+        extractor, sizes = SeamlessM4TFeatureExtractor(), {}
     settings = getattr(transformers, f"{family}Config")(
         hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=24,
-        conv_dim=(8,) * 7,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=2,
+        **sizes,
         **dict.fromkeys(names, dropout),
     )
     getattr(transformers, f"{family}Model")(settings).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    extractor.save_pretrained(folder)
 
 
 def probabilities(model):
@@ -42,7 +49,7 @@ def probabilities(model):
                 yield getattr(module, name)
 
 
-@pytest.mark.parametrize("family", ["WavLM", "Hubert", "Wav2Vec2", "Whisper"])
+@pytest.mark.parametrize("family", CONFIGS)
 def test_a_models_dropout_is_what_training_asks_for_or_its_own(family, tmp_path):
     save_tiny(family, tmp_path, 0.125)
     own = list(probabilities(load_encoder(tmp_path)))
