@@ -3,7 +3,7 @@
 They are computed anew from the stored hypotheses, and stored nowhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.metrics.significance import ROUNDS
@@ -53,13 +53,19 @@ def _seed_notes(errors: Mapping[str, Mapping[str, WordErrors]]) -> list[str]:
     few = [name for name, number in fewest.items() if 1 < number < FEW_SEEDS]
     notes = []
     if one:
-        notes.append(f"One seed of {', '.join(one)}: the intervals say nothing of other seeds.")
+        notes.append(
+            f"One seed of {_named(one, fewest)}: the intervals say nothing of other seeds."
+        )
     if few:
         notes.append(
-            f"Fewer than {FEW_SEEDS} seeds of {', '.join(few)}: for others the intervals are too "
-            "narrow."
+            f"Fewer than {FEW_SEEDS} seeds of {_named(few, fewest)}: for others the intervals are "
+            "too narrow."
         )
     return notes
+
+
+def _named(variants: Sequence[str], among: Collection[str]) -> str:
+    return "each variant" if len(variants) == len(among) > 1 else ", ".join(variants)
 
 
 def _notes(errors: Mapping[str, WordErrors], split: str, baseline: str) -> list[str]:

@@ -71,7 +71,7 @@ class Score:
         """
         name = f"{split}.{self.name}" if split else self.name
         value, sd, low, high, seeds = (
-            row.get(name + part) for part in ("", "_sd", "_low", "_high", "_seeds")
+            row.get(name + part) for part in ("", "_sd", "_low", "_high", "_num_seeds")
         )
         shown = self.show(value)
         if sd is not None:

@@ -20,7 +20,7 @@ def over_folds(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def over_seeds(by_seed: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
     """The scores of one variant: those of its only seed, or over several seeds the following.
 
-    - `test.wer`, the mean over the seeds that have the score, and `test.wer_seeds`, how many have
+    - `test.wer`, the mean over the seeds that have the score, and `test.wer_num_seeds`, how many have
     - `test.wer_sd`, the standard deviation (n - 1) over them, if there are several
     - `test.wer[seed 1]`, the score of each
     - `seeds`, how many seeds the variant has
@@ -45,4 +45,4 @@ def _spread(name: str, of_seed: Mapping[int, float]) -> dict[str, float]:
     values = list(of_seed.values())
     spread = {f"{name}_sd": stdev(values)} if len(values) > 1 else {}
     each = {f"{name}[seed {seed}]": value for seed, value in of_seed.items()}
-    return {name: fmean(values), f"{name}_seeds": len(values), **spread, **each}
+    return {name: fmean(values), f"{name}_num_seeds": len(values), **spread, **each}

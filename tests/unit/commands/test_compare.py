@@ -68,7 +68,7 @@ def test_seeds_are_means_with_their_spread(tmp_path):
     markdown = shown(Graph(tuple(members)), configs, "markdown")
     assert "| 18.1 ± 2.0 [" in markdown
     assert "seeds of the training: 2 of each variant." in markdown
-    assert "Fewer than 5 seeds of kmeans, dkm_full: " in markdown
+    assert "Fewer than 5 seeds of each variant: " in markdown
 
 
 def test_another_variant_may_be_compared_with(tmp_path):

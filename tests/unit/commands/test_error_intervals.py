@@ -69,6 +69,11 @@ def test_few_seeds_are_said_once():
     ]
 
 
+def test_the_seeds_of_all_variants_are_said_in_short():
+    found = error_intervals({"test": {"kmeans": made(seeds=1), "a": made(seeds=1)}}, "kmeans", None)
+    assert found.notes[1] == "One seed of each variant: the intervals say nothing of other seeds."
+
+
 def test_one_utterance_has_no_interval():
     found = error_intervals({"test": {"kmeans": made("a", seeds=1)}}, "kmeans", None)
     assert found.rows == {}

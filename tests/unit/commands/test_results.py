@@ -29,7 +29,7 @@ def test_seeds_give_means_and_all_their_errors(tmp_path):
     )
     found = read_results(Graph(members), [config(tmp_path, "kmeans")])
     row = found.rows["kmeans"]
-    assert (row["test.wer"], row["test.wer_seeds"], row["seeds"]) == (0.5, 2, 2)
+    assert (row["test.wer"], row["test.wer_num_seeds"], row["seeds"]) == (0.5, 2, 2)
     assert (row["test.wer[seed 3]"], row["test.wer[seed 4]"]) == (0.25, 0.75)
     assert row["test.cer"] == 0.25
     assert found.errors["test"]["kmeans"].errors_NU.tolist() == [[1] * 9, [3] * 9]
@@ -42,7 +42,7 @@ def test_a_seed_that_is_not_evaluated_is_left_out_and_counted(tmp_path):
     )
     found = read_results(Graph(members), [config(tmp_path, "kmeans")])
     row = found.rows["kmeans"]
-    assert (row["test.wer"], row["test.wer_seeds"], row["seeds"]) == (0.25, 1, 2)
+    assert (row["test.wer"], row["test.wer_num_seeds"], row["seeds"]) == (0.25, 1, 2)
     assert found.errors["test"]["kmeans"].num_trainings == 1
 
 
@@ -71,7 +71,7 @@ def test_a_seed_counts_once_all_its_folds_are_evaluated(tmp_path):
     unfinished(half[1])
     found = read_results(Graph((*whole, *half)), [config(tmp_path, "kmeans")])
     row = found.rows["kmeans"]
-    assert (row["test.wer"], row["test.wer_seeds"], row["seeds"]) == (4 / 12, 1, 2)
+    assert (row["test.wer"], row["test.wer_num_seeds"], row["seeds"]) == (4 / 12, 1, 2)
     assert row["test.wer[fold a, seed 2]"] == 3 / 8
     assert found.errors["test"]["kmeans"].num_trainings == 1
 

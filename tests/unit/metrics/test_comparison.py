@@ -218,15 +218,20 @@ def test_an_interval_stands_beside_its_score_and_p_below():
 
 
 def test_the_spread_over_seeds_stands_before_the_interval():
-    row = {"seeds": 3, "test.wer": 0.174, "test.wer_seeds": 3, "test.wer_sd": 0.0123}
-    row |= {"test.pnmi": 0.5, "test.pnmi_seeds": 2, "test.pnmi_sd": 0.1, "test.mcd_db": 4.0}
-    row |= {"test.mcd_db_seeds": 1, "training_seconds": 80, "training_seconds_sd": 7}
+    row = {"seeds": 3, "test.wer": 0.174, "test.wer_num_seeds": 3, "test.wer_sd": 0.0123}
+    row |= {"test.pnmi": 0.5, "test.pnmi_num_seeds": 2, "test.pnmi_sd": 0.1, "test.mcd_db": 4.0}
+    row |= {"test.mcd_db_num_seeds": 1, "training_seconds": 80, "training_seconds_sd": 7}
     interval = {"test.wer_low": 0.149, "test.wer_high": 0.2022}
     cells = markdown_cells({"dkm_full": row | interval}, ["test"])
     assert cells["WER (%)", "test"] == ["17.4 ± 1.2 [14.9, 20.2]"]
     assert cells["PNMI", "test"] == ["0.500 ± 0.100 (2 of 3 seeds)"]
     assert cells["mel-cepstral distortion (dB)", "test"] == ["4.00 (1 of 3 seeds)"]
     assert cells["training (s)", ""] == ["80 ± 7"]
+    # Not a number of seeds, though its name is much like one.
+    p = {"test.wer_reduction_p": 0.01, "test.wer_reduction_p_seeds": 0.1}
+    cells = markdown_cells({"dkm_full": row | p}, ["test"])
+    assert cells["p of the reduction", "test"] == ["0.0100"]
+    assert cells["p, seeds relabelled", "test"] == ["0.1000"]
     assert markdown_cells({"dkm_full": row}, ["test"])["WER (%)", "test"] == ["17.4 ± 1.2"]
 
 

@@ -17,7 +17,7 @@ def test_several_seeds_give_their_mean_and_spread_and_each_score():
         {
             "seeds": 3,
             "test.wer": 0.4,
-            "test.wer_seeds": 3,
+            "test.wer_num_seeds": 3,
             "test.wer_sd": 0.2,  # over n - 1
             "test.wer[seed 0]": 0.2,
             "test.wer[seed 3]": 0.4,
@@ -31,12 +31,12 @@ def test_a_score_counts_the_seeds_that_have_it():
     assert found == {
         "seeds": 2,
         "a": 2.0,
-        "a_seeds": 2,
+        "a_num_seeds": 2,
         "a_sd": pytest.approx(math.sqrt(2)),
         "a[seed 0]": 1.0,
         "a[seed 1]": 3.0,
         "b": 2.0,
-        "b_seeds": 1,
+        "b_num_seeds": 1,
         "b[seed 0]": 2.0,
     }
 
