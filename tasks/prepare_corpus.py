@@ -25,7 +25,7 @@ SKIPS = (
 
 
 def settings(config: Config) -> dict[str, Any]:
-    return {"corpus": config.corpus.model_dump(mode="json")}
+    return {"corpus": config.corpus.model_dump(mode="json", exclude={"folds"})}
 
 
 def sources(config: Config) -> dict[str, Source]:
@@ -33,7 +33,7 @@ def sources(config: Config) -> dict[str, Source]:
     from pipeline.corpus.listing import listings_in
 
     fingerprint = partial(adapter_of(config.corpus).fingerprint, cache=listings_in(config.storage))
-    return {"files": Source(config.corpus, fingerprint, SKIPS)}
+    return {"files": Source(config.corpus.whole, fingerprint, SKIPS)}
 
 
 def estimate(config: Config, _split: str, outputs: Mapping[str, Artifact]) -> Estimate:
@@ -68,7 +68,7 @@ def run(context: StageContext) -> dict[str, float]:
     from pipeline.corpus.summary import summarize
 
     config = context.config.corpus
-    entries = adapter_of(config).read(config, context.output, context.progress)
+    entries = adapter_of(config).read(config.whole, context.output, context.progress)
     corpus = check(entries, config, context.progress)
     context.output.write_table("corpus.parquet", to_table(corpus.utterances))
     context.output.write_json(PARTS, part_digests(corpus.utterances))

@@ -29,7 +29,7 @@ class Results:
 
 def test_splits(configs: Sequence[Config]) -> tuple[str, ...]:
     """The test splits of all variants, each once."""
-    return tuple(dict.fromkeys(name for config in configs for name in config.corpus.splits.test))
+    return tuple(dict.fromkeys(name for config in configs for name in config.corpus.scored_splits))
 
 
 def read_results(graph: Graph, configs: Sequence[Config]) -> Results:
@@ -44,7 +44,7 @@ def read_results(graph: Graph, configs: Sequence[Config]) -> Results:
         rows = {
             seed: over_folds([own[fold.name] for fold in folds]) for seed, folds in seeds.items()
         }
-        for split in config.corpus.splits.test:
+        for split in config.corpus.scored_splits:
             errors = _errors_of_seeds(seeds, split, config.variant, results.notes)
             if errors:
                 results.errors[split][config.variant] = stacked(list(errors.values()))

@@ -122,7 +122,7 @@ def _scores_so_far(current: Callable[[], Graph], configs: Sequence[Config]) -> "
             read_results(current(), configs).rows, test_splits(configs)
         )
         return {
-            config.variant: comparison.headline(rows[config.variant], config.corpus.splits.test)
+            config.variant: comparison.headline(rows[config.variant], config.corpus.scored_splits)
             for config in configs
         }
     except (ArtifactError, OSError):

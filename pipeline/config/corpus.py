@@ -43,6 +43,9 @@ AlignmentFormat = Literal["textgrid", "ctm", "phn"]
 # widest models.
 MOST_SECONDS = 8 * 3600.0
 
+# The split of the speaker whom a fold leaves out.
+FOLD_TEST = "test"
+
 
 def plain_name(split: str) -> str:
     """A split's name without what is easily overlooked: capitals, spaces, how accents are coded."""
@@ -81,6 +84,29 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def speaker_name(speaker: str) -> str:
+    """A speaker as every stage after the check of the corpus names him."""
+    return composed(speaker.strip())
+
+
+Speaker = Annotated[Text, AfterValidator(speaker_name)]
+
+
+def _is_a_way(folds: Any) -> Any:
+    if folds != "speaker" and not isinstance(folds, list | tuple):
+        raise ValueError(f"must be 'speaker' or a list of speakers, got {folds!r}")
+    return folds
+
+
+class Fold(Section):
+    """One fold of a corpus: the speaker whom no training hears."""
+
+    speaker: Annotated[str, AfterValidator(speaker_name)] = ""
+    """The speaker who is left out. `folds` sets this in each fold: write that key instead."""
+    test: tuple[Name, ...] = ()
+    """The test splits of the whole corpus, in a fold; `folds` sets this too."""
+
+
 def _composed_once(alphabet: str) -> str:
     # NFC takes some characters apart, such as U+0958, whose parts may be in the alphabet already.
     parts = composed(alphabet)
@@ -93,6 +119,11 @@ class CorpusSection(Section):
     kind: Text
     """The adapter: a file of pipeline/corpus/adapters/, or a module of your own."""
     splits: Splits = Splits()
+    folds: Annotated[Literal["speaker"] | tuple[Speaker, ...], BeforeValidator(_is_a_way)] = ()
+    """Leave one speaker out, for corpora with few: each variant is trained once for each speaker of
+    `splits` (`speaker`), or of a list. All that he says in these splits is then the split `test`, and
+    the others' utterances in `splits.train` and `splits.valid` are what training sees."""
+    fold: Fold = Fold()
     sample_rate_hz: Annotated[Literal[16000], Exactly] = 16000
     """Audio of any other rate is resampled to this one, which the SSL models expect."""
     min_seconds: Annotated[float, Field(gt=0, le=MOST_SECONDS)] = 0.1
@@ -126,6 +157,40 @@ class CorpusSection(Section):
         if both := sorted(set(self.alphabet) & set(self.punctuation)):
             raise ValueError(f"{both} cannot be in alphabet and in punctuation")
         return self
+
+    @model_validator(mode="after")
+    def _folds(self) -> Self:
+        if isinstance(self.folds, tuple) and len(set(self.folds)) != len(self.folds):
+            raise ValueError(f"folds {list(self.folds)} names a speaker twice: name each once")
+        if self.folds and FOLD_TEST in {self.splits.train, self.splits.valid}:
+            raise ValueError(
+                f"folds makes a split '{FOLD_TEST}' of each speaker, so neither splits.train nor "
+                "splits.valid can have this name: rename the split in the corpus"
+            )
+        if self.fold.speaker and (self.folds or self.splits.test != (FOLD_TEST,)):
+            raise ValueError(
+                f"fold is set by folds in each fold: write folds: [{self.fold.speaker}] instead"
+            )
+        return self
+
+    def leaving_out(self, speaker: str) -> Self:
+        """The fold in which this speaker is tested, and heard nowhere else."""
+        fold = Fold(speaker=speaker, test=self.splits.test)
+        splits = self.splits.model_copy(update={"test": (FOLD_TEST,)})
+        return self.model_copy(update={"folds": (), "fold": fold, "splits": splits})
+
+    @property
+    def whole(self) -> Self:
+        """The corpus that a fold is one of; itself if it is none."""
+        if not self.fold.speaker:
+            return self
+        splits = self.splits.model_copy(update={"test": self.fold.test})
+        return self.model_copy(update={"fold": Fold(), "splits": splits})
+
+    @property
+    def scored_splits(self) -> tuple[str, ...]:
+        """The splits that scores are of: in folds, the one of all speakers."""
+        return (FOLD_TEST,) if self.folds else self.splits.test
 
 
 class RecordedCorpus(CorpusSection):

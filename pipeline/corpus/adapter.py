@@ -59,6 +59,14 @@ class Adapter(ABC, Generic[SectionT]):
             AudioStorageError: the storage of its audio failed.
         """
 
+    @abstractmethod
+    def speakers(self, config: SectionT) -> set[str]:
+        """Who speaks in the splits that the config names; reads no audio, so that `plan` stays quick.
+
+        Raises:
+            CorpusError: the corpus does not exist.
+        """
+
 
 def adapter_of(config: CorpusSection) -> Adapter[Any]:
     """The adapter of the config's kind."""

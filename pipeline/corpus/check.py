@@ -32,8 +32,9 @@ from pipeline.audio.utterance import (
     Utterance,
     first_of_each_split,
 )
-from pipeline.config.corpus import CorpusSection, composed
+from pipeline.config.corpus import CorpusSection, composed, speaker_name
 from pipeline.corpus.alignment.plausibility import checked_alignment, warn_of
+from pipeline.corpus.fold import in_fold
 from pipeline.corpus.left_out import describe, require_named
 from pipeline.corpus.summary import commonest
 from pipeline.progress import SILENT, Progress
@@ -71,27 +72,29 @@ def check(
 ) -> CheckedCorpus:
     """Sort out what cannot be used, each entry with one reason.
 
-    With `max_utterances`, only that many of each split are checked, the first by utt_id.
+    With `max_utterances`, only that many of each split are checked, the first by utt_id. Of a fold,
+    `entries` are those of the whole corpus.
 
     Raises:
-        CorpusError: the config spells a split otherwise than the corpus.
+        CorpusError: the config spells a split otherwise than the corpus, or its fold is no corpus.
     """
+    splits = config.whole.splits
     rejects: list[Reject] = []
     named: list[Utterance] = []
     left_out: Counter[str] = Counter()
     for entry in entries:
         if isinstance(entry, Reject):
             rejects.append(entry)
-        elif entry.split in config.splits.names:
+        elif entry.split in splits.names:
             named.append(entry)
         else:
             left_out[entry.split] += 1
-    require_named({utterance.split for utterance in named}, left_out, config.splits)
-    for line in describe(left_out, config.splits):
+    require_named({utterance.split for utterance in named}, left_out, splits)
+    for line in describe(left_out, splits):
         progress.message(line)
     unique, misnamed = _check_names(named)
     chosen = first_of_each_split(unique, config.max_utterances)
-    results = _check_contents(chosen, config, progress)
+    results = _check_contents(in_fold(chosen, config, progress), config, progress)
     utterances = [result for result in results if isinstance(result, Utterance)]
     rejects += misnamed
     rejects += [result for result in results if isinstance(result, Reject)]
@@ -220,7 +223,7 @@ class _ContentCheck:
         heard = replace(
             utterance,
             text=text,
-            speaker=composed(utterance.speaker.strip()),
+            speaker=speaker_name(utterance.speaker),
             duration=len(samples) / rate,
             audio_version=identity.version,
             audio_sha256=identity.sha256,

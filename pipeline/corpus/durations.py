@@ -18,7 +18,7 @@ def durations_by_split(
 ) -> dict[str, Durations]:
     """Of `corpus`, the output of prepare_corpus; before it has one, what is expected.
 
-    What takes its time is kept in the folder `cache`, for the digest of `corpus`: headers that were
+    Before, a fold counts as the whole corpus that it is one of. What takes its time is kept in the folder `cache`, for the digest of `corpus`: headers that were
     read, and tables of many utterances.
 
     Raises:
@@ -30,7 +30,7 @@ def durations_by_split(
     name = f"durations-{corpus.uri.rpartition('/')[2]}.parquet"
     with suppress(ArtifactError, OSError, KeyError, pa.ArrowException):
         return _of_table(cache.read_table(name))
-    durations: dict[str, Durations] = adapter_of(config).durations(config)
+    durations: dict[str, Durations] = adapter_of(config).durations(config.whole)
     many = sum(len(each.seconds) for each in durations.values()) >= MANY
     if many or any(each.source != "tables" for each in durations.values()):
         # A storage that cannot be written is reported where an output is to be written.

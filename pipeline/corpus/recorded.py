@@ -92,6 +92,9 @@ class RecordedAdapter(Adapter[RecordedT]):
         splits = groupby(self._chosen(config), key=attrgetter("split"))
         return {split: expected_durations(list(members), config) for split, members in splits}
 
+    def speakers(self, config: RecordedT) -> set[str]:
+        return {utterance.speaker for utterance in self._chosen(config)}
+
 
 def _hash_bytes(contents: Any) -> Any:
     """`contents` with the SHA-256 of all bytes in their place."""

@@ -211,5 +211,8 @@ class SyntheticAdapter(Adapter[SyntheticCorpus]):
         """Nothing: durations are known only after synthesis."""
         return {}
 
+    def speakers(self, config: SyntheticCorpus) -> set[str]:
+        return {prompt.voice.name for prompt in make_prompts(config)}
+
 
 ADAPTER = SyntheticAdapter()
