@@ -143,11 +143,11 @@ class ShardWriter:
     def _frames(self, utterances: Sequence[Utterance]) -> list[np.ndarray]:
         """Frames (L x T x D, float16) of each utterance."""
         hidden: list[np.ndarray] = [np.empty(0)] * len(utterances)
-        seconds = [utterance.duration for utterance in utterances]
+        rate, padded = self._model.grid.sample_rate_hz, self._model.padded_samples
+        seconds = [padded(round(utterance.duration * rate)) / rate for utterance in utterances]
         # Longest first: the memory that a batch frees is large enough for all later ones.
         batches = length_batches(seconds, self._batch_seconds)[::-1]
         # Decoding runs ahead of the model; a shard's audio fits into memory.
-        rate = self._model.grid.sample_rate_hz
         decoded = [
             [self._decoders.submit(read_utterance, utterances[index], rate) for index in batch]
             for batch in batches
@@ -160,6 +160,7 @@ class ShardWriter:
                     self._model.grid,
                     Windowing.of(self._features),
                     self._batch_seconds,
+                    padded_samples=padded,
                 )
                 for index, frames_LTD in zip(batch, frames, strict=True):
                     hidden[index] = frames_LTD

@@ -81,6 +81,10 @@ class SslModel(nn.Module, ABC):
         beyond_B = num_samples_B - self.grid.num_samples(1)
         return torch.div(beyond_B, self.grid.hop, rounding_mode="floor") + 1
 
+    def padded_samples(self, num_samples: int) -> int:
+        """How many samples the model goes through for an utterance of so many, by itself."""
+        return num_samples
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a transformers folder, which `load_encoder` reads back to the same layers."""
         with no_progress_bars():

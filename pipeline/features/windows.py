@@ -102,6 +102,8 @@ def encode_in_windows(
     grid: FrameGrid,
     windowing: Windowing,
     batch_seconds: float,
+    *,
+    padded_samples: Callable[[int], int] = int,
 ) -> list[np.ndarray]:
     """Frames (… x T x D) of each waveform (num_samples,), in the order given.
 
@@ -110,7 +112,8 @@ def encode_in_windows(
         waveforms: at `grid.sample_rate_hz`, of any length.
         grid: the frames that `encode` makes.
         windowing: the limit.
-        batch_seconds: seconds of audio, padding included, that `encode` gets at once.
+        batch_seconds: seconds of audio, padding included, that go through the model at once.
+        padded_samples: see `SslModel`.
     """
     plans = [windowing.plan(len(waveform), grid) for waveform in waveforms]
     cuts = [
@@ -119,7 +122,7 @@ def encode_in_windows(
         for window in plan
     ]
     limit = int(batch_seconds * grid.sample_rate_hz)
-    parts = iter(map_in_batches(encode, cuts, [len(cut) for cut in cuts], limit))
+    parts = iter(map_in_batches(encode, cuts, [padded_samples(len(cut)) for cut in cuts], limit))
     return [join(plan, [next(parts) for _ in plan], grid, np.concatenate) for plan in plans]
 
 

@@ -59,8 +59,15 @@ class FeatureMixer(nn.Module):
             ValueError: an argument cannot be used; the message says which and why.
         """
         limit = batch_seconds_on(self.mix.logits_L.device, batch_seconds)
-        grid, usable = self.ssl.grid, as_waveforms(waveforms, self.ssl.grid)
-        return encode_in_windows(self.encode_batch, usable, grid, self.windowing, limit)
+        ssl, usable = self.ssl, as_waveforms(waveforms, self.ssl.grid)
+        return encode_in_windows(
+            self.encode_batch,
+            usable,
+            ssl.grid,
+            self.windowing,
+            limit,
+            padded_samples=ssl.padded_samples,
+        )
 
     @torch.inference_mode()
     def encode_batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:

@@ -45,10 +45,12 @@ class UnitTokenizer(nn.Module):
         self, waveforms: Sequence[Any], batch_seconds: float | None = None
     ) -> list[np.ndarray]:
         """Units of each waveform (uint16, one a frame); arguments and errors of `FeatureMixer.encode`."""
-        grid, windowing = self.mixer.ssl.grid, self.mixer.windowing
-        usable = as_waveforms(waveforms, grid)
+        ssl, windowing = self.mixer.ssl, self.mixer.windowing
+        usable = as_waveforms(waveforms, ssl.grid)
         limit = batch_seconds_on(self.centroids_KD.device, batch_seconds)
-        units = encode_in_windows(self._units, usable, grid, windowing, limit)
+        units = encode_in_windows(
+            self._units, usable, ssl.grid, windowing, limit, padded_samples=ssl.padded_samples
+        )
         return [units_T1[:, 0] for units_T1 in units]
 
     def _units(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:

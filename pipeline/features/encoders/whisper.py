@@ -86,6 +86,10 @@ class WhisperEncoder(SslModel):
         heard = [hidden_BTD[:, :num_frames] for hidden_BTD in outputs]
         return HiddenStates(stack_layers(heard, layers, valid_BT), num_frames_B)
 
+    def padded_samples(self, num_samples: int) -> int:
+        window = (self.grid.max_frames or 0) * self.grid.hop
+        return max(num_samples, window) if self.pad == "window" else num_samples
+
     def blocks(self) -> Sequence[nn.Module]:
         blocks: nn.ModuleList = self.backbone.encoder.layers
         return blocks

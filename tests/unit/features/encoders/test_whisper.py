@@ -12,6 +12,8 @@ from transformers import WhisperFeatureExtractor, WhisperModel
 from pipeline.features.encoders.load import load_encoder
 from pipeline.features.ssl import pad_waveforms
 from pipeline.features.windows import Windowing, hidden_states_in_windows
+from pipeline.quantizer.layer_mix import LayerMix
+from pipeline.tokenizer.feature_mixer import FeatureMixer
 
 LAYERS = (0, 1, 2)
 
@@ -225,3 +227,18 @@ def test_a_spectrogram_is_computed_in_full_precision_under_autocast(folder):
         mels = model.log_mel(*batch, 32000)
     assert mels.dtype == torch.float32
     torch.testing.assert_close(mels, model.log_mel(*batch, 32000), atol=0, rtol=0)
+
+
+def test_batches_count_what_an_utterance_is_filled_up_to(folder):
+    sizes = []
+    for pad in ("window", "none"):
+        ssl = load_encoder(folder, pad=pad)
+        mixer = FeatureMixer(ssl, (2,), LayerMix(1, 0, 0.5, learned=False)).eval()
+        ssl.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+        assert [len(rows) for rows in mixer.encode(noise(0.4, 0.5, 0.6, 2.0), 4.0)] == [
+            20,
+            25,
+            30,
+            100,
+        ]
+    assert sizes == [2, 2, 3, 1]
