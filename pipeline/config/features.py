@@ -109,7 +109,8 @@ class Features(Section):
     layers: tuple[Layer, ...] = (0, 1, 2)
     """The hidden layers to store; 0 is the input of the first transformer block."""
     max_seconds: Annotated[float, Field(ge=1, le=3600)] = 40.0
-    """Longer utterances go through the model in overlapping windows."""
+    """Longer utterances go through the model in overlapping windows. Those of a Whisper model are no
+    longer than 30 s, whatever this says."""
     overlap_seconds: Annotated[float, Field(ge=0, le=3600)] = 3.0
     """How much two windows share at least."""
     batch_seconds: Seconds | None = None

@@ -40,7 +40,10 @@ def sample_frames(utt_id: str, num_frames: int, share: float, seed: int) -> npt.
 
 
 def grid_of(ssl: Ssl) -> FrameGrid:
-    """The model's grid of frames, from its folder; models of the hub share one."""
+    """The model's grid of frames, from its folder.
+
+    A model of the hub is taken to have the usual one, of which others differ by a frame.
+    """
     return grid_of_model(ssl.description())
 
 

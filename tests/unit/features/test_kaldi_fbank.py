@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from transformers import SeamlessM4TFeatureExtractor
 
@@ -19,15 +20,26 @@ def sounds():
     ]
 
 
-def test_features_equal_those_of_the_feature_extractor():
+def assert_equal_to_the_feature_extractor(waveforms):
     extractor = SeamlessM4TFeatureExtractor()
-    found_BTM = KaldiFbank(extractor)(*pad_waveforms(sounds()))
-    for row, waveform in enumerate(sounds()):
+    found_BTM = KaldiFbank(extractor)(*pad_waveforms(waveforms))
+    for row, waveform in enumerate(waveforms):
         made = extractor(waveform, sampling_rate=16000, return_tensors="pt", pad_to_multiple_of=1)
         expected_TM = made.input_features[0].unflatten(1, (2, 80)).flatten(0, 1)
         torch.testing.assert_close(
             found_BTM[row, : len(expected_TM)], expected_TM, atol=1e-4, rtol=0
         )
+
+
+def test_features_equal_those_of_the_feature_extractor():
+    assert_equal_to_the_feature_extractor(sounds())
+
+
+def test_features_of_real_speech_equal_those_of_the_feature_extractor(shared_data):
+    files = sorted((shared_data / "an4" / "audio").glob("*.flac"))[::200]
+    assert_equal_to_the_feature_extractor(
+        [soundfile.read(file, dtype="float32")[0] for file in files]
+    )
 
 
 def test_a_row_depends_neither_on_its_batch_nor_on_what_lies_behind_it():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from transformers import WhisperFeatureExtractor
 
@@ -27,6 +28,15 @@ def test_spectrograms_equal_those_of_the_feature_extractor(num_bands):
     expected = extractor(sounds(), sampling_rate=16000, return_tensors="pt").input_features
     found_BMT = LogMel(extractor)(*pad_waveforms(sounds()), WINDOW)
     assert found_BMT.shape == (5, num_bands, 3000)
+    torch.testing.assert_close(found_BMT, expected, atol=1e-4, rtol=0)
+
+
+def test_spectrograms_of_real_speech_equal_those_of_the_feature_extractor(shared_data):
+    files = sorted((shared_data / "an4" / "audio").glob("*.flac"))[::200]
+    speech = [soundfile.read(file, dtype="float32")[0] for file in files]
+    extractor = WhisperFeatureExtractor()
+    expected = extractor(speech, sampling_rate=16000, return_tensors="pt").input_features
+    found_BMT = LogMel(extractor)(*pad_waveforms(speech), WINDOW)
     torch.testing.assert_close(found_BMT, expected, atol=1e-4, rtol=0)
 
 
