@@ -118,7 +118,12 @@ GROUPS = (
         Score("f0_error_cents", "F0 error (cents)", 1, 0),
     ),
 )
-TRAINING_SECONDS = Score("training_seconds", "training (s)", 1, 0)
+# Of the training, whatever the split.
+TRAINING = (
+    Score("train.perplexity", "perplexity of p in training", 1, 2),
+    Score("train.noisy_share", "noisy choices in training (%)", 100, 1),
+    Score("training_seconds", "training (s)", 1, 0),
+)
 
 
 def place(variant: str) -> int:
@@ -191,9 +196,8 @@ def headline(row: Mapping[str, float], splits: Sequence[str]) -> dict[str, float
         for split in splits
         if f"{split}.{score.name}" in row
     }
-    if TRAINING_SECONDS.name in row:
-        shown[TRAINING_SECONDS.metric] = row[TRAINING_SECONDS.name]
-    return shown
+    of_training = {s.metric: s.scale * row[s.name] for s in TRAINING if s.name in row}
+    return shown | of_training
 
 
 def captions(rows: Rows, against: str | None = None) -> tuple[str, ...]:
@@ -269,5 +273,6 @@ def _lines(rows: Rows, splits: Sequence[str], *, show_all: bool) -> Iterator[lis
             for split in splits
         ]
     if show_all:
-        seconds = TRAINING_SECONDS
-        yield [(seconds.title, "", *(seconds.cell(row, "") for row in rows.values()))]
+        yield [
+            (score.title, "", *(score.cell(row, "") for row in rows.values())) for score in TRAINING
+        ]

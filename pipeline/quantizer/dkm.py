@@ -156,7 +156,7 @@ class DifferentiableKMeans(UnitQuantizer):
             embedded_BTE=choice.embedded_ME.unflatten(0, mask_BT.shape),
             units_BT=_scatter(choice.units_N, mask_BT),
             losses={"kmeans": 0.5 * squared_distance / self.mean_squared_distance},
-            stats=_statistics(choice, self.num_units),
+            stats=self._statistics(choice),
         )
 
     @property
@@ -176,6 +176,17 @@ class DifferentiableKMeans(UnitQuantizer):
         if self.assignment != "argmax":
             noise = Noise(seed, tuple(keys_B), tuple(mask_BT.sum(dim=1).tolist()))
         return Relaxation(tau=tau, noise=noise, hard=self.assignment != "soft")
+
+    def _statistics(self, choice: Choice) -> dict[str, Tensor]:
+        num_frames = choice.units_N.new_tensor(len(choice.units_N))
+        counts_K = torch.bincount(choice.units_N, minlength=self.num_units)
+        statistics = {"num_frames": num_frames, "counts_K": counts_K}
+        if self.assignment != "nearest":  # which has no use for p, nor for the sigma that shapes it
+            divisor = num_frames.clamp(min=1)
+            statistics["entropy"] = choice.entropy_N.sum() / divisor
+            statistics["perplexity"] = choice.entropy_N.exp().sum() / divisor
+            statistics["noisy_share"] = (choice.units_N != choice.nearest_N).sum() / divisor
+        return statistics
 
     def _check(self, frames_BTD: Tensor, mask_BT: Tensor, embedding_KE: Tensor, tau: float) -> None:
         if mask_BT.dtype != torch.bool or mask_BT.shape != frames_BTD.shape[:-1]:
@@ -203,14 +214,3 @@ def _require_finite_entropy(entropy_N: Tensor) -> None:
 def _scatter(values_N: Tensor, mask_BT: Tensor) -> Tensor:
     """The values of the valid frames in the shape of the mask; zero on padded frames."""
     return values_N.new_zeros(mask_BT.shape).index_put((mask_BT,), values_N)
-
-
-def _statistics(choice: Choice, num_units: int) -> dict[str, Tensor]:
-    num_frames = choice.units_N.new_tensor(len(choice.units_N))
-    divisor = num_frames.clamp(min=1)
-    return {
-        "num_frames": num_frames,
-        "entropy": choice.entropy_N.sum() / divisor,
-        "agreement": (choice.units_N == choice.nearest_N).sum() / divisor,
-        "counts_K": torch.bincount(choice.units_N, minlength=num_units),
-    }

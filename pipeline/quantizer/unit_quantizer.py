@@ -14,9 +14,10 @@ class Quantized:
         embedded_BTE: the embedding row of each frame's unit; zero on padded frames.
         units_BT: the unit of each frame, int64; 0 on padded frames.
         losses: sums over the valid frames; "kmeans" is added to the objective.
-        stats: detached; `entropy` (mean of p's, in nats), `agreement` (share of frames whose unit
-            is the nearest centroid), `counts_K` (frames of each unit), and `num_frames`, the valid
-            ones. The means are 0 where there is no valid frame.
+        stats: detached; `num_frames`, the valid ones, and `counts_K`, frames of each unit. If
+            units are chosen by a distribution p, also means over the valid frames, 0 where there
+            are none: `entropy` of p in nats, `perplexity` of p (the exponential of that), and
+            `noisy_share`, the frames whose unit is not the nearest centroid.
     """
 
     embedded_BTE: Tensor

@@ -10,6 +10,7 @@ from pipeline.metrics.units import perplexity_of_counts, usage_of_counts
 from pipeline.progress import SILENT, Progress
 
 Row = dict[str, float]
+Sums = dict[str, list[float]]  # by name, a total and of how many values
 
 SHOWN = {
     "train.loss": "loss",
@@ -22,6 +23,9 @@ class History:
     """Rows of step and epoch metrics; only the leading worker passes them on.
 
     The rows are part of the checkpoint, so a resumed run has the complete history.
+
+    Attributes:
+        of_epoch: means of the training's measures over the steps of the last complete epoch.
     """
 
     def __init__(
@@ -35,26 +39,25 @@ class History:
         self._num_epochs = num_epochs
         self._log = log
         self._progress = progress
-        self._sums: dict[str, list[float]] = {}
+        self.of_epoch: Row = {}
+        self._sums: Sums = {}
+        self._epoch_sums: Sums = {}
         self._values: dict[str, float] = {}
         self._losses: dict[str, float] = {}
 
-    def count(self, name: str, value: float) -> None:
-        """Add to the mean of `name` over the current interval."""
-        total, number = self._sums.get(name, [0.0, 0.0])
-        self._sums[name] = [total + value, number + 1]
+    def update(self, measures: Row, gradient_norm: float, values: Row) -> None:
+        """Add an optimizer step: `measures` to the means of the interval and of the epoch.
 
-    def update(self, losses: Row, gradient_norm: float, values: Row) -> None:
-        """Add an optimizer step to the interval's means; of `values` the latest are logged."""
-        for name, loss in losses.items():
-            self.count(f"train.{name}", loss)
-        self.count("gradient_norm", gradient_norm)
+        Of `values` the latest are logged.
+        """
+        means = {f"train.{name}": value for name, value in measures.items()}
+        _add_to(self._epoch_sums, means)
+        _add_to(self._sums, {**means, "gradient_norm": gradient_norm})
         self._values |= values
 
     def steps(self, step: int, epoch: int, costs: Row) -> None:
         """Close an interval of steps; `costs` is what they took."""
-        means = {name: total / number for name, (total, number) in self._sums.items()}
-        self._sums = {}
+        means = _take_means(self._sums)
         self._add({**means, **self._values, **costs, "epoch": float(epoch)}, step)
 
     def epoch(
@@ -66,6 +69,7 @@ class History:
         counts_K: torch.Tensor | None,
     ) -> None:
         """Add an epoch's validation scores, layer weights, codebook usage."""
+        self.of_epoch = _take_means(self._epoch_sums)
         row = {f"valid.{name}": value for name, value in scores.items()}
         row |= {f"layer_weight.{layer:02d}": weight for layer, weight in layer_weights.items()}
         self.counts_K = counts_K
@@ -94,7 +98,13 @@ class History:
         self._log(finite, int(finite.pop("step")))
 
     def state(self) -> dict[str, Any]:
-        return {"rows": self.rows, "sums": self._sums, "values": self._values}
+        return {
+            "rows": self.rows,
+            "of_epoch": self.of_epoch,
+            "sums": self._sums,
+            "epoch_sums": self._epoch_sums,
+            "values": self._values,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint; its rows are passed on again, oldest first.
@@ -105,5 +115,19 @@ class History:
         self.rows = state["rows"]
         for row in self.rows:
             self._pass_on(row)
-        self._sums = state["sums"]
+        self.of_epoch = state["of_epoch"]
+        self._sums, self._epoch_sums = state["sums"], state["epoch_sums"]
         self._values = state["values"]
+
+
+def _add_to(sums: Sums, values: Row) -> None:
+    for name, value in values.items():
+        total, number = sums.get(name, [0.0, 0.0])
+        sums[name] = [total + value, number + 1]
+
+
+def _take_means(sums: Sums) -> Row:
+    """The means of what was added; empties `sums`."""
+    means = {name: total / number for name, (total, number) in sums.items()}
+    sums.clear()
+    return means

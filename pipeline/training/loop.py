@@ -17,6 +17,7 @@ from pipeline.config import Config
 from pipeline.training import schedule
 from pipeline.training.batches import Batch
 from pipeline.training.checkpoint_store import BestEpochs, CheckpointStore
+from pipeline.training.choices import MEASURES
 from pipeline.training.history import History
 from pipeline.training.inputs import TrainingData
 from pipeline.training.joint_model import JointModel
@@ -139,9 +140,9 @@ class JointTraining:
         position, phase = self.position, self.phase
         tau = schedule.tau(self.config.quantizer, position.sampled_steps, self._sampled_steps)
         rate_share = phase.set_rates(position.epoch, position.batch)
-        losses, stats = phase.add_gradients(batch, micros, tau, position.step)
+        losses, choices = phase.add_gradients(batch, micros, tau, position.step)
         norm = phase.descend(position.step)
-        self.history.update(losses, norm, {**stats, "tau": tau, "rate_share": rate_share})
+        self.history.update(losses | choices, norm, {"tau": tau, "rate_share": rate_share})
         position.step += 1
         position.sampled_steps += phase.phase.quantizer == "sampled"
         position.batch += 1
@@ -194,7 +195,13 @@ class JointTraining:
             "steps": float(self.position.step),
             "best_epoch": float(best_epoch),
             **{f"valid.{name}": score for name, score in chosen},
+            **self._choices(),
         }
+
+    def _choices(self) -> dict[str, float]:
+        """How units were chosen in the last epoch's steps."""
+        of_epoch, names = self.history.of_epoch, [f"train.{measure}" for measure in MEASURES]
+        return {name: of_epoch[name] for name in names if name in of_epoch}
 
     def _rank(self, scores: Mapping[str, float]) -> tuple[float, ...]:
         """What says which of two epochs, or averages of epochs, is better: the lower one."""

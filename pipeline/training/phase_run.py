@@ -13,6 +13,7 @@ from pipeline.config import Config, Phase
 from pipeline.metrics.wer import ErrorCounts, score
 from pipeline.training import schedule
 from pipeline.training.batches import Batch, Share, sorted_batches
+from pipeline.training.choices import ChoiceMeans
 from pipeline.training.inputs import TrainingData
 from pipeline.training.joint_model import JointModel
 from pipeline.training.loading import Loader, Micro, Request, loader_processes
@@ -95,13 +96,14 @@ class PhaseRun:
     def add_gradients(
         self, batch: Batch, micros: Sequence[Micro], tau: float, step: int
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Gradients of all micro-batches; the losses over all workers, and the last statistics."""
+        """Gradients of all micro-batches; over all workers, the losses and how units were chosen."""
         worker, seed = self._worker, self._training.seed
         divisors = divisors_of([self._data.train[index] for index in batch.indices])
         noise_seed = _seed(seed, step)
         torch.manual_seed(_seed(seed, step, worker.rank))
         self.optimizer.zero_grad(set_to_none=True)
         parts = torch.zeros(len(LOSSES), dtype=torch.float64, device=worker.device)
+        choices = ChoiceMeans()
         for index, (inputs, counted) in enumerate(micros):
             last = index == len(micros) - 1
             with self._exchange(wanted=last), worker.autocast(self._training.precision):
@@ -111,8 +113,8 @@ class PhaseRun:
                 (loss * worker.world_size).backward()
             if counted:
                 parts += self._objective.parts(sums, divisors)
-        stats = {name: float(sums[name]) for name in ("entropy", "agreement") if name in sums}
-        return self._objective.report(parts, worker), stats
+            choices.add(sums, counted=counted)
+        return self._objective.report(parts, worker), choices.report(worker)
 
     def descend(self, step: int) -> float:
         """Clip the gradient and move the weights; returns its norm before clipping."""

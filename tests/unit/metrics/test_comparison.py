@@ -16,6 +16,8 @@ ROWS = {
         "test.phone_purity_with_silence": 0.58111,
         "test.mcd_db": 5.128,
         "training_seconds": 286.4,
+        "train.perplexity": 2.104,
+        "train.noisy_share": 0.2345,
         "test.substitutions": 12.0,
     },
     "kmeans": {
@@ -126,6 +128,8 @@ def test_markdown_shows_each_score_in_its_unit():
     assert cells["phone purity with silence", "test"][0] == "0.581"
     assert cells["codebook usage (%)", "test"][1] == "50.0"
     assert cells["mel-cepstral distortion (dB)", "test"][0] == "5.13"
+    assert cells["perplexity of p in training", ""][0] == "2.10"
+    assert cells["noisy choices in training (%)", ""][0] == "23.4"
     assert cells["training (s)", ""] == ["286", "–", "10"]  # noqa: RUF001 - see comparison.MISSING
 
 
@@ -283,6 +287,8 @@ def test_mlflow_gets_a_score_by_the_name_it_always_had():
             "test/phone purity": 0.61234,
             "test/phone purity with silence": 0.58111,
             "test/mel-cepstral distortion in dB": 5.128,
+            "perplexity of p in training": 2.104,
+            "noisy choices in training in percent": 23.45,
             "training in s": 286.4,
         }
     )

@@ -169,9 +169,10 @@ def test_a_batch_without_valid_frames_gives_zeros_and_zero_gradients(training):
     assert not embedding.grad.any()
     assert {name: value.sum().item() for name, value in result.stats.items()} == {
         "num_frames": 0,
-        "entropy": 0,
-        "agreement": 0,
         "counts_K": 0,
+        "entropy": 0,
+        "perplexity": 0,
+        "noisy_share": 0,
     }
 
 
@@ -183,7 +184,7 @@ def test_evaluation_takes_the_nearest_whatever_the_seed(distance):
     expected = [unit for unit, _ in soft_assignment.nearest(frames[mask], centroids)]
     assert first.units_BT[mask].tolist() == expected
     assert torch.equal(first.embedded_BTE, second.embedded_BTE)
-    assert first.stats["agreement"] == 1
+    assert first.stats["noisy_share"] == 0
 
 
 def test_a_fixed_codebook_is_hard_in_training_and_only_the_embedding_learns():
@@ -199,6 +200,7 @@ def test_a_fixed_codebook_is_hard_in_training_and_only_the_embedding_learns():
     counts = torch.bincount(result.units_BT[mask], minlength=len(centroids))
     torch.testing.assert_close(embedding.grad, counts[:, None].expand_as(embedding).float())
     assert not result.losses["kmeans"].requires_grad
+    assert result.stats.keys() == {"num_frames", "counts_K"}
 
 
 def test_the_same_seed_gives_the_same_result_and_another_one_another():
@@ -241,7 +243,7 @@ def test_units_are_drawn_with_the_probabilities_of_p(distance):
     shares = result.stats["counts_K"] / 20_000
     # Four standard errors of a share at 20,000 draws are at most 0.0142.
     assert shares.tolist() == pytest.approx(expected, abs=0.0142)
-    assert result.stats["agreement"].item() == pytest.approx(expected[0], abs=0.0142)
+    assert result.stats["noisy_share"].item() == pytest.approx(1 - expected[0], abs=0.0142)
 
 
 def test_gumbel_noise_has_its_mean_and_variance():
@@ -270,7 +272,7 @@ def test_the_kmeans_loss_pulls_the_nearest_centroids_and_no_frame(training):
 
 
 @pytest.mark.parametrize("distance", ["squared", "euclidean"])
-def test_the_entropy_is_the_mean_over_valid_frames(distance):
+def test_entropy_and_perplexity_are_means_over_valid_frames(distance):
     frames, mask, centroids, embedding = case()
     model = quantizer(centroids, distance=distance)
     result = model(frames, mask, embedding, 1.0, seed=2)
@@ -280,6 +282,8 @@ def test_the_entropy_is_the_mean_over_valid_frames(distance):
         entropies.append(-sum(p * math.log(p) for p in shares))
     expected = sum(entropies) / len(entropies)
     assert result.stats["entropy"].item() == pytest.approx(expected, rel=1e-5)
+    perplexity = sum(math.exp(entropy) for entropy in entropies) / len(entropies)
+    assert result.stats["perplexity"].item() == pytest.approx(perplexity, rel=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -379,4 +383,4 @@ def test_the_noise_is_drawn_by_the_one_function(monkeypatch):
     frames, mask, centroids, embedding = case()
     monkeypatch.setattr(tiled, "gumbel_noise", lambda _stretches, out: out.zero_())
     result = quantizer(centroids)(frames, mask, embedding, 1.0, seed=0)
-    assert result.stats["agreement"] == 1
+    assert result.stats["noisy_share"] == 0

@@ -2,6 +2,8 @@
 
 import math
 
+import pytest
+
 from pipeline.progress import Progress, Report
 from pipeline.training.history import History
 
@@ -14,25 +16,42 @@ def told():
 def test_rows_of_a_checkpoint_are_passed_on_again_in_order_before_new_ones():
     before, first = told()
     for step in (10, 20):
-        first.count("train.loss", 1.0 / step)
+        first.update({"loss": 1.0 / step}, 1.0, {})
         first.steps(step, 0, {"step_seconds": 0.5})
     first.epoch(20, 0, {"loss": math.nan, "ctc": 2.0}, {3: 1.0}, None)
-    first.count("train.loss", 7.0)
+    first.update({"loss": 7.0}, 1.0, {})
     state = first.state()
 
     after, second = told()
     second.restore(state)
     assert after == before
-    second.count("train.loss", 9.0)
+    second.update({"loss": 9.0}, 2.0, {})
     second.steps(30, 1, {})
-    assert after[-1] == (30, {"train.loss": 8.0, "epoch": 1.0})
+    assert after[-1] == (30, {"train.loss": 8.0, "gradient_norm": 1.5, "epoch": 1.0})
     assert [row["step"] for row in second.rows] == [10, 20, 20, 30]
+
+
+def test_an_epochs_means_are_of_all_its_steps_whatever_is_logged_and_interrupted():
+    first = History(2)
+    for share in (0.1, 0.2, 0.6):
+        first.update({"noisy_share": share}, 1.0, {"tau": 2.0})
+    first.steps(3, 0, {})
+    first.update({"noisy_share": 0.7}, 1.0, {"tau": 1.0})
+    first.epoch(4, 0, {}, {}, None)
+    assert first.of_epoch == {"train.noisy_share": pytest.approx(0.4)}
+    first.update({"noisy_share": 0.3}, 1.0, {})
+    second = History(2)
+    second.restore(first.state())
+    assert second.of_epoch == first.of_epoch
+    second.update({"noisy_share": 0.1}, 1.0, {})
+    second.epoch(6, 1, {}, {}, None)
+    assert second.of_epoch == {"train.noisy_share": pytest.approx(0.2)}
 
 
 def test_progress_counts_epochs_with_the_latest_losses_and_tells_where_it_resumes():
     sent = []
     history = History(4, progress=Progress(sent.append))
-    history.count("train.loss", 2.0)
+    history.update({"loss": 2.0}, 1.0, {})
     history.steps(10, 0, {})
     history.reached(0.5)
     history.epoch(20, 3, {"loss": 1.5, "wer": 0.125}, {}, None)

@@ -165,6 +165,17 @@ def test_variant_trains_what_it_says_and_nothing_else(inputs, tmp_path, variant)
     )
     assert scores["steps"] > 0
     assert np.isfinite(scores["valid.asr_loss"])
+    assert_scores_of_choices(scores, variant)
+
+
+def assert_scores_of_choices(scores, variant):
+    """Of variants whose p is used at all, those of the last epoch."""
+    names = {"train.entropy", "train.perplexity", "train.noisy_share"}
+    if variant in {"kmeans", "continuous", "continuous_full"}:
+        assert not names & scores.keys()
+    else:
+        assert scores["train.perplexity"] >= np.exp(scores["train.entropy"]) > 1
+        assert (scores["train.noisy_share"] > 0) == (variant != "nearest")
 
 
 def test_tau_falls_only_in_phases_in_which_it_acts(inputs, tmp_path):
@@ -283,6 +294,7 @@ def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(
         assert_same(found[part], wanted[part], part)
     assert_same(dict(resumed.model.state_dict()), dict(expected.model.state_dict()))
     assert rows_without_costs(resumed) == rows_without_costs(expected)
+    assert resumed.history.of_epoch == expected.history.of_epoch
     steps = [row["step"] for row in resumed.history.rows if "train.loss" in row]
     assert steps == list(range(1, expected.position.step + 1))
 
@@ -470,4 +482,8 @@ def test_a_step_in_micro_batches_is_the_same_step(inputs, tmp_path, variant):
         training.run()
         rows.append(training.history.rows[0])
     for name in ("train.ctc", "train.attention", "train.kmeans", "train.loss", "gradient_norm"):
+        assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-4)
+    choices = ("train.entropy", "train.perplexity", "train.noisy_share")
+    assert [name in rows[0] for name in choices] == [variant == "dkm_layers"] * 3
+    for name in choices[: 3 * (variant == "dkm_layers")]:
         assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-4)

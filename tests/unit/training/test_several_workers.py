@@ -161,6 +161,8 @@ def test_losses_are_those_of_one_worker(root, epochs, name):
     assert len(expected) >= 10 * epochs
     compared = 10 * epochs
     assert losses(root, name)[:compared] == pytest.approx(expected[:compared], abs=1e-5)
+    choices = losses(root, name, "train.perplexity")[:compared]
+    assert choices == pytest.approx(losses(root, "one", "train.perplexity")[:compared], rel=1e-4)
     assert losses(root, name, "valid.loss") == pytest.approx(
         losses(root, "one", "valid.loss"), abs=1e-4
     )
