@@ -48,7 +48,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="train_joint",
-    version=8,
+    version=9,
     settings=_settings,
     sources=lambda config: {"ssl": Source(config.ssl, ssl_fingerprint)},
     run=_run,
