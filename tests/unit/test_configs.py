@@ -12,7 +12,15 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 VARIANTS = {"kmeans", "dkm_codebook", "dkm_layers", "dkm_full", "continuous"}
 CONTROLS = {"dkm_frozen_codebook", "continuous_full"}
 # These have every variant, and a log of what was measured.
-RECIPES = ("an4", "an4_whisper", "librispeech100", "ljspeech", "speechocean762", "spoken_digits")
+RECIPES = (
+    "an4",
+    "an4_whisper",
+    "librispeech100",
+    "ljspeech",
+    "speechocean762",
+    "spoken_digits",
+    "spoken_digits_folds",
+)
 EXAMPLES = ("demo", "kaldi")
 # Bases hold a corpus, an encoder or a delta; what a user names is a leaf.
 BASES = {"encoders", "variants"}
