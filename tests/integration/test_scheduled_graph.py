@@ -281,7 +281,7 @@ def test_scores_reach_the_stages_runs(build, tmp_path, monkeypatch):
             assert step is None
             logged[self.run.name] = dict(metrics)
 
-    def start(_parent, stage, _digest):
+    def start(_parent, stage, _digest, _member):
         return Run("", "", RunName("", stage, ()), enabled=False)
 
     monkeypatch.setattr(scheduler, "start_stage", start)

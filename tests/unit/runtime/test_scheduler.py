@@ -13,7 +13,7 @@ from ray.train import WorkerGroupError
 from pipeline.config import Config, ConfigError
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph import disk_space
-from pipeline.graph.graph import Graph, Node
+from pipeline.graph.graph import Graph, Member, Node
 from pipeline.graph.stage import Estimate, Resources, Stage
 from pipeline.progress import SILENT, Report
 from pipeline.runtime import scheduler
@@ -58,7 +58,11 @@ def node(name: str, cpus: float, *inputs: Node, workers: int = 0, **cluster) -> 
         cluster=cluster,
     )
     stage = Stage(name, 1, lambda _: {}, lambda _: {}, cpus=cpus, workers=lambda _: workers)
-    return Node(stage, name, config, ("v",), {}, dict(one.key for one in inputs))
+    return Node(stage, name, config, {"v": ()}, {}, dict(one.key for one in inputs))
+
+
+def graph(*nodes: Node) -> Graph:
+    return Graph((Member("", nodes[0].config, {node.name: node for node in nodes}),))
 
 
 def machine(cpus: float, gpus: float = 0, *, alive: bool = True, name: str = "node") -> dict:
@@ -106,7 +110,7 @@ def execution(monkeypatch):
 
     def make(*nodes: Node, machines=None):
         monkeypatch.setattr(scheduler.ray, "nodes", lambda: machines or [machine(2)])
-        made = scheduler._Execution(lambda: Graph(nodes), {}, Display(), Channel())
+        made = scheduler._Execution(lambda: graph(*nodes), {}, Display(), Channel())
 
         def start(one: Node, _machines) -> None:
             made.running[one.key] = scheduler._Running(one, None, 0.0)
@@ -127,7 +131,7 @@ def alone(tmp_path):
     def make(run, estimate=NOTHING_KNOWN):
         config = node("extract", 1).config.model_copy(update={"storage": str(tmp_path)})
         stage = Stage("extract", 1, lambda _: {}, run, estimate=lambda *_: estimate)
-        return Node(stage, "d", config, ("v",), {}, {})
+        return Node(stage, "d", config, {"v": ()}, {}, {})
 
     return make
 
@@ -355,7 +359,7 @@ def test_the_line_of_a_stages_end_has_its_headline_scores(execution):
 def test_a_worker_that_fits_on_no_machine_is_reported(monkeypatch):
     monkeypatch.setattr(scheduler, "ray", FakeRay())
     wide = node("train", 0, workers=1, cpus_per_worker=1, gpus_per_worker=1)
-    made = scheduler._Execution(lambda: Graph((wide,)), {}, Display(), Channel())
+    made = scheduler._Execution(lambda: graph(wide), {}, Display(), Channel())
     made._start(wide, [Resources(8, 0)])
     assert made.display.lines == [
         "train[v] starts",
