@@ -1,4 +1,4 @@
-"""Hidden states of the frozen SSL model, in parallel over shards.
+"""Hidden states of the SSL model, in parallel over shards.
 
 Nothing reads features of the test splits: what is evaluated comes from the trained tokenizer.
 """
@@ -8,8 +8,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.corpus.parts import AUDIO, parts_of
-from pipeline.features.fingerprint import ssl_fingerprint
-from pipeline.graph.sources import Source
+from pipeline.graph.ssl_inputs import TRAINING, ssl_inputs, ssl_sources
 from pipeline.graph.stage import Estimate, Input, Stage, StageContext
 from pipeline.storage.artifacts import Artifact
 
@@ -17,6 +16,10 @@ from pipeline.storage.artifacts import Artifact
 def _settings(config: Config) -> dict[str, Any]:
     # No feature depends on the batch it was computed in.
     return {"features": config.features.model_dump(mode="json", exclude={"batch_seconds"})}
+
+
+def _inputs(config: Config, split: str) -> tuple[Input, ...]:
+    return (Input("prepare_corpus", parts=parts_of(split, AUDIO)), *ssl_inputs(config))
 
 
 def _estimate(config: Config, split: str, outputs: Mapping[str, Artifact]) -> Estimate:
@@ -53,7 +56,12 @@ def _run(context: StageContext) -> dict[str, float]:
     shards = plan_shards(
         utterances, config.features.shard_utterances, config.features.shard_seconds
     )
-    arguments = {"ssl": config.ssl, "features": config.features, "output": context.output}
+    arguments = {
+        "ssl": config.ssl,
+        "features": config.features,
+        "output": context.output,
+        "finetuned": context.inputs.get(TRAINING),
+    }
     # Longest utterances first: what does not fit into memory fails at once instead of after days.
     written = run_shards(ShardWriter, arguments, shards[::-1], config.cluster, context.progress)
     counters = {"utterances": "rows", "frames": "frames", "bytes": "bytes"}
@@ -66,10 +74,10 @@ STAGE = Stage(
     name="extract_features",
     version=5,
     settings=_settings,
-    sources=lambda config: {"ssl": Source(config.ssl, ssl_fingerprint)},
+    sources=ssl_sources,
     run=_run,
     splits=lambda config: (config.corpus.splits.train, config.corpus.splits.valid),
-    inputs=lambda _config, split: (Input("prepare_corpus", parts=parts_of(split, AUDIO)),),
+    inputs=_inputs,
     estimate=_estimate,
     workers=lambda config: config.cluster.extraction_workers,
     headline=("frames",),

@@ -5,8 +5,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.corpus.parts import AUDIO, TEXT, parts_of
-from pipeline.features.fingerprint import ssl_fingerprint
-from pipeline.graph.sources import Source
+from pipeline.graph.ssl_inputs import ssl_inputs, ssl_sources
 from pipeline.graph.stage import Input, Stage, StageContext
 from pipeline.storage.artifacts import CHECKPOINTS, Artifact
 
@@ -27,7 +26,7 @@ def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
     rows = tuple(part for split in splits for part in parts_of(split, AUDIO, TEXT))
     features = (Input("extract_features", split) for split in splits)
     codebook = (Input("fit_codebook"),) if config.quantizer.has_units else ()
-    return (Input("prepare_corpus", parts=rows), *features, *codebook)
+    return (Input("prepare_corpus", parts=rows), *features, *codebook, *ssl_inputs(config))
 
 
 def _check(config: Config, inputs: Mapping[str, Artifact]) -> None:
@@ -50,7 +49,7 @@ STAGE = Stage(
     name="train_joint",
     version=9,
     settings=_settings,
-    sources=lambda config: {"ssl": Source(config.ssl, ssl_fingerprint)},
+    sources=ssl_sources,
     run=_run,
     inputs=_inputs,
     check=_check,

@@ -99,7 +99,10 @@ def absent(configs: Sequence[Config]) -> list[Path]:
 
 
 def local_inputs(config: Config) -> Iterator[tuple[str, Path]]:
-    """The local files and folders that stages read, with the keys that name them."""
+    """The local files and folders that stages read, with the keys that name them.
+
+    What the stages of `ssl.finetuned_by` read counts too.
+    """
     paths = adapter_of(config.corpus).paths(config.corpus)
     named: dict[str, str | None] = {f"corpus.{key}": path for key, path in paths.items()}
     named["codebook.refine"] = config.codebook.refine
@@ -108,6 +111,8 @@ def local_inputs(config: Config) -> Iterator[tuple[str, Path]]:
     for key, path in named.items():
         if path is not None and _is_local(path):
             yield key, Path(_without_scheme(path))
+    if config.ssl.finetuned_by is not None:
+        yield from local_inputs(config.ssl.finetuned_by)
 
 
 def name_in(folder: Path, path: Path) -> str | None:

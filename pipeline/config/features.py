@@ -17,8 +17,8 @@ FAMILIES = ("wavlm", "hubert", "wav2vec2", "data2vec-audio", "whisper", "wav2vec
 SPECTRAL = {"whisper": 320, "wav2vec2-bert": 320}
 
 
-class Ssl(Section):
-    """The self-supervised model: a transformers checkpoint by hub name or folder."""
+class PretrainedSsl(Section):
+    """A self-supervised model as others have trained it."""
 
     model: Text = "configs/small_encoder"
     """The model's name on the hub, or a folder."""

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pipeline.config import Config, ConfigError
 from pipeline.config.kinds import merge
 from pipeline.config.mistakes import explain
-from pipeline.config.overrides import apply
+from pipeline.config.overrides import FINETUNED_BY, apply
 from pipeline.config.section import SectionT, validate_json
 from pipeline.config.shipped import find_shipped
 from pipeline.config.yaml_file import Node, name_of, read_mapping
@@ -23,17 +23,14 @@ _MOST_FILES = 64
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read one config file, follow its `extends`, apply `key.path=value` overrides.
 
+    The file that `ssl.finetuned_by` names is read alike, with the same overrides.
+
     Raises:
         ConfigError: the file is missing, is no YAML mapping, or says something impossible; the
             message names file, line and key.
     """
     path = Path(path)
-    config = Node({}, str(path))
-    for _, node in _family(path):
-        config = merge(config, node)
-    for override in overrides:
-        config = apply(config, override)
-    named = Node({"variant": Node(path.stem, str(path))}, config.place).merge(config)
+    named = _read(path, overrides, ())
     try:
         return validate_json(Config, named.plain())
     except ValidationError as error:
@@ -48,6 +45,13 @@ def load_all(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list
     names = [config.variant for config in configs]
     if len(set(names)) != len(names):
         raise ConfigError(f"two configs carry the same variant name: {names}; set `variant`")
+    known = dict(zip(names, configs, strict=True))
+    for other in (each for config in configs for each in config.finetuners):
+        if known.setdefault(other.variant, other) != other:
+            raise ConfigError(
+                f"two configs carry the variant name '{other.variant}', and {FINETUNED_BY} names one "
+                "of them: set `variant` in its file"
+            )
     if len({config.storage for config in configs}) > 1:
         raise ConfigError("the configs name different storages: one comparison needs one storage")
     return configs
@@ -67,8 +71,45 @@ def from_options(section: type[SectionT], options: Mapping[str, Node]) -> Sectio
 
 
 def sources(path: Path) -> list[Path]:
-    """The file and all that it `extends`, for a config that `load` takes."""
-    return [source for source, _ in _family(path)][::-1]
+    """The file, all that it `extends` and what `ssl.finetuned_by` names, for a config that `load` takes."""
+    other = _finetuned_by(_merged(path))
+    own = [source for source, _ in _family(path)][::-1]
+    return own if other is None else [*own, *sources(_find(path, other, FINETUNED_BY))]
+
+
+def _read(path: Path, overrides: Sequence[str], readers: tuple[str, ...]) -> Node:
+    """One config before it is validated; `ssl.finetuned_by` is a mapping instead of a file's name."""
+    config = _merged(path)
+    for override in overrides:
+        config = apply(config, override)
+    config = Node({"variant": Node(path.stem, str(path))}, config.place).merge(config)
+    other = _finetuned_by(config)
+    if other is None:
+        return config
+    readers = (*readers, os.path.realpath(path))
+    found = _find(path, other, FINETUNED_BY)
+    if os.path.realpath(found) in readers:
+        raise ConfigError(
+            f"{other.place}: `{FINETUNED_BY}` goes in a circle: name a config that does not lead back "
+            f"to {path}"
+        )
+    inner = Node({"finetuned_by": _read(found, overrides, readers)}, other.place)
+    return config.merge(Node({"ssl": inner}, other.place))
+
+
+def _finetuned_by(config: Node) -> Node | None:
+    """The name of the file that `ssl.finetuned_by` holds, with its place; None if it holds none."""
+    ssl = config.value.get("ssl")
+    found = ssl.value.get("finetuned_by") if ssl and isinstance(ssl.value, dict) else None
+    return found if found and isinstance(found.value, str) else None
+
+
+def _merged(path: Path) -> Node:
+    """The file on top of all that it extends."""
+    config = Node({}, str(path))
+    for _, node in _family(path):
+        config = merge(config, node)
+    return config
 
 
 def _family(path: Path) -> list[tuple[Path, Node]]:
@@ -88,7 +129,7 @@ def _members(path: Path, named_at: str, readers: tuple[str, ...]) -> Iterator[tu
     node = read_mapping(path)
     own = dict(node.value)
     for base in _bases(own.pop("extends", None)):
-        found = _find(path, base)
+        found = _find(path, base, "extends")
         yield from _members(found, base.place, readers)
     yield path, Node(own, node.place)
 
@@ -107,14 +148,14 @@ def _bases(extends: Node | None) -> list[Node]:
     return names
 
 
-def _find(path: Path, name: Node) -> Path:
-    """The file that `path` extends: beside it, or a shipped one of the same name."""
+def _find(path: Path, name: Node, key: str) -> Path:
+    """The file that `key` of `path` names: beside it, or a shipped one of the same name."""
     own, shipped = path.parent / name.value, find_shipped(name.value)
     found = next((each for each in (own, shipped) if os.path.isfile(each)), None)  # noqa: PTH113 - Path.is_file raises for a name that is too long
     if found is None:
         problem = "is a folder" if os.path.isdir(own) else "does not exist"  # noqa: PTH112 - likewise
         raise ConfigError(
-            f"{name.place}: `extends` names '{name.value}', but {own} {problem}: name a YAML file, "
-            "relative to this one, or a shipped config such as demo.yaml"
+            f"{name.place}: `{key}` names '{name.value}', but {own} {problem}: name a YAML file, "
+            f"relative to {path}, or a shipped config such as demo.yaml"
         )
     return found

@@ -7,6 +7,8 @@ from pipeline.config.kinds import merge
 from pipeline.config.section import ConfigError
 from pipeline.config.yaml_file import MOST_LEVELS, Node, name_of, read_value, shortened
 
+FINETUNED_BY = "ssl.finetuned_by"
+
 _COMMENT = re.compile(r"(^|\s)#")
 
 
@@ -23,8 +25,8 @@ def apply(config: Node, override: str) -> Node:
         raise ConfigError(
             f"--set takes key.path=value, such as asr.dim=256, got '{shortened(override)}'"
         )
-    if key == "extends":
-        raise ConfigError(f"{place}: `extends` stands in a file: name the files there")
+    if key in ("extends", FINETUNED_BY):
+        raise ConfigError(f"{place}: `{key}` stands in a file: name the files there")
     _require_sections(config, parts, place)
     node = _value(text, place)
     for part in reversed(parts):

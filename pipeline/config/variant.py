@@ -1,7 +1,7 @@
 """One variant of the comparison: all sections, and how they agree."""
 
 from math import prod
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
@@ -9,11 +9,21 @@ from pipeline.config.asr import Asr, AsrEvaluation
 from pipeline.config.cluster import Cluster, Tracking
 from pipeline.config.corpus import Corpus
 from pipeline.config.evaluation import Purity
-from pipeline.config.features import FAMILIES, Features, Ssl
+from pipeline.config.features import FAMILIES, Features, PretrainedSsl
 from pipeline.config.quantizer import Codebook, Quantizer, in_own_section
 from pipeline.config.section import Address, Name, Section, Text
 from pipeline.config.training import Pretraining, Training
 from pipeline.config.vocoder import Resynthesis, Vocoder
+
+
+class Ssl(PretrainedSsl):
+    """The self-supervised model: a transformers checkpoint by hub name or folder."""
+
+    finetuned_by: Annotated[
+        "Config | None", WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
+    ] = None
+    """The config file of another variant, beside this config or shipped: take `ssl.model` as that
+    variant's training has fine-tuned it. `--set` changes both configs."""
 
 
 class Config(Section):
@@ -49,6 +59,7 @@ class Config(Section):
                 f"{list(self.features.layers)}: add it there, or fit another layer"
             )
         self._check_ssl()
+        self._check_finetuned()
         if not self.quantizer.passes_gradient:
             self._check_before_quantizer()
         nearest = any(phase.quantizer == "nearest" for phase in self.training.phases)
@@ -98,6 +109,38 @@ class Config(Section):
                 f"ssl.model '{self.ssl.model}' is {hop} samples: choose rates with this product"
             )
 
+    def _check_finetuned(self) -> None:
+        """An SSL model that another config fine-tunes must be the one that this config means."""
+        other = self.ssl.finetuned_by
+        if other is None:
+            return
+        named = f"ssl.finetuned_by names the variant '{other.variant}'"
+        if not other.training.finetunes_ssl:
+            raise ValueError(
+                f"{named}, whose training.phases all leave the SSL model frozen: name one that "
+                "fine-tunes it, such as continuous_full.yaml"
+            )
+        own, others = self._starting_point(), other._starting_point()
+        if differing := [key for key in own if own[key] != others[key]]:
+            raise ValueError(
+                f"{named}, which has another {' and another '.join(differing)}: let both extend one file"
+            )
+        if self.features.layers[-1] > max(other.used_layers):
+            raise ValueError(
+                f"{named}, which keeps the SSL model's layers up to {max(other.used_layers)}, and "
+                f"features.layers {list(self.features.layers)} go beyond: let it learn "
+                "quantizer.layer_weights, so that it keeps all"
+            )
+
+    def _starting_point(self) -> dict[str, Any]:
+        """What a config and the one that fine-tunes its SSL model have in common, by key."""
+        return {
+            "storage": self.storage,
+            "corpus": self.corpus,
+            "ssl": self.ssl.model_copy(update={"finetuned_by": None}),
+            "features.layers": self.features.layers,
+        }
+
     def _check_before_quantizer(self) -> None:
         """Nothing may learn that no gradient reaches."""
         kind = self.quantizer.kind
@@ -117,3 +160,12 @@ class Config(Section):
         """The hidden layers that training reads: all stored ones, or the codebook's alone."""
         learned = self.quantizer.layer_weights == "learned"
         return self.features.layers if learned else (self.codebook.layer,)
+
+    @property
+    def finetuners(self) -> tuple["Config", ...]:
+        """The config whose training this one's SSL model comes from, then that one's, and so on."""
+        other = self.ssl.finetuned_by
+        return () if other is None else (other, *other.finetuners)
+
+
+Ssl.model_rebuild()  # which could not know `Config` before

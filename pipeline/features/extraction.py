@@ -21,6 +21,7 @@ from pipeline.features.encoders.load import load_encoder
 from pipeline.features.fingerprint import ssl_fingerprint
 from pipeline.features.size import sample_frames
 from pipeline.features.ssl import pad_waveforms
+from pipeline.features.ssl_folder import ssl_to_load
 from pipeline.features.stored_frames import FOLDER, frames_column
 from pipeline.features.windows import Windowing, encode_in_windows
 from pipeline.storage import table_schemas
@@ -89,17 +90,22 @@ class ShardWriter:
     """Loads the SSL model once, then writes the features of one shard after another as Parquet.
 
     May be called from several threads: one shard uses the model while others are decoded or written.
+    `finetuned` is the output of the training that `ssl` names, if it names one.
     """
 
-    def __init__(self, ssl: Ssl, features: Features, output: Artifact) -> None:
+    def __init__(
+        self, ssl: Ssl, features: Features, output: Artifact, finetuned: Artifact | None = None
+    ) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._dtype = _dtype(features.precision, self._device)
-        model = load_encoder(ssl.source, ssl.revision, max(features.layers), ssl.pad)
+        with ssl_to_load(ssl, finetuned) as found:
+            model = load_encoder(found.source, found.revision, max(features.layers), found.pad)
+            fingerprint = ssl_fingerprint(found)
         self._model = model.to(self._device)
         self._features = features
         self._batch_seconds = batch_seconds_on(self._device, features.batch_seconds)
         made_from = {
-            "ssl": ssl_fingerprint(ssl),
+            "ssl": fingerprint,
             "dtype": "float16",
             **features.model_dump(mode="json", exclude=LAYOUT),
         }

@@ -5,7 +5,7 @@ inputs agree share it. Stages are known by module name and imported when a graph
 neither torch nor Ray.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -152,10 +152,6 @@ class Member:
     config: Config
     nodes: dict[str, Node]
 
-    def with_nodes(self, shared: Mapping[tuple[str, str], Node]) -> "Member":
-        """Its nodes as all their members share them."""
-        return replace(self, nodes={name: shared[node.key] for name, node in self.nodes.items()})
-
 
 @dataclass(frozen=True)
 class Graph:
@@ -213,21 +209,28 @@ def build(
         ConfigError: a stage is unknown, or reads one that is absent or does not apply.
     """
     fingerprints = fingerprints or Fingerprints()
-    found = []
-    shared: dict[tuple[str, str], Node] = {}
+    branches: dict[tuple[str, tuple[str, ...]], _Branch] = {}
+
+    def branch_of(config: Config, own: tuple[str, ...]) -> _Branch:
+        """The one branch of a member, which is asked for or which others read."""
+        key, modules = (config.variant, own), (*default_stages, *config.extra_stages)
+        if key not in branches:
+            branches[key] = _Branch(
+                config, own, modules, fingerprints, branch_of, sees_storage=sees_storage
+            )
+        return branches[key]
+
     for config in configs:
-        modules = (*default_stages, *config.extra_stages)
         for one in members(config):
-            own = traits(one, config)
-            branch = _Branch(one, own, modules, fingerprints, sees_storage=sees_storage)
-            found.append(Member(", ".join(own), one, branch.nodes(only)))
-            for key, node in ((node.key, node) for node in found[-1].nodes.values()):
-                shared[key] = shared[key].shared_with(node) if key in shared else node
-    return Graph(tuple(member.with_nodes(shared) for member in found))
+            branch_of(one, traits(one, config)).visit(only)
+    shared: dict[tuple[str, str], Node] = {}
+    for node in (node for branch in branches.values() for node in branch.nodes.values()):
+        shared[node.key] = shared[node.key].shared_with(node) if node.key in shared else node
+    return Graph(tuple(branch.member(shared) for branch in branches.values()))
 
 
 class _Branch:
-    """The part of the graph that one member's config asks for."""
+    """The part of the graph that one member's config asks for, or that others read of it."""
 
     def __init__(
         self,
@@ -235,12 +238,14 @@ class _Branch:
         traits: tuple[str, ...],
         modules: Sequence[str],
         fingerprints: Fingerprints,
+        branch_of: Callable[[Config, tuple[str, ...]], "_Branch"],
         *,
         sees_storage: bool,
     ) -> None:
         self.config = config
         self.traits = traits
         self.fingerprints = fingerprints
+        self.branch_of = branch_of
         self.sees_storage = sees_storage
         self.stages: dict[str, Stage] = {}
         for module in dict.fromkeys(modules):
@@ -251,11 +256,11 @@ class _Branch:
                     "does: rename it, or leave it out of extra_stages"
                 )
             self.stages[stage.name] = stage
-        self._nodes: dict[str, Node] = {}
+        self.nodes: dict[str, Node] = {}
         self._parts: dict[str, dict[str, str] | None] = {}
 
-    def nodes(self, only: Sequence[str]) -> dict[str, Node]:
-        """The nodes of the stages that apply, or of `only` and what they read, by name."""
+    def visit(self, only: Sequence[str]) -> None:
+        """Make the nodes of the stages that apply, or of `only` and what they read."""
         unknown = sorted(set(only) - set(self.stages))
         if unknown:
             raise ConfigError(
@@ -264,16 +269,24 @@ class _Branch:
         for name in only or self.stages:
             if self.stages[name].applies(self.config):
                 for split in self.stages[name].splits(self.config):
-                    self._visit(Input(name, split), ())
-        return self._nodes
+                    self.node(Input(name, split))
 
-    def _visit(self, wanted: Input, readers: tuple[str, ...]) -> Node:
-        if wanted.name in self._nodes:
-            return self._nodes[wanted.name]
+    def member(self, shared: Mapping[tuple[str, str], Node]) -> Member:
+        """The member, with its nodes as all members share them."""
+        nodes = {name: shared[node.key] for name, node in self.nodes.items()}
+        return Member(", ".join(self.traits), self.config, nodes)
+
+    def node(self, wanted: Input, readers: tuple[str, ...] = ()) -> Node:
+        """The node of `wanted`, made after those that it reads; `readers` are on the way to it."""
+        if wanted.config is not None:
+            other = self.branch_of(wanted.config, self.traits)
+            return other.node(replace(wanted, config=None))
+        if wanted.name in self.nodes:
+            return self.nodes[wanted.name]
         self._check(wanted, readers)
         stage, split = self.stages[wanted.stage], wanted.split
         inputs = stage.inputs(self.config, split)
-        sources = [self._visit(each, (*readers, wanted.stage)) for each in inputs]
+        sources = [self.node(each, (*readers, wanted.stage)) for each in inputs]
         parts = [self._parts_of(source) for source in sources]
         settings = {**stage.settings(self.config), **self._fingerprints(stage)}
         reads = {
@@ -294,7 +307,7 @@ class _Branch:
             awaits=next(filter(None, map(_awaited, sources, parts)), ""),
             rank=(depth, list(self.stages).index(stage.name)),
         )
-        self._nodes[wanted.name] = node
+        self.nodes[wanted.name] = node
         return node
 
     def _parts_of(self, source: Node) -> dict[str, str] | None:

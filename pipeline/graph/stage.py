@@ -57,12 +57,13 @@ class Input:
     """An output that a stage reads: that of a stage, or that of one `split` of it.
 
     `parts` are for a stage whose output consists of parts (see `Stage.has_parts`): those that are
-    read. Without any, all are.
+    read. Without any, all are. It is the output of another variant if `config` is that one's.
     """
 
     stage: str
     split: str = ""
     parts: tuple[str, ...] = ()
+    config: Config | None = None
 
     @property
     def name(self) -> str:

@@ -14,7 +14,8 @@ def touched_stages(config: Config, modules: tuple[str, ...]) -> dict[str, tuple[
     """For each key of `config`, the names of the stages of `modules` that it touches itself.
 
     What reads their output follows, as far as its content changes. Keys of the sections in a list
-    are named once: `training.phases.epochs`. A `kind` that chooses its section is left out.
+    are named once: `training.phases.epochs`. A `kind` that chooses its section is left out. The config
+    that `ssl.finetuned_by` names is one value.
     """
     stages = [load_stage(module) for module in modules]
     before = {stage.name: _all_depend(stage, config) for stage in stages}
@@ -34,7 +35,7 @@ def changed_configs(section: Any) -> Iterator[tuple[str, Any]]:
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         first = value[0] if isinstance(value, tuple) and value else value
-        if isinstance(first, Section):
+        if isinstance(first, Section) and not isinstance(first, Config):
             for key, inner in changed_configs(first):
                 new = (inner, *value[1:]) if isinstance(value, tuple) else inner
                 yield f"{name}.{key}", section.model_copy(update={name: new})

@@ -23,8 +23,9 @@ def describe(config: Config, commit: str = "") -> str:
         f"{phase.epochs} epochs with the SSL model {phase.ssl}" for phase in config.training.phases
     )
     units = f", {config.codebook.num_units} units" if quantizer.has_units else ""
+    by = "".join(f", fine-tuned by {other.variant}" for other in config.finetuners[:1])
     lines = [
-        f"**{config.variant}** on the {config.corpus.kind} corpus, SSL model `{config.ssl.model}`.",
+        f"**{config.variant}** on the {config.corpus.kind} corpus, SSL model `{config.ssl.model}`{by}.",
         "",
         f"- quantizer: {quantizer.kind}{units}, layer weights {quantizer.layer_weights}",
         f"- training: {phases}; {_seeds(config.training.seeds)}",

@@ -15,6 +15,7 @@ from pipeline.corpus.read_outputs import read_split
 from pipeline.corpus.summary import commonest
 from pipeline.features.encoders.load import load_encoder
 from pipeline.features.ssl import SslModel
+from pipeline.features.ssl_folder import ssl_to_load
 from pipeline.features.windows import Windowing
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.storage.artifacts import Artifact
@@ -30,11 +31,11 @@ from pipeline.training.joint_model import JointModel
 from pipeline.training.loading import loader_cache_bytes
 
 
-def load_ssl(config: Config) -> SslModel:
+def load_ssl(config: Config, inputs: Mapping[str, Artifact]) -> SslModel:
     """The SSL model up to the highest layer that the variant uses."""
-    ssl, dropout = config.ssl, config.training.ssl_dropout
-    layer = max(config.used_layers)
-    return load_encoder(ssl.source, ssl.revision, layer, ssl.pad, dropout=dropout)
+    layer, dropout = max(config.used_layers), config.training.ssl_dropout
+    with ssl_to_load(config.ssl, inputs.get("train_joint")) as ssl:
+        return load_encoder(ssl.source, ssl.revision, layer, ssl.pad, dropout=dropout)
 
 
 def build_model(

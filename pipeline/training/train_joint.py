@@ -35,7 +35,7 @@ def train_joint(
     """What every training worker does; the leading one writes. Returns scores."""
     codebook = Codebook.read(inputs["fit_codebook"]) if config.quantizer.has_units else None
     pieces = text_pieces(config, inputs["prepare_corpus"])
-    model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
+    model = setup.build_model(config, pieces, setup.load_ssl(config, inputs), codebook)
     data, rejects = setup.training_data(config, inputs, model.asr, worker.device)
     num_epochs = sum(phase.epochs for phase in config.training.phases)
     leading = (tracker.log_metrics, progress) if worker.leads else ()
@@ -46,7 +46,7 @@ def train_joint(
     weights = training.weights()
     if worker.leads:
         # A model of its own: the trained one may be in parts, on all workers.
-        ssl = setup.load_ssl(config)
+        ssl = setup.load_ssl(config, inputs)
         trained = setup.build_model(config, pieces, ssl, codebook)
         trained.load_state_dict(weights)
         export(trained, ssl, history, rejects, output)
@@ -60,7 +60,7 @@ def export(
 ) -> None:
     """Write `asr/`, `tokenizer/` (or `features/` without a codebook) and the tables.
 
-    `ssl` is the pretrained SSL model, used if no phase fine-tunes it.
+    `ssl` is the SSL model that training began with, used if no phase fine-tunes it.
     """
     model.eval().cpu()
     with output.write_folder("asr") as folder:

@@ -59,7 +59,7 @@ def make_training(root, output, worker=Worker(), sharding="ddp", **training):  #
     corpus, features = Artifact(str(root / "corpus")), Artifact(str(root / "features"))
     pieces = text_pieces(config, corpus)
     codebook = Codebook.read(Artifact(str(root / "codebook")))
-    model = setup.build_model(config, pieces, setup.load_ssl(config), codebook)
+    model = setup.build_model(config, pieces, setup.load_ssl(config, {}), codebook)
     inputs = {"prepare_corpus": corpus, **features_of_splits(features)}
     data, _ = setup.training_data(config, inputs, model.asr, worker.device)
     store = CheckpointStore(Artifact(str(output)))
