@@ -3,7 +3,7 @@
 from math import prod
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, WithJsonSchema, model_validator
 
 from pipeline.config.asr import Asr, AsrEvaluation
 from pipeline.config.cluster import Cluster, Tracking
@@ -120,7 +120,7 @@ class Config(Section):
                 f"{named}, whose training.phases all leave the SSL model frozen: name one that "
                 "fine-tunes it, such as continuous_full.yaml"
             )
-        own, others = self._starting_point(), other._starting_point()
+        own, others = _starting_point(self), _starting_point(other)
         if differing := [key for key in own if own[key] != others[key]]:
             raise ValueError(
                 f"{named}, which has another {' and another '.join(differing)}: let both extend one file"
@@ -131,15 +131,6 @@ class Config(Section):
                 f"features.layers {list(self.features.layers)} go beyond: let it learn "
                 "quantizer.layer_weights, so that it keeps all"
             )
-
-    def _starting_point(self) -> dict[str, Any]:
-        """What a config and the one that fine-tunes its SSL model have in common, by key."""
-        return {
-            "storage": self.storage,
-            "corpus": self.corpus,
-            "ssl": self.ssl.model_copy(update={"finetuned_by": None}),
-            "features.layers": self.features.layers,
-        }
 
     def _check_before_quantizer(self) -> None:
         """Nothing may learn that no gradient reaches."""
@@ -166,6 +157,17 @@ class Config(Section):
         """The config whose training this one's SSL model comes from, then that one's, and so on."""
         other = self.ssl.finetuned_by
         return () if other is None else (other, *other.finetuners)
+
+
+def _starting_point(config: Config) -> dict[str, Any]:
+    """What a config and the one that fine-tunes its SSL model have in common, by key."""
+    return {
+        "storage": config.storage,
+        "corpus": config.corpus,
+        "ssl": config.ssl.model_copy(update={"finetuned_by": None}),
+        "features.layers": config.features.layers,
+        "training.seeds": config.training.seeds,
+    }
 
 
 Ssl.model_rebuild()  # which could not know `Config` before

@@ -10,7 +10,7 @@ from pipeline.config.files import load, load_all, sources
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 VARIANTS = {"kmeans", "dkm_codebook", "dkm_layers", "dkm_full", "continuous"}
-CONTROLS = {"dkm_frozen_codebook", "continuous_full"}
+CONTROLS = {"finetuned_kmeans", "dkm_frozen_codebook", "continuous_full"}
 # These have every variant, and a log of what was measured.
 RECIPES = (
     "an4",
@@ -83,7 +83,10 @@ def test_variants_differ_in_nothing_but_their_variant(corpus):
     for path in paths:
         read(path)
     configs = load_all(paths)
-    own = {"variant", "quantizer", "training", "vocoder"}
+    own = {
+        **dict.fromkeys(("variant", "quantizer", "training", "vocoder"), True),
+        "ssl": {"finetuned_by"},
+    }
     assert len({config.model_dump_json(exclude=own) for config in configs}) == 1
 
     def epochs(config: Config) -> int:
@@ -94,7 +97,7 @@ def test_variants_differ_in_nothing_but_their_variant(corpus):
     assert len({config.vocoder.model_dump_json(exclude={"enabled"}) for config in configs}) == 1
 
 
-@pytest.mark.parametrize("control", sorted(CONTROLS))
+@pytest.mark.parametrize("control", ["continuous_full", "dkm_frozen_codebook"])
 def test_a_control_differs_from_dkm_full_in_what_it_controls_alone(control, tmp_path):
     def of(name: str) -> Config:
         file = tmp_path / f"{name}.yaml"
@@ -111,6 +114,15 @@ def test_a_control_differs_from_dkm_full_in_what_it_controls_alone(control, tmp_
     else:
         assert {phase.codebook for phase in other.training.phases} == {"frozen"}
         assert other.quantizer == full.quantizer
+
+
+def test_finetuned_kmeans_is_kmeans_on_what_continuous_full_has_finetuned():
+    by_name = {path.stem: read(path) for path in (CONFIGS / "an4").glob("*.yaml")}
+    finetuned, kmeans = by_name["finetuned_kmeans"], by_name["kmeans"]
+    assert finetuned.ssl.finetuned_by == by_name["continuous_full"]
+    same = {"variant": "kmeans", "ssl": kmeans.ssl}
+    assert finetuned.model_copy(update=same) == kmeans
+    assert by_name["continuous_full"].training.phases == by_name["dkm_full"].training.phases
 
 
 def test_what_learns_is_what_the_variant_says():

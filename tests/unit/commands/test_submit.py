@@ -292,7 +292,11 @@ def pitfalls(project) -> Path:
     (project.parent / "far.jsonl").write_text("")
     (project / "configs" / "escapes.yaml").write_text("extends: ../../outside.yaml\n")
     (project / "configs" / "ignored.yaml").write_text("extends: ../base.yaml\n")
-    (project / ".rayignore").write_text("configs/ignored.yaml\n")
+    full = "extends: ../base.yaml\ntraining: {phases: [{epochs: 1, ssl: finetuned}]}\n"
+    (project / "configs" / "full.yaml").write_text(full)
+    own = "extends: ../base.yaml\nssl: {finetuned_by: full.yaml}\n"
+    (project / "configs" / "finetuned.yaml").write_text(own)
+    (project / ".rayignore").write_text("configs/ignored.yaml\nconfigs/full.yaml\n")
     (project / "runs").mkdir()
     for name in ("manifest.jsonl", "config.json", "model.safetensors"):
         (project / "runs" / name).write_text("{}" if name == "config.json" else "")
@@ -312,6 +316,7 @@ CORPUS = "corpus={kind: manifest, manifest: %s}"
         (("../../outside.yaml",), "outside.yaml is outside the current folder"),
         (("escapes.yaml",), "outside.yaml is outside the current folder"),
         (("ignored.yaml",), "ignored.yaml is not sent"),
+        (("finetuned.yaml",), "full.yaml is not sent"),
         (("dkm.yaml", "--set", CORPUS % "../far.jsonl"), "manifest '../far.jsonl' is outside"),
         (("dkm.yaml", "--set", CORPUS % "gone.jsonl"), "there is no manifest at 'gone.jsonl'"),
         (("dkm.yaml", "--set", CORPUS % "runs/manifest.jsonl"), "jsonl' is not sent"),

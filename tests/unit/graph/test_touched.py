@@ -11,6 +11,9 @@ from pipeline.graph.sources import Fingerprints
 from pipeline.graph.touched import changed_configs, touched_stages
 
 
+OTHER_NODES = {"extra_stages", "training.seeds", "ssl.finetuned_by"}
+
+
 class BySection(Fingerprints):
     """Takes a source for what its section says, so that no corpus or model need be there."""
 
@@ -55,7 +58,7 @@ def test_a_changed_key_changes_the_digests_of_the_stages_it_touches_and_of_their
     before = graph_of(config, utterances)
     touched = touched_stages(config, DEFAULT_STAGES)
     for key, changed in changed_configs(config):
-        if key.startswith("corpus.splits") or key in {"extra_stages", "training.seeds"}:
+        if key.startswith("corpus.splits") or key in OTHER_NODES:
             continue  # other nodes, and not only other digests
         old, new = digests(before), digests(graph_of(changed, utterances))
         names = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
