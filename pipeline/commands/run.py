@@ -54,7 +54,7 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
         require_writable(storage)
         session.check()
         session.send_waiting()
-        outcome = _execute(current, configs, session, console)
+        outcome = _execute(current, _with_finetuners(configs), session, console)
         _show_failures(outcome, console)
         complete, graph = not outcome.failed, current()
     else:
@@ -64,6 +64,12 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
         _show_models(graph, console)
     _show_tracker(configs[0], console)
     return complete
+
+
+def _with_finetuners(configs: Sequence[Config]) -> list[Config]:
+    """The configs and those whose trainings they need besides, each once."""
+    everyone = (each for config in configs for each in (config, *config.finetuners))
+    return list({config.variant: config for config in everyone}.values())
 
 
 def _execute(

@@ -7,11 +7,11 @@ from pipeline.config.asr import Asr, AsrEvaluation, TextPieces, TimeMasking
 from pipeline.config.cluster import Cluster, Tracking
 from pipeline.config.digests import digest
 from pipeline.config.evaluation import Purity
-from pipeline.config.features import Features, Ssl
+from pipeline.config.features import Features
 from pipeline.config.quantizer import Codebook, Iteration, Quantizer, Sigma
 from pipeline.config.section import ConfigError
 from pipeline.config.training import LearningRates, Phase, Pretraining, Training
-from pipeline.config.variant import Config
+from pipeline.config.variant import Config, Ssl
 from pipeline.config.vocoder import Resynthesis, Vocoder
 
 __all__ = [

@@ -14,7 +14,9 @@ def members(config: Config) -> tuple[Config, ...]:
         ConfigError: the corpus has too few speakers for folds.
         CorpusError: whoever speaks in it cannot be found out.
     """
-    return tuple(member for fold in _folds(config) for member in _seeds(fold))
+    found = tuple(member for fold in _folds(config) for member in _seeds(fold))
+    other = config.ssl.finetuned_by
+    return found if other is None else tuple(map(_finetuned_by, found, members(other)))
 
 
 def traits(member: Config, config: Config) -> tuple[str, ...]:
@@ -57,3 +59,9 @@ def _seeds(config: Config) -> tuple[Config, ...]:
 def _with_seed(config: Config, seed: int) -> Config:
     training = config.training.model_copy(update={"seeds": (seed,)})
     return config.model_copy(update={"training": training})
+
+
+def _finetuned_by(config: Config, other: Config) -> Config:
+    """A member whose SSL model another variant's member fine-tunes: that of the same fold and seed."""
+    ssl = config.ssl.model_copy(update={"finetuned_by": other})
+    return config.model_copy(update={"ssl": ssl})

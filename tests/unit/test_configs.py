@@ -140,6 +140,7 @@ def test_what_learns_is_what_the_variant_says():
     }
     assert learned == {
         "kmeans": ("kmeans", "fixed", False, True),
+        "finetuned_kmeans": ("kmeans", "fixed", False, True),
         "dkm_codebook": ("dkm", "fixed", False, True),
         "dkm_layers": ("dkm", "learned", False, True),
         "dkm_frozen_codebook": ("dkm", "learned", True, True),

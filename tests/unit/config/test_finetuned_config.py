@@ -94,6 +94,7 @@ def test_a_command_line_cannot_name_it_because_it_would_change_both(write):
         ({"storage": "elsewhere"}, "'full', which has another storage: let both extend one file"),
         ({"corpus": {"min_seconds": 0.2}}, "'full', which has another corpus:"),
         ({"ssl": {"revision": "abd"}}, "'full', which has another ssl:"),
+        ({"training": {"seeds": [1]}}, r"'full', which has another training\.seeds:"),
         ({"features": {"layers": [1, 2]}}, r"'full', which has another features\.layers:"),
         (
             {"storage": "a", "features": {"layers": [2]}},
@@ -106,8 +107,8 @@ def test_a_command_line_cannot_name_it_because_it_would_change_both(write):
     ],
 )
 def test_a_contradiction_between_the_two_is_refused(write, changes, message):
-    training = {"training": {"phases": FINETUNED}}
-    write("full.yaml", **{"extends": "base.yaml", **training, **changes})
+    training = {"phases": FINETUNED, **changes.get("training", {})}
+    write("full.yaml", **{"extends": "base.yaml", **changes, "training": training})
     with pytest.raises(ConfigError, match=f"ssl.finetuned_by names the variant {message}"):
         load("own.yaml")
 

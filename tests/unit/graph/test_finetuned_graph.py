@@ -13,18 +13,28 @@ KMEANS = {"kind": "kmeans", "layer_weights": "fixed"}
 
 @pytest.fixture
 def configs(tmp_path):
-    """Makes kmeans, finetuned_kmeans and continuous_full; `sections` are those of the last."""
+    """Makes kmeans, finetuned_kmeans and continuous_full, all with these seeds.
+
+    `sections` are those of the last.
+    """
     ssl = save_tiny_ssl(tmp_path / "ssl")
     (tmp_path / "manifest.jsonl").write_text("")
     own = {"storage": str(tmp_path), "corpus": {"manifest": str(tmp_path / "manifest.jsonl")}}
 
-    def make(**sections) -> tuple[Config, Config, Config]:
-        continuous = {"quantizer": {"kind": "none"}, "training": FINETUNED, **sections}
+    def make(seeds=(0,), **sections) -> tuple[Config, Config, Config]:
+        training = {**FINETUNED, "seeds": seeds}
+        continuous = {"quantizer": {"kind": "none"}, "training": training, **sections}
         full = tiny_config(ssl, variant="continuous_full", **own, **continuous)
-        named = {"ssl": {"finetuned_by": full.model_dump()}, "quantizer": KMEANS}
+        units = {"quantizer": KMEANS, "training": {"seeds": seeds}}
         return (
-            tiny_config(ssl, variant="kmeans", **own, quantizer=KMEANS),
-            tiny_config(ssl, variant="finetuned_kmeans", **own, **named),
+            tiny_config(ssl, variant="kmeans", **own, **units),
+            tiny_config(
+                ssl,
+                variant="finetuned_kmeans",
+                **own,
+                **units,
+                ssl={"finetuned_by": full.model_dump()},
+            ),
             full,
         )
 
@@ -33,6 +43,21 @@ def configs(tmp_path):
 
 def of(graph, variant):
     return {node.name: node for node in graph.nodes if variant in node.variants}
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1), (1,)])
+def test_a_member_reads_the_training_of_its_own_seed(configs, order):
+    graph = build([configs(seeds=(3, 5))[index] for index in order])
+    full, own = graph.members_of("continuous_full"), graph.members_of("finetuned_kmeans")
+    assert [member.name for member in own] == [member.name for member in full]
+    assert [member.name for member in own] == ["seed 3", "seed 5"]
+    for finetuner, member in zip(full, own, strict=True):
+        trained = finetuner.nodes["train_joint"]
+        assert trained.label == f"train_joint[continuous_full, {finetuner.name}]"
+        for name in ("extract_features/train", "extract_features/valid", "train_joint"):
+            assert member.nodes[name].inputs["train_joint"] == trained.digest
+    codebooks = {member.nodes["fit_codebook"].digest for member in own}
+    assert len(codebooks) == 2
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0)])
@@ -56,7 +81,7 @@ def test_each_variant_keeps_its_own_names(configs):
     kmeans, finetuned, full = (of(graph, each.variant) for each in configs())
     assert full["extract_features/train"] is kmeans["extract_features/train"]
     for name in ("extract_features/train", "fit_codebook", "train_joint", "tokenize_corpus/test"):
-        assert finetuned[name].variants == ("finetuned_kmeans",)
+        assert finetuned[name].label == f"{name}[finetuned_kmeans]"
         assert finetuned[name].digest != kmeans[name].digest
     assert "evaluate_asr/test" in full
     alone = build(configs()[1:2])

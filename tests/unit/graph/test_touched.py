@@ -10,7 +10,7 @@ from pipeline.graph.graph import DEFAULT_STAGES, build
 from pipeline.graph.sources import Fingerprints
 from pipeline.graph.touched import changed_configs, touched_stages
 
-
+# Keys that give other nodes, and not only other digests.
 OTHER_NODES = {"extra_stages", "training.seeds", "ssl.finetuned_by"}
 
 
@@ -59,7 +59,7 @@ def test_a_changed_key_changes_the_digests_of_the_stages_it_touches_and_of_their
     touched = touched_stages(config, DEFAULT_STAGES)
     for key, changed in changed_configs(config):
         if key.startswith("corpus.splits") or key in OTHER_NODES:
-            continue  # other nodes, and not only other digests
+            continue
         old, new = digests(before), digests(graph_of(changed, utterances))
         names = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
         assert names == followers(before, touched[key]), key
