@@ -95,7 +95,7 @@ Speaker = Annotated[Text, AfterValidator(speaker_name)]
 def _is_a_way(folds: Any) -> Any:
     if folds != "speaker" and not isinstance(folds, list | tuple):
         raise ValueError(f"must be 'speaker' or a list of speakers, got {folds!r}")
-    return folds
+    return tuple(folds) if isinstance(folds, list) else folds  # a strict tuple takes no list
 
 
 class Fold(Section):

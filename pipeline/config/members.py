@@ -15,8 +15,10 @@ def members(config: Config) -> tuple[Config, ...]:
         CorpusError: whoever speaks in it cannot be found out.
     """
     found = tuple(member for fold in _folds(config) for member in _seeds(fold))
-    other = config.ssl.finetuned_by
-    return found if other is None else tuple(map(_finetuned_by, found, members(other)))
+    if config.ssl.finetuned_by is None:
+        return found
+    finetuners = members(config.ssl.finetuned_by)
+    return tuple(_finetuned_by(*pair) for pair in zip(found, finetuners, strict=True))
 
 
 def traits(member: Config, config: Config) -> tuple[str, ...]:

@@ -27,16 +27,19 @@ def touched_stages(config: Config, modules: tuple[str, ...]) -> dict[str, tuple[
     }
 
 
-def changed_configs(section: Any) -> Iterator[tuple[str, Any]]:
-    """Each key of `section` with a copy in which it alone is another.
+def changed_configs(section: Any, config: Config | None = None) -> Iterator[tuple[str, Any]]:
+    """Each key of `section`, a part of `config` or that itself, with a copy in which it alone is another.
 
     The copies are not validated: a changed value need not be one that a run accepts.
     """
+    config = config or section
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         first = value[0] if isinstance(value, tuple) and value else value
-        if isinstance(first, Section) and not isinstance(first, Config):
-            for key, inner in changed_configs(first):
+        if Config in _leaves(field.annotation):  # of another variant; this one will do
+            yield name, section.model_copy(update={name: config})
+        elif isinstance(first, Section):
+            for key, inner in changed_configs(first, config):
                 new = (inner, *value[1:]) if isinstance(value, tuple) else inner
                 yield f"{name}.{key}", section.model_copy(update={name: new})
         elif name != "kind" or len(get_args(field.annotation)) > 1:
