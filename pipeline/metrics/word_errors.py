@@ -56,7 +56,8 @@ class WordErrors:
     @property
     def rates(self) -> np.ndarray:
         """The word error rate of each training (N)."""
-        return self.errors_NU.sum(axis=1) / self.num_words.sum()
+        rates: np.ndarray = self.errors_NU.sum(axis=1) / self.num_words.sum()
+        return rates
 
 
 def read_word_errors(scored: Artifact, corpus: Artifact, split: str) -> WordErrors:
