@@ -18,10 +18,11 @@ SPECTRAL = {"whisper": 320, "wav2vec2-bert": 320}
 
 
 class PretrainedSsl(Section):
-    """A self-supervised model as others have trained it."""
+    """A speech encoder, self-supervised or a Whisper's, as others have trained it."""
 
     model: Text = "configs/small_encoder"
-    """The model's name on the hub, or a folder."""
+    """The model's name on the hub, or a folder: a WavLM, HuBERT, wav2vec 2.0, data2vec-audio, w2v-BERT
+    2.0, or a Whisper, of which the encoder is used."""
     revision: Text | None = None
     """The commit of a hub model; required for one, because stored features depend on it."""
     pad: Literal["window", "none"] = "window"

@@ -59,9 +59,10 @@ class SslModel(nn.Module, ABC):
             ValueError: the model lacks a layer, or an utterance is shorter than one frame.
         """
 
-    @abstractmethod
     def blocks(self) -> Sequence[nn.Module]:
         """The transformer blocks, the lowest first: block l makes layer l + 1."""
+        blocks: nn.ModuleList = self.backbone.encoder.layers
+        return blocks
 
     @abstractmethod
     def freeze_front_end(self) -> None:
@@ -114,20 +115,20 @@ class SslModel(nn.Module, ABC):
             )
 
 
-def cut(stack: Any, settings: Any, count_key: str, max_layer: int | None) -> bool:
-    """Drop the blocks of `stack` above `max_layer`; return whether any are missing.
+def cut(backbone: Any, count_key: str, max_layer: int | None) -> bool:
+    """Drop the blocks of `backbone.encoder` above `max_layer`; return whether any are missing.
 
     Args:
-        stack: the module that has the blocks as `layers` and the final norm as `layer_norm`.
-        settings: the model's config, which is changed too. It keeps the count before the cut, so
-            that a cut model that is loaded again does not apply the final norm to its last layer.
+        backbone: its config is changed too. It keeps the count before the cut, so that a cut model
+            that is loaded again does not apply a final norm to its last layer.
         count_key: the setting that says how many blocks there are.
         max_layer: the highest layer that stays; `None` keeps all.
 
     Raises:
         ValueError: the model has fewer layers.
     """
-    present = len(stack.layers)
+    settings, encoder = backbone.config, backbone.encoder
+    present = len(encoder.layers)
     kept = present if max_layer is None else max_layer
     if not 0 <= kept <= present:
         raise ValueError(
@@ -137,7 +138,7 @@ def cut(stack: Any, settings: Any, count_key: str, max_layer: int | None) -> boo
     if kept < uncut:
         setattr(settings, UNCUT_LAYERS, uncut)
         setattr(settings, count_key, kept)
-        stack.layers = stack.layers[:kept]
+        encoder.layers = encoder.layers[:kept]
     return bool(kept < uncut)
 
 

@@ -52,7 +52,7 @@ class ConvolutionalEncoder(SslModel):
         self._front_end_frozen = False
         # Otherwise it is the first thing of the encoder, as in data2vec-audio always.
         self._norm_is_last = getattr(settings, "do_stable_layer_norm", False)
-        self._is_cut = cut(backbone.encoder, settings, "num_hidden_layers", max_layer)
+        self._is_cut = cut(backbone, "num_hidden_layers", max_layer)
         self._freeze_unused()
 
     def forward(
@@ -74,10 +74,6 @@ class ConvolutionalEncoder(SslModel):
         valid_BT = padding_mask(num_frames_B, frames_BTD.shape[1])
         outputs = self._encode(frames_BTD, valid_BT)
         return HiddenStates(stack_layers(outputs, layers, valid_BT), num_frames_B)
-
-    def blocks(self) -> Sequence[nn.Module]:
-        blocks: nn.ModuleList = self.backbone.encoder.layers
-        return blocks
 
     @property
     def final_norm(self) -> nn.Module | None:

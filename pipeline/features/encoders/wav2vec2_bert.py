@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.audio.model_grid import grid_of_model
 from pipeline.features.cpu_layers import replace_linears
@@ -38,7 +38,7 @@ class Wav2Vec2BertEncoder(SslModel):
         self.fbank = KaldiFbank(feature_extractor)
         # Otherwise the model would drop layers at random in training.
         settings.layerdrop = 0.0
-        cut(backbone.encoder, settings, "num_hidden_layers", max_layer)
+        cut(backbone, "num_hidden_layers", max_layer)
         # A parameter that no output depends on would block data-parallel training.
         for name in ("masked_spec_embed", "adapter", "intermediate_ffn"):
             unused = getattr(backbone, name, None)
@@ -60,10 +60,6 @@ class Wav2Vec2BertEncoder(SslModel):
         with recorded([encoder.dropout, *encoder.layers]) as outputs:
             encoder(frames_BTD, attention_mask=valid_BT)
         return HiddenStates(stack_layers(outputs, layers, valid_BT), num_frames_B)
-
-    def blocks(self) -> Sequence[nn.Module]:
-        blocks: nn.ModuleList = self.backbone.encoder.layers
-        return blocks
 
     def freeze_front_end(self) -> None:
         """The filterbank is fixed as it is."""

@@ -64,7 +64,7 @@ class WhisperEncoder(SslModel):
         self.pad: Pad = pad or getattr(settings, PAD, "window")
         setattr(settings, PAD, self.pad)
         self._front_end_frozen = False
-        self._is_cut = cut(backbone.encoder, settings, "encoder_layers", max_layer)
+        self._is_cut = cut(backbone, "encoder_layers", max_layer)
         backbone.encoder.embed_positions.requires_grad_(requires_grad=False)  # they are sinusoids
         if self._is_cut:
             backbone.encoder.layer_norm.requires_grad_(requires_grad=False)
@@ -89,10 +89,6 @@ class WhisperEncoder(SslModel):
     def padded_samples(self, num_samples: int) -> int:
         window = (self.grid.max_frames or 0) * self.grid.hop
         return max(num_samples, window) if self.pad == "window" else num_samples
-
-    def blocks(self) -> Sequence[nn.Module]:
-        blocks: nn.ModuleList = self.backbone.encoder.layers
-        return blocks
 
     @property
     def final_norm(self) -> nn.Module | None:
