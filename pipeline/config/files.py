@@ -72,9 +72,8 @@ def from_options(section: type[SectionT], options: Mapping[str, Node]) -> Sectio
 
 def sources(path: Path) -> list[Path]:
     """The file, all that it `extends` and what `ssl.finetuned_by` names, for a config that `load` takes."""
-    other = _finetuned_by(_merged(path))
-    own = [source for source, _ in _family(path)][::-1]
-    return own if other is None else [*own, *sources(_find(path, other, FINETUNED_BY))]
+    other, own = _finetuned_by(_merged(path)), _files(path)
+    return own if other is None else [*own, *sources(_find(own, other, FINETUNED_BY))]
 
 
 def _read(path: Path, overrides: Sequence[str], readers: tuple[str, ...]) -> Node:
@@ -87,7 +86,7 @@ def _read(path: Path, overrides: Sequence[str], readers: tuple[str, ...]) -> Nod
     if other is None:
         return config
     readers = (*readers, os.path.realpath(path))
-    found = _find(path, other, FINETUNED_BY)
+    found = _find(_files(path), other, FINETUNED_BY)
     if os.path.realpath(found) in readers:
         raise ConfigError(
             f"{other.place}: `{FINETUNED_BY}` goes in a circle: name a config that does not lead back "
@@ -112,6 +111,11 @@ def _merged(path: Path) -> Node:
     return config
 
 
+def _files(path: Path) -> list[Path]:
+    """The file and all that it extends, those that win first."""
+    return [file for file, _ in _family(path)][::-1]
+
+
 def _family(path: Path) -> list[tuple[Path, Node]]:
     """The file and all that it extends with what they hold, those that win last."""
     family = []
@@ -129,7 +133,7 @@ def _members(path: Path, named_at: str, readers: tuple[str, ...]) -> Iterator[tu
     node = read_mapping(path)
     own = dict(node.value)
     for base in _bases(own.pop("extends", None)):
-        found = _find(path, base, "extends")
+        found = _find([path], base, "extends")
         yield from _members(found, base.place, readers)
     yield path, Node(own, node.place)
 
@@ -148,14 +152,15 @@ def _bases(extends: Node | None) -> list[Node]:
     return names
 
 
-def _find(path: Path, name: Node, key: str) -> Path:
-    """The file that `key` of `path` names: beside it, or a shipped one of the same name."""
-    own, shipped = path.parent / name.value, find_shipped(name.value)
-    found = next((each for each in (own, shipped) if os.path.isfile(each)), None)  # noqa: PTH113 - Path.is_file raises for a name that is too long
+def _find(readers: Sequence[Path], name: Node, key: str) -> Path:
+    """The file that `key` names: beside the first of `readers` that has one, or a shipped one."""
+    own, *others = (reader.parent / name.value for reader in readers)
+    places = (own, *others, find_shipped(name.value))
+    found = next((each for each in places if os.path.isfile(each)), None)  # noqa: PTH113 - Path.is_file raises for a name that is too long
     if found is None:
         problem = "is a folder" if os.path.isdir(own) else "does not exist"  # noqa: PTH112 - likewise
         raise ConfigError(
             f"{name.place}: `{key}` names '{name.value}', but {own} {problem}: name a YAML file, "
-            f"relative to {path}, or a shipped config such as demo.yaml"
+            f"relative to {readers[0]}, or a shipped config such as demo.yaml"
         )
     return found

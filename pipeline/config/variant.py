@@ -22,8 +22,9 @@ class Ssl(PretrainedSsl):
     finetuned_by: Annotated[
         "Config | None", WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
     ] = None
-    """The config file of another variant, beside this config or shipped: take `ssl.model` as that
-    variant's training has fine-tuned it. `--set` changes both configs."""
+    """The config file of another variant: take `ssl.model` as that one's training has fine-tuned it.
+    The file lies beside this config, or beside one that it extends, or is shipped. `--set` changes both
+    configs."""
 
 
 class Config(Section):

@@ -54,6 +54,13 @@ def test_it_lies_beside_the_config_that_is_run_whichever_file_names_it(write):
     ]
 
 
+def test_it_may_lie_beside_a_file_that_the_config_extends_but_its_own_folder_comes_first(write):
+    path = write("tuned/own.yaml", extends="../own.yaml")
+    assert load(path).ssl.finetuned_by == load("full.yaml")
+    beside = write("tuned/full.yaml", extends="../full.yaml", asr={"dim": 64})
+    assert load(path).ssl.finetuned_by == load(beside)
+
+
 def test_what_a_dry_run_prints_is_the_same_config(write):
     config = load("own.yaml")
     assert validate_json(Config, config.model_dump(mode="json")) == config
