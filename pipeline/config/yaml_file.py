@@ -32,6 +32,7 @@ _WORDS = {
 _INTEGER = re.compile(r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+")
 _OCTAL_OR_NOT = re.compile(r"[-+]?0[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NEL = "\x85"
 _NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
 
 Event = Any  # PyYAML's type stubs know neither tags nor marks
@@ -223,11 +224,16 @@ class _Reader:
 
 
 class _Writer(yaml.SafeDumper):
-    """Writes for YAML 1.1, where fewer texts look like numbers than in 1.2: those get quotes."""
+    """Writes for YAML 1.1, where fewer texts look like numbers than in 1.2: those get quotes.
+
+    PyYAML would write NEL, a line break, as it is and read it back as a space: so it is escaped.
+    """
 
     def represent_scalar(self, tag: str, value: Any, style: str | None = None) -> yaml.ScalarNode:
         if tag.endswith(":str") and (_INTEGER.fullmatch(value) or _FLOAT.fullmatch(value)):
             style = "'"
+        if tag.endswith(":str") and _NEL in value:
+            style = '"'
         return super().represent_scalar(tag, value, style)
 
 

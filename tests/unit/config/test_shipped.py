@@ -57,7 +57,7 @@ def test_a_config_of_ones_own_extends_shipped_ones(elsewhere):
 
 def test_an_unknown_name_lists_the_shipped_ones():
     with pytest.raises(
-        ConfigError, match=r"^dmo: there is no .* an4_whisper, demo, kaldi, .*spoken_digits;"
+        ConfigError, match=r"^dmo: there is no .* an4_whisper, demo, kaldi, .*spoken_digits_folds;"
     ):
         config_files("dmo")
 

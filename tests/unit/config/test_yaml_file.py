@@ -146,6 +146,7 @@ def test_a_mapping_merges_key_by_key_and_any_other_value_wins():
     )
 )
 @example(["1e5", "0o10", "010", "1_000", "yes", "~", "1.", ".inf", "0x1", "1:30", "", "#"])
+@example({"\x85": "a\x85"})
 def test_what_is_written_reads_back_as_itself(value):
     assume("\\u0000" not in json.dumps(value))
     assume("<<" not in json.dumps(value))
