@@ -167,6 +167,36 @@ def compare(
 
 
 @app.command()
+def tune(
+    configs: Configs,
+    space: Annotated[
+        Path, typer.Option(help="A YAML file of keys with their choices, or {low: …, high: …}")
+    ],
+    trials: Annotated[
+        int, typer.Option(min=1, help="Of each variant; the first is the config as it stands")
+    ],
+    overrides: Overrides = None,
+    storage: Storage = None,
+    *,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Draw other settings")] = 0,
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write each config with its best settings here"),
+    ] = None,
+) -> None:
+    """Choose settings on the validation split: the same number of trials for each variant.
+
+    Settings are drawn at random, the same for all variants, and ranked by the word error rate of
+    greedy CTC on the validation split. No test split is used. A stopped command resumes when it is
+    given again.
+    """
+    from pipeline.commands.tune import Tuning, tune
+
+    tuning = Tuning(_files(configs), _overrides(overrides, storage), space, trials, seed, write)
+    _exit_unless(tune(tuning, _console()))
+
+
+@app.command()
 def shipped() -> None:
     """Print the folder that holds the shipped configs/ and cluster/."""
     typer.echo(SHIPPED)

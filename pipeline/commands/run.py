@@ -4,7 +4,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from pipeline.commands import compare, plan
 from pipeline.commands.results import read_results, test_splits
 from pipeline.commands.run_display import RunDisplay
 from pipeline.commands.ui import ui_command
-from pipeline.config import Config, ConfigError
+from pipeline.config import Cluster, Config, ConfigError
 from pipeline.graph.graph import Graph, build
 from pipeline.graph.sources import Fingerprints
 from pipeline.metrics import comparison
@@ -37,7 +38,7 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
             that does not answer is not a mistake: see `pipeline.tracking`.
     """
     storage = configs[0].storage
-    _check_one_cluster(configs)
+    check_one_cluster(configs)
     tracking.check_one_tracker(configs)
     session = tracking.TrackingSession(configs[0].tracking, storage)
     fingerprints = Fingerprints()
@@ -58,11 +59,11 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
         _show_failures(outcome, console)
         complete, graph = not outcome.failed, current()
     else:
-        _send_rest(session, console)
+        send_rest(session, console)
     if not only:
         compare.show(graph, configs, "table", console)
         _show_models(graph, console)
-    _show_tracker(configs[0], console)
+    show_tracker(configs[0], console)
     return complete
 
 
@@ -78,39 +79,48 @@ def _execute(
     session: tracking.TrackingSession,
     console: Console,
 ) -> "Outcome":
-    # Importing torch in a process that has already run a Ray Data job can crash in its BLAS.
-    import torch  # noqa: F401
-
-    from pipeline.runtime.session import ray_session
-
     runs = {
         config.variant: session.start_variant(config, tags=variant_tags(config))
         for config in configs
     }
     status: Status = "KILLED"
     try:
-        with RunDisplay(console) as display:
-            display.line("starting Ray")
-            with ray_session(configs[0].cluster):
-                from pipeline.runtime.scheduler import execute  # imports Ray, so not earlier
+        with on_ray(configs[0].cluster, console) as display:
+            from pipeline.runtime.scheduler import execute  # imports Ray, so not earlier
 
-                # Ray's own handler aborts the process; a job that is stopped should end as cleanly
-                # as after Ctrl-C.
-                signal.signal(signal.SIGTERM, signal.default_int_handler)
-                outcome = execute(current, runs, display)
+            outcome = execute(current, runs, display)
         status = "FAILED" if outcome.failed else "FINISHED"
-    except KeyboardInterrupt:
-        console.print("\nStopped. The same command resumes where this one stopped.", style="bold")
-        raise
     finally:
         for variant, scores in _scores_so_far(current, configs).items():
             runs[variant].log_metrics(scores)
             runs[variant].finish(status)
-        _send_rest(session, console)
+        send_rest(session, console)
     return outcome
 
 
-def _send_rest(session: tracking.TrackingSession, console: Console) -> None:
+@contextmanager
+def on_ray(cluster: Cluster, console: Console) -> Iterator[RunDisplay]:
+    """Ray, and a display of what runs on it, for the length of the block."""
+    # Importing torch in a process that has already run a Ray Data job can crash in its BLAS.
+    import torch  # noqa: F401
+
+    from pipeline.runtime.session import ray_session
+
+    try:
+        with RunDisplay(console) as display:
+            display.line("starting Ray")
+            with ray_session(cluster):
+                # Ray's own handler aborts the process; a job that is stopped should end as cleanly
+                # as after Ctrl-C.
+                signal.signal(signal.SIGTERM, signal.default_int_handler)
+                yield display
+    except KeyboardInterrupt:
+        console.print("\nStopped. The same command resumes where this one stopped.", style="bold")
+        raise
+
+
+def send_rest(session: tracking.TrackingSession, console: Console) -> None:
+    """Send MLflow what is left, and say what it has not received."""
     rest = session.close()
     if rest:
         console.print(
@@ -169,14 +179,20 @@ def _show_models(graph: Graph, console: Console) -> None:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _show_tracker(config: Config, console: Console) -> None:
+def show_tracker(config: Config, console: Console) -> None:
+    """Print the command that opens MLflow."""
     if not config.tracking.enabled:
         return
     shown = ui_command(config.tracking, config.storage)
     console.print(f"Curves, figures and audio: {shown}", markup=False, soft_wrap=True)
 
 
-def _check_one_cluster(configs: Sequence[Config]) -> None:
+def check_one_cluster(configs: Sequence[Config]) -> None:
+    """Refuse configs that name different clusters.
+
+    Raises:
+        ConfigError: says which addresses were named.
+    """
     addresses = {str(config.cluster.address) for config in configs}
     if len(addresses) > 1:
         raise ConfigError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.config import Config, ConfigError
+from pipeline.config.keys import put
 from pipeline.config.kinds import merge
 from pipeline.config.mistakes import explain
 from pipeline.config.overrides import FINETUNED_BY, apply
@@ -17,13 +18,19 @@ from pipeline.config.section import SectionT, validate_json
 from pipeline.config.shipped import find_shipped
 from pipeline.config.yaml_file import Node, name_of, read_mapping
 
+# Values by their keys, such as `asr.dim`.
+Settings = Mapping[str, Node]
+
 _MOST_FILES = 64
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load(
+    path: str | Path, overrides: Sequence[str] = (), settings: Settings | None = None
+) -> Config:
     """Read one config file, follow its `extends`, apply `key.path=value` overrides.
 
-    The file that `ssl.finetuned_by` names is read alike, with the same overrides.
+    The file that `ssl.finetuned_by` names is read alike, with the same overrides. `settings` come on
+    top of these, in their order, and are not for that file.
 
     Raises:
         ConfigError: the file is missing, is no YAML mapping, or says something impossible; the
@@ -31,6 +38,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = Path(path)
     named = _read(path, overrides, ())
+    for key, value in (settings or {}).items():
+        named = put(named, key, value)
     try:
         return validate_json(Config, named.plain())
     except ValidationError as error:

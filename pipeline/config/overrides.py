@@ -3,9 +3,9 @@
 import json
 import re
 
-from pipeline.config.kinds import merge
+from pipeline.config.keys import is_key, put
 from pipeline.config.section import ConfigError
-from pipeline.config.yaml_file import MOST_LEVELS, Node, name_of, read_value, shortened
+from pipeline.config.yaml_file import Node, read_value, shortened
 
 FINETUNED_BY = "ssl.finetuned_by"
 
@@ -20,31 +20,13 @@ def apply(config: Node, override: str) -> Node:
     """
     key, equals, text = override.partition("=")
     place = f"--set {shortened(override)}"
-    parts = key.split(".")
-    if not equals or not all(part.strip() for part in parts) or len(parts) > MOST_LEVELS:
+    if not equals or not is_key(key):
         raise ConfigError(
             f"--set takes key.path=value, such as asr.dim=256, got '{shortened(override)}'"
         )
     if key in ("extends", FINETUNED_BY):
         raise ConfigError(f"{place}: `{key}` stands in a file: name the files there")
-    _require_sections(config, parts, place)
-    node = _value(text, place)
-    for part in reversed(parts):
-        node = Node({part: node}, place)
-    return merge(config, node)
-
-
-def _require_sections(config: Node, parts: list[str], place: str) -> None:
-    for depth, part in enumerate(parts[:-1], start=1):
-        if part not in config.value:
-            return
-        config = config.value[part]
-        if not isinstance(config.value, dict):
-            key = ".".join(parts[:depth])
-            raise ConfigError(
-                f"{place}: {key} is {name_of(config.plain())} ({config.place}), which has no keys: "
-                f"set it as a whole, {key}=…"
-            )
+    return put(config, key, _value(text, place))
 
 
 def _value(text: str, place: str) -> Node:

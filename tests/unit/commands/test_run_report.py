@@ -42,14 +42,6 @@ def said(*outcomes):
     return captured.get()
 
 
-def test_a_training_that_is_needed_besides_has_an_mlflow_run_of_its_own():
-    full = CONFIG.model_copy(update={"variant": "full"})
-    ssl = CONFIG.ssl.model_copy(update={"finetuned_by": full})
-    own = CONFIG.model_copy(update={"ssl": ssl})
-    assert run._with_finetuners([own]) == [own, full]
-    assert run._with_finetuners([full, own]) == [full, own]
-
-
 def test_a_run_that_ends_well_says_nothing_of_failures():
     assert said(DONE) == ""
 

@@ -25,6 +25,17 @@ def test_a_value_is_set_and_its_place_is_the_option(config):
     ]
 
 
+def test_an_item_of_a_list_is_named_by_its_number_and_all_by_none():
+    config = read_value("phases: [{epochs: 1, rates: {asr: 1}}, {epochs: 2}]", "f:{}".format)
+    changed = apply(config, "phases[1].epochs=9").plain()["phases"]
+    assert changed == [{"epochs": 1, "rates": {"asr": 1}}, {"epochs": 9}]
+    changed = apply(config, "phases[].rates.ssl=3").plain()["phases"]
+    assert changed == [
+        {"epochs": 1, "rates": {"asr": 1, "ssl": 3}},
+        {"epochs": 2, "rates": {"ssl": 3}},
+    ]
+
+
 @pytest.mark.parametrize(
     ("override", "value"),
     [
@@ -59,6 +70,11 @@ def test_the_value_is_yaml_as_in_a_file(config, override, value):
         ("asr.dim.x=3", r"asr\.dim is the number 128 \(f:1\), which has no keys: .*asr\.dim=…"),
         ("ssl.model=x", r"ssl is null \(f:4\), which has no keys"),
         ("training.phases.0.epochs=3", r"training\.phases is a list \(f:3\), which has no keys"),
+        ("training.phases[1].epochs=3", r"training\.phases has 1 items \(f:3\), from \[0\] on"),
+        ("training.phases[0].epochs.x=3", r"phases\[0\]\.epochs is the number 1 \(f:3\), which"),
+        ("asr[0].dim=3", r"asr is a mapping \(f:1\), which has no items"),
+        ("features[].layers=3", "features is not set, which has no items"),
+        ("training.phases[x].epochs=3", "takes key.path=value"),
         ("extends=x.yaml", "`extends` stands in a file"),
         ("asr={dim: 1, dim: 2}", r"--set asr=.*: dim: this key stands in"),
         ("asr.dim=010", "010 is 10 to one YAML reader"),

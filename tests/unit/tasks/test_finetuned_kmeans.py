@@ -6,11 +6,8 @@ import ray
 import soundfile
 import torch
 import yaml
-from rich.console import Console
 from support import SMALL_ASR, run_shards_here, save_tiny_ssl, write_tone_manifest
 
-from pipeline.commands.transcribe import transcribe
-from pipeline.commands.verify import verify
 from pipeline.config.files import load_all
 from pipeline.features.encoders.load import load_encoder
 from pipeline.features.ssl import pad_waveforms
@@ -131,16 +128,3 @@ def test_the_training_is_there_when_its_own_variant_is_run(project, finished, no
     graph, ran = run(project / "finetuned_kmeans.yaml", project / "continuous_full.yaml")
     assert ran == ["evaluate_asr/test[continuous_full]"]
     assert trained.key in {node.key for node in graph.nodes}
-
-
-def test_verify_checks_both_trainings_and_its_model_transcribes(project, finished, nodes):
-    console = Console(record=True, width=300)
-    configs = load_all([project / "finetuned_kmeans.yaml"])
-    assert verify("train_joint", configs, console, quick=False, repair=False)
-    trained = nodes["finetuned_kmeans", "train_joint"].artifact.uri
-    audio = next((project / "corpus").glob("test-*.flac"))
-    assert transcribe(trained, [str(audio)], console)
-    said = console.export_text()
-    for label in ("train_joint[continuous_full]", "train_joint[finetuned_kmeans]"):
-        assert f"{label}: bytes of" in said
-    assert f"{audio}: " in said
