@@ -27,14 +27,14 @@ def _estimate(config: Config, split: str, outputs: Mapping[str, Artifact]) -> Es
     from pipeline.corpus.durations import durations_by_split
     from pipeline.corpus.expected_durations import Durations
     from pipeline.corpus.listing import listings_in
-    from pipeline.features.size import bytes_per_frame, num_stored_frames
+    from pipeline.features.size import bytes_per_frame, grid_of, num_stored_frames
 
     known = durations_by_split(
         config.corpus, outputs["prepare_corpus"], listings_in(config.storage)
     )
     durations = known.get(split, Durations([]))
     seconds = durations.seconds
-    num_frames = num_stored_frames(seconds, config.features)
+    num_frames = num_stored_frames(seconds, config.features, grid_of(config))
     hours = sum(seconds) / 3600
     return Estimate(
         float(sum(seconds)),

@@ -160,9 +160,11 @@ def features_of_splits(output: Artifact) -> dict[str, Artifact]:
     return {f"extract_features/{split}": output for split in ("train", "valid")}
 
 
-def write_features(output: Artifact, ssl_folder: Path, utterances: list[Utterance]) -> Artifact:
+def write_features(
+    output: Artifact, ssl_folder: Path, utterances: list[Utterance], pool: int = 1
+) -> Artifact:
     """Features of all layers, directly from the model, in the layout of the extraction stage."""
-    ssl = load_encoder(ssl_folder)
+    ssl = load_encoder(ssl_folder, pool=pool)
     layers = tuple(range(ssl.num_layers + 1))
     for split in sorted({utterance.split for utterance in utterances}):
         rows = []

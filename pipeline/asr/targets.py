@@ -61,13 +61,14 @@ def check_targets(config: Config, corpus: Artifact) -> None:
     pieces = text_pieces(config, corpus)
     for split in (config.corpus.splits.train, config.corpus.splits.valid):
         utterances = read_split(corpus, split)
-        rejects = _rejects(utterances, pieces, config.asr.subsampling, grid_of(config.ssl))
+        rejects = _rejects(utterances, pieces, config.asr.subsampling, grid_of(config))
         if len(rejects) > config.corpus.max_reject_share * len(utterances):
             raise CorpusError(
                 f"{len(rejects)} of {len(utterances)} utterances of split '{split}' cannot be trained "
                 f"on, more than corpus.max_reject_share {config.corpus.max_reject_share:g} allows:\n"
                 f"{commonest(rejects)}\n"
-                "Mend the texts, change asr.text or asr.subsampling, or raise corpus.max_reject_share"
+                "Mend the texts, change asr.text, asr.subsampling or features.pool, or raise "
+                "corpus.max_reject_share"
             )
 
 

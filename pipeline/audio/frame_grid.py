@@ -1,7 +1,7 @@
 """The grid of frames that an SSL model lays over the samples of an utterance."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Self
 
@@ -28,6 +28,15 @@ class FrameGrid:
         jumps = [prod(strides[:layer]) for layer in range(len(strides))]
         reach = sum((kernel - 1) * jump for kernel, jump in zip(kernels, jumps, strict=True))
         return cls(1 + reach, prod(strides), sample_rate_hz)
+
+    def pooled(self, pool: int) -> Self:
+        """The grid of the means over each `pool` neighbouring frames; an incomplete group is none."""
+        return replace(
+            self,
+            receptive_field=self.receptive_field + self.hop * (pool - 1),
+            hop=self.hop * pool,
+            max_frames=None if self.max_frames is None else self.max_frames // pool,
+        )
 
     @property
     def frames_per_second(self) -> float:

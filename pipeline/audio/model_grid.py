@@ -5,6 +5,8 @@ from typing import Any
 
 from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
 
+POOL = "ssl_pool"  # in the config.json of a saved model
+
 
 def grid_of_model(settings: Mapping[str, Any]) -> FrameGrid:
     """The grid of the model with these settings; where they say nothing, the usual one."""
@@ -17,6 +19,11 @@ def grid_of_model(settings: Mapping[str, Any]) -> FrameGrid:
     if not isinstance(kernels, list | tuple) or not isinstance(strides, list | tuple):
         return SSL_GRID
     return FrameGrid.of_convolutions(kernels, strides, SSL_GRID.sample_rate_hz)
+
+
+def grid_of_saved_model(settings: Mapping[str, Any]) -> FrameGrid:
+    """The grid of the frames that a saved model gives, which are pooled where it says so."""
+    return grid_of_model(settings).pooled(settings.get(POOL, 1))
 
 
 def _whisper(num_positions: int) -> FrameGrid:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.section import ConfigError, Count, Layer, Seconds, Section, Seed, Text
+from pipeline.config.section import ConfigError, Count, Exactly, Layer, Seconds, Section, Seed, Text
 from pipeline.config.shipped import find_shipped
 
 _COMMIT = re.compile(r"[0-9a-f]{1,40}")
@@ -109,6 +109,9 @@ class Features(Section):
 
     layers: tuple[Layer, ...] = (0, 1, 2)
     """The hidden layers to store; 0 is the input of the first transformer block."""
+    pool: Annotated[Literal[1, 2, 4], Exactly] = 1
+    """How many neighbouring frames become one, their mean, before anything is stored: 50, 25 or 12.5
+    units a second."""
     max_seconds: Annotated[float, Field(ge=1, le=3600)] = 40.0
     """Longer utterances go through the model in overlapping windows. Those of a Whisper model are no
     longer than 30 s, whatever this says."""

@@ -15,6 +15,9 @@ from pipeline.config.section import Address, Name, Section, Text
 from pipeline.config.training import Pretraining, Training
 from pipeline.config.vocoder import Resynthesis, Vocoder
 
+# The longest frame of any SSL model (w2v-BERT's), and what lies between two.
+FRAME_SECONDS, HOP_SECONDS = 0.035, 0.02
+
 
 class Ssl(PretrainedSsl):
     """The self-supervised model: a transformers checkpoint by hub name or folder."""
@@ -103,11 +106,19 @@ class Config(Section):
                 f"features.layers {list(self.features.layers)} cannot be stored: ssl.model "
                 f"'{self.ssl.model}' has the layers 0 to {most}"
             )
-        speaks = self.vocoder.enabled and self.quantizer.has_units
-        if speaks and hop is not None and hop != prod(rates):
+        speaks, pool = self.vocoder.enabled and self.quantizer.has_units, self.features.pool
+        if speaks and hop is not None and pool * hop != prod(rates):
+            pooled = f" and features.pool is {pool}" if pool > 1 else ""
             raise ValueError(
                 f"vocoder.upsample_rates {list(rates)} multiply to {prod(rates)}, but a frame of "
-                f"ssl.model '{self.ssl.model}' is {hop} samples: choose rates with this product"
+                f"ssl.model '{self.ssl.model}' is {hop} samples{pooled}: choose rates with the "
+                f"product {pool * hop}"
+            )
+        least_seconds = FRAME_SECONDS + HOP_SECONDS * (pool - 1)
+        if pool > 1 and self.corpus.min_seconds < least_seconds:
+            raise ValueError(
+                f"corpus.min_seconds {self.corpus.min_seconds:g} lets in utterances that are too "
+                f"short for features.pool {pool}, whose frames take {least_seconds:g} s: raise it"
             )
 
     def _check_finetuned(self) -> None:

@@ -32,7 +32,8 @@ class Vocoder(Section):
     """The training speaker that speaks for speakers not heard in training; `None` is the average of
     all."""
     upsample_rates: tuple[Width, ...] = (8, 5, 4, 2)
-    """Upsampling factors of the generator; their product is the SSL model's hop in samples."""
+    """Upsampling factors of the generator; their product is the SSL model's hop in samples,
+    times `features.pool`."""
     upsample_kernels: tuple[Width, ...] = (16, 11, 8, 4)
     """Kernels of the upsampling layers."""
     initial_channels: Width = 128

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.audio.frame_grid import FrameGrid
-from pipeline.audio.model_grid import grid_of_model
+from pipeline.audio.model_grid import grid_of_saved_model
 from pipeline.audio.utterance import Utterance, from_table
 from pipeline.storage.artifacts import Artifact, ArtifactError
 
@@ -37,4 +37,4 @@ def read_tokens(output: Artifact, split: str) -> dict[str, np.ndarray]:
 
 def tokenizer_grid(trained: Artifact) -> FrameGrid:
     """The frame grid of a trained tokenizer; `trained` is an output of train_joint."""
-    return grid_of_model(trained.read_json("tokenizer/ssl/config.json"))
+    return grid_of_saved_model(trained.read_json("tokenizer/ssl/config.json"))

@@ -99,7 +99,8 @@ class ShardWriter:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._dtype = _dtype(features.precision, self._device)
         with ssl_to_load(ssl, finetuned) as found:
-            model = load_encoder(found.source, found.revision, max(features.layers), found.pad)
+            layer = max(features.layers)
+            model = load_encoder(found.source, found.revision, layer, found.pad, pool=features.pool)
             fingerprint = ssl_fingerprint(found)
         self._model = model.to(self._device)
         self._features = features

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
+from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.model_grid import grid_of_model
 from pipeline.config import Config, ConfigError, Features, Ssl
 from pipeline.corpus.read_outputs import read_split
@@ -39,17 +39,15 @@ def sample_frames(utt_id: str, num_frames: int, share: float, seed: int) -> npt.
     return np.sort(np.array(chosen, dtype=np.int32))
 
 
-def grid_of(ssl: Ssl) -> FrameGrid:
-    """The model's grid of frames, from its folder.
+def grid_of(config: Config) -> FrameGrid:
+    """The grid of frames, from the model's folder.
 
     A model of the hub is taken to have the usual one, of which others differ by a frame.
     """
-    return grid_of_model(ssl.description())
+    return grid_of_model(config.ssl.description()).pooled(config.features.pool)
 
 
-def num_stored_frames(
-    seconds: Sequence[float], features: Features, grid: FrameGrid = SSL_GRID
-) -> int:
+def num_stored_frames(seconds: Sequence[float], features: Features, grid: FrameGrid) -> int:
     """Frames of utterances of these durations, as far as `features` stores them."""
     counts = [grid.num_frames(round(duration * grid.sample_rate_hz)) for duration in seconds]
     if features.sample_frames_per_second is not None:
@@ -66,7 +64,7 @@ def check_num_units(config: Config, corpus: Artifact) -> None:
     """
     train = read_split(corpus, config.corpus.splits.train)
     seconds = [utterance.duration for utterance in train]
-    num_frames = num_stored_frames(seconds, config.features, grid_of(config.ssl))
+    num_frames = num_stored_frames(seconds, config.features, grid_of(config))
     if num_frames < config.codebook.num_units:
         raise ConfigError(
             f"codebook.num_units {config.codebook.num_units} needs as many distinct frames, but the "

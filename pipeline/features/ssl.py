@@ -37,12 +37,8 @@ class SslModel(nn.Module, ABC):
         num_layers: the highest layer that `forward` can return.
     """
 
-    def __init__(self, backbone: Any, feature_extractor: Any, grid: FrameGrid) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.feature_extractor = feature_extractor
-        self.grid = grid
-        self.hidden_size = int(backbone.config.hidden_size)
+    grid: FrameGrid
+    hidden_size: int
 
     @abstractmethod
     def forward(
@@ -86,21 +82,16 @@ class SslModel(nn.Module, ABC):
         """How many samples the model goes through for an utterance of so many, by itself."""
         return num_samples
 
+    @abstractmethod
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a transformers folder, which `load_encoder` reads back to the same layers."""
-        with no_progress_bars():
-            self.backbone.save_pretrained(folder)
-        self.feature_extractor.save_pretrained(folder)
 
+    @abstractmethod
     def checkpoint_gradients(self) -> None:
         """From now on recompute each block in the backward pass instead of storing its activations.
 
         Gradients stay the same, dropout included; evaluation is not affected.
         """
-        with warnings.catch_warnings():
-            # Newer versions of transformers have another name for it, older ones only this name.
-            warnings.simplefilter("ignore", FutureWarning)
-            self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
 
     def check_request(self, num_samples_B: Tensor, layers: Sequence[int]) -> None:
         """Raise the errors of `forward`."""
@@ -113,6 +104,28 @@ class SslModel(nn.Module, ABC):
                 f"an utterance of {shortest} samples is shorter than one frame "
                 f"({self.grid.num_samples(1)} samples): raise corpus.min_seconds"
             )
+
+
+class TransformersEncoder(SslModel):
+    """An SSL model around one of transformers."""
+
+    def __init__(self, backbone: Any, feature_extractor: Any, grid: FrameGrid) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.feature_extractor = feature_extractor
+        self.grid = grid
+        self.hidden_size = int(backbone.config.hidden_size)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        with no_progress_bars():
+            self.backbone.save_pretrained(folder)
+        self.feature_extractor.save_pretrained(folder)
+
+    def checkpoint_gradients(self) -> None:
+        with warnings.catch_warnings():
+            # Newer versions of transformers have another name for it, older ones only this name.
+            warnings.simplefilter("ignore", FutureWarning)
+            self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def cut(backbone: Any, count_key: str, max_layer: int | None) -> bool:

@@ -7,7 +7,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.config import Config
 from pipeline.training.inputs import Example
 from pipeline.training.worker import Worker
@@ -15,14 +14,14 @@ from pipeline.training.worker import Worker
 LOSSES = ("ctc", "attention", "kmeans")
 
 
-def divisors_of(examples: Sequence[Example]) -> dict[str, float]:
+def divisors_of(examples: Sequence[Example], frames_per_second: float) -> dict[str, float]:
     """What each summed loss is divided by: pieces of text (with the end), or nominal frames.
 
     They depend on all utterances of a step, whichever worker has them, so nobody need ask.
     """
     seconds = sum(example.utterance.duration for example in examples)
     pieces = float(sum(len(example.target) + 1 for example in examples))
-    frames = max(1.0, seconds * SSL_GRID.frames_per_second)
+    frames = max(1.0, seconds * frames_per_second)
     return {"ctc": pieces, "attention": pieces, "kmeans": frames}
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.config import Config, Phase
+from pipeline.features.size import grid_of
 from pipeline.metrics.wer import ErrorCounts, score
 from pipeline.training import schedule
 from pipeline.training.batches import Batch, Share, sorted_batches
@@ -61,6 +62,7 @@ class PhaseRun:
         self._training = config.training
         self._model, self._data, self._worker = model, data, worker
         self._objective = Objective.of(config)
+        self._frames_per_second = grid_of(config).frames_per_second
         switched.switch(self.phase)
         # The gradients of the phase before are freed before memory is taken for this one's.
         model.zero_grad(set_to_none=True)
@@ -98,7 +100,8 @@ class PhaseRun:
     ) -> tuple[dict[str, float], dict[str, float]]:
         """Gradients of all micro-batches; over all workers, the losses and how units were chosen."""
         worker, seed = self._worker, self._training.seed
-        divisors = divisors_of([self._data.train[index] for index in batch.indices])
+        examples = [self._data.train[index] for index in batch.indices]
+        divisors = divisors_of(examples, self._frames_per_second)
         noise_seed = _seed(seed, step)
         torch.manual_seed(_seed(seed, step, worker.rank))
         self.optimizer.zero_grad(set_to_none=True)
@@ -137,7 +140,8 @@ class PhaseRun:
         dropout; "wer" is the word error rate of greedy CTC. Every worker must call.
         """
         self._model.eval()
-        worker, divisors = self._worker, divisors_of(self._data.valid)
+        worker = self._worker
+        divisors = divisors_of(self._data.valid, self._frames_per_second)
         parts = torch.zeros(len(LOSSES), dtype=torch.float64, device=worker.device)
         words = ErrorCounts()
         counts_K: Tensor | None = None

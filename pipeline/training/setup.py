@@ -33,9 +33,15 @@ from pipeline.training.loading import loader_cache_bytes
 
 def load_ssl(config: Config, inputs: Mapping[str, Artifact]) -> SslModel:
     """The SSL model up to the highest layer that the variant uses."""
-    layer, dropout = max(config.used_layers), config.training.ssl_dropout
     with ssl_to_load(config.ssl, inputs.get("train_joint")) as ssl:
-        return load_encoder(ssl.source, ssl.revision, layer, ssl.pad, dropout=dropout)
+        return load_encoder(
+            ssl.source,
+            ssl.revision,
+            max_layer=max(config.used_layers),
+            pad=ssl.pad,
+            dropout=config.training.ssl_dropout,
+            pool=config.features.pool,
+        )
 
 
 def build_model(

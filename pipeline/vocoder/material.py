@@ -19,7 +19,7 @@ def check_material(config: Config, corpus: Artifact) -> None:
     Raises:
         ConfigError: the rates, the speaker or the segments of `vocoder` do not suit it.
     """
-    grid = grid_of(config.ssl)
+    grid = grid_of(config)
     require_hop(config.vocoder.upsample_rates, grid.hop)
     train, valid = (
         read_split(corpus, split)
@@ -41,8 +41,8 @@ def require_hop(rates: Sequence[int], hop: int) -> None:
     """
     if prod(rates) != hop:
         raise ConfigError(
-            f"vocoder.upsample_rates {list(rates)} multiply to {prod(rates)}, but a frame of the SSL "
-            f"model is {hop} samples: choose rates with the product {hop}"
+            f"vocoder.upsample_rates {list(rates)} multiply to {prod(rates)}, but a unit stands for "
+            f"{hop} samples: choose rates with the product {hop}"
         )
 
 

@@ -10,7 +10,7 @@ from pipeline.audio.model_grid import grid_of_model
 from pipeline.features.cpu_layers import keep_narrow_groups_in_float32, replace_linears
 from pipeline.features.ssl import (
     HiddenStates,
-    SslModel,
+    TransformersEncoder,
     cut,
     padding_mask,
     recorded,
@@ -22,7 +22,7 @@ from pipeline.features.wavlm_attention import replace_attention
 VARIANCE_FLOOR = 1e-7  # the feature extractors of these models add it
 
 
-class ConvolutionalEncoder(SslModel):
+class ConvolutionalEncoder(TransformersEncoder):
     """A model whose front end is a stack of convolutions without padding."""
 
     def __init__(self, backbone: Any, feature_extractor: Any, max_layer: int | None = None) -> None:

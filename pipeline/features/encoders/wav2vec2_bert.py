@@ -10,7 +10,7 @@ from pipeline.features.cpu_layers import replace_linears
 from pipeline.features.kaldi_fbank import KaldiFbank
 from pipeline.features.ssl import (
     HiddenStates,
-    SslModel,
+    TransformersEncoder,
     cut,
     padding_mask,
     recorded,
@@ -18,7 +18,7 @@ from pipeline.features.ssl import (
 )
 
 
-class Wav2Vec2BertEncoder(SslModel):
+class Wav2Vec2BertEncoder(TransformersEncoder):
     """A w2v-BERT 2.0 model; its front end has nothing that could be trained."""
 
     def __init__(self, backbone: Any, feature_extractor: Any, max_layer: int | None = None) -> None:

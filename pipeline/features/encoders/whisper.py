@@ -12,7 +12,7 @@ from transformers.models.whisper import modeling_whisper
 from pipeline.audio.model_grid import grid_of_model
 from pipeline.features.cpu_layers import replace_linears
 from pipeline.features.log_mel import LogMel
-from pipeline.features.ssl import HiddenStates, SslModel, cut, padding_mask, stack_layers
+from pipeline.features.ssl import HiddenStates, TransformersEncoder, cut, padding_mask, stack_layers
 
 Pad = Literal["window", "none"]
 PAD = "ssl_pad"  # in the saved model's config
@@ -31,7 +31,7 @@ class WhisperBackbone(modeling_whisper.WhisperPreTrainedModel):
         self.post_init()
 
 
-class WhisperEncoder(SslModel):
+class WhisperEncoder(TransformersEncoder):
     """A Whisper encoder.
 
     With `pad` "window" each utterance is filled up with silence to the length that the model has

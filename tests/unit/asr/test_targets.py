@@ -17,7 +17,7 @@ TRAIN = ["the cat sat on the mat", "a dog sat", "cats and dogs"] * 4
 CHARACTERS = {"kind": "characters"}
 
 
-def config(max_reject_share=0.05, **asr):
+def config(max_reject_share=0.05, pool=1, **asr):
     return Config.model_validate(
         {
             "variant": "v",
@@ -27,6 +27,8 @@ def config(max_reject_share=0.05, **asr):
                 "max_reject_share": max_reject_share,
             },
             "asr": {"subsampling": 1, **asr},
+            "features": {"pool": pool},
+            "vocoder": {"enabled": False},
             "ssl": {"model": "m", "revision": "abc"},
         }
     )
@@ -83,6 +85,9 @@ def test_texts_that_subsampling_leaves_too_few_frames_are_refused(corpus):
         CorpusError, match=r"4 of 12 utterances of split 'train' .*\n  4 x text is l"
     ):
         check_targets(config(subsampling=4), short)
+    with pytest.raises(CorpusError, match=r"4 x text is longer .*: 22 pieces in 14 frames"):
+        check_targets(config(pool=4), short)
+    check_targets(config(pool=2), short)  # 29 frames
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import frames as reference
@@ -46,6 +49,37 @@ def test_frames_that_start_before_the_audio():
     assert counts == [0, 0, 1, 1, 2, 3, 1500]
     assert [grid.num_samples(number) for number in (1, 2, 1500)] == [160, 480, 479_840]
     assert [grid.centre_seconds(frame) for frame in (0, 1, 50)] == [0.0, 0.02, 1.0]
+
+
+@given(
+    layers=layers,
+    start=st.integers(-20, 0),
+    pool=st.sampled_from([1, 2, 3, 4]),
+    num_samples=st.integers(0, 4000),
+)
+def test_a_pooled_frame_stands_for_all_that_its_frames_stand_for(layers, start, pool, num_samples):
+    kernels, strides = zip(*layers, strict=True)
+    own = FrameGrid.of_convolutions(kernels, strides, 8000)
+    own = replace(own, start=max(start, 1 - own.receptive_field), max_frames=37)
+    pooled = own.pooled(pool)
+    complete = [
+        range(first, first + pool)
+        for first in range(0, own.num_frames(num_samples), pool)
+        if first + pool <= own.num_frames(num_samples)
+    ]
+    assert pooled.num_frames(num_samples) == len(complete)
+    assert pooled.max_frames == 37 // pool
+    for frame, group in enumerate(complete[:5]):
+        middles = [own.centre_seconds(each) for each in group]
+        assert pooled.centre_seconds(frame) == pytest.approx(sum(middles) / pool)
+        # The shortest audio with the frame is the shortest with the last of its group.
+        assert pooled.num_samples(frame + 1) == own.num_samples(group[-1] + 1)
+
+
+def test_pooled_frames_are_fewer_a_second():
+    grid = FrameGrid(400, 320, 16000)
+    assert [grid.pooled(pool).frames_per_second for pool in (1, 2, 4)] == [50.0, 25.0, 12.5]
+    assert grid.pooled(4) == FrameGrid(1360, 1280, 16000)
 
 
 @given(start=st.integers(-9, 0), length=st.integers(10, 30), num_frames=st.integers(1, 200))

@@ -180,6 +180,20 @@ def test_splits_that_a_storage_may_not_tell_apart_are_refused(write, train, vali
         load("base.yaml", overrides)
 
 
+def test_pooling_must_suit_the_vocoder_and_the_shortest_utterance(write):
+    folder = ["ssl={model: ssl, revision: null}"]
+    write("ssl/config.json", '{"num_hidden_layers": 2, "conv_stride": [5, 2, 2, 2, 2, 2, 2]}')
+    with pytest.raises(ConfigError, match=r"is 320 samples and features\.pool is 2: .* 640"):
+        load("base.yaml", [*folder, "features.pool=2"])
+    silent = [*folder, "vocoder.enabled=false"]
+    assert load("base.yaml", [*silent, "features.pool=4"]).features.pool == 4
+    with pytest.raises(ConfigError, match=r"min_seconds 0\.05 .*features\.pool 4.*0\.095 s"):
+        load("base.yaml", [*silent, "features.pool=4", "corpus.min_seconds=0.05"])
+    assert load("base.yaml", [*silent, "corpus.min_seconds=0.05"]).features.pool == 1
+    with pytest.raises(ConfigError, match=r"features\.pool"):
+        load("base.yaml", [*silent, "features.pool=3"])
+
+
 def test_what_the_folder_of_an_ssl_model_says_is_compared_with_the_config(write):
     folder = ["ssl={model: ssl, revision: null}"]
     write("ssl/config.json", '{"num_hidden_layers": 2, "conv_stride": [5, 2, 2, 2, 2, 2, 2]}')

@@ -100,6 +100,24 @@ def test_shard_holds_the_hidden_states_of_each_utterance_alone(tmp_path, ssl_fol
     }
 
 
+def test_pooled_frames_are_means_and_an_incomplete_group_is_not_stored(
+    tmp_path, ssl_folder, utterances
+):
+    output = Artifact(str(tmp_path))
+    summary = writer(ssl_folder, output, pool=4)(NAME, utterances)
+    model = load_encoder(ssl_folder)
+    for row, one in zip(output.read_table(NAME).to_pylist(), utterances, strict=True):
+        whole_LTD = hidden_states(model, one, LAYERS)
+        starts = range(0, whole_LTD.shape[1] - 3, 4)
+        assert row["num_frames"] == len(starts) == whole_LTD.shape[1] // 4
+        for layer, whole_TD in zip(LAYERS, whole_LTD, strict=True):
+            stored_TD = np.array(row[table_schemas.layer_column(layer)], dtype=np.float32)
+            expected_TD = [whole_TD[start : start + 4].mean(0) for start in starts]
+            np.testing.assert_allclose(stored_TD, expected_TD, atol=5e-3)
+    assert output.read_record(NAME)["pool"] == 4
+    assert summary["frames"] == sum(output.read_table(NAME)["num_frames"].to_pylist())
+
+
 def test_row_groups_are_small(tmp_path, ssl_folder, utterances):
     output = Artifact(str(tmp_path))
     writer(ssl_folder, output)(NAME, utterances)

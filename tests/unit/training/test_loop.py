@@ -20,6 +20,7 @@ from pipeline.asr.model import AsrModel
 from pipeline.asr.targets import text_pieces
 from pipeline.asr.text_pieces import FIRST_PIECE
 from pipeline.clustering.codebook import Codebook
+from pipeline.corpus.read_outputs import tokenizer_grid
 from pipeline.metrics.wer import ErrorCounts
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
@@ -124,7 +125,15 @@ def inputs(tmp_path_factory):
     corpus = write_corpus(Artifact(str(root / "corpus")), utterances)
     features = write_features(Artifact(str(root / "features")), ssl, utterances)
     codebook = write_codebook(Artifact(str(root / "codebook")), features, layer=2, num_units=8)
-    return {"ssl": ssl, "corpus": corpus, "features": features, "codebook": codebook}
+    pooled = write_features(Artifact(str(root / "pooled")), ssl, utterances, pool=2)
+    fitted = write_codebook(Artifact(str(root / "pooled_codebook")), pooled, layer=2, num_units=8)
+    return {
+        "ssl": ssl,
+        "corpus": corpus,
+        "features": features,
+        "codebook": codebook,
+        "pooled": {"features": pooled, "codebook": fitted},
+    }
 
 
 def make_training(inputs, output, history=None, **sections):
@@ -461,6 +470,29 @@ def test_exported_tokenizer_gives_the_units_that_validation_saw(inputs, tmp_path
     assert len(units) == int(num_frames_B[0])
     assert units.tolist() == expected.tolist()
     assert AsrModel.from_pretrained(tmp_path / "asr").num_units == tokenizer.num_units
+
+
+def test_pooled_frames_reach_training_and_the_exported_tokenizer(inputs, tmp_path):
+    output = Artifact(str(tmp_path))
+    pooled = {**VARIANTS["dkm_full"], "features": {"pool": 2}, "vocoder": {"enabled": False}}
+    training = make_training({**inputs, **inputs["pooled"]}, output, **pooled)
+    sample = training.data.valid[0]
+    stored, heard = (
+        training.model._hidden(training.data.sources[kind].load([sample]))
+        for kind in ("frozen", "finetuned")
+    )
+    assert torch.equal(stored[1], heard[1])
+    torch.testing.assert_close(stored[0], heard[0], atol=5e-3, rtol=0)
+    assert torch.isfinite(torch.tensor(training.run()["valid.asr_loss"]))
+    export(training.model, training.model.ssl, training.history, [], output)
+    tokenizer = UnitTokenizer.from_pretrained(tmp_path / "tokenizer")
+    audio = training.data.sources["finetuned"].load([sample]).waveforms_BS[0].numpy()
+    [frames_TD] = tokenizer.mixer.encode([audio])
+    [units] = tokenizer.encode([audio])
+    num_frames = (len(audio) - 400) // 320 + 1
+    assert len(units) == len(frames_TD) == num_frames // 2 == int(heard[1][0])
+    assert tokenizer_grid(output) == tokenizer.mixer.ssl.grid
+    assert tokenizer_grid(output).frames_per_second == 25.0
 
 
 @pytest.mark.parametrize("variant", ["kmeans", "dkm_layers"])

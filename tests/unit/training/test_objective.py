@@ -17,9 +17,10 @@ def example(seconds, num_pieces):
 
 
 def test_divisors_are_pieces_with_their_ends_and_nominal_frames():
-    divisors = divisors_of([example(1.5, 3), example(0.5, 1)])
+    divisors = divisors_of([example(1.5, 3), example(0.5, 1)], 50.0)
     assert (divisors["ctc"], divisors["attention"], divisors["kmeans"]) == (6.0, 6.0, 100.0)
-    assert divisors_of([example(0.001, 0)])["kmeans"] == 1.0
+    assert divisors_of([example(1.5, 3)], 12.5)["kmeans"] == 18.75
+    assert divisors_of([example(0.001, 0)], 50.0)["kmeans"] == 1.0
 
 
 @pytest.mark.parametrize("with_units", [True, False])

@@ -18,7 +18,7 @@ def test_a_frame_is_exactly_a_hop(vocoder, num_frames):
 
 
 def test_rates_of_another_product_are_rejected():
-    with pytest.raises(ValueError, match="multiply to 256, but a frame of the SSL model is 320"):
+    with pytest.raises(ValueError, match="multiply to 256, but a unit stands for 320 samples"):
         require_hop((8, 8, 4), 320)
 
 

@@ -22,12 +22,13 @@ def corpus(tmp_path):
     return write_corpus(Artifact(str(tmp_path / "corpus")), utterances)
 
 
-def config(**vocoder):
+def config(pool=1, **vocoder):
     return Config.model_validate(
         {
             "variant": "v",
             "corpus": {"kind": "manifest", "manifest": "m.jsonl"},
             "vocoder": vocoder,
+            "features": {"pool": pool},
             "ssl": {"model": "m", "revision": "abc"},
         }
     )
@@ -45,7 +46,7 @@ def test_a_corpus_that_suits_passes(corpus):
         ({"unseen_speaker": "cem"}, "'cem' is not among the training speakers ann, bob: name one"),
         (
             {"upsample_rates": [8, 8, 4], "upsample_kernels": [16, 16, 8]},
-            "multiply to 256, but a frame of the SSL model is 320 samples",
+            "multiply to 256, but a unit stands for 320 samples",
         ),
         ({"segment_seconds": 1.5}, r"none of 1 utterances has the 75 frames .*segment_seconds"),
         ({"segment_seconds": 3}, "none of 2 utterances has the 150 frames of a segment"),
@@ -54,6 +55,16 @@ def test_a_corpus_that_suits_passes(corpus):
 def test_a_corpus_that_does_not_suit_is_refused(corpus, vocoder, message):
     with pytest.raises(ConfigError, match=message):
         check_material(config(**vocoder), corpus)
+
+
+def test_units_of_pooled_frames_need_more_upsampling(corpus):
+    rates = {"upsample_rates": [8, 5, 4, 4], "upsample_kernels": [16, 11, 8, 8]}
+    check_material(config(pool=2, **rates), corpus)
+    check_material(config(pool=2, segment_seconds=0.96, **rates), corpus)
+    with pytest.raises(ConfigError, match="multiply to 320, but a unit stands for 640 samples"):
+        check_material(config(pool=2), corpus)
+    with pytest.raises(ConfigError, match="none of 1 utterances has the 25 frames of a segment"):
+        check_material(config(pool=2, segment_seconds=1.0, **rates), corpus)
 
 
 def test_checking_imports_no_torch():

@@ -36,11 +36,12 @@ def test_units_and_samples_are_of_one_place():
         assert torch.equal(units_BT - units_BT[:, :1], torch.arange(4).expand(2, 4))
 
 
-def test_centres_of_frames_line_up():
-    grid = FrameGrid(400, 320, 16000)
-    samples = aligned(np.arange(4000), grid.num_frames(4000), HOP, SHIFT)
+@pytest.mark.parametrize("pool", [1, 2, 4])
+def test_centres_of_frames_line_up(pool):
+    grid = FrameGrid(400, 320, 16000).pooled(pool)
+    samples = aligned(np.arange(4000), grid.num_frames(4000), grid.hop, SHIFT)
     for frame in range(grid.num_frames(4000)):
-        inside = samples[frame * HOP : (frame + 1) * HOP]
+        inside = samples[frame * grid.hop : (frame + 1) * grid.hop]
         assert (inside[0] + inside[-1] + 1) / 2 / 16000 == grid.centre_seconds(frame)
 
 

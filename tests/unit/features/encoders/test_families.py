@@ -7,9 +7,10 @@ from tiny_encoders import bert, data2vec, save
 from torch import nn
 from transformers import AutoFeatureExtractor, AutoModel
 
+from pipeline.audio.model_grid import grid_of_model
 from pipeline.config import Features, Ssl
 from pipeline.features.encoders.load import load_encoder
-from pipeline.features.size import bytes_per_frame, grid_of
+from pipeline.features.size import bytes_per_frame
 from pipeline.features.ssl import pad_waveforms
 
 LAYERS = (0, 1, 2, 3)
@@ -85,7 +86,8 @@ def test_an_utterance_does_not_depend_on_its_batch_or_on_garbage_behind_it(folde
 
 def test_config_and_model_agree_on_grid_hop_and_size(one_of_each):
     model, ssl = load_encoder(one_of_each), Ssl(model=str(one_of_each))
-    assert grid_of(ssl) == model.grid
+    assert grid_of_model(ssl.description()) == model.grid
+    assert load_encoder(one_of_each, pool=2).grid == model.grid.pooled(2)
     assert (ssl.hop, ssl.num_layers, ssl.hidden_size) == (320, 3, 16)
     assert (model.grid.hop, model.num_layers, model.hidden_size) == (320, 3, 16)
 
