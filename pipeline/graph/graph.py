@@ -175,8 +175,12 @@ class Graph:
         Raises:
             Exception: a stage's own error for the user.
         """
+        checked = set()
         for node in self.pending():
-            if not node.awaits:
+            # The seeds of a variant read the same, and take the same of it.
+            same = node.name, node.config.variant, node.config.corpus.fold.speaker
+            if not node.awaits and same not in checked:
+                checked.add(same)
                 node.stage.check(node.config, node.input_artifacts)
 
     def members_of(self, variant: str) -> tuple[Member, ...]:

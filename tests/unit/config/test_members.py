@@ -5,6 +5,7 @@ import json
 import pytest
 
 from pipeline.config import Config, ConfigError
+from pipeline.config.files import load
 from pipeline.config.members import members, traits
 from pipeline.corpus.adapters.manifest import ManifestCorpus
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus, make_prompts
@@ -108,6 +109,22 @@ def test_speakers_may_be_named_and_one_alone_is_the_only_member(spoken):
     assert member.corpus.fold.speaker == "bob"
     assert traits(member, alone) == ()
     assert member == members(spoken("speaker"))[1]
+
+
+@pytest.mark.parametrize(("folds", "speakers"), [("speaker", ["a", "b"]), ("[b]", ["b"])])
+def test_folds_come_from_a_file(tmp_path, folds, speakers):
+    lines = (
+        json.dumps({"utt_id": who, "split": "train", "speaker": who, "audio": "a.wav", "text": "x"})
+        for who in "ab"
+    )
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    (tmp_path / "v.yaml").write_text(
+        f"corpus: {{kind: manifest, manifest: {tmp_path}/m.jsonl, folds: {folds}}}\n"
+        "ssl: {model: some/model, revision: a}\ntraining: {seeds: [3]}\n"
+    )
+    found = members(load(tmp_path / "v.yaml"))
+    assert [member.corpus.fold.speaker for member in found] == speakers
+    assert [member.training.seed for member in found] == [3] * len(speakers)
 
 
 def test_one_speaker_cannot_be_left_out(spoken):

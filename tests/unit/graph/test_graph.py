@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 
@@ -308,7 +309,7 @@ def test_a_module_without_a_stage_is_a_clear_error(importable, name, text, messa
 
 def write_parts(graph: stage_graph.Graph, **parts: str) -> None:
     """Complete the corpus of a graph with some parts."""
-    output = nodes_of(graph, "v")["corpus"].artifact
+    output = graph.members_of("v")[0].nodes["corpus"].artifact
     output.write_json(stage_graph.PARTS, parts)
     output.finish({})
 
@@ -437,3 +438,33 @@ def test_a_pending_stage_checks_its_parts_as_soon_as_they_are_known(build, tmp_p
     assert checked == [("v", nodes_of(graph, "v")["corpus"].artifact.uri)]
     nodes_of(graph, "v")["train"].artifact.finish({})
     build([config("v", storage=str(tmp_path))], stages).check()
+
+
+def test_the_seeds_of_a_variant_are_checked_once(build, tmp_path):
+    checked = []
+    stages = (
+        PARTS[0],
+        Stage(
+            "train",
+            1,
+            lambda config: {"seed": config.training.seed},
+            run,
+            inputs=lambda *_: (Input("corpus", parts=("text",)),),
+            check=lambda config, _inputs: checked.append(config.variant),
+        ),
+    )
+    asked = [seeded(name, 0, 1, storage=str(tmp_path)) for name in ("v", "w")]
+    write_parts(build(asked, stages), text="t")
+    build(asked, stages).check()
+    # Both variants have the same trainings, which the first is asked about.
+    assert checked == ["v"]
+    other = seeded("w", 0, 1, storage=str(tmp_path), quantizer=KMEANS)
+    stages = (
+        PARTS[0],
+        replace(
+            stages[1],
+            settings=lambda config: {"kind": config.quantizer.kind, "seed": config.training.seed},
+        ),
+    )
+    build([asked[0], other], stages).check()
+    assert checked == ["v", "v", "w"]
