@@ -172,19 +172,21 @@ def with_reductions(
     if not known:
         return known
     base, bound = known[against or baseline(rows)], known.get(best(rows) or "", {})
-    for name in (f"{split}.wer" for split in splits):
-        if name not in base:
-            continue
-        base_wer = base[name]
-        gap = base_wer - bound.get(name, math.inf)
+    for split in splits:
+        name = f"{split}.wer"
         for row in known.values():
-            if name in row:
-                saved = base_wer - row[name]
-                if base_wer > 0:
-                    row[name.removesuffix("wer") + REDUCTION] = saved / base_wer
-                if gap > 0:
-                    row[name.removesuffix("wer") + GAP_CLOSED] = saved / gap
+            found = _relative(row.get(name), base.get(name), bound.get(name))
+            row |= {f"{split}.{score}": value for score, value in found.items()}
     return known
+
+
+def _relative(wer: float | None, base: float | None, bound: float | None) -> dict[str, float]:
+    found = {}
+    if wer is not None and base:
+        found[REDUCTION] = (base - wer) / base
+    if wer is not None and base is not None and bound is not None and bound < base:
+        found[GAP_CLOSED] = (base - wer) / (base - bound)
+    return found
 
 
 def headline(row: Mapping[str, float], splits: Sequence[str]) -> dict[str, float]:
