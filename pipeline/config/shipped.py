@@ -44,5 +44,5 @@ def name_in_package(path: Path) -> str | None:
 
 
 def _names() -> list[str]:
-    folders = {path.parent.name for path in _CONFIGS.glob("*/*.yaml")} - {"encoders", "variants"}
-    return sorted(folders | {"pretrain_encoder"})
+    """Every file beside which there may be a folder of its variants."""
+    return sorted(path.stem for path in _CONFIGS.glob("*.yaml"))

@@ -22,9 +22,10 @@ RECIPES = (
     "spoken_digits_folds",
 )
 EXAMPLES = ("demo", "kaldi")
-# Bases hold a corpus, an encoder or a delta; what a user names is a leaf.
-BASES = {"encoders", "variants"}
-LEAVES = sorted(path for path in CONFIGS.glob("*/*.yaml") if path.parent.name not in BASES)
+# Beside a folder of variants is what they have in common; other folders hold encoders or deltas.
+LEAVES = sorted(
+    path for path in CONFIGS.glob("*/*.yaml") if path.parent.with_suffix(".yaml").is_file()
+)
 ROOT_LEAVES = [CONFIGS / "pretrain_encoder.yaml"]
 
 
