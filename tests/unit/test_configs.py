@@ -7,6 +7,7 @@ import yaml
 
 from pipeline.config import Config, Quantizer
 from pipeline.config.files import load, load_all, sources
+from pipeline.config.space import read_space
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 VARIANTS = {"kmeans", "dkm_codebook", "dkm_layers", "dkm_full", "continuous"}
@@ -183,6 +184,16 @@ def test_any_encoder_goes_with_any_corpus(encoder, tmp_path):
     config = load(file)
     assert config.ssl.model == yaml.safe_load(encoder.read_text())["ssl"]["model"]
     assert (config.corpus.kind, config.codebook.num_units) == ("an4", 128)
+
+
+@pytest.mark.parametrize(
+    ("space", "corpora"),
+    [("small", ["an4", "speechocean762"]), ("whisper_base", ["an4_whisper"])],
+)
+def test_tune_may_change_every_key_of_a_space_in_what_fine_tunes_the_codebook(space, corpora):
+    found = read_space(CONFIGS / "spaces" / f"{space}.yaml")
+    for corpus in corpora:
+        assert not found.keys_without(read(CONFIGS / corpus / "dkm_full.yaml"))
 
 
 @pytest.mark.parametrize("corpus", ["an4", "speechocean762"])
