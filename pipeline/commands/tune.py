@@ -6,6 +6,7 @@ settings. The graph ends with the training, so that nothing of a test split is r
 prepare_corpus, which checks all splits.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,14 +132,15 @@ def _execute(
 def _start_run(
     session: tracking.TrackingSession, attempt: Attempt, config: Config
 ) -> tracking.TrackingSpec:
-    run = session.start_variant(config, tags=variant_tags(config))
-    run.log_params({"drawn": {key: node.plain() for key, node in attempt.settings.items()}})
-    return run
+    tags = variant_tags(config)
+    drawn = [f"- {key}: {json.dumps(node.plain())}" for key, node in attempt.settings.items()]
+    note = "\n".join([tags[NOTE_TAG], "", "Drawn for this trial:", "", *(drawn or ["- nothing"])])
+    return session.start_variant(config, tags={**tags, NOTE_TAG: note})
 
 
 def _end_run(run: tracking.TrackingSpec, trial: Trial) -> None:
     if trial.scores is None:
-        run.set_tags({NOTE_TAG: trial.error})
+        run.set_tags({NOTE_TAG: f"It failed: {trial.error}"})
         run.finish("FAILED")
         return
     run.log_metrics(
