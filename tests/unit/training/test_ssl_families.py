@@ -10,12 +10,12 @@ from support import (
     tone_utterances,
     write_codebook,
     write_corpus,
-    write_features,
 )
 from tiny_encoders import bert, data2vec, save
 
 from pipeline.corpus.read_outputs import tokenizer_grid
 from pipeline.features.encoders.load import load_encoder
+from pipeline.features.extraction import ShardWriter
 from pipeline.progress import SILENT
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
@@ -47,7 +47,10 @@ def test_it_is_fine_tuned_and_the_saved_tokenizer_is_what_was_trained(family, tm
         for split, number in (("train", 6), ("valid", 2))
         for utterance in tone_utterances(tmp_path / "audio", split, number)
     ]
-    features = write_features(Artifact(str(tmp_path / "f")), tmp_path / "ssl", utterances)
+    features = Artifact(str(tmp_path / "f"))
+    write = ShardWriter(config.ssl, config.features, features)
+    for split in ("train", "valid"):
+        write(f"shards/{split}-00000.parquet", [u for u in utterances if u.split == split])
     inputs = {
         "prepare_corpus": write_corpus(Artifact(str(tmp_path / "c")), utterances),
         **features_of_splits(features),
