@@ -1,7 +1,6 @@
 """What MLflow shows of a variant's run at its top: what was run, and from which commit."""
 
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import Config
@@ -28,7 +27,7 @@ def describe(config: Config, commit: str = "") -> str:
         f"**{config.variant}** on the {config.corpus.kind} corpus, SSL model `{config.ssl.model}`{by}.",
         "",
         f"- quantizer: {quantizer.kind}{units}, layer weights {quantizer.layer_weights}",
-        f"- training: {phases}; {_seeds(config.training.seeds)}",
+        f"- training: {phases}; {_members(config)}",
         f"- storage: `{config.storage}`",
         *([f"- commit: `{commit}`"] if commit else []),
         "",
@@ -37,8 +36,12 @@ def describe(config: Config, commit: str = "") -> str:
     return "\n".join(lines)
 
 
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+def _members(config: Config) -> str:
+    """`seeds 0, 1; left out in turn: each speaker`."""
+    seeds, folds = config.training.seeds, config.corpus.folds
+    who = "each speaker" if folds == "speaker" else " and ".join(folds)
+    left_out = f"; left out in turn: {who}" if folds else ""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}{left_out}"
 
 
 def git_commit(folder: Path) -> str:
