@@ -181,6 +181,10 @@ def command(
             "check corpus.root",
         ),
         (("run", "kmeans.yaml", "--set", "extra_stages=[my.stage]"), "'my.stage' cannot be"),
+        (
+            ("compare", "kmeans.yaml", "--against", "dkm"),
+            "'dkm' to compare with; there are: kmeans",
+        ),
     ],
 )
 def test_a_mistake_is_one_message_and_no_traceback(project, arguments, message):
