@@ -50,7 +50,7 @@ def read_results(graph: Graph, configs: Sequence[Config]) -> Results:
                 results.errors[split][config.variant] = stacked(list(errors.values()))
             for seed, each in errors.items():
                 rows[seed][f"{split}.wer"] = float(each.rates[0])
-        results.rows[config.variant] = over_seeds(rows)
+        results.rows[config.variant] = over_seeds(rows, _shared(list(seeds.values())))
         if len(seeds) < len(members):
             results.rows[config.variant] |= {
                 f"{name}[{fold}]": value for fold, row in own.items() for name, value in row.items()
@@ -60,6 +60,14 @@ def read_results(graph: Graph, configs: Sequence[Config]) -> Results:
 
 def _scores(member: Member) -> dict[str, float]:
     return comparison.scores({name: node.artifact for name, node in member.nodes.items()})
+
+
+def _shared(seeds: Sequence[Sequence[Member]]) -> set[str]:
+    """The scores of stages that run once for all seeds."""
+    keys = [{node.key for fold in folds for node in fold.nodes.values()} for folds in seeds]
+    in_all, first = set.intersection(*keys), seeds[0][0]
+    outputs = {name: node.artifact for name, node in first.nodes.items() if node.key in in_all}
+    return set(comparison.scores(outputs))
 
 
 def _errors_of_seeds(

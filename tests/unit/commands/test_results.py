@@ -35,6 +35,17 @@ def test_seeds_give_means_and_all_their_errors(tmp_path):
     assert found.errors["test"]["kmeans"].errors_NU.tolist() == [[1] * 9, [3] * 9]
 
 
+def test_a_stage_that_seeds_share_counts_once(tmp_path):
+    first, second = (
+        evaluated(tmp_path, "kmeans", [1] * 9, name=f"seed {seed}", seed=seed) for seed in (0, 1)
+    )
+    second.nodes["prepare_corpus"] = first.nodes["prepare_corpus"]
+    first.nodes["prepare_corpus"].artifact.write_json("metrics.json", {"test.hours": 2.0})
+    row = read_results(Graph((first, second)), [config(tmp_path, "kmeans")]).rows["kmeans"]
+    assert [name for name in row if name.startswith("test.hours")] == ["test.hours"]
+    assert (row["test.hours"], row["test.wer_num_seeds"]) == (2.0, 2)
+
+
 def test_a_seed_that_is_not_evaluated_is_left_out_and_counted(tmp_path):
     members = (
         evaluated(tmp_path, "kmeans", [1] * 9, name="seed 0", seed=0),

@@ -41,6 +41,14 @@ def test_a_score_counts_the_seeds_that_have_it():
     }
 
 
+def test_what_all_seeds_share_is_one_value():
+    row = {"hours": 3.0, "test.wer": 0.2}
+    found = over_seeds({0: row, 1: row}, {"hours"})
+    assert found["hours"] == 3.0
+    assert [name for name in found if name.startswith("hours")] == ["hours"]
+    assert found["test.wer_num_seeds"] == 2
+
+
 def test_seeds_without_scores_have_none():
     assert over_seeds({0: {}, 1: {}}) == {"seeds": 2}
 
