@@ -55,10 +55,9 @@ class SslModel(nn.Module, ABC):
             ValueError: the model lacks a layer, or an utterance is shorter than one frame.
         """
 
-    def blocks(self) -> Sequence[nn.Module]:
+    @abstractmethod
+    def blocks(self) -> tuple[nn.Module, ...]:
         """The transformer blocks, the lowest first: block l makes layer l + 1."""
-        blocks: nn.ModuleList = self.backbone.encoder.layers
-        return blocks
 
     @abstractmethod
     def freeze_front_end(self) -> None:
@@ -115,6 +114,9 @@ class TransformersEncoder(SslModel):
         self.feature_extractor = feature_extractor
         self.grid = grid
         self.hidden_size = int(backbone.config.hidden_size)
+
+    def blocks(self) -> tuple[nn.Module, ...]:
+        return tuple(self.backbone.encoder.layers)
 
     def save_pretrained(self, folder: str | Path) -> None:
         with no_progress_bars():

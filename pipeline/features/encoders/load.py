@@ -1,6 +1,7 @@
 """An SSL model from a transformers checkpoint, by the family that its config names."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
@@ -55,7 +56,7 @@ def load_encoder(
     setattr(settings, POOL, group)
     if dropout is not None:
         set_dropout(settings, dropout)
-    backbone_class = WhisperBackbone if family == "whisper" else AutoModel
+    backbone_class: Any = WhisperBackbone if family == "whisper" else AutoModel
     with no_progress_bars():
         backbone = backbone_class.from_pretrained(
             model, revision=revision, config=settings, dtype=torch.float32

@@ -34,7 +34,7 @@ class PooledEncoder(SslModel):
         valid_BT = valid(num_groups_B, num_groups)
         return HiddenStates(grouped.mean(3) * valid_BT[..., None], num_groups_B)
 
-    def blocks(self) -> Sequence[nn.Module]:
+    def blocks(self) -> tuple[nn.Module, ...]:
         return self.encoder.blocks()
 
     @property

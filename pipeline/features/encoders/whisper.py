@@ -20,15 +20,15 @@ PAD = "ssl_pad"  # in the saved model's config
 SILENT_FRAMES = 2
 
 
-class WhisperBackbone(modeling_whisper.WhisperPreTrainedModel):
+class WhisperBackbone(modeling_whisper.WhisperPreTrainedModel):  # type: ignore[no-untyped-call] # transformers'
     """The encoder of a Whisper checkpoint, whose decoder is neither loaded nor saved."""
 
-    _keys_to_ignore_on_load_unexpected = (r"decoder\.", r"proj_out\.")
+    _keys_to_ignore_on_load_unexpected: Any = (r"decoder\.", r"proj_out\.")
 
     def __init__(self, config: WhisperConfig) -> None:
         super().__init__(config)
         self.encoder = modeling_whisper.WhisperEncoder(config)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call] # transformers'
 
 
 class WhisperEncoder(TransformersEncoder):
@@ -61,7 +61,7 @@ class WhisperEncoder(TransformersEncoder):
         super().__init__(backbone, feature_extractor, grid_of_model(settings.to_dict()))
         replace_linears(backbone)
         self.log_mel = LogMel(feature_extractor)
-        self.pad: Pad = pad or getattr(settings, PAD, "window")
+        self.pad: Pad = getattr(settings, PAD, "window") if pad is None else pad
         setattr(settings, PAD, self.pad)
         self._front_end_frozen = False
         self._is_cut = cut(backbone, "encoder_layers", max_layer)
