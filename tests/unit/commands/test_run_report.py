@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("ray")
 
+from evaluated_variants import config, evaluated
 from rich.console import Console
 
 from pipeline.commands import run
@@ -77,6 +78,20 @@ def test_scores_that_cannot_be_read_do_not_hide_how_the_run_ended(monkeypatch, e
 
     monkeypatch.setattr(run, "read_results", fail)
     assert run._scores_so_far(lambda: Graph(()), [CONFIG]) == {"tiny": {}}
+
+
+def test_mlflow_gets_the_mean_over_seeds(tmp_path):
+    errors = {"kmeans": ([2] * 9, [3] * 9), "dkm_full": ([1] * 9, [1] * 9)}
+    graph = Graph(
+        tuple(
+            evaluated(tmp_path, variant, each[seed], name=f"seed {seed}", seed=seed)
+            for variant, each in errors.items()
+            for seed in (0, 1)
+        )
+    )
+    found = run._scores_so_far(lambda: graph, [config(tmp_path, variant) for variant in errors])
+    assert found["kmeans"]["test/WER in percent"] == 62.5
+    assert found["dkm_full"]["test/WER reduction in percent"] == pytest.approx(60.0)
 
 
 def test_the_folder_of_each_trained_model_is_named(tmp_path):
