@@ -36,23 +36,20 @@ def _run(context: StageContext) -> dict[str, float]:
 
 def _count(context: StageContext) -> "tuple[JointCounts, UnitsPerPhone]":
     """Frames of the aligned utterances by label and unit, with silence; units by segment."""
-    from pipeline.corpus.alignment.frame_labels import frame_segments, labels_of
-    from pipeline.corpus.read_outputs import read_split, read_tokens, tokenizer_grid
+    from pipeline.corpus.alignment.frame_labels import labels_of
+    from pipeline.corpus.read_outputs import read_aligned_units
     from pipeline.metrics.purity import JointCounts, one_silence
     from pipeline.metrics.units_per_phone import UnitsPerPhone
 
-    trained, config, split = context.inputs["train_joint"], context.config, context.split
-    units = read_tokens(context.inputs[f"tokenize_corpus/{split}"], split)
+    inputs, split = context.inputs, context.split
+    trained, tokens = inputs["train_joint"], inputs[f"tokenize_corpus/{split}"]
     counts = JointCounts(trained.read_json("tokenizer/config.json")["num_units"])
     units_per_phone = UnitsPerPhone()
-    grid = tokenizer_grid(trained)
-    for utterance in read_split(context.inputs["prepare_corpus"], split):
-        if utterance.alignment is not None:
-            units_T = units[utterance.utt_id]
-            segments_T = frame_segments(utterance.alignment, len(units_T), grid)
-            labels_T = one_silence(labels_of(segments_T), config.purity)
-            counts.add(labels_T, units_T)
-            units_per_phone.add(segments_T, labels_T, units_T)
+    aligned = read_aligned_units(inputs["prepare_corpus"], trained, tokens, split)
+    for _utterance, segments_T, units_T in aligned:
+        labels_T = one_silence(labels_of(segments_T), context.config.purity)
+        counts.add(labels_T, units_T)
+        units_per_phone.add(segments_T, labels_T, units_T)
     return counts, units_per_phone
 
 

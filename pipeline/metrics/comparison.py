@@ -100,6 +100,10 @@ GROUPS = (
         Score("pnmi", "PNMI", main=True),
         Score("pnmi_with_silence", "PNMI with silence"),
         Score("units_per_phone", "units per phone", 1, 2),
+        Score("abx_within_speaker", "ABX error within speaker (%)", 100, 1),
+        Score("abx_across_speakers", "ABX error across speakers (%)", 100, 1),
+        Score("abx_within_speaker_any_context", "ABX error within, any context (%)", 100, 1),
+        Score("abx_across_speakers_any_context", "ABX error across, any context (%)", 100, 1),
     ),
     (
         Score("codebook_usage", "codebook usage (%)", 100, 1),
@@ -266,15 +270,21 @@ def as_csv(rows: Rows) -> str:
 
 
 def _lines(rows: Rows, splits: Sequence[str], *, show_all: bool) -> Iterator[list[tuple[str, ...]]]:
-    """Groups of lines: title, split, one value for each variant."""
+    """Groups of lines: title, split, one value for each variant.
+
+    Beside the main scores, those that no variant has are left out.
+    """
     for group in GROUPS:
         yield [
             (score.title, split, *(score.cell(row, split) for row in rows.values()))
             for score in group
-            if score.main or show_all
             for split in splits
+            if score.main
+            or (show_all and any(f"{split}.{score.name}" in row for row in rows.values()))
         ]
     if show_all:
         yield [
-            (score.title, "", *(score.cell(row, "") for row in rows.values())) for score in TRAINING
+            (score.title, "", *(score.cell(row, "") for row in rows.values()))
+            for score in TRAINING
+            if any(score.name in row for row in rows.values())
         ]

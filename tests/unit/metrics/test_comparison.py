@@ -137,6 +137,14 @@ def test_a_score_that_is_no_number_shows_as_missing():
     assert markdown_cells(ROWS, ["test"])["PNMI", "test"] == [comparison.MISSING] * 3
 
 
+def test_a_score_that_no_variant_has_gets_no_line_unless_it_is_a_main_one():
+    cells = markdown_cells({"a": {"test.pnmi": 0.5, "test.abx_within_speaker": 0.18}}, ["test"])
+    assert cells["ABX error within speaker (%)", "test"] == ["18.0"]
+    assert ("ABX error across speakers (%)", "test") not in cells
+    assert ("training (s)", "") not in cells
+    assert cells["phone purity", "test"] == [comparison.MISSING]
+
+
 def test_every_split_has_its_lines():
     rows = {"a": {"seen.wer": 0.1, "unseen.wer": 0.2}}
     cells = markdown_cells(rows, ["seen", "unseen"])
