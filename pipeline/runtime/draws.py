@@ -44,12 +44,15 @@ def _all_draws(space: Space, seed: int) -> Iterator[Settings]:
 
 def _domain(domain: Range | tuple[Node, ...]) -> Domain:
     """What Ray Tune draws: a number, or that of a choice."""
+    drawn: Domain
     if not isinstance(domain, Range):
-        return tune.choice(list(range(len(domain))))
-    if domain.is_whole:
-        end = int(domain.high) + 1
-        return (tune.lograndint if domain.log else tune.randint)(int(domain.low), end)
-    return (tune.loguniform if domain.log else tune.uniform)(domain.low, domain.high)
+        drawn = tune.choice(list(range(len(domain))))
+    elif domain.is_whole:
+        sample = tune.lograndint if domain.log else tune.randint
+        drawn = sample(int(domain.low), int(domain.high) + 1)
+    else:
+        drawn = (tune.loguniform if domain.log else tune.uniform)(domain.low, domain.high)
+    return drawn
 
 
 def _node(domain: Range | tuple[Node, ...], drawn: float) -> Node:
