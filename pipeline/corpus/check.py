@@ -5,7 +5,7 @@ Every utterance is decoded once here, so that no later stage meets audio that it
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -163,7 +163,7 @@ def _check_names(utterances: list[Utterance]) -> tuple[list[Utterance], list[Rej
 
 
 def _check_contents(
-    utterances: list[Utterance], config: CorpusSection, progress: Progress
+    utterances: Sequence[Utterance], config: CorpusSection, progress: Progress
 ) -> list[Utterance | Reject]:
     results: list[Utterance | Reject] = []
     seconds = 0.0
