@@ -163,7 +163,7 @@ def _bases(extends: Node | None) -> list[Node]:
 
 def _find(readers: Sequence[Path], name: Node, key: str) -> Path:
     """The file that `key` names: beside the first of `readers` that has one, or a shipped one."""
-    own, *others = (reader.parent / name.value for reader in readers)
+    own, *others = (reader.parent.joinpath(name.value) for reader in readers)
     places = (own, *others, find_shipped(name.value))
     found = next((each for each in places if os.path.isfile(each)), None)  # noqa: PTH113 - Path.is_file raises for a name that is too long
     if found is None:
