@@ -56,12 +56,13 @@ def test_it_loads(path):
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.relative_to(CONFIGS).as_posix())
-def test_a_leaf_is_its_corpus_and_its_variant_and_at_most_a_schedule(path):
+def test_a_leaf_is_its_corpus_and_its_variant_and_at_most_a_schedule_and_a_layer(path):
     values = yaml.safe_load(path.read_text())
     corpus, variant = path.parent.name, path.stem
     assert values.pop("extends") == [f"../{corpus}.yaml", f"../variants/{variant}.yaml"]
-    assert values.keys() <= {"training"}
+    assert values.keys() <= {"training", "codebook"}
     assert values.get("training", {}).keys() <= {"phases"}
+    assert values.get("codebook", {}).keys() <= {"layer"}
 
 
 def test_the_variants_are_the_five_of_the_comparison_and_controls():
@@ -88,6 +89,7 @@ def test_variants_differ_in_nothing_but_their_variant(corpus):
     own = {
         **dict.fromkeys(("variant", "quantizer", "training", "vocoder"), True),
         "ssl": {"finetuned_by"},
+        "codebook": {"layer"},
     }
     assert len({config.model_dump_json(exclude=own) for config in configs}) == 1
 
@@ -122,7 +124,9 @@ def test_finetuned_kmeans_is_kmeans_on_what_continuous_full_has_finetuned():
     by_name = {path.stem: read(path) for path in (CONFIGS / "an4").glob("*.yaml")}
     finetuned, kmeans = by_name["finetuned_kmeans"], by_name["kmeans"]
     assert finetuned.ssl.finetuned_by == by_name["continuous_full"]
-    same = {"variant": "kmeans", "ssl": kmeans.ssl}
+    layer = {"layer": kmeans.codebook.layer}  # the best of a frozen encoder is not that of this one
+    codebook = finetuned.codebook.model_copy(update=layer)
+    same = {"variant": "kmeans", "ssl": kmeans.ssl, "codebook": codebook}
     assert finetuned.model_copy(update=same) == kmeans
     assert by_name["continuous_full"].training.phases == by_name["dkm_full"].training.phases
 
