@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 DOCS = Path(__file__).resolve().parent
-SCORES = DOCS / "results" / "spoken_digits.json"
+SCORES = DOCS / "results" / "an4.json"
 IMAGES = DOCS / "images"
 
 Point = tuple[float, float]
+Point3 = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class Panel:
 PANELS = (
     Panel("wer", "WER (%), lower is better", 100, 1),
     Panel("phone_purity", "phone purity, higher is better", 1, 3),
-    Panel("resynthesis_wer", "resynthesis WER (%), lower is better", 100, 1),
+    Panel("deduplicated_bit_rate", "de-duplicated bit/s", 1, 0),
 )
-SPLITS = (("test_seen", "speakers of the training set"), ("test_unseen", "an unheard speaker"))
+SPLIT = "test"
 
 
 def draw_stages(theme: Theme) -> Figure:
@@ -180,28 +181,35 @@ def _arrow(axes: Axes, start: Point, end: Point, colour: str, bend: str = "arc3"
 
 
 def draw_result(theme: Theme) -> Figure:
-    """WER, phone purity and resynthesis WER of every variant on the spoken digits."""
+    """WER with its interval, phone purity and bit rate of the variants on AN4."""
     scores = json.loads(SCORES.read_text(encoding="utf-8"))
-    figure = Figure(figsize=(12.6, 3.9), layout="constrained")
+    figure = Figure(figsize=(12.6, 2.4), layout="constrained")
     for axes, panel in zip(figure.subplots(1, 3), PANELS, strict=True):
-        rows = {name: row for name, row in scores.items() if f"test_seen.{panel.score}" in row}
-        _bars(axes, rows, panel, theme)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=2, frameon=False, labelcolor=theme.text
-    )
+        _bars(axes, _values(scores, panel), panel, theme)
     return figure
 
 
-def _bars(axes: Axes, rows: dict[str, dict[str, float]], panel: Panel, theme: Theme) -> None:
-    """Two horizontal bars for each variant, the first variant on top."""
-    colours = (theme.blue, theme.orange)
-    for (split, label), colour, shift in zip(SPLITS, colours, (-0.19, 0.19), strict=True):
-        values = [panel.scale * row[f"{split}.{panel.score}"] for row in rows.values()]
-        centres = [number + shift for number in range(len(rows))]
-        bars = axes.barh(centres, values, 0.36, color=colour, label=label)
-        texts = [f"{value:.{panel.decimals}f}" for value in values]
-        axes.bar_label(bars, texts, padding=3, color=theme.text, fontsize=9)
+def _values(scores: dict[str, dict[str, float]], panel: Panel) -> dict[str, Point3]:
+    """A variant's score with the ends of its interval, where it has the score."""
+    name = f"{SPLIT}.{panel.score}"
+    return {
+        variant: (row[name], row.get(f"{name}_low", row[name]), row.get(f"{name}_high", row[name]))
+        for variant, row in scores.items()
+        if name in row
+    }
+
+
+def _bars(axes: Axes, rows: dict[str, Point3], panel: Panel, theme: Theme) -> None:
+    """A horizontal bar for each variant, the first on top; a line is a 95 % interval."""
+    for number, (value, low, high) in enumerate(rows.values()):
+        shown, left, right = (panel.scale * each for each in (value, low, high))
+        colour = theme.orange if list(rows)[number] == "dkm_full" else theme.blue
+        axes.barh(number, shown, 0.62, color=colour)
+        if right > left:
+            axes.plot((left, right), (number, number), color=theme.text, linewidth=1)
+        text = f"{shown:.{panel.decimals}f}"
+        place = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+        axes.annotate(text, (right, number), color=theme.text, fontsize=9, **place)
     axes.set_title(panel.title, color=theme.text, size=11)
     axes.set_yticks(range(len(rows)), rows, color=theme.text, size=10)
     axes.set_xticks([])

@@ -14,6 +14,7 @@ import typer.main
 from pipeline.__main__ import app
 from pipeline.config import Config
 from pipeline.graph.graph import DEFAULT_STAGES
+from pipeline.metrics import comparison
 from pipeline.metrics.comparison import MISSING
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,30 +126,39 @@ def test_the_configuration_reference_is_current_and_needs_neither_torch_nor_ray(
     assert made.stdout == page, "run: python docs/make_configuration.py > docs/configuration.md"
 
 
-SHOWN = {
-    "WER (%)": ("wer", 100, 1),
-    "phone purity": ("phone_purity", 1, 3),
-    "resynthesis WER (%)": ("resynthesis_wer", 100, 1),
-}
+RESULTS = ROOT / "docs" / "results"
 
 
-def shown_scores(title: str, split: str) -> list[str]:
-    """A stored score of each variant, rounded as the README has it."""
-    name, scale, decimals = SHOWN[title]
-    stored = json.loads((ROOT / "docs" / "results" / "spoken_digits.json").read_text())
-    values = [variant.get(f"{split}.{name}") for variant in stored.values()]
-    return [MISSING if value is None else f"{scale * value:.{decimals}f}" for value in values]
+@pytest.mark.parametrize(
+    ("page", "corpus", "show_all"),
+    [
+        ("README.md", "an4", False),
+        ("docs/results.md", "an4", True),
+        ("docs/results.md", "an4_whisper", False),
+        ("configs/an4/LOG.md", "an4", True),
+        ("configs/an4_whisper/LOG.md", "an4_whisper", True),
+    ],
+)
+def test_the_tables_are_those_of_compare(page, corpus, show_all):
+    scores = json.loads((RESULTS / f"{corpus}.json").read_text(encoding="utf-8"))
+    table = comparison.as_markdown(scores, ("test",), show_all=show_all).splitlines()
+    scored = {line for line in table if "| test |" in line}
+    assert len(scored) >= 6
+    assert scored <= set((ROOT / page).read_text(encoding="utf-8").splitlines())
 
 
-def test_the_tables_show_the_stored_scores():
-    for page, num_rows in ((README, 6), (ROOT / "docs" / "results.md", 6)):
-        found = re.findall(
-            r"^\| ([^|]+?) \| (test_\w+) \| (.+) \|$", page.read_text(), re.MULTILINE
-        )
-        rows = [row for row in found if row[0] in SHOWN]
-        assert len(rows) == num_rows
-        for title, split, cells in rows:
-            assert cells.split(" | ") == shown_scores(title, split)
+def test_the_table_of_the_spoken_digits_shows_the_stored_scores():
+    scores = json.loads((RESULTS / "spoken_digits.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for title, name, scale, decimals in (
+        ("WER (%)", "wer", 100, 1),
+        ("phone purity", "phone_purity", 1, 3),
+        ("resynthesis WER (%)", "resynthesis_wer", 100, 1),
+    ):
+        for split in ("test_seen", "test_unseen"):
+            values = [row.get(f"{split}.{name}") for row in scores.values()]
+            cells = [MISSING if v is None else f"{scale * v:.{decimals}f}" for v in values]
+            assert f"| {title} | {split} | {' | '.join(cells)} |" in page
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -159,8 +169,6 @@ def test_the_pictures_show_the_stages_and_the_stored_scores(theme):
         for name in ("stages", "result")
     )
     assert {module.removeprefix("tasks.") for module in DEFAULT_STAGES} <= stages
-    for title in SHOWN:
-        for split in ("test_seen", "test_unseen"):
-            assert set(shown_scores(title, split)) - {MISSING} <= result, (
-                "run docs/make_pictures.py"
-            )
+    scores = json.loads((RESULTS / "an4.json").read_text(encoding="utf-8"))
+    shown = {f"{100 * row['test.wer']:.1f}" for row in scores.values()}
+    assert shown <= result, "run docs/make_pictures.py"
