@@ -1,17 +1,21 @@
 """The trials of a tuning: one graph without test splits, and what becomes of an impossible setting."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.audio.utterance import CorpusError
 from pipeline.commands.attempts import Attempt, Attempts, Variant
 from pipeline.commands.tuned_config import MARK, TunedConfig, settings_of
 from pipeline.config import ConfigError
 from pipeline.config.files import load
 from pipeline.config.yaml_file import Node
+from pipeline.graph.graph import PARTS
 from pipeline.metrics.trials import LOSS, WER
 from pipeline.storage.artifacts import METRICS
+from tasks import extract_features, fit_codebook, train_joint
 
 BASE = """
 storage: {storage}
@@ -78,6 +82,29 @@ def test_a_setting_that_cannot_be_is_a_failed_trial_with_its_line_and_the_others
     assert "space.yaml:1" in failed.error
     assert failed.settings == {"asr.heads": 3}
     assert waiting.error == "it was stopped"
+
+
+def test_what_the_data_do_not_allow_fails_once_the_corpus_is_prepared(variant, monkeypatch):
+    def check(config, _inputs):
+        if config.asr.dim == 128:
+            raise CorpusError("too many units")
+
+    for module in (train_joint, fit_codebook, extract_features):
+        stage = replace(module.STAGE, check=check if module is train_joint else lambda *_: None)
+        monkeypatch.setattr(module, "STAGE", stage)
+    kmeans = variant()
+    attempts = Attempts(Attempt.of(kmeans, n, settings(asr__dim=64 * n)) for n in (1, 2, 3))
+    [prepared] = (node for node in attempts.graph().nodes if node.name == "prepare_corpus")
+    assert len(list(attempts.going_on())) == 3
+    parts = {f"{split}/{part}": "x" for split in ("train", "valid") for part in ("audio", "text")}
+    prepared.artifact.write_json(PARTS, parts)
+    prepared.artifact.finish({})
+    left = attempts.graph()
+    assert {name for node in left.nodes for name in node.variants} == {
+        "kmeans trial 1",
+        "kmeans trial 3",
+    }
+    assert attempts.trials_of(kmeans).trials[1].error == "too many units"
 
 
 def test_a_failed_node_ends_all_trials_that_need_it(variant):
