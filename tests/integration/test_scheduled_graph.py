@@ -13,7 +13,7 @@ import ray
 from rich.console import Console
 
 from pipeline.commands.run_display import RunDisplay
-from pipeline.config import Cluster, Config
+from pipeline.config import Cluster, Config, Training
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph import graph as stage_graph
 from pipeline.graph.stage import Input, Stage, StageContext
@@ -60,6 +60,10 @@ def kind(config: Config) -> dict[str, str]:
     return {"kind": config.quantizer.kind}
 
 
+def kind_and_seed(config: Config) -> dict[str, str | int]:
+    return {"kind": config.quantizer.kind, "seed": config.training.seed}
+
+
 def nothing(config: Config) -> dict[str, str]:
     return {}
 
@@ -100,15 +104,15 @@ def toys_travel():
 def build(monkeypatch):
     """A graph over two variants from toy stages, some replaced by name."""
 
-    def make(storage: Path, max_failures: int = 0, **replaced):
+    def make(storage: Path, max_failures: int = 0, seeds=(0,), **replaced):
         stages = [dataclasses.replace(toy, **replaced.get(toy.name, {})) for toy in TOYS]
         monkeypatch.setattr(stage_graph, "load_stage", {stage.name: stage for stage in stages}.get)
         configs = [
             config(storage, "kmeans", quantizer={"kind": "kmeans", "layer_weights": "fixed"}),
             config(storage, "dkm"),
         ]
-        cluster = Cluster(max_failures=max_failures)
-        configs = [one.model_copy(update={"cluster": cluster}) for one in configs]
+        update = {"cluster": Cluster(max_failures=max_failures), "training": Training(seeds=seeds)}
+        configs = [one.model_copy(update=update) for one in configs]
         return stage_graph.build(configs, default_stages=[stage.name for stage in stages])
 
     return make
@@ -150,6 +154,22 @@ def test_shared_nodes_run_once_and_a_second_run_recomputes_nothing(build, tmp_pa
     assert again.nodes == ()
     assert lines == []
     assert trace(tmp_path) == first
+
+
+def test_every_seed_of_a_variant_runs_and_shares_what_no_seed_changes(build, tmp_path):
+    graph = build(tmp_path, seeds=(4, 2), train={"settings": kind_and_seed})
+    outcome, _ = execute(graph)
+    assert statuses(outcome) == {
+        "corpus[kmeans +1]": "done",
+        **{
+            f"{stage}[{variant}, seed {seed}]": "done"
+            for stage in ("train", "evaluate", "report")
+            for variant in ("kmeans", "dkm")
+            for seed in (4, 2)
+        },
+    }
+    again, _ = execute(build(tmp_path, seeds=(2,), train={"settings": kind_and_seed}))
+    assert again.nodes == ()
 
 
 def test_outputs_carry_scores_and_a_manifest_that_says_what_made_them(build, tmp_path):
