@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.asr.decoder import Decoder
-from pipeline.asr.encoder import Encoder, TimeMasking, padding_mask
+from pipeline.asr.encoder import Encoder, padding_mask
+from pipeline.asr.masking import TimeMasking
 from pipeline.asr.search import beam_search, greedy_search, pieces_of_frames
 from pipeline.asr.text_pieces import BLANK, SENTENCE_EDGE, TextPieces
 from pipeline.config import Asr, AsrEvaluation
