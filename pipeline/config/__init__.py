@@ -8,6 +8,7 @@ from pipeline.config.cluster import Cluster, Tracking
 from pipeline.config.digests import digest
 from pipeline.config.evaluation import Purity
 from pipeline.config.features import Features
+from pipeline.config.lm import CausalTransformer
 from pipeline.config.quantizer import Codebook, Iteration, Quantizer, Sigma
 from pipeline.config.section import ConfigError
 from pipeline.config.training import LearningRates, Phase, Pretraining, Training
@@ -17,6 +18,7 @@ from pipeline.config.vocoder import Resynthesis, Vocoder
 __all__ = [
     "Asr",
     "AsrEvaluation",
+    "CausalTransformer",
     "Cluster",
     "Codebook",
     "Config",

@@ -1,0 +1,1 @@
+"""Language models over sequences of integers: units of speech, or pieces of text."""
