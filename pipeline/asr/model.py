@@ -116,6 +116,21 @@ class AsrModel(nn.Module):
         )
 
     @torch.no_grad()
+    def encode_all(self, inputs: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """Encoded frames B x T' x D and their numbers B, of units (T) or features (T x D).
+
+        Raises:
+            ValueError: an utterance has no frames.
+        """
+        if not all(map(len, inputs)):
+            raise ValueError("an utterance without frames has no transcript: leave it out")
+        kind = np.float32 if self.num_units is None else np.int64
+        rows = [torch.from_numpy(np.asarray(frames, kind)).to(self.device) for frames in inputs]
+        num_frames_B = torch.tensor([len(row) for row in rows])
+        embedded_BTE = self.embed(nn.utils.rnn.pad_sequence(rows, batch_first=True))
+        return self.encode(embedded_BTE, num_frames_B)
+
+    @torch.no_grad()
     def transcribe(self, inputs: Sequence[np.ndarray], search: AsrEvaluation | None) -> list[str]:
         """The text of each utterance, given as units (T) or features (T x D).
 
@@ -127,13 +142,7 @@ class AsrModel(nn.Module):
         """
         if self.training:
             raise ValueError("a transcript needs a model in evaluation mode: call model.eval()")
-        if not all(map(len, inputs)):
-            raise ValueError("an utterance without frames has no transcript: leave it out")
-        kind = np.float32 if self.num_units is None else np.int64
-        rows = [torch.from_numpy(np.asarray(frames, kind)).to(self.device) for frames in inputs]
-        num_frames_B = torch.tensor([len(row) for row in rows])
-        embedded_BTE = self.embed(nn.utils.rnn.pad_sequence(rows, batch_first=True))
-        encoded_BTD, lengths_B = self.encode(embedded_BTE, num_frames_B)
+        encoded_BTD, lengths_B = self.encode_all(inputs)
         return [
             self._search(encoded_TD[:length], search)
             for encoded_TD, length in zip(encoded_BTD, lengths_B.tolist(), strict=True)

@@ -17,6 +17,9 @@ BLANK = 0
 SENTENCE_EDGE = 1
 FIRST_PIECE = 2
 
+# How SentencePiece writes a space.
+SPACE_MARK = "\u2581"
+
 # Stored models have these names.
 DESCRIPTION = "text_units.json"
 MODEL = "text_units.model"
@@ -70,6 +73,10 @@ class TextPieces(ABC):
     @abstractmethod
     def _join(self, ids: list[int]) -> str: ...
 
+    @abstractmethod
+    def spelling(self, piece: int) -> str:
+        """What a piece adds to the text, with the spaces that it stands for: " he" of `▁he`."""
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of piece ids.
 
@@ -100,7 +107,10 @@ class Characters(TextPieces):
         return [self._ids[character] for character in text]
 
     def _join(self, ids: list[int]) -> str:
-        return "".join(self.characters[piece - FIRST_PIECE] for piece in ids)
+        return "".join(map(self.spelling, ids))
+
+    def spelling(self, piece: int) -> str:
+        return self.characters[piece - FIRST_PIECE]
 
     def save(self, folder: str | Path) -> None:
         _describe(folder, {"kind": "characters", "characters": self.characters})
@@ -159,6 +169,10 @@ class SentencePieces(TextPieces):
 
     def _join(self, ids: list[int]) -> str:
         return str(self._processor.decode([piece - FIRST_PIECE + 1 for piece in ids]))
+
+    def spelling(self, piece: int) -> str:
+        shown = str(self._processor.id_to_piece(piece - FIRST_PIECE + 1))
+        return shown.replace(SPACE_MARK, " ")
 
     def save(self, folder: str | Path) -> None:
         (Path(folder) / MODEL).write_bytes(self.model)
