@@ -65,7 +65,8 @@ class Inputs:
 class Source(Protocol):
     """Where the frames of utterances come from."""
 
-    def load(self, examples: Sequence[Example]) -> Inputs: ...
+    def load(self, examples: Sequence[Example], epoch: int | None = None) -> Inputs:
+        """`examples` as a batch, in a form that may differ from `epoch` to epoch; as they are, if none."""
 
 
 class Cache:
@@ -139,7 +140,7 @@ class FeatureSource:
         self._cache = Cache(cache_bytes)
         self._locations = locations
 
-    def load(self, examples: Sequence[Example]) -> Inputs:
+    def load(self, examples: Sequence[Example], epoch: int | None = None) -> Inputs:  # noqa: ARG002
         """Stack and pad the hidden states of `examples`."""
         arrays = [self._hidden(example.utterance.utt_id) for example in examples]
         longest = max(array.shape[1] for array in arrays)
@@ -178,7 +179,7 @@ class AudioSource:
         self._sample_rate_hz = sample_rate_hz
         self._cache = Cache(cache_bytes)
 
-    def load(self, examples: Sequence[Example]) -> Inputs:
+    def load(self, examples: Sequence[Example], epoch: int | None = None) -> Inputs:  # noqa: ARG002
         """Pad the waveforms of `examples`."""
         arrays = [self.waveform(example.utterance) for example in examples]
         waveforms_BS, lengths_B = pad_waveforms(arrays)

@@ -7,14 +7,18 @@ import torch
 from torch import nn
 
 from pipeline.asr.model import AsrModel
+from pipeline.config import Phase, Training
 from pipeline.features.ssl import SslModel
 from pipeline.features.windows import Windowing, hidden_states_in_windows
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.quantizer.unit_quantizer import UnitQuantizer
 from pipeline.training.inputs import Inputs
+from pipeline.training.learner import Learner, PhaseParameters, trainable
+from pipeline.training.optimizer import ssl_rate_shares
+from pipeline.training.sharding import gathered
 
 
-class JointModel(nn.Module):
+class JointModel(Learner):
     """What is trained together. `quantizer` is None for the variant on continuous features.
 
     The SSL model hears long utterances in windows, as extraction and the trained tokenizer do.
@@ -73,15 +77,48 @@ class JointModel(nn.Module):
             self.ssl, inputs.waveforms_BS, inputs.lengths_B, self.layers, self.windowing
         )
 
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        groups = {
+            **super().parameter_groups(),
+            "layer_weights": list(self.mix.parameters()),
+            **(self.quantizer.parameter_groups() if self.quantizer is not None else {}),
+            "ssl": list(self.ssl.parameters()) if self.ssl is not None else [],
+        }
+        for name, parameters in groups.items():
+            groups[name] = [parameter for parameter in parameters if parameter.requires_grad]
+        return {name: parameters for name, parameters in groups.items() if parameters}
 
-def parameter_groups(model: JointModel) -> dict[str, list[nn.Parameter]]:
-    """Trainable parameters by the name of their learning rate."""
-    groups = {
-        "asr": list(model.asr.parameters()),
-        "layer_weights": list(model.mix.parameters()),
-        **(model.quantizer.parameter_groups() if model.quantizer is not None else {}),
-        "ssl": list(model.ssl.parameters()) if model.ssl is not None else [],
-    }
-    for name, parameters in groups.items():
-        groups[name] = [parameter for parameter in parameters if parameter.requires_grad]
-    return {name: parameters for name, parameters in groups.items() if parameters}
+    def rate_shares(self, phase: Phase) -> dict[nn.Parameter, float]:
+        return ssl_rate_shares(self.ssl, phase.ssl_layer_decay) if self.ssl is not None else {}
+
+    def prepare(self, training: Training) -> None:
+        if self.ssl is None:
+            return
+        if training.gradient_checkpointing:
+            self.ssl.checkpoint_gradients()
+        if not training.train_front_end:
+            self.ssl.freeze_front_end()
+
+    def parts(self) -> list[nn.Module]:
+        parts = super().parts()
+        if self.ssl is not None:
+            # WavLM's first block makes the position bias of all blocks, so it gets gradients until
+            # the last of them is done: it stays with the model.
+            parts += [block for block in self.ssl.blocks() if not _makes_position_bias(block)]
+            parts.append(self.ssl)
+        return parts
+
+    def phase_parameters(self) -> PhaseParameters:
+        return PhaseParameters(trainable(self.ssl), trainable(self.quantizer), trainable(self.mix))
+
+    def train_in(self, phase: Phase) -> None:
+        self.train()
+        if self.quantizer is not None and phase.quantizer == "nearest":
+            self.quantizer.eval()
+
+    def layer_weights(self) -> dict[int, float]:
+        return dict(zip(self.layers, gathered(self.mix.weights_L).tolist(), strict=True))
+
+
+def _makes_position_bias(block: nn.Module) -> bool:
+    return hasattr(getattr(block, "attention", None), "rel_attn_embed")

@@ -43,10 +43,14 @@ class LoaderLostError(RuntimeError):
 
 @dataclass(frozen=True)
 class Request:
-    """What a worker reads for a step: its shares of the micro-batches, of one `split`."""
+    """What a worker reads for a step: its shares of the micro-batches, of one `split`.
+
+    `epoch` is for sources that give an utterance otherwise in each epoch; none to validate.
+    """
 
     split: str
     shares: tuple[Share, ...]
+    epoch: int | None = None
 
 
 class Loader:
@@ -116,7 +120,8 @@ class _Reading(Dataset[list[Micro] | Exception]):
         examples = self._examples[request.split]
         micros = []
         for share in request.shares:
-            inputs = self._source.load([examples[index] for index in share.indices])
+            chosen = [examples[index] for index in share.indices]
+            inputs = self._source.load(chosen, request.epoch)
             micros.append((replace(inputs, positions=share.positions), share.counted))
         return micros
 

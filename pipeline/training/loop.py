@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.training import schedule
@@ -20,9 +20,9 @@ from pipeline.training.checkpoint_store import BestEpochs, CheckpointStore
 from pipeline.training.choices import MEASURES
 from pipeline.training.history import History
 from pipeline.training.inputs import TrainingData
-from pipeline.training.joint_model import JointModel
+from pipeline.training.learner import Learner
 from pipeline.training.loading import Micro
-from pipeline.training.phase_run import PhaseParameters, PhaseRun
+from pipeline.training.phase_run import PhaseRun
 from pipeline.training.sharding import gathered, load_optimizer, load_weights, shard
 from pipeline.training.step_costs import StepCosts
 from pipeline.training.timetable import Timetable
@@ -58,7 +58,7 @@ class JointTraining:
     def __init__(
         self,
         config: Config,
-        model: JointModel,
+        model: Learner,
         data: TrainingData,
         worker: Worker,
         *,
@@ -78,16 +78,11 @@ class JointTraining:
         self.best = BestEpochs(config.training.average_best)
         self._saved_optimizer: dict[str, Any] | None = None
         self._resume()
-        if model.ssl is not None and config.training.gradient_checkpointing:
-            model.ssl.checkpoint_gradients()
+        model.prepare(config.training)
         if worker.world_size > 1 and config.cluster.sharding == "fsdp":
             shard(model, worker)
         model.to(worker.device)
-        self._of_phases = PhaseParameters(
-            ssl=_trainable_ssl(model, config),
-            codebook=_trainable(model.quantizer),
-            layer_weights=_trainable(model.mix),
-        )
+        self._of_phases = model.phase_parameters()
 
     def run(self) -> dict[str, float]:
         """Train what is left; afterwards `model` holds the chosen weights. Returns scores."""
@@ -120,12 +115,11 @@ class JointTraining:
 
     def _train_epoch(self) -> None:
         """Steps until the epoch's batches are used up, from the current position."""
-        self.model.train()
-        if self.model.quantizer is not None and self.phase.phase.quantizer == "nearest":
-            self.model.quantizer.eval()
-        batches = self._timetable.batches(self.position.epoch)[self.position.batch :]
+        self.model.train_in(self.phase.phase)
+        epoch = self.position.epoch
+        batches = self._timetable.batches(epoch)[self.position.batch :]
         started = time.perf_counter()
-        for batch, micros in self.phase.read(batches):
+        for batch, micros in self.phase.read(epoch, batches):
             waited = time.perf_counter() - started
             self._step(batch, micros)
             seconds = time.perf_counter() - started
@@ -166,8 +160,7 @@ class JointTraining:
         """
         scores, counts_K = self.phase.validate()
         position = self.position
-        mix_L = gathered(self.model.mix.weights_L).tolist()
-        layer_weights = dict(zip(self.model.layers, mix_L, strict=True))
+        layer_weights = self.model.layer_weights()
         self.history.epoch(position.step, position.epoch, scores, layer_weights, counts_K)
         if self.best.add(self._rank(scores), position.epoch, position.phase):
             weights = self.weights()
@@ -232,17 +225,3 @@ class JointTraining:
         started = self.position.epoch > sum(p.epochs for p in phases[: self.position.phase])
         if started or self.position.batch:
             self._saved_optimizer = state["optimizer"]
-
-
-def _trainable_ssl(model: JointModel, config: Config) -> list[nn.Parameter]:
-    """What a fine-tuned phase trains of the SSL model; frozen phases switch just these off."""
-    if model.ssl is None:
-        return []
-    if not config.training.train_front_end:
-        model.ssl.freeze_front_end()
-    return _trainable(model.ssl)
-
-
-def _trainable(module: nn.Module | None) -> list[nn.Parameter]:
-    parameters = module.parameters() if module is not None else ()
-    return [parameter for parameter in parameters if parameter.requires_grad]

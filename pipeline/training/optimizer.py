@@ -7,21 +7,21 @@ from torch import nn
 
 from pipeline.config import Phase
 from pipeline.features.ssl import SslModel
-from pipeline.training.joint_model import JointModel, parameter_groups
+from pipeline.training.learner import Learner
 
 DECAYING = ("asr", "ssl")  # only networks, not the codebook or the layer weights
 
 
-def make_optimizer(model: JointModel, phase: Phase, weight_decay: float) -> torch.optim.Optimizer:
+def make_optimizer(model: Learner, phase: Phase, weight_decay: float) -> torch.optim.Optimizer:
     """The optimizer of what learns now; each group has its `peak_rate`.
 
     Raises:
         ValueError: the quantizer names a group that has no learning rate.
     """
     rates = phase.learning_rates.model_dump()
-    shares = ssl_rate_shares(model.ssl, phase.ssl_layer_decay) if model.ssl is not None else {}
+    shares = model.rate_shares(phase)
     groups = []
-    for name, parameters in parameter_groups(model).items():
+    for name, parameters in model.parameter_groups().items():
         if name not in rates:
             raise ValueError(
                 f"the quantizer's parameter group '{name}' has no learning rate: parameter_groups "

@@ -3,44 +3,26 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.config import Config, Phase
+from pipeline.config import Config
 from pipeline.features.size import grid_of
 from pipeline.metrics.wer import ErrorCounts, score
 from pipeline.training import schedule
 from pipeline.training.batches import Batch, Share, sorted_batches
 from pipeline.training.choices import ChoiceMeans
 from pipeline.training.inputs import TrainingData
-from pipeline.training.joint_model import JointModel
+from pipeline.training.learner import Learner, PhaseParameters
 from pipeline.training.loading import Loader, Micro, Request, loader_processes
 from pipeline.training.objective import LOSSES, Objective, divisors_of
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.sharding import exchange_gradients, gathered, is_sharded
 from pipeline.training.timetable import Timetable
 from pipeline.training.worker import Worker
-
-
-class PhaseParameters(NamedTuple):
-    """What a phase trains if it fine-tunes the SSL model, its codebook learns, a gradient passes."""
-
-    ssl: Sequence[nn.Parameter]
-    codebook: Sequence[nn.Parameter]
-    layer_weights: Sequence[nn.Parameter]
-
-    def switch(self, phase: Phase) -> None:
-        """Let those learn that `phase` trains."""
-        for parameter in self.ssl:
-            parameter.requires_grad_(phase.ssl == "finetuned")
-        passes = phase.quantizer == "sampled"
-        for parameter in self.codebook:
-            parameter.requires_grad_(passes and phase.codebook == "learned")
-        for parameter in self.layer_weights:
-            parameter.requires_grad_(passes)
 
 
 class PhaseRun:
@@ -50,7 +32,7 @@ class PhaseRun:
         self,
         config: Config,
         index: int,
-        model: JointModel,
+        model: Learner,
         data: TrainingData,
         worker: Worker,
         *,
@@ -76,15 +58,15 @@ class PhaseRun:
         )
         self._sizes = [timetable.sizes[epoch] for epoch in self.epochs]
 
-    def read(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Micro]]]:
-        """Each batch with this worker's micro-batches of it."""
+    def read(self, epoch: int, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Micro]]]:
+        """Each batch of the epoch with this worker's micro-batches of it."""
         rank, world_size = self._worker.rank, self._worker.world_size
         num_micro = self._training.accumulate
         shares = (
             tuple(batch.share(rank, world_size, micro, num_micro) for micro in range(num_micro))
             for batch in batches
         )
-        requests = [Request("train", of_batch) for of_batch in shares]
+        requests = [Request("train", of_batch, epoch) for of_batch in shares]
         return zip(batches, self.loader.read(requests), strict=True)
 
     def set_rates(self, epoch: int, number: int) -> float:

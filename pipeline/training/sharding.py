@@ -12,11 +12,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from pipeline.training.joint_model import JointModel
+from pipeline.training.learner import Learner
 from pipeline.training.worker import Worker
 
 
-def shard(model: JointModel, worker: Worker) -> None:
+def shard(model: Learner, worker: Worker) -> None:
     """Cut `model`, which is the same on all workers, into one part for each worker.
 
     Each Transformer block of the SSL model and each layer of the ASR model is gathered when it is
@@ -25,26 +25,11 @@ def shard(model: JointModel, worker: Worker) -> None:
     """
     numbers = {p for p in model.parameters() if p.ndim == 0 and not p.requires_grad}
     mesh = init_device_mesh(worker.device.type, (worker.world_size,))
-    for part in (*_parts(model), model):
+    for part in (*model.parts(), model):
         sharded = fully_shard(part, mesh=mesh, reshard_after_forward=True, ignored_params=numbers)
         if worker.device.type == "cpu":
             # Gloo can sum, but not average.
             sharded.set_force_sum_reduction_for_comms(enable=True)
-
-
-def _parts(model: JointModel) -> list[nn.Module]:
-    """The modules that are gathered separately, inner ones first."""
-    parts = [*model.asr.encoder.layers, *model.asr.decoder.stack.layers]
-    if model.ssl is not None:
-        # WavLM's first block makes the position bias of all blocks, so it gets gradients until the
-        # last of them is done: it stays with the model.
-        parts += [block for block in model.ssl.blocks() if not _makes_position_bias(block)]
-        parts.append(model.ssl)
-    return parts
-
-
-def _makes_position_bias(block: nn.Module) -> bool:
-    return hasattr(getattr(block, "attention", None), "rel_attn_embed")
 
 
 def is_sharded(model: nn.Module) -> bool:

@@ -86,13 +86,11 @@ def run(size: str, device: torch.device) -> Record:
 
 def step(setting: Setting, device: torch.device, *, quantized: bool) -> Contender:
     """Forward, backward and AdamW; what a step keeps until the next is in memory before it."""
-    from pipeline.training.joint_model import parameter_groups
-
     torch.manual_seed(0)
     settings = _asr_settings(setting)
     inputs = _inputs(setting, settings, device)
     model = _model(setting, settings, inputs, quantized=quantized)
-    groups = [{"params": parameters} for parameters in parameter_groups(model).values()]
+    groups = [{"params": parameters} for parameters in model.parameter_groups().values()]
     optimizer = torch.optim.AdamW(groups, lr=1e-5, betas=(0.9, 0.98))
     num_targets = sum(len(target) + 1 for target in inputs.targets)
     num_frames = setting.utterances * setting.seconds * 50

@@ -119,13 +119,12 @@ class Step:
     """A step cut where the parts meet: each goes forward and backward by itself."""
 
     def __init__(self, setting: Setting, step: StepSetting, device: torch.device) -> None:
-        from pipeline.training.joint_model import parameter_groups
 
         torch.manual_seed(0)
         self.settings = _asr_settings(step)
         self.inputs = _inputs(step, self.settings, device)
         self.model = _model(setting, step, self.settings, self.inputs)
-        groups = [{"params": parameters} for parameters in parameter_groups(self.model).values()]
+        groups = [{"params": parameters} for parameters in self.model.parameter_groups().values()]
         self.optimizer = torch.optim.AdamW(groups, lr=1e-5, betas=(0.9, 0.98))
         self.device = device
 

@@ -154,9 +154,7 @@ def _steps(
     waits: list[float],
 ) -> list[float]:
     """Seconds of each step, the second time round; all workers begin each together."""
-    from pipeline.training.joint_model import parameter_groups
-
-    groups = [{"params": parameters} for parameters in parameter_groups(model).values()]
+    groups = [{"params": parameters} for parameters in model.parameter_groups().values()]
     optimizer = torch.optim.AdamW(groups, lr=1e-5)
     loader, requests = data
     batches = loader.read([*requests, *requests])
