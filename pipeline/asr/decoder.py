@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.asr.encoder import sinusoids
+from pipeline.asr.positions import sinusoids
 from pipeline.config import Asr
 
 

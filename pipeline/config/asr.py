@@ -33,8 +33,25 @@ class TimeMasking(Section):
     """The largest share of an utterance's frames that one span masks."""
 
 
+class EBranchformer(Section):
+    """Widths that the E-Branchformer alone has."""
+
+    cgmlp_dim: Width = 256
+    """Width inside the convolutional gating MLP, half of which is the gate."""
+    merge_kernel: Width = 15
+    """Kernel of the convolution that merges the two branches, in encoded frames."""
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        if self.cgmlp_dim % 2:
+            raise ValueError("cgmlp_dim must be even, as half of it is the gate")
+        if self.merge_kernel % 2 == 0:
+            raise ValueError("merge_kernel must be odd, so that frames stay centred")
+        return self
+
+
 class Asr(Section):
-    """Conformer encoder, Transformer decoder, c * CTC + (1 - c) * attention."""
+    """Conformer or E-Branchformer encoder, Transformer decoder, c * CTC + (1 - c) * attention."""
 
     text: TextPieces = TextPieces()
     embedding_dim: Width = 128
@@ -45,14 +62,20 @@ class Asr(Section):
     """Attention heads; they divide `dim`."""
     feedforward_dim: Width = 256
     """Width inside the feed-forward blocks."""
+    encoder: Literal["conformer", "e_branchformer"] = "conformer"
+    """The encoder's layers: Conformer (Gulati et al., 2020) or E-Branchformer (Kim et al., 2022)."""
+    positions: Literal["sinusoidal", "relative"] = "sinusoidal"
+    """How the encoder knows the order of frames: by sinusoids added to them, or by attention that reads
+    how far apart two frames are (Dai et al., 2019)."""
     encoder_layers: Depth = 2
-    """Conformer layers."""
+    """Layers of the encoder."""
     decoder_layers: Depth = 1
     """Transformer decoder layers."""
     decoder_feedforward_dim: Width | None = None
     """Width inside the decoder's feed-forward blocks; `None` takes `feedforward_dim`."""
     conv_kernel: Width = 15
-    """Kernel of the Conformer's convolution, in frames."""
+    """Kernel of the Conformer's convolution, or of the E-Branchformer's gate, in encoded frames."""
+    e_branchformer: EBranchformer = EBranchformer()
     subsampling: Annotated[Literal[1, 2, 4], Exactly] = 2
     """How many frames become one before the encoder."""
     dropout: Part = 0.1

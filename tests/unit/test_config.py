@@ -101,6 +101,8 @@ def test_a_learned_number_has_no_parts_for_the_workers(minimal):
         ("asr.dim=0", r"asr\.dim: .*greater than or equal to 1"),
         ("asr.dim=130", "multiple of heads"),
         ("asr.conv_kernel=4", "odd"),
+        ("asr.e_branchformer.merge_kernel=4", "odd"),
+        ("asr.e_branchformer.cgmlp_dim=9", "even"),
         ("asr.dim=[1", "not readable as YAML"),
         ("ssl.model.name=x", "which has no keys"),
         ("corpus.kind=tape", "corpus: there is no corpus.kind 'tape': choose .*manifest"),

@@ -220,6 +220,10 @@ def test_librispeech_has_the_published_settings():
     assert (quantizer.distance, quantizer.kmeans_loss_weight) == ("euclidean", 0.0)
     asr = config.asr
     assert (asr.ctc_weight, asr.decoder_feedforward_dim, asr.time_masking.masks) == (0.3, 2048, 10)
+    assert (asr.encoder, asr.positions) == ("e_branchformer", "relative")
+    assert (asr.encoder_layers, asr.dim, asr.heads, asr.feedforward_dim) == (12, 256, 4, 1024)
+    gated = asr.e_branchformer
+    assert (gated.cgmlp_dim, asr.conv_kernel, gated.merge_kernel) == (1024, 31, 31)
     first, second = config.training.phases
     assert (first.ssl, first.quantizer) == ("frozen", "nearest")
     assert (second.ssl, second.quantizer, second.codebook) == ("finetuned", "sampled", "learned")
