@@ -13,7 +13,7 @@ from pipeline.asr.positions import sinusoids
 from pipeline.asr.subsampling import halved
 from pipeline.config import Asr
 
-LAYERS = {"conformer": ConformerLayer, "e_branchformer": EBranchformerLayer}
+LAYERS: dict[str, type[nn.Module]] = {"conformer": ConformerLayer, "e_branchformer": EBranchformerLayer}
 
 
 def padding_mask(num_frames_B: Tensor, num_columns: int) -> Tensor:
@@ -55,7 +55,7 @@ class Encoder(nn.Module):
             x_BTE = _blank(x_BTE, lengths_B)
         x_BTD = self.norm(self.project(x_BTE))
         if self.adds_positions:
-            x_BTD = x_BTD + sinusoids(*x_BTD.shape[1:], x_BTD.device)
+            x_BTD = x_BTD + sinusoids(x_BTD.shape[1], x_BTD.shape[2], x_BTD.device)
         x_BTD = self.dropout(x_BTD)
         padding_BT = padding_mask(lengths_B, x_BTD.shape[1])
         for layer in self.layers:

@@ -72,7 +72,7 @@ class _GatingMlp(nn.Module):
         self.convolution = _depthwise(half, settings.conv_kernel)
         # The gate starts at about one (Liu et al., 2021): each half passes as it is.
         nn.init.normal_(self.convolution.weight, std=1e-6)
-        nn.init.ones_(self.convolution.bias)
+        self.convolution.bias = nn.Parameter(torch.ones(half))
         self.dropout = nn.Dropout(settings.dropout)
         self.contract = nn.Linear(half, settings.dim)
 

@@ -56,4 +56,5 @@ class RelativeAttention(nn.Module):
         # Row i needs columns T - 1 - i to 2T - 2 - i of the 2T. Read as rows that are one column
         # shorter, each starts one column further to the left than the row before it.
         rows_BHN = by_distance_BHTR.flatten(2)[..., num_frames - 1 : -1]
-        return rows_BHN.unflatten(2, (num_frames, 2 * num_frames - 1))[..., :num_frames]
+        scores_BHTT: Tensor = rows_BHN.unflatten(2, (num_frames, -1))[..., :num_frames]
+        return scores_BHTT
