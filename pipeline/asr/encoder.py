@@ -13,7 +13,10 @@ from pipeline.asr.positions import sinusoids
 from pipeline.asr.subsampling import halved
 from pipeline.config import Asr
 
-LAYERS: dict[str, type[nn.Module]] = {"conformer": ConformerLayer, "e_branchformer": EBranchformerLayer}
+LAYERS: dict[str, type[nn.Module]] = {
+    "conformer": ConformerLayer,
+    "e_branchformer": EBranchformerLayer,
+}
 
 
 def padding_mask(num_frames_B: Tensor, num_columns: int) -> Tensor:
