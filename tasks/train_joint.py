@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.config.section import settings_of
 from pipeline.corpus.parts import AUDIO, TEXT, parts_of
 from pipeline.graph.ssl_inputs import ssl_inputs, ssl_sources
 from pipeline.graph.stage import Input, Stage, StageContext
@@ -12,10 +13,10 @@ from pipeline.storage.artifacts import CHECKPOINTS, Artifact
 
 def _settings(config: Config) -> dict[str, Any]:
     means = {"gradient_checkpointing", "checkpoint_steps", "keep_checkpoints", "log_steps"}
-    training = config.training.model_dump(mode="json", exclude={*means, "seeds"})
+    training = settings_of(config.training, {*means, "seeds"})
     return {
         "quantizer": config.quantizer.settings(),
-        "asr": config.asr.model_dump(mode="json"),
+        "asr": settings_of(config.asr),
         "training": {**training, "seed": config.training.seed},
         "layers": list(config.used_layers),
     }

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection
 from typing import Annotated, Any, TypeVar
 
 from fsspec import get_filesystem_class
@@ -103,6 +104,24 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+
+UNLESS_DEFAULT = "in a digest unless it has its default"
+"""Marks a key that came later than stored outputs, which its default leaves as they are."""
+
+
+def settings_of(section: Section, leave_out: Collection[str] = ()) -> dict[str, Any]:
+    """What a digest has of a section (JSON): all of its keys but some, and but `UNLESS_DEFAULT`."""
+    settings = section.model_dump(mode="json", exclude=set(leave_out))
+    for name in settings.keys() & type(section).model_fields.keys():
+        field, value = type(section).model_fields[name], getattr(section, name)
+        if UNLESS_DEFAULT in field.metadata and value == field.get_default():
+            del settings[name]
+        elif isinstance(value, Section):
+            settings[name] = settings_of(value)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Section):
+            settings[name] = [settings_of(each) for each in value]
+    return settings
 
 
 SectionT = TypeVar("SectionT", bound=Section)

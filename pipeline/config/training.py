@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.section import (
+    UNLESS_DEFAULT,
     Count,
     CountOrNone,
     Depth,
@@ -52,10 +53,13 @@ class Phase(Section):
     """Each block of the SSL model learns at this share of the rate of the block above it, and what
     comes before the first block at this share of that one's; the last block has
     `learning_rates.ssl`."""
+    schedule: Annotated[Literal["cosine", "noam"], UNLESS_DEFAULT] = "cosine"
+    """How the rates fall from their peaks, after a linear warm-up: by half a cosine over the phase's
+    steps, or with one over the root of the step, however many there will be (`noam`)."""
     warmup_steps: CountOrNone = 100
-    """Steps of linear warm-up; half a cosine follows."""
+    """Steps of linear warm-up; of a `cosine` phase, half of its steps at most."""
     final_rate_share: Share = 0.1
-    """The last learning rate, as a share of the peak."""
+    """`cosine` only: the last learning rate, as a share of the peak."""
 
     @model_validator(mode="after")
     def _learns_what_a_gradient_reaches(self) -> Self:
@@ -105,6 +109,13 @@ class Training(Section):
     decides."""
     average_best: Count = 3
     """How many of the best epochs are averaged at the end."""
+    ema_decay: Annotated[Part | None, UNLESS_DEFAULT] = None
+    """Validate, choose and keep a moving average of the weights instead of the weights: at each step
+    it moves by 1 - `ema_decay` of the way to them, by more in the first steps. `None` averages over
+    no steps. A checkpoint has both."""
+    patience: Annotated[Count | None, UNLESS_DEFAULT] = None
+    """End a phase after so many epochs without a better one by `select`; the next phase begins, with a
+    patience of its own. `None` trains all `epochs`."""
     log_steps: Count = 10
     """Steps between two points of the training curves."""
     seeds: tuple[Seed, ...] = (0,)

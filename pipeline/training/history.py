@@ -85,6 +85,11 @@ class History:
         note = ", ".join(f"{SHOWN[name]} {loss:.3f}" for name, loss in self._losses.items())
         self._progress.update(epochs, self._num_epochs, "epochs", note)
 
+    def stopped(self, epochs: int, planned: int) -> None:
+        """Say that a phase has ended after `epochs` of those `planned` up to its end."""
+        self._progress.message(f"stops after epoch {epochs} of {planned}: it gets no better")
+        self.reached(planned)
+
     def resumed(self, epoch: int) -> None:
         self._progress.message(f"goes on from epoch {epoch + 1}")
 

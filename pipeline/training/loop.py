@@ -18,10 +18,12 @@ from pipeline.training import schedule
 from pipeline.training.batches import Batch
 from pipeline.training.checkpoint_store import BestEpochs, CheckpointStore
 from pipeline.training.choices import MEASURES
+from pipeline.training.early_stop import EarlyStop
 from pipeline.training.history import History
 from pipeline.training.inputs import TrainingData
 from pipeline.training.learner import Learner
 from pipeline.training.loading import Micro
+from pipeline.training.moving_average import MovingAverage
 from pipeline.training.phase_run import PhaseRun
 from pipeline.training.sharding import gathered, load_optimizer, load_weights, shard
 from pipeline.training.step_costs import StepCosts
@@ -76,13 +78,16 @@ class JointTraining:
         self.costs = StepCosts()
         self.position = Position()
         self.best = BestEpochs(config.training.average_best)
+        self._early_stop = EarlyStop(config.training.patience)
         self._saved_optimizer: dict[str, Any] | None = None
-        self._resume()
+        saved_average = self._resume()
         model.prepare(config.training)
         if worker.world_size > 1 and config.cluster.sharding == "fsdp":
             shard(model, worker)
         model.to(worker.device)
         self._of_phases = model.phase_parameters()
+        self._average = MovingAverage(model, config.training.ema_decay)
+        self._average.load(saved_average)
 
     def run(self) -> dict[str, float]:
         """Train what is left; afterwards `model` holds the chosen weights. Returns scores."""
@@ -92,6 +97,7 @@ class JointTraining:
                 self._train_epoch()
                 self._finish_epoch()
             self.position.phase += 1
+            self._early_stop.begin_phase()
         return self._choose_weights()
 
     def weights(self) -> dict[str, Tensor]:
@@ -136,6 +142,7 @@ class JointTraining:
         rate_share = phase.set_rates(position.epoch, position.batch)
         losses, choices = phase.add_gradients(batch, micros, tau, position.step)
         norm = phase.descend(position.step)
+        self._average.update(position.step)
         self.history.update(losses | choices, norm, {"tau": tau, "rate_share": rate_share})
         position.step += 1
         position.sampled_steps += phase.phase.quantizer == "sampled"
@@ -158,19 +165,28 @@ class JointTraining:
 
         Weights of earlier epochs are deleted once no checkpoint names them any more.
         """
-        scores, counts_K = self.phase.validate()
         position = self.position
-        layer_weights = self.model.layer_weights()
-        self.history.epoch(position.step, position.epoch, scores, layer_weights, counts_K)
-        if self.best.add(self._rank(scores), position.epoch, position.phase):
-            weights = self.weights()
-            if self.worker.leads:
-                self.store.save_epoch(position.epoch, weights)
+        with self._average.applied():
+            rank = self._validate()
+            if self.best.add(rank, position.epoch, position.phase):
+                weights = self.weights()
+                if self.worker.leads:
+                    self.store.save_epoch(position.epoch, weights)
         position.epoch += 1
         position.batch = 0
+        if self._early_stop.after(rank) and position.epoch < self.phase.epochs.stop:
+            self.history.stopped(position.epoch, self.phase.epochs.stop)
+            position.epoch = self.phase.epochs.stop
         self._checkpoint()
         if self.worker.leads:
             self.store.forget_epochs(self.best.epochs)
+
+    def _validate(self) -> tuple[float, ...]:
+        """The epoch's rank; its scores and the state of the model go into the history."""
+        scores, counts_K = self.phase.validate()
+        layer_weights = self.model.layer_weights()
+        self.history.epoch(self.position.step, self.position.epoch, scores, layer_weights, counts_K)
+        return self._rank(scores)
 
     def _choose_weights(self) -> dict[str, float]:
         """The average of the best epochs, or the best alone where that validates better."""
@@ -207,15 +223,18 @@ class JointTraining:
             "optimizer": gathered(self.phase.optimizer.state_dict(), kept=self.worker.leads),
             "best": [list(entry) for entry in self.best.entries],
             "history": self.history.state(),
+            "early_stop": self._early_stop.state(),
+            "moving_average": gathered(self._average.weights, kept=self.worker.leads),
         }
         if self.worker.leads:
             self.store.save(self.position.step, state)
         self.worker.barrier()
 
-    def _resume(self) -> None:
+    def _resume(self) -> Mapping[str, Tensor]:
+        """Go on from the last checkpoint, if there is one; returns its moving average."""
         state = self.store.latest()
         if state is None:
-            return
+            return {}
         self.position = Position(**state["progress"])
         self.model.load_state_dict(state["model"])
         self.best.entries = [(tuple(rank), epoch, phase) for rank, epoch, phase in state["best"]]
@@ -225,3 +244,6 @@ class JointTraining:
         started = self.position.epoch > sum(p.epochs for p in phases[: self.position.phase])
         if started or self.position.batch:
             self._saved_optimizer = state["optimizer"]
+        self._early_stop.restore(state.get("early_stop", {}))
+        average: dict[str, Tensor] = state.get("moving_average", {})
+        return average

@@ -60,24 +60,25 @@ def gathered(value: Any, *, kept: bool = True) -> Any:
 def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Load complete tensors, the same on every worker, into a model that may be sharded."""
     own = model.state_dict()
-    model.load_state_dict({name: _cut(weights[name], own.get(name)) for name in weights})
+    model.load_state_dict({name: cut(weights[name], own.get(name)) for name in weights})
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Load complete tensors into an optimizer of parameters that may be sharded."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    cut = {
+    sharded = {
         index: {
             # The number of steps is no tensor of the parameter's shape.
-            name: _cut(item, parameters[index]) if item.shape == parameters[index].shape else item
+            name: cut(item, parameters[index]) if item.shape == parameters[index].shape else item
             for name, item in of_one.items()
         }
         for index, of_one in state["state"].items()
     }
-    optimizer.load_state_dict({**state, "state": cut})
+    optimizer.load_state_dict({**state, "state": sharded})
 
 
-def _cut(full: Tensor, like: Tensor | None) -> Tensor:
+def cut(full: Tensor, like: Tensor | None) -> Tensor:
+    """A complete tensor, the same on every worker, in parts as `like` is."""
     if not isinstance(like, DTensor):
         return full
     return distribute_tensor(

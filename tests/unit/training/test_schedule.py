@@ -21,6 +21,18 @@ def test_a_short_phase_warms_up_for_half_of_it_at_most():
     assert schedule.rate_share(phase, 2, 6) == 1.0
 
 
+def test_noam_is_the_paper_s_rate_over_its_peak():
+    phase = Phase(epochs=1, schedule="noam", warmup_steps=40, final_rate_share=0.5)
+    theirs = [256**-0.5 * min(step**-0.5, step * 40**-1.5) for step in range(1, 4001)]
+    wanted = [rate / max(theirs) for rate in theirs]
+    for num_steps in (10, 4000):  # it does not matter how many there will be
+        shares = [schedule.rate_share(phase, step, num_steps) for step in range(4000)]
+        assert shares == pytest.approx(wanted, rel=1e-12)
+    assert shares[39] == 1.0
+    assert shares[159] == pytest.approx(0.5)
+    assert schedule.rate_share(Phase(epochs=1, schedule="noam", warmup_steps=0), 3, 9) == 0.5
+
+
 def test_tau_decays_to_its_floor():
     quantizer = Quantizer(tau_start=2.0, tau_end=0.5, tau_decay=0.9)
     assert schedule.tau(quantizer, 0, 2000) == 2.0
