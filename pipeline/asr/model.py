@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.asr.decoder import Decoder
 from pipeline.asr.encoder import Encoder, padding_mask
-from pipeline.asr.masking import TimeMasking
+from pipeline.asr.masking import TimeMasking, WidthMasking
 from pipeline.asr.search import beam_search, greedy_search, pieces_of_frames
 from pipeline.asr.text_pieces import BLANK, SENTENCE_EDGE, TextPieces
 from pipeline.config import Asr, AsrEvaluation
@@ -50,6 +50,9 @@ class AsrModel(nn.Module):
         self.time_masking = TimeMasking(
             settings.time_masking.masks, settings.time_masking.max_share
         )
+        self.width_masking = WidthMasking(
+            settings.width_masking.masks, settings.width_masking.max_share
+        )
         self.encoder = Encoder(settings)
         self.ctc_head = nn.Linear(settings.dim, len(text_pieces))
         self.decoder = Decoder(settings, len(text_pieces))
@@ -67,8 +70,8 @@ class AsrModel(nn.Module):
         return embedded_BTE
 
     def encode(self, embedded_BTE: Tensor, num_frames_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoded frames B x T' x D and their numbers B; masks time in training."""
-        masked_BTE = self.time_masking(embedded_BTE, num_frames_B)
+        """Encoded frames B x T' x D and their numbers B; masks some in training."""
+        masked_BTE = self.width_masking(self.time_masking(embedded_BTE, num_frames_B))
         encoded: tuple[Tensor, Tensor] = self.encoder(masked_BTE, num_frames_B)
         return encoded
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.section import (
+    UNLESS_DEFAULT,
     Depth,
     Exactly,
     Part,
@@ -31,6 +32,20 @@ class TimeMasking(Section):
     """Masked spans in each utterance; 0 masks nothing."""
     max_share: Share = 0.05
     """The largest share of an utterance's frames that one span masks."""
+
+
+class WidthMasking(Section):
+    """SpecAugment across an embedding's values, in training: each mask hides neighbouring values from
+    the first frame of an utterance to its last.
+
+    Those of an embedding are no neighbouring frequencies, so what a spectrum's frequency masks teach,
+    to do without a band, these cannot; they are dropout that no other frame makes up for.
+    """
+
+    masks: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Masked spans in each utterance; 0 masks nothing."""
+    max_share: Share = 0.1
+    """The largest share of `embedding_dim` that one span masks."""
 
 
 class EBranchformer(Section):
@@ -62,9 +77,9 @@ class Asr(Section):
     """Attention heads; they divide `dim`."""
     feedforward_dim: Width = 256
     """Width inside the feed-forward blocks."""
-    encoder: Literal["conformer", "e_branchformer"] = "conformer"
+    encoder: Annotated[Literal["conformer", "e_branchformer"], UNLESS_DEFAULT] = "conformer"
     """The encoder's layers: Conformer (Gulati et al., 2020) or E-Branchformer (Kim et al., 2022)."""
-    positions: Literal["sinusoidal", "relative"] = "sinusoidal"
+    positions: Annotated[Literal["sinusoidal", "relative"], UNLESS_DEFAULT] = "sinusoidal"
     """How the encoder knows the order of frames: by sinusoids added to them, or by attention that reads
     how far apart two frames are (Dai et al., 2019)."""
     encoder_layers: Depth = 2
@@ -75,7 +90,7 @@ class Asr(Section):
     """Width inside the decoder's feed-forward blocks; `None` takes `feedforward_dim`."""
     conv_kernel: Width = 15
     """Kernel of the Conformer's convolution, or of the E-Branchformer's gate, in encoded frames."""
-    e_branchformer: EBranchformer = EBranchformer()
+    e_branchformer: Annotated[EBranchformer, UNLESS_DEFAULT] = EBranchformer()
     subsampling: Annotated[Literal[1, 2, 4], Exactly] = 2
     """How many frames become one before the encoder."""
     dropout: Part = 0.1
@@ -85,6 +100,7 @@ class Asr(Section):
     label_smoothing: Part = 0.1
     """Label smoothing of the attention loss."""
     time_masking: TimeMasking = TimeMasking()
+    width_masking: Annotated[WidthMasking, UNLESS_DEFAULT] = WidthMasking()
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.asr.masking import TimeMasking
+from pipeline.asr.masking import TimeMasking, WidthMasking
 
 LENGTHS = torch.tensor([100, 60, 1])
 FRAMES = torch.ones(3, 100, 4)
@@ -10,6 +10,30 @@ FRAMES = torch.ones(3, 100, 4)
 def test_evaluation_and_zero_masks_change_nothing():
     assert torch.equal(TimeMasking(2, 0.5).eval()(FRAMES, LENGTHS), FRAMES)
     assert torch.equal(TimeMasking(0, 0.5).train()(FRAMES, LENGTHS), FRAMES)
+
+
+def test_evaluation_and_zero_masks_draw_nothing():
+    state = torch.get_rng_state()
+    for masks, training in ((0, True), (2, False)):
+        frames = WidthMasking(masks, 0.5).train(training)(FRAMES)
+        assert torch.equal(TimeMasking(masks, 0.5).train(training)(frames, LENGTHS), FRAMES)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_values_are_masked_in_all_frames_of_an_utterance_in_one_span():
+    torch.manual_seed(0)
+    frames = torch.ones(3, 7, 20)
+    masking = WidthMasking(1, 0.25).train()
+    widths, places = set(), set()
+    for _ in range(300):
+        blank = masking(frames).eq(0)
+        assert torch.equal(blank.any(1), blank.all(1))
+        where = blank[0, 0].nonzero().flatten().tolist()
+        assert where == list(range(where[0], where[-1] + 1)) if where else True
+        widths.add(len(where))
+        places.update(where)
+    assert widths == set(range(6))
+    assert places == set(range(20))
 
 
 def test_spans_are_whole_frames_within_each_length_and_share():
