@@ -36,8 +36,10 @@ def _run(context: StageContext) -> dict[str, float]:
 
 def _count(context: StageContext) -> "tuple[JointCounts, UnitsPerPhone]":
     """Frames of the aligned utterances by label and unit, with silence; units by segment."""
-    from pipeline.corpus.alignment.frame_labels import labels_of
-    from pipeline.corpus.read_outputs import read_aligned_units
+    import numpy as np
+
+    from pipeline.audio.utterance import SILENCE
+    from pipeline.corpus.read_outputs import read_aligned_frames
     from pipeline.metrics.purity import JointCounts, one_silence
     from pipeline.metrics.units_per_phone import UnitsPerPhone
 
@@ -45,11 +47,13 @@ def _count(context: StageContext) -> "tuple[JointCounts, UnitsPerPhone]":
     trained, tokens = inputs["train_joint"], inputs[f"tokenize_corpus/{split}"]
     counts = JointCounts(trained.read_json("tokenizer/config.json")["num_units"])
     units_per_phone = UnitsPerPhone()
-    aligned = read_aligned_units(inputs["prepare_corpus"], trained, tokens, split)
-    for _utterance, segments_T, units_T in aligned:
-        labels_T = one_silence(labels_of(segments_T), context.config.purity)
-        counts.add(labels_T, units_T)
-        units_per_phone.add(segments_T, labels_T, units_T)
+    for frames in read_aligned_frames(inputs["prepare_corpus"], trained, tokens, split):
+        labels = one_silence(frames.labels, context.config.purity)
+        label_F = np.repeat(frames.label_N, frames.num_frames_N)
+        counts.add_coded(labels, label_F, frames.units_F)
+        is_phone = np.array([label != SILENCE for label in labels])
+        speaks_N = frames.in_segment_N & is_phone[frames.label_N]
+        units_per_phone.add(speaks_N, frames.num_frames_N, frames.units_F)
     return counts, units_per_phone
 
 

@@ -1,15 +1,25 @@
 """Reading the outputs of earlier stages: utterances, tokens, and the grid of their frames."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.model_grid import grid_of_saved_model
 from pipeline.audio.utterance import Segment, Utterance, from_table
-from pipeline.corpus.alignment.frame_labels import frame_segments
+from pipeline.corpus.alignment.frame_labels import NO_SEGMENT, frame_segments, frame_spans
 from pipeline.storage.artifacts import Artifact, ArtifactError
+
+# Of tokens that are in memory at once, two bytes each, and of a corpus's rows.
+MOST_FRAMES = 100_000_000
+ROWS = 1024
+READ_BYTES = 1 << 20
 
 
 def read_split(corpus: Artifact, split: str) -> list[Utterance]:
@@ -24,18 +34,22 @@ def read_tokens(output: Artifact, split: str) -> dict[str, np.ndarray]:
     Raises:
         ArtifactError: the split has no shard.
     """
-    units: dict[str, np.ndarray] = {}
+    return {utt_id: row for shard in _shards(output, split) for utt_id, row in shard.items()}
+
+
+def _shards(output: Artifact, split: str) -> Iterator[dict[str, np.ndarray]]:
+    """The units of each shard of `split`, by utt_id."""
+    found = False
     for name in output.names("tokens"):
-        if name.removeprefix("tokens/").rpartition("-")[0] != split:
-            continue
-        table = output.read_table(name, columns=["utt_id", "units"])
-        for utt_id, row in zip(table["utt_id"].to_pylist(), table["units"], strict=True):
-            units[utt_id] = row.values.to_numpy()
-    if not units:
+        if name.removeprefix("tokens/").rpartition("-")[0] == split:
+            table = output.read_table(name, columns=["utt_id", "units"])
+            rows = zip(table["utt_id"].to_pylist(), table["units"], strict=True)
+            yield {utt_id: row.values.to_numpy() for utt_id, row in rows}
+            found = found or table.num_rows > 0
+    if not found:
         raise ArtifactError(
             f"{output.uri} holds no tokens of split '{split}': delete its manifest and run again"
         )
-    return units
 
 
 def read_aligned_units(
@@ -51,6 +65,95 @@ def read_aligned_units(
         if utterance.alignment is not None:
             units_T = units[utterance.utt_id]
             yield utterance, frame_segments(utterance.alignment, len(units_T), grid), units_T
+
+
+@dataclass(frozen=True)
+class AlignedFrames:
+    """The frames of some aligned utterances, one utterance after another, in N spans of one label.
+
+    Attributes:
+        labels: the labels that occur, and last "", that of a frame in no segment.
+        label_N: which of them each span has.
+        in_segment_N: whether the span is a segment's.
+        num_frames_N: how many frames the span has, which may be none.
+        units_F: the unit of each frame.
+    """
+
+    labels: list[str]
+    label_N: NDArray[np.int64]
+    in_segment_N: NDArray[np.bool_]
+    num_frames_N: NDArray[np.int64]
+    units_F: NDArray[np.uint16]
+
+    @classmethod
+    def of(cls, rows: pa.Table, units: Mapping[str, np.ndarray], grid: FrameGrid) -> Self:
+        """Those of rows of a corpus, all of them with an alignment and units."""
+        units_B = [units[utt_id] for utt_id in rows["utt_id"].to_pylist()]
+        alignment = rows["alignment"].combine_chunks()
+        segments = alignment.flatten()
+        labels = segments.field("label").dictionary_encode()
+        spans = frame_spans(
+            segments.field("start").to_numpy(),
+            segments.field("end").to_numpy(),
+            alignment.value_lengths().to_numpy().astype(np.int64),
+            np.array([len(row) for row in units_B], dtype=np.int64),
+            grid,
+        )
+        code_S = np.append(labels.indices.to_numpy(), len(labels.dictionary)).astype(np.int64)
+        return cls(
+            [*labels.dictionary.to_pylist(), ""],
+            code_S[spans.segment_N],  # NO_SEGMENT is the last
+            spans.segment_N != NO_SEGMENT,
+            spans.num_frames_N,
+            np.concatenate([*units_B, np.empty(0, np.uint16)]),
+        )
+
+
+def read_aligned_frames(
+    corpus: Artifact, trained: Artifact, tokens: Artifact, split: str
+) -> Iterator[AlignedFrames]:
+    """The frames of all aligned utterances of `split`, some utterances at a time.
+
+    Units are read MOST_FRAMES at a time, each time beside the whole corpus.
+
+    Raises:
+        ArtifactError: the split has no shard of tokens, or they lack an aligned utterance.
+    """
+    grid, missing = tokenizer_grid(trained), 0
+    for number, units in enumerate(_grouped(_shards(tokens, split))):
+        for rows in _aligned_rows(corpus, split):
+            has_units = [utt_id in units for utt_id in rows["utt_id"].to_pylist()]
+            missing += (len(has_units) if number == 0 else 0) - sum(has_units)
+            yield AlignedFrames.of(rows.filter(pa.array(has_units, pa.bool_())), units, grid)
+    if missing:
+        raise ArtifactError(
+            f"{tokens.uri} lacks {missing} aligned utterances of split '{split}': delete its "
+            "manifest and run again"
+        )
+
+
+def _grouped(shards: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    """Shards put together, up to MOST_FRAMES or one shard more."""
+    group: dict[str, np.ndarray] = {}
+    num_frames = 0
+    for shard in shards:
+        group |= shard
+        num_frames += sum(map(len, shard.values()))
+        if num_frames >= MOST_FRAMES:
+            yield group
+            group, num_frames = {}, 0
+    if group:
+        yield group
+
+
+def _aligned_rows(corpus: Artifact, split: str) -> Iterator[pa.Table]:
+    """utt_id and alignment of the aligned utterances of one split, up to ROWS at a time."""
+    columns = ["utt_id", "split", "alignment"]
+    with corpus.read("corpus.parquet") as file:
+        batches = pq.ParquetFile(file, buffer_size=READ_BYTES).iter_batches(ROWS, columns=columns)
+        for batch in batches:
+            aligned = (pc.field("split") == split) & pc.field("alignment").is_valid()
+            yield pa.Table.from_batches([batch]).filter(aligned)
 
 
 def tokenizer_grid(trained: Artifact) -> FrameGrid:

@@ -28,19 +28,30 @@ class JointCounts:
         """Count one utterance: a label and a unit for each frame.
 
         Raises:
-            ValueError: the numbers of labels and units differ, or a unit is out of range.
+            ValueError: as `add_coded`.
         """
-        units_N = np.asarray(units, dtype=np.int64)
-        if units_N.shape != (len(labels),):
+        names, code_F = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)
+        self.add_coded(names.tolist(), code_F, units)
+
+    def add_coded(self, labels: Sequence[str], code_F: NDArray[np.int64], units: ArrayLike) -> None:
+        """Count the frames of any number of utterances: `code_F` has the place of each one's label.
+
+        Two of `labels` may be equal.
+
+        Raises:
+            ValueError: the numbers of frames and units differ, or a unit is out of range.
+        """
+        units_F = np.asarray(units, dtype=np.int64)
+        if units_F.shape != code_F.shape:
             raise ValueError(
-                f"got {len(labels)} labels for units of shape {list(units_N.shape)}: each frame "
+                f"got {len(code_F)} labels for units of shape {list(units_F.shape)}: each frame "
                 "needs one of each; were both made on the same frame grid?"
             )
-        units_N = units_in_range(units_N, self.num_units)
-        label_of_frame = np.asarray(labels, dtype=np.str_)
-        for label in sorted(set(labels)):
-            met_U = np.bincount(units_N[label_of_frame == label], minlength=self.num_units)
-            self._counts_U[label] = self._counts_U.get(label, 0) + met_U
+        pair_F = code_F * self.num_units + units_in_range(units_F, self.num_units)
+        met = np.bincount(pair_F, minlength=len(labels) * self.num_units)
+        for label, met_U in zip(labels, met.reshape(-1, self.num_units), strict=True):
+            if met_U.any():
+                self._counts_U[label] = self._counts_U.get(label, 0) + met_U
 
     @property
     def phones(self) -> list[str]:

@@ -1,12 +1,7 @@
 """How many units a phone becomes: the runs of one unit inside a segment of the alignment."""
 
-from collections.abc import Sequence
-from itertools import pairwise
-
 import numpy as np
-from numpy.typing import ArrayLike
-
-from pipeline.audio.utterance import SILENCE, Segment
+from numpy.typing import NDArray
 
 
 class UnitsPerPhone:
@@ -21,26 +16,33 @@ class UnitsPerPhone:
         self.num_runs = 0
 
     def add(
-        self, segments: Sequence[Segment | None], labels: Sequence[str], units: ArrayLike
+        self,
+        speaks_N: NDArray[np.bool_],
+        num_frames_N: NDArray[np.int64],
+        units_F: NDArray[np.integer],
     ) -> None:
-        """Count one utterance: of each frame the segment that it lies in, its label, its unit.
+        """Count the frames of utterances, of which each of N spans has `num_frames_N`.
+
+        A span is a whole segment of speech if it speaks, or else silence or no segment at all.
 
         Raises:
-            ValueError: there are not as many of each.
+            ValueError: there are not as many units as frames of spans.
         """
-        units_N = np.asarray(units, dtype=np.int64)
-        if not len(segments) == len(labels) == len(units_N):
+        if num_frames_N.sum() != len(units_F):
             raise ValueError(
-                f"got {len(segments)} segments, {len(labels)} labels and {len(units_N)} units: "
-                "each frame needs one of each; were all made on the same frame grid?"
+                f"got spans of {num_frames_N.sum()} frames and {len(units_F)} units: each frame "
+                "needs one; were both made on the same frame grid?"
             )
-        frames = zip(segments, labels, strict=True)
-        speaks_N = np.array([s is not None and label != SILENCE for s, label in frames], dtype=bool)
-        pairs = pairwise((None, *segments))
-        enters_N = np.array([segment is not last for last, segment in pairs], dtype=bool)
-        changes_N = np.diff(units_N, prepend=-1) != 0
-        self.num_segments += int((speaks_N & enters_N).sum())
-        self.num_runs += int((speaks_N & (enters_N | changes_N)).sum())
+        has_frames_N = num_frames_N > 0
+        if not has_frames_N.any():
+            return
+        lengths_N, speaks_N = num_frames_N[has_frames_N], speaks_N[has_frames_N]
+        first_N = np.cumsum(lengths_N) - lengths_N
+        begins_run_F = np.append(True, units_F[1:] != units_F[:-1])
+        begins_run_F[first_N] = True
+        runs_N = np.add.reduceat(begins_run_F, first_N, dtype=np.int64)
+        self.num_segments += int(speaks_N.sum())
+        self.num_runs += int(runs_N[speaks_N].sum())
 
     def scores(self) -> dict[str, float]:
         """`units_per_phone`, the mean number of runs in a segment; none if none was counted."""

@@ -19,6 +19,7 @@ BENCHMARKS = (
     "extraction",
     "driver_memory",
     "shard_format",
+    "purity",
     "step_shares",
     "workers",
 )

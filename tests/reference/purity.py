@@ -39,3 +39,17 @@ def runs(units):
         else:
             found.append([unit, 1])
     return found
+
+
+def joint_counts(utterances, silences):
+    """Frames by label and unit: an utterance at a time, a frame at a time.
+
+    Each of `utterances` has the segment of each frame (or None) and its unit; `silences` are the
+    labels that count as "sil".
+    """
+    counts = Counter()
+    for segments, units in utterances:
+        labels = ["" if segment is None else segment.label for segment in segments]
+        labels = ["sil" if label in silences else label for label in labels]
+        counts.update(zip(labels, units, strict=True))
+    return counts

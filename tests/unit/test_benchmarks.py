@@ -28,6 +28,7 @@ EXPECTED = {
         {"vector_quantize", "vector_quantize gumbel"},
     ),
     "assignment": ({"ours", "bare product", "plain", "scikit-learn"}, {"faiss"}),
+    "purity": ({"ours", "loop"}, set()),
     "joint_step": ({"with quantizer", "without quantizer"}, set()),
     "step_shares": ({"2 s", "4 s"}, set()),
     "workers": ({"one worker", "two workers"}, set()),
@@ -100,6 +101,10 @@ def test_all_assign_alike():
     checks = record("assignment")["checks"]
     assert checks
     assert all(share > 0.99 for share in checks.values())
+
+
+def test_the_loop_counts_what_the_stage_counts():
+    assert record("purity")["checks"] == {"counts of the loop that are not ours": 0}
 
 
 def memory_of_known_calls() -> tuple[int | None, int | None]:

@@ -1,5 +1,7 @@
 import random
+from itertools import groupby
 
+import numpy as np
 import pytest
 from reference import units_per_phone as reference
 
@@ -10,8 +12,10 @@ from pipeline.metrics.units_per_phone import UnitsPerPhone
 def counted(*utterances):
     found = UnitsPerPhone()
     for segments, units in utterances:
-        labels = ["" if segment is None else segment.label for segment in segments]
-        found.add(segments, labels, units)
+        runs = [(segment, len(list(run))) for segment, run in groupby(segments)]
+        speaks = [segment is not None and segment.label != "sil" for segment, _ in runs]
+        lengths = [length for _, length in runs]
+        found.add(np.array(speaks, dtype=bool), np.array(lengths, dtype=int), np.array(units))
     return found
 
 
@@ -49,6 +53,12 @@ def test_the_mean_is_that_of_loops(seed):
     assert counted(*utterances).scores()["units_per_phone"] == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_segment_without_a_frame_does_not_count():
+    found = UnitsPerPhone()
+    found.add(np.array([True, True, False, True]), np.array([0, 2, 1, 0]), np.array([4, 5, 5]))
+    assert (found.num_segments, found.num_runs) == (1, 2)
+
+
 def test_what_does_not_fit_is_rejected():
-    with pytest.raises(ValueError, match="2 segments, 2 labels and 1 units"):
-        UnitsPerPhone().add([None, None], ["", ""], [0])
+    with pytest.raises(ValueError, match="spans of 2 frames and 1 units"):
+        UnitsPerPhone().add(np.array([False]), np.array([2]), np.array([0]))

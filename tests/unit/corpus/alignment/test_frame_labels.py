@@ -1,10 +1,17 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
+from reference import frame_labels as reference
 
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import Segment
-from pipeline.corpus.alignment.frame_labels import frame_labels, frame_segments
+from pipeline.corpus.alignment.frame_labels import (
+    NO_SEGMENT,
+    frame_labels,
+    frame_segments,
+    frame_spans,
+)
 
 # Centres at 0.5, 1.5, 2.5, … seconds.
 SECONDS = FrameGrid(1, 1, 1)
@@ -45,3 +52,41 @@ def test_against_a_label_for_every_sample():
     num_frames = USUAL.num_frames(32000)
     expected = [by_sample[200 + 320 * frame] for frame in range(num_frames)]
     assert frame_labels(alignment, num_frames, USUAL) == expected
+
+
+def random_alignment(chance):
+    """Segments in any order, which overlap, leave gaps, lie behind the end or have no frame."""
+    starts = np.round(chance.uniform(0, 6, chance.integers(0, 7)), chance.integers(0, 3))
+    ends = starts + np.round(chance.exponential(1.0, len(starts)), 2)
+    return [
+        Segment(float(start), float(end), "abc"[index % 3])
+        for index, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_segments_of_many_utterances_are_those_of_the_slow_oracle(seed):
+    chance = np.random.default_rng(seed)
+    alignments = [random_alignment(chance) for _ in range(12)]
+    num_frames = chance.integers(0, 9, len(alignments)).tolist()
+    segments = [segment for alignment in alignments for segment in alignment]
+    spans = frame_spans(
+        np.array([segment.start for segment in segments]),
+        np.array([segment.end for segment in segments]),
+        np.array([len(alignment) for alignment in alignments]),
+        np.array(num_frames),
+        SECONDS,
+    )
+    found = np.repeat(spans.segment_N, spans.num_frames_N)
+    expected = [
+        reference.frame_segments(alignment, number, SECONDS.centre_seconds)
+        for alignment, number in zip(alignments, num_frames, strict=True)
+    ]
+    all_frames = [segment for of_utterance in expected for segment in of_utterance]
+    assert [None if i == NO_SEGMENT else id(segments[i]) for i in found] == [
+        segment and id(segment) for segment in all_frames
+    ]
+    assert [
+        frame_segments(alignment, number, SECONDS)
+        for alignment, number in zip(alignments, num_frames, strict=True)
+    ] == expected
