@@ -24,7 +24,7 @@ def _run(context: StageContext) -> dict[str, float]:
     from pipeline.metrics import purity
 
     split = context.split
-    counts, units_per_phone = _count(context)
+    counts, units_per_phone = count(context)
     scores = purity.scores(counts, context.config.purity)
     if not scores:
         context.progress.message(f"has no purity for {split}: no utterance has aligned phones")
@@ -34,7 +34,7 @@ def _run(context: StageContext) -> dict[str, float]:
     return {f"{split}.{name}": value for name, value in scores.items()}
 
 
-def _count(context: StageContext) -> "tuple[JointCounts, UnitsPerPhone]":
+def count(context: StageContext) -> "tuple[JointCounts, UnitsPerPhone]":
     """Frames of the aligned utterances by label and unit, with silence; units by segment."""
     import numpy as np
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -43,8 +44,10 @@ def _shards(output: Artifact, split: str) -> Iterator[dict[str, np.ndarray]]:
     for name in output.names("tokens"):
         if name.removeprefix("tokens/").rpartition("-")[0] == split:
             table = output.read_table(name, columns=["utt_id", "units"])
-            rows = zip(table["utt_id"].to_pylist(), table["units"], strict=True)
-            yield {utt_id: row.values.to_numpy() for utt_id, row in rows}
+            units = table["units"].combine_chunks()
+            units_F, offsets = units.values.to_numpy(), units.offsets.to_pylist()
+            rows = zip(table["utt_id"].to_pylist(), pairwise(offsets), strict=True)
+            yield {utt_id: units_F[first:end] for utt_id, (first, end) in rows}
             found = found or table.num_rows > 0
     if not found:
         raise ArtifactError(
@@ -86,10 +89,10 @@ class AlignedFrames:
     units_F: NDArray[np.uint16]
 
     @classmethod
-    def of(cls, rows: pa.Table, units: Mapping[str, np.ndarray], grid: FrameGrid) -> Self:
+    def of(cls, rows: pa.RecordBatch, units: Mapping[str, np.ndarray], grid: FrameGrid) -> Self:
         """Those of rows of a corpus, all of them with an alignment and units."""
         units_B = [units[utt_id] for utt_id in rows["utt_id"].to_pylist()]
-        alignment = rows["alignment"].combine_chunks()
+        alignment = rows["alignment"]
         segments = alignment.flatten()
         labels = segments.field("label").dictionary_encode()
         spans = frame_spans(
@@ -122,9 +125,9 @@ def read_aligned_frames(
     grid, missing = tokenizer_grid(trained), 0
     for number, units in enumerate(_grouped(_shards(tokens, split))):
         for rows in _aligned_rows(corpus, split):
-            has_units = [utt_id in units for utt_id in rows["utt_id"].to_pylist()]
-            missing += (len(has_units) if number == 0 else 0) - sum(has_units)
-            yield AlignedFrames.of(rows.filter(pa.array(has_units, pa.bool_())), units, grid)
+            has_units = np.array([utt_id in units for utt_id in rows["utt_id"].to_pylist()], bool)
+            missing += (len(has_units) if number == 0 else 0) - int(has_units.sum())
+            yield AlignedFrames.of(_only(rows, has_units), units, grid)
     if missing:
         raise ArtifactError(
             f"{tokens.uri} lacks {missing} aligned utterances of split '{split}': delete its "
@@ -146,14 +149,21 @@ def _grouped(shards: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.n
         yield group
 
 
-def _aligned_rows(corpus: Artifact, split: str) -> Iterator[pa.Table]:
+def _aligned_rows(corpus: Artifact, split: str) -> Iterator[pa.RecordBatch]:
     """utt_id and alignment of the aligned utterances of one split, up to ROWS at a time."""
     columns = ["utt_id", "split", "alignment"]
     with corpus.read("corpus.parquet") as file:
-        batches = pq.ParquetFile(file, buffer_size=READ_BYTES).iter_batches(ROWS, columns=columns)
-        for batch in batches:
-            aligned = (pc.field("split") == split) & pc.field("alignment").is_valid()
-            yield pa.Table.from_batches([batch]).filter(aligned)
+        table = pq.ParquetFile(file, buffer_size=READ_BYTES)
+        for rows in table.iter_batches(ROWS, columns=columns):
+            of_split = pc.equal(rows["split"], split).to_numpy(zero_copy_only=False)
+            yield _only(
+                rows, of_split & rows["alignment"].is_valid().to_numpy(zero_copy_only=False)
+            )
+
+
+def _only(rows: pa.RecordBatch, chosen: NDArray[np.bool_]) -> pa.RecordBatch:
+    """The chosen rows; all of them are not copied."""
+    return rows if chosen.all() else rows.filter(pa.array(chosen))
 
 
 def tokenizer_grid(trained: Artifact) -> FrameGrid:

@@ -33,16 +33,13 @@ class UnitsPerPhone:
                 f"got spans of {num_frames_N.sum()} frames and {len(units_F)} units: each frame "
                 "needs one; were both made on the same frame grid?"
             )
-        has_frames_N = num_frames_N > 0
-        if not has_frames_N.any():
-            return
-        lengths_N, speaks_N = num_frames_N[has_frames_N], speaks_N[has_frames_N]
-        first_N = np.cumsum(lengths_N) - lengths_N
-        begins_run_F = np.append(True, units_F[1:] != units_F[:-1])
-        begins_run_F[first_N] = True
-        runs_N = np.add.reduceat(begins_run_F, first_N, dtype=np.int64)
+        ends_N = np.cumsum(num_frames_N)
+        speaks_N = speaks_N & (num_frames_N > 0)
+        begins_run_F = np.empty(len(units_F), dtype=np.bool_)
+        np.not_equal(units_F[1:], units_F[:-1], out=begins_run_F[1:])
+        begins_run_F[(ends_N - num_frames_N)[num_frames_N > 0]] = True
         self.num_segments += int(speaks_N.sum())
-        self.num_runs += int(runs_N[speaks_N].sum())
+        self.num_runs += int(np.count_nonzero(begins_run_F & np.repeat(speaks_N, num_frames_N)))
 
     def scores(self) -> dict[str, float]:
         """`units_per_phone`, the mean number of runs in a segment; none if none was counted."""

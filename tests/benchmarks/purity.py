@@ -19,13 +19,15 @@ from reference.units_per_phone import units_per_phone
 from benchmarks.measure import Contender, costs, gather
 from benchmarks.record import Record
 from pipeline.audio.frame_grid import SSL_GRID
+from pipeline.audio.utterance import SILENCE
 from pipeline.config import Config, Purity
 from pipeline.corpus.read_outputs import read_split, read_tokens
 from pipeline.graph.stage import StageContext
+from pipeline.metrics.purity import scores
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
-from tasks.phone_purity import STAGE
+from tasks.phone_purity import count
 
 SPLIT = "test"
 NAMES = ("prepare_corpus", "train_joint", f"tokenize_corpus/{SPLIT}")
@@ -62,7 +64,9 @@ def run(size: str, device: torch.device) -> Record:
         share = setting.of_loop / setting.utterances
         contenders, left_out = gather(
             {
-                "ours": lambda: Contender("the stage phone_purity", lambda: ours(whole)),
+                "ours": lambda: Contender(
+                    "the counts and scores of the stage phone_purity", lambda: ours(whole)
+                ),
                 "loop": lambda: Contender(
                     "tests/reference: each utterance, each frame", lambda: loop(part), share
                 ),
@@ -132,16 +136,19 @@ def tokens(setting: Setting, names: list[str], chance: np.random.Generator) -> p
 
 
 def ours(found: StageContext) -> tuple[()]:
-    STAGE.run(found)
+    counts, units_per_phone_counts = count(found)
+    scores(counts, found.config.purity), units_per_phone_counts.scores()
     return ()
 
 
 def loop(found: StageContext) -> tuple[()]:
-    """Without the figure, which the stage makes too."""
+    """The same scores: each measure without silence and with it."""
     frames = list(frames_of(found))
     counts = reference.joint_counts(frames, Purity().silence_labels)
-    pairs = list(counts.elements())
-    reference.phone_purity(pairs), reference.cluster_purity(pairs), reference.pnmi(pairs)
+    speech = Counter({pair: number for pair, number in counts.items() if pair[0] != SILENCE})
+    for of_kind in (counts, speech):
+        pairs = list(of_kind.elements())
+        reference.phone_purity(pairs), reference.cluster_purity(pairs), reference.pnmi(pairs)
     units_per_phone(frames)
     return ()
 
@@ -156,15 +163,8 @@ def frames_of(found: StageContext) -> Iterator[tuple[list[object], list[int]]]:
 
 def differing(found: StageContext) -> int:
     """How many frames the loop and the stage count differently."""
-    STAGE.run(found)
-    table = found.output.read_table(f"counts-{SPLIT}.parquet").to_pylist()
-    ours = Counter(
-        {
-            (row["label"], unit): number
-            for row in table
-            for unit, number in enumerate(row["frames_of_unit"])
-        }
-    )
-    loops = reference.joint_counts(frames_of(found), Purity().silence_labels)
-    ours.subtract(loops)
+    counts, _ = count(found)
+    rows = zip(counts.phones, counts.matrix.tolist(), strict=True)
+    ours = Counter({(label, unit): n for label, row in rows for unit, n in enumerate(row)})
+    ours.subtract(reference.joint_counts(frames_of(found), Purity().silence_labels))
     return sum(map(abs, ours.values()))

@@ -41,7 +41,7 @@ def frame_spans(
     """The spans of utterances whose segments, in seconds, follow each other in any order of starts."""
     centres_T = np.array([grid.centre_seconds(t) for t in range(max(num_frames_B, default=0))])
     utterance_S = np.repeat(np.arange(len(num_segments_B)), num_segments_B)
-    segment_S = np.lexsort((starts_S, utterance_S))
+    segment_S = _in_order_of_starts(starts_S, utterance_S)
     first_S = np.minimum(np.searchsorted(centres_T, starts_S[segment_S]), num_frames_B[utterance_S])
     # Before the first segment of each utterance comes an empty one, for the frames before it.
     before_B = np.cumsum(num_segments_B) - num_segments_B
@@ -56,6 +56,14 @@ def frame_spans(
         np.column_stack((segment_M, np.full_like(segment_M, NO_SEGMENT))).ravel(),
         np.column_stack((end_M - first_M, next_M - end_M)).ravel(),
     )
+
+
+def _in_order_of_starts(
+    starts_S: NDArray[np.float64], utterance_S: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The segments by utterance and start; of equal starts, the first one first."""
+    falls_S = (starts_S[1:] < starts_S[:-1]) & (utterance_S[1:] == utterance_S[:-1])
+    return np.lexsort((starts_S, utterance_S)) if falls_S.any() else np.arange(len(starts_S))
 
 
 def frame_labels(alignment: Sequence[Segment], num_frames: int, grid: FrameGrid) -> list[str]:
