@@ -8,6 +8,7 @@ Shapes: B sequences, N symbols, V symbols of the vocabulary, the edge included.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -26,32 +27,25 @@ from pipeline.features.ssl import no_progress_bars
 IGNORED = -100
 
 
-@dataclass
+@dataclass(frozen=True)
 class LmState:
-    """What the model knows of B sequences that grow together: `CausalLm.step` uses it up.
+    """Keys and values of what the model has read of B sequences, which grow together."""
 
-    Attributes:
-        log_probs_BV: natural log-probabilities of each sequence's next symbol.
-        cache: keys and values of all symbols so far.
-    """
-
-    log_probs_BV: Tensor
     cache: DynamicCache
 
-    def select(self, rows_B: Tensor) -> "LmState":
-        """The sequences `rows_B`, in this order; a row may be chosen several times, or never.
-
-        The state itself is used up.
-        """
-        self.cache.batch_select_indices(rows_B)
-        return LmState(self.log_probs_BV[rows_B], self.cache)
+    def take(self, rows_B: Tensor) -> "LmState":
+        """The state of the sequences at `rows_B`, which may leave some out and repeat others."""
+        cache = _copied(self.cache)
+        cache.batch_select_indices(rows_B)
+        return LmState(cache)
 
 
 class CausalLm(nn.Module):
     """GPT-NeoX (Black et al., 2022) of transformers, its layers one after the other.
 
     Its positions are rotary (Su et al., 2021), so no length is too long to be read. It differs from
-    transformers' Llama in having dropout, which a small corpus needs.
+    transformers' Llama in having dropout, which a small corpus needs. Where the edge is SENTENCE_EDGE,
+    it is a `TextScorer` of the beam search.
     """
 
     def __init__(self, network: GPTNeoXForCausalLM) -> None:
@@ -110,20 +104,20 @@ class CausalLm(nn.Module):
         )
         return -losses_BVN
 
-    def start(self, num_sequences: int) -> LmState:
-        """The state of so many empty sequences."""
-        edges_B = torch.full((num_sequences,), self.edge, device=self.device)
-        return self._read(edges_B, DynamicCache(config=self.network.config))
+    def begin(self, num_sequences: int, device: torch.device) -> LmState:  # noqa: ARG002
+        """The state of so many sequences of which nothing was read; the model stays where it is."""
+        return LmState(DynamicCache(config=self.network.config))
 
-    def step(self, symbols_B: Tensor, state: LmState) -> LmState:
-        """The state when each sequence of `state` has grown by a symbol. It reads no symbol again."""
-        return self._read(symbols_B, state.cache)
+    def step(self, symbols_B: Tensor, state: LmState) -> tuple[Tensor, LmState]:
+        """Read one more symbol of each sequence, which is the edge at first and never again.
 
-    def _read(self, symbols_B: Tensor, cache: DynamicCache) -> LmState:
-        output = self.network(
-            input_ids=symbols_B[:, None].to(self.device), past_key_values=cache, use_cache=True
-        )
-        return LmState(output.logits[:, -1].float().log_softmax(-1), cache)
+        Returns:
+            log p of each symbol as the next, and of the edge as the end, B x V in float32, and the new
+            state; `state` stays as it is. What was read before is not read again.
+        """
+        cache = _copied(state.cache)
+        output = self.network(input_ids=symbols_B[:, None], past_key_values=cache, use_cache=True)
+        return output.logits[:, -1].float().log_softmax(-1), LmState(cache)
 
     def _with_edges(self, sequences: Sequence[Any]) -> tuple[Tensor, Tensor]:
         """What the model reads, and what it should say to each symbol of it; B x (N + 1) both."""
@@ -151,3 +145,10 @@ class CausalLm(nn.Module):
         with no_progress_bars():
             network = GPTNeoXForCausalLM.from_pretrained(folder, local_files_only=True)
         return cls(network).eval()
+
+
+def _copied(cache: DynamicCache) -> DynamicCache:
+    """A cache that may grow without the other one; what both hold is there once."""
+    twin = copy(cache)
+    twin.layers = [copy(layer) for layer in cache.layers]
+    return twin

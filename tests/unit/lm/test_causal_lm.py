@@ -57,24 +57,25 @@ def test_steps_with_a_cache_say_what_whole_sequences_do():
     model = random_lm()
     rows = [[3, 1, 4, 1], [2, 2, 0, 5], [5, 4, 3, 2]]
     expected_BN = model(rows)
-    state = model.start(3)
+    state, read = model.begin(3, model.device), [model.edge] * 3
     for n in range(5):
-        wanted = [[*row, model.edge][n] for row in rows]
-        found_B = state.log_probs_BV[range(3), wanted]
-        torch.testing.assert_close(found_B, expected_BN[:, n])
-        state = model.step(torch.tensor(wanted), state)
+        log_probs_BV, state = model.step(torch.tensor(read), state)
+        read = [[*row, model.edge][n] for row in rows]
+        torch.testing.assert_close(log_probs_BV[range(3), read], expected_BN[:, n])
 
 
 @torch.no_grad()
-def test_selected_rows_go_on_in_their_new_order():
+def test_rows_that_are_taken_go_on_in_their_new_order_and_the_state_stays_as_it_is():
     model = random_lm()
-    state = model.step(torch.tensor([3, 2]), model.start(2))
-    state = model.step(torch.tensor([1, 0, 4]), state.select(torch.tensor([1, 0, 1])))
-    for row, history in enumerate([[2, 1], [3, 0], [2, 4]]):
-        alone = model.start(1)
-        for symbol in history:
-            alone = model.step(torch.tensor([symbol]), alone)
-        torch.testing.assert_close(state.log_probs_BV[row], alone.log_probs_BV[0])
+    edges = torch.full((2,), model.edge)
+    _, begun = model.step(edges, model.begin(2, model.device))
+    _, state = model.step(torch.tensor([3, 2]), begun)
+    for _ in range(2):
+        taken = state.take(torch.tensor([1, 0, 1]))
+        log_probs_BV, _ = model.step(torch.tensor([1, 0, 4]), taken)
+        for row, history in enumerate([[2, 1], [3, 0], [2, 4]]):
+            expected_BN = model([[*history, symbol] for symbol in range(6)])
+            torch.testing.assert_close(log_probs_BV[row, :6], expected_BN[:, 2])
 
 
 def test_a_saved_model_says_the_same_to_us_and_to_transformers(tmp_path):
