@@ -1,5 +1,8 @@
 """Hidden states of the SSL model, in parallel over shards.
 
+The copies of the training split at other speeds are splits of their own, if a phase reads features.
+So what is stored of the others does not depend on `training.speeds`.
+
 Nothing reads features of the test splits: what is evaluated comes from the trained tokenizer.
 """
 
@@ -19,7 +22,8 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _inputs(config: Config, split: str) -> tuple[Input, ...]:
-    return (Input("prepare_corpus", parts=parts_of(split, AUDIO)), *ssl_inputs(config))
+    recorded, _ = config.recorded(split)
+    return (Input("prepare_corpus", parts=parts_of(recorded, AUDIO)), *ssl_inputs(config))
 
 
 def _estimate(config: Config, split: str, outputs: Mapping[str, Artifact]) -> Estimate:
@@ -32,8 +36,9 @@ def _estimate(config: Config, split: str, outputs: Mapping[str, Artifact]) -> Es
     known = durations_by_split(
         config.corpus, outputs["prepare_corpus"], listings_in(config.storage)
     )
-    durations = known.get(split, Durations([]))
-    seconds = durations.seconds
+    recorded, speed = config.recorded(split)
+    durations = known.get(recorded, Durations([]))
+    seconds = [each / speed for each in durations.seconds]
     num_frames = num_stored_frames(seconds, config.features, grid_of(config))
     hours = sum(seconds) / 3600
     return Estimate(
@@ -47,12 +52,12 @@ def _estimate(config: Config, split: str, outputs: Mapping[str, Artifact]) -> Es
 
 
 def _run(context: StageContext) -> dict[str, float]:
-    from pipeline.corpus.read_outputs import read_split
+    from pipeline.corpus.speed import read_split_or_copy
     from pipeline.features.extraction import ShardWriter, plan_shards
     from pipeline.runtime.shard_pool import run_shards
 
     config = context.config
-    utterances = read_split(context.inputs["prepare_corpus"], context.split)
+    utterances = read_split_or_copy(config, context.inputs["prepare_corpus"], context.split)
     shards = plan_shards(
         utterances, config.features.shard_utterances, config.features.shard_seconds
     )
@@ -76,7 +81,7 @@ STAGE = Stage(
     settings=_settings,
     sources=ssl_sources,
     run=_run,
-    splits=lambda config: (config.corpus.splits.train, config.corpus.splits.valid),
+    splits=lambda config: config.feature_splits,
     inputs=_inputs,
     estimate=_estimate,
     workers=lambda config: config.cluster.extraction_workers,

@@ -25,7 +25,7 @@ def _settings(config: Config) -> dict[str, Any]:
 def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
     splits = (config.corpus.splits.train, config.corpus.splits.valid)
     rows = tuple(part for split in splits for part in parts_of(split, AUDIO, TEXT))
-    features = (Input("extract_features", split) for split in splits)
+    features = (Input("extract_features", split) for split in config.feature_splits)
     codebook = (Input("fit_codebook"),) if config.quantizer.has_units else ()
     return (Input("prepare_corpus", parts=rows), *features, *codebook, *ssl_inputs(config))
 

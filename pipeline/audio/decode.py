@@ -139,22 +139,23 @@ def read_audio(
 
 
 def read_utterance(utterance: Utterance, sample_rate_hz: int) -> npt.NDArray[np.float32]:
-    """`read_audio` of an utterance of a prepared corpus.
+    """`read_audio` of an utterance of a prepared corpus, at its speed.
 
     Raises:
         AudioError: the file is not what was prepared; the message names the utterance.
         AudioStorageError: the storage failed.
     """
     identity = Identity(utterance.audio_version, utterance.audio_sha256)
-    interval = utterance.offset, utterance.duration
+    interval = utterance.offset, utterance.duration * utterance.speed
     try:
-        return read_audio(utterance.audio, sample_rate_hz, *interval, identity)
+        samples = read_audio(utterance.audio, sample_rate_hz, *interval, identity)
     except AudioError as error:
         raise AudioError(
             f"utterance '{utterance.utt_id}' ({utterance.audio}) was intact when the corpus was "
             f"prepared, but now: {error}. Restore the file, or give the same command again: it "
             "prepares the corpus as it is now"
         ) from None
+    return change_speed(samples, utterance.speed, sample_rate_hz)
 
 
 def require_resampling(from_hz: int, to_hz: int) -> None:
@@ -181,6 +182,15 @@ def resample(samples: npt.NDArray[np.float32], from_hz: int, to_hz: int) -> npt.
         torch.from_numpy(samples), from_hz, to_hz
     ).numpy()
     return resampled
+
+
+def change_speed(
+    samples: npt.NDArray[np.float32], speed: float, sample_rate_hz: int
+) -> npt.NDArray[np.float32]:
+    """Samples played faster by `speed`, to two decimals: tempo, pitch and formants change."""
+    return (
+        samples if speed == 1 else resample(samples, round(speed * sample_rate_hz), sample_rate_hz)
+    )
 
 
 def resampled_length(num_samples: int, from_hz: int, to_hz: int) -> int:

@@ -55,7 +55,8 @@ class Utterance:
     An adapter that does not know the duration sets TO_THE_END; the check fills in the real one.
     `recording` is the corpus's own name for the recording, if it has one: alignments may be named
     after it. `extent` is that of the recording's alignment, where `alignment` is cut from one.
-    Neither is stored.
+    `speed` is how much faster than recorded it is played: then `duration` is how long it is heard, and
+    takes `duration * speed` seconds of the file. None of these is stored.
 
     `audio_version` is the audio file's size, with its time or ETag, when the corpus was listed;
     `audio_sha256` hashes the file's content, as far as it was read completely. See
@@ -74,6 +75,7 @@ class Utterance:
     audio_sha256: str = ""
     recording: str | None = field(default=None, compare=False)
     extent: Extent | None = field(default=None, compare=False)
+    speed: float = 1.0
 
 
 @dataclass(frozen=True)

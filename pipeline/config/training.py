@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.config.section import (
     UNLESS_DEFAULT,
@@ -19,6 +19,28 @@ from pipeline.config.section import (
     Share,
     Width,
 )
+
+
+def _require_hundredths(speed: float) -> float:
+    if speed != round(speed, 2):
+        raise ValueError(f"{speed:g} has more than two decimals: only such speeds are resampled to")
+    return speed
+
+
+def _require_unchanged(speeds: tuple[float, ...]) -> tuple[float, ...]:
+    if 1.0 not in speeds or len(set(speeds)) != len(speeds):
+        raise ValueError(
+            f"speeds {list(speeds)} must name 1, the recordings as they are, and each speed once"
+        )
+    return tuple(sorted(speeds))
+
+
+def speed_name(name: str, speed: float) -> str:
+    """What an utterance or a split is called at another speed, as in Kaldi: `sp0.9-train`."""
+    return f"sp{speed:g}-{name}"
+
+
+Speed = Annotated[float, Field(ge=0.5, le=2), AfterValidator(_require_hundredths)]
 
 
 class LearningRates(Section):
@@ -40,7 +62,7 @@ class Phase(Section):
     """One part of training, with an optimizer of its own."""
 
     epochs: Count
-    """Passes over the training split."""
+    """Passes over the training split, with its copies at other speeds (`training.speeds`)."""
     ssl: Literal["frozen", "finetuned"] = "frozen"
     """Read stored features (`frozen`), or read audio and train the SSL model too (`finetuned`)."""
     quantizer: Literal["sampled", "nearest"] = "sampled"
@@ -79,6 +101,11 @@ class Training(Section):
 
     phases: tuple[Phase, ...] = (Phase(epochs=8),)
     """The phases, in order."""
+    speeds: Annotated[tuple[Speed, ...], AfterValidator(_require_unchanged), UNLESS_DEFAULT] = (
+        1.0,
+    )
+    """Train on the training split at each of these speeds, such as [0.9, 1.0, 1.1]: pitch changes with
+    the tempo, texts stay. Where a phase reads stored features, those of each copy are stored too."""
     train_front_end: bool = False
     """Also train the SSL model's convolutional front end where it is fine-tuned."""
     ssl_dropout: Part | None = None
@@ -144,6 +171,10 @@ class Training(Section):
         """The only seed; for a member of a variant, which has one (see `members`)."""
         [seed] = self.seeds
         return seed
+
+    @property
+    def reads_features(self) -> bool:
+        return any(phase.ssl == "frozen" for phase in self.phases)
 
     @property
     def finetunes_ssl(self) -> bool:

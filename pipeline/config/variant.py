@@ -12,7 +12,7 @@ from pipeline.config.evaluation import Purity
 from pipeline.config.features import FAMILIES, Features, PretrainedSsl
 from pipeline.config.quantizer import Codebook, Quantizer, in_own_section
 from pipeline.config.section import Address, Name, Section, Text
-from pipeline.config.training import Pretraining, Training
+from pipeline.config.training import Pretraining, Training, speed_name
 from pipeline.config.vocoder import Resynthesis, Vocoder
 
 # The longest frame of any SSL model (w2v-BERT's), and what lies between two.
@@ -83,8 +83,12 @@ class Config(Section):
                 "training.select 'wer' reads what CTC writes, which asr.ctc_weight 0 does not "
                 "train: raise the weight, or select by 'loss'"
             )
-        frozen = any(phase.ssl == "frozen" for phase in self.training.phases)
-        if self.features.sample_frames_per_second is not None and frozen:
+        if taken := self.speed_copies.keys() & set(self.corpus.splits.names):
+            raise ValueError(
+                f"corpus.splits names {sorted(taken)}, as training.speeds calls a copy of the training "
+                "split: rename the split in the corpus, or leave that speed out"
+            )
+        if self.features.sample_frames_per_second is not None and self.training.reads_features:
             raise ValueError(
                 "features.sample_frames_per_second stores a sample of each utterance, and a "
                 "training phase with ssl 'frozen' reads all its frames: make the phase 'finetuned', "
@@ -114,11 +118,12 @@ class Config(Section):
                 f"ssl.model '{self.ssl.model}' is {hop} samples{pooled}: choose rates with the "
                 f"product {pool * hop}"
             )
-        least_seconds = FRAME_SECONDS + HOP_SECONDS * (pool - 1)
-        if pool > 1 and self.corpus.min_seconds < least_seconds:
+        least_seconds, fastest = FRAME_SECONDS + HOP_SECONDS * (pool - 1), self.training.speeds[-1]
+        if pool * fastest > 1 and self.corpus.min_seconds / fastest < least_seconds:
+            played = f" when they are played at {fastest:g} times their speed" * (fastest > 1)
             raise ValueError(
                 f"corpus.min_seconds {self.corpus.min_seconds:g} lets in utterances that are too "
-                f"short for features.pool {pool}, whose frames take {least_seconds:g} s: raise it"
+                f"short for features.pool {pool}{played}: a frame takes {least_seconds:g} s. Raise it"
             )
 
     def _check_finetuned(self) -> None:
@@ -163,6 +168,23 @@ class Config(Section):
         """The hidden layers that training reads: all stored ones, or the codebook's alone."""
         learned = self.quantizer.layer_weights == "learned"
         return self.features.layers if learned else (self.codebook.layer,)
+
+    @property
+    def speed_copies(self) -> dict[str, float]:
+        """The speed of each copy of the training split, by the name that it has as a split."""
+        train = self.corpus.splits.train
+        return {speed_name(train, speed): speed for speed in self.training.speeds if speed != 1}
+
+    @property
+    def feature_splits(self) -> tuple[str, ...]:
+        """The splits whose features are stored: the copies' too where a phase reads features."""
+        copies = self.speed_copies if self.training.reads_features else ()
+        return (self.corpus.splits.train, self.corpus.splits.valid, *copies)
+
+    def recorded(self, split: str) -> tuple[str, float]:
+        """The split of the corpus that `split`, perhaps a copy, is played from, and its speed."""
+        speed = self.speed_copies.get(split)
+        return (split, 1.0) if speed is None else (self.corpus.splits.train, speed)
 
     @property
     def finetuners(self) -> tuple["Config", ...]:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
-from pipeline.audio.decode import resample
 from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.config import Pretraining
 from pipeline.features.batching import length_batches
@@ -211,11 +210,6 @@ def _loss(
 def _batches(data: Labelled, settings: Pretraining) -> list[list[int]]:
     lengths = [len(waveform) / SAMPLE_RATE_HZ for waveform in data.waveforms]
     return length_batches(lengths, settings.batch_seconds)
-
-
-def change_speed(waveform_S: np.ndarray, factor: float) -> np.ndarray:
-    """Play a waveform faster by `factor`, a multiple of 0.05: tempo, pitch and formants change."""
-    return resample(waveform_S, round(SAMPLE_RATE_HZ * factor), SAMPLE_RATE_HZ)
 
 
 def _load(data: Labelled, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:

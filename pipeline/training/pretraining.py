@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.audio.decode import read_utterance
+from pipeline.audio.decode import change_speed, read_utterance
 from pipeline.audio.utterance import SILENCE, Utterance
 from pipeline.clustering.assignment import assign
 from pipeline.clustering.kmeans import fit_sample
@@ -16,7 +16,6 @@ from pipeline.corpus.alignment.frame_labels import frame_labels
 from pipeline.features.masked_prediction import (
     SAMPLE_RATE_HZ,
     Labelled,
-    change_speed,
     pretrain,
     small_wavlm,
 )
@@ -68,7 +67,8 @@ def _vary_speed(waveforms: Sequence[np.ndarray], settings: Pretraining) -> list[
     steps = int(settings.speed_range / 0.05 + 1e-9)
     factors = [1 + 0.05 * generator.randint(-steps, steps) for _ in waveforms]
     return [
-        change_speed(waveform, factor) for waveform, factor in zip(waveforms, factors, strict=True)
+        change_speed(waveform, factor, SAMPLE_RATE_HZ)
+        for waveform, factor in zip(waveforms, factors, strict=True)
     ]
 
 

@@ -11,9 +11,10 @@ from pipeline.audio.unusable import UnusableError
 from pipeline.audio.utterance import CorpusError, Reject, Utterance
 from pipeline.clustering.codebook import Codebook
 from pipeline.config import Config
-from pipeline.corpus.read_outputs import read_split
+from pipeline.corpus.speed import read_split_or_copy
 from pipeline.corpus.summary import commonest
 from pipeline.features.encoders.load import load_encoder
+from pipeline.features.size import grid_of
 from pipeline.features.ssl import SslModel
 from pipeline.features.ssl_folder import ssl_to_load
 from pipeline.features.windows import Windowing
@@ -92,6 +93,13 @@ def examples(
     return kept, rejects
 
 
+def _expected_frames(config: Config, utterances: list[Utterance]) -> dict[str, int]:
+    """The frames of each utterance by its duration, for those whose features are not stored."""
+    grid = grid_of(config)
+    rate = grid.sample_rate_hz
+    return {each.utt_id: grid.num_frames(round(each.duration * rate)) for each in utterances}
+
+
 def training_data(
     config: Config, inputs: Mapping[str, Artifact], asr: AsrModel, device: torch.device
 ) -> tuple[TrainingData, list[Reject]]:
@@ -102,16 +110,18 @@ def training_data(
     """
     kept: list[list[Example]] = []
     rejects: list[Reject] = []
-    splits = (config.corpus.splits.train, config.corpus.splits.valid)
-    corpus = inputs["prepare_corpus"]
-    features = [inputs[f"extract_features/{split}"] for split in splits]
-    locations = feature_index(features)
-    counts = {utt_id: location.num_frames for utt_id, location in locations.items()}
-    for split in splits:
-        usable, unusable = examples(read_split(corpus, split), counts, asr)
+    corpus, splits = inputs["prepare_corpus"], config.corpus.splits
+    locations = feature_index(
+        inputs[f"extract_features/{split}"] for split in config.feature_splits
+    )
+    stored = {utt_id: location.num_frames for utt_id, location in locations.items()}
+    for parts in ((splits.train, *config.speed_copies), (splits.valid,)):
+        utterances = [each for part in parts for each in read_split_or_copy(config, corpus, part)]
+        counts = {**_expected_frames(config, utterances), **stored}
+        usable, unusable = examples(utterances, counts, asr)
         if not usable:
             raise CorpusError(
-                f"no utterance of split '{split}' can be trained on:\n{commonest(unusable)}\n"
+                f"no utterance of split '{parts[0]}' can be trained on:\n{commonest(unusable)}\n"
                 "Mend the texts, or change asr.text or asr.subsampling"
             )
         kept.append(usable)

@@ -128,6 +128,10 @@ def test_a_learned_number_has_no_parts_for_the_workers(minimal):
         ("features.sample_frames_per_second=5", "'frozen' reads all its frames"),
         ("features.precision=int8", "'bfloat16'"),
         ("training.select=cer", "'loss' or 'wer'"),
+        ("training.speeds=[0.9, 1.1]", r"must name 1, the recordings as they are, and each"),
+        ("training.speeds=[1, 0.9, 0.9]", "each speed once"),
+        ("training.speeds=[1, 0.975]", "more than two decimals"),
+        ("training.speeds=[1, 3]", "less than or equal to 2"),
     ],
 )
 def test_a_mistake_gets_one_message_that_names_it(minimal, override, message):
@@ -139,6 +143,16 @@ def test_a_mistake_gets_one_message_that_names_it(minimal, override, message):
 def test_what_is_not_trained_selects_no_epochs(minimal):
     with pytest.raises(ConfigError, match=r"'wer' reads what CTC writes.*raise the weight"):
         load(minimal, ["training.select=wer", "asr.ctc_weight=0"])
+
+
+def test_an_utterance_at_the_highest_speed_must_be_a_frame_long(minimal):
+    speeds, short = "training.speeds=[1.5, 1, 0.9]", "corpus.min_seconds=0.05"
+    assert load(minimal, [speeds]).training.speeds == (0.9, 1.0, 1.5)
+    assert load(minimal, [short])
+    with pytest.raises(
+        ConfigError, match=r"when they are played at 1.5 times their speed.*0.035 s"
+    ):
+        load(minimal, [speeds, short])
 
 
 def test_a_sample_of_frames_goes_with_training_on_audio(minimal):

@@ -1,18 +1,24 @@
 import io
+from dataclasses import replace
 
 import fsspec
 import numpy as np
 import pytest
 import soundfile
+import torch
+import torchaudio
 
 from pipeline.audio.decode import (
     AudioError,
+    change_speed,
     decode,
     probe_seconds,
     read_audio,
+    read_utterance,
     resampled_length,
     write_audio,
 )
+from pipeline.audio.utterance import Utterance
 
 
 def tone(seconds, rate, frequency=440.0):
@@ -122,3 +128,23 @@ def test_a_flac_cut_anywhere_is_refused(tmp_path, share):
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(AudioError, match="folder"):
         probe_seconds(str(tmp_path))
+
+
+def test_faster_speech_is_shorter_and_higher():
+    faster = change_speed(tone(1.0, 16000, 400.0), 1.1, 16000)
+    assert len(faster) == pytest.approx(16000 / 1.1, abs=1)
+    peak_hz = np.abs(np.fft.rfft(faster)).argmax() / len(faster) * 16000
+    assert peak_hz == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.1, 1.25])
+@pytest.mark.parametrize("rate", [16000, 8000])
+def test_an_utterance_is_read_at_its_speed(tmp_path, speed, rate):
+    path = str(tmp_path / "a.wav")
+    write_audio(path, np.random.default_rng(0).normal(0, 0.1, 2 * rate), rate, "WAV")
+    recorded = Utterance("a", "train", path, 0.5, 1.0, "s", "x")
+    played = replace(recorded, duration=recorded.duration / speed, speed=speed)
+    original, read = (read_utterance(each, 16000) for each in (recorded, played))
+    expected, _ = torchaudio.functional.speed(torch.from_numpy(original), 16000, speed)
+    assert np.array_equal(read, expected.numpy())
+    assert len(read) == pytest.approx(played.duration * 16000, abs=1)

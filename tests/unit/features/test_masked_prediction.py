@@ -6,7 +6,6 @@ from pipeline.config import Pretraining
 from pipeline.features.encoders.load import load_encoder
 from pipeline.features.masked_prediction import (
     Labelled,
-    change_speed,
     degrade,
     draw_mask,
     pretrain,
@@ -112,12 +111,3 @@ def test_degrading_keeps_speech_and_adds_noise_by_the_level_of_each_row():
     similarity = torch.corrcoef(torch.stack([waveforms_BS[0], degraded_BS[0]]))[0, 1].abs()
     assert 0.5 < similarity < 0.9999
     assert degraded_BS[1].abs().max() == 0
-
-
-def test_faster_speech_is_shorter_and_higher():
-    times = np.arange(16000) / 16000
-    tone = np.sin(2 * np.pi * 400 * times).astype(np.float32)
-    faster = change_speed(tone, 1.1)
-    assert len(faster) == pytest.approx(16000 / 1.1, abs=1)
-    peak_hz = np.abs(np.fft.rfft(faster)).argmax() / len(faster) * 16000
-    assert peak_hz == pytest.approx(440, abs=2)

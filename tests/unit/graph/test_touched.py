@@ -11,7 +11,7 @@ from pipeline.graph.sources import Fingerprints
 from pipeline.graph.touched import changed_configs, touched_stages
 
 # Keys that give other nodes, and not only other digests.
-OTHER_NODES = {"extra_stages", "training.seeds", "ssl.finetuned_by"}
+OTHER_NODES = {"extra_stages", "training.seeds", "training.speeds", "ssl.finetuned_by"}
 
 
 class BySection(Fingerprints):
@@ -95,8 +95,9 @@ def test_keys_touch_the_stage_of_their_section_and_means_touch_nothing(prepared)
             assert stages == (), key
         elif not key.startswith("corpus.splits"):
             assert stages, key
-            assert FIRST.get(section) in {None, *stages[:1]}, key
+            assert FIRST.get(section) in {None, *stages[:1]} or key in OTHER_NODES, key
     assert touched["training.seeds"] == ("train_joint",)
+    assert touched["training.speeds"] == ("extract_features", "train_joint")
     assert touched["corpus.alignments"] == ("prepare_corpus",)
     assert touched["asr_evaluation.beam_size"] == ("evaluate_asr", "evaluate_resynthesis")
     assert touched["features.layers"] == ("extract_features", "train_joint")
@@ -120,3 +121,15 @@ def test_a_further_test_split_is_computed_alone_and_alignments_touch_purity_alon
     after = digests(graph_of(aligned, bare))
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {"prepare_corpus", "phone_purity/test"}
+
+
+def test_other_speeds_add_splits_of_features_and_touch_the_training_alone(prepared):
+    config, utterances = prepared
+    before = digests(graph_of(config, utterances))
+    training = config.training.model_copy(update={"speeds": (0.9, 1.0, 1.1)})
+    after = digests(graph_of(config.model_copy(update={"training": training}), utterances))
+    copies = {f"extract_features/sp{speed}-train" for speed in ("0.9", "1.1")}
+    assert after.keys() - before.keys() == copies
+    assert len({after[copy] for copy in copies}) == 2
+    kept = {"prepare_corpus", "extract_features/train", "extract_features/valid", "fit_codebook"}
+    assert {name for name in before if before[name] == after[name]} == kept

@@ -78,6 +78,26 @@ def test_estimate_of_an_ljspeech_tree_comes_from_a_sample_of_headers(tmp_path, c
     assert estimate.bytes_written == estimate.num_frames * 2 * 16 * 2
 
 
+def test_copies_at_other_speeds_are_splits_that_are_stored_where_a_phase_reads_them(
+    tmp_path, config
+):
+    finetuned = {"epochs": 1, "ssl": "finetuned"}
+    for phases, copies in (
+        ([{"epochs": 1}, finetuned], ("sp0.9-train", "sp1.1-train")),
+        ([finetuned], ()),
+    ):
+        settings = {"speeds": [0.9, 1.0, 1.1], "phases": phases}
+        perturbed = tiny_config(config.ssl.model, training=settings)
+        assert STAGE.splits(perturbed) == ("train", "valid", *copies)
+    utterances = [*tone_utterances(tmp_path, "train", 3), *tone_utterances(tmp_path, "valid", 1)]
+    corpus = write_corpus(Artifact(str(tmp_path / "corpus")), utterances)
+    for split, speed in (("train", 1.0), ("sp0.9-train", 0.9), ("sp1.1-train", 1.1)):
+        estimate = STAGE.estimate(perturbed, split, {"prepare_corpus": corpus})
+        seconds = [each.duration / speed for each in utterances[:3]]
+        assert estimate.audio_seconds == pytest.approx(sum(seconds))
+        assert estimate.num_frames == sum((round(16000 * s) - 400) // 320 + 1 for s in seconds)
+
+
 def test_batches_change_no_digest_but_layers_and_weights_do(tmp_path, config):
     batches = config.features.model_copy(update={"batch_seconds": 1.0})
     layers = config.features.model_copy(update={"layers": (0, 1, 2)})

@@ -21,6 +21,8 @@ from pipeline.asr.targets import text_pieces
 from pipeline.asr.text_pieces import FIRST_PIECE
 from pipeline.clustering.codebook import Codebook
 from pipeline.corpus.read_outputs import tokenizer_grid
+from pipeline.corpus.speed import read_split_or_copy
+from pipeline.features.extraction import ShardWriter
 from pipeline.metrics.wer import ErrorCounts
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
@@ -148,13 +150,14 @@ def inputs(tmp_path_factory):
     }
 
 
-def make_training(inputs, output, history=None, **sections):
+def make_training(inputs, output, more_outputs=None, history=None, **sections):
     config = tiny_config(inputs["ssl"], **sections)
     codebook = Codebook.read(inputs["codebook"]) if config.quantizer.has_units else None
     pieces = text_pieces(config, inputs["corpus"])
     model = setup.build_model(config, pieces, setup.load_ssl(config, {}), codebook)
     worker = Worker()
     outputs = {"prepare_corpus": inputs["corpus"], **features_of_splits(inputs["features"])}
+    outputs |= more_outputs or {}
     data, _ = setup.training_data(config, outputs, model.asr, worker.device)
     store = CheckpointStore(output)
     history = history or History(2)
@@ -617,6 +620,40 @@ def test_pooled_frames_reach_training_and_the_exported_tokenizer(inputs, tmp_pat
     assert len(units) == len(frames_TD) == num_frames // 2 == int(heard[1][0])
     assert tokenizer_grid(output) == tokenizer.mixer.ssl.grid
     assert tokenizer_grid(output).frames_per_second == 25.0
+
+
+def test_copies_at_other_speeds_are_trained_on_from_the_store_and_from_audio(inputs, tmp_path):
+    sections = {**VARIANTS["dkm_full"], "features": {"layers": [0, 1, 2]}}
+    sections["training"] = {**sections["training"], "speeds": [0.9, 1.0, 1.25]}
+    config = tiny_config(inputs["ssl"], **sections)
+    outputs = {}
+    for split in config.speed_copies:
+        outputs[f"extract_features/{split}"] = output = Artifact(str(tmp_path / split))
+        heard = read_split_or_copy(config, inputs["corpus"], split)
+        ShardWriter(config.ssl, config.features, output)(f"shards/{split}-00000.parquet", heard)
+    training = make_training(inputs, Artifact(str(tmp_path)), outputs, **sections)
+    data = training.data
+    assert (len(data.train), len(data.valid)) == (3 * 16, 4)
+    rate_hz = config.corpus.sample_rate_hz
+    expected = setup._expected_frames(config, [example.utterance for example in data.train])
+    for place, speed in ((16, 0.9), (32, 1.25)):
+        recorded, copy = data.train[0], data.train[place]
+        assert (copy.target, copy.utterance.speed) == (recorded.target, speed)
+        stored, heard = (
+            training.model._hidden(data.sources[kind].load([copy]))
+            for kind in ("frozen", "finetuned")
+        )
+        num_samples = int(recorded.utterance.duration / speed * rate_hz)
+        assert stored[1] == heard[1] == (num_samples - 400) // 320 + 1
+        assert expected[copy.utterance.utt_id] == int(heard[1])
+        torch.testing.assert_close(stored[0], heard[0], atol=5e-3, rtol=0)
+    seen = [
+        data.train[index].utterance.utt_id
+        for batch in training._timetable.batches(0)
+        for index in batch.indices
+    ]
+    assert sorted(seen) == sorted(example.utterance.utt_id for example in data.train)
+    assert np.isfinite(training.run()["valid.asr_loss"])
 
 
 @pytest.mark.parametrize("variant", ["kmeans", "dkm_layers"])
