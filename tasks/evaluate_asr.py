@@ -1,38 +1,54 @@
 """Word and character error rates of the trained ASR model on a test split.
 
 Greedy CTC and joint CTC/attention beam search are both scored; the comparison shows the latter.
-Variants with units read them as `tokenize_corpus` stored them; the continuous variant computes its
-features from audio.
+Variants with units read them as `tokenize_corpus` stored them; with soft assignment they compute
+mixtures of units from audio, as the continuous variants do their features.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.audio.utterance import Utterance
 from pipeline.config import Config
+from pipeline.config.section import settings_of
 from pipeline.corpus.parts import AUDIO, TEXT, parts_of
 from pipeline.graph.stage import Input, Stage, StageContext
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import numpy as np
 
     from pipeline.asr.evaluation import Reader
+    from pipeline.asr.model import AsrModel
+    from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
 
 def _settings(config: Config) -> dict[str, Any]:
     # No text depends on the batch it was decoded in.
-    return {
-        "asr_evaluation": config.asr_evaluation.model_dump(mode="json", exclude={"batch_seconds"})
-    }
+    leave_out = {"batch_seconds"}
+    if not config.quantizer.has_units:
+        leave_out |= {"assignment", "soft_tau"}
+    return {"asr_evaluation": settings_of(config.asr_evaluation, leave_out)}
+
+
+def _is_soft(config: Config) -> bool:
+    return config.quantizer.has_units and config.asr_evaluation.assignment == "soft"
+
+
+def _chooses_tau(config: Config) -> bool:
+    return _is_soft(config) and config.asr_evaluation.soft_tau is None
 
 
 def _inputs(config: Config, split: str) -> tuple[Input, ...]:
     trained = Input("train_joint")
-    if config.quantizer.has_units:
+    if config.quantizer.has_units and not _is_soft(config):
         rows = Input("prepare_corpus", parts=parts_of(split, TEXT))
         return (rows, trained, Input("tokenize_corpus", split))
-    return (Input("prepare_corpus", parts=parts_of(split, AUDIO, TEXT)), trained)
+    splits = (
+        dict.fromkeys((split, config.corpus.splits.valid)) if _chooses_tau(config) else (split,)
+    )
+    rows = tuple(part for each in splits for part in parts_of(each, AUDIO, TEXT))
+    return (Input("prepare_corpus", parts=rows), trained)
 
 
 def _run(context: StageContext) -> dict[str, float]:
@@ -43,31 +59,64 @@ def _run(context: StageContext) -> dict[str, float]:
     settings = context.config.asr_evaluation
     with context.inputs["train_joint"].read_folder("asr") as folder:
         model = AsrModel.from_pretrained(folder)
+    read, about_tau = _reader(context, model)
     utterances = read_split(context.inputs["prepare_corpus"], context.split)
     report = partial(context.progress.update, total=len(utterances), unit="utterances")
-    transcripts = transcribe_all(model, _reader(context), utterances, settings, report)
+    transcripts = transcribe_all(model, read, utterances, settings, report)
     context.output.write_table("hypotheses.parquet", transcripts.table())
-    return {f"{context.split}.{name}": value for name, value in transcripts.scores().items()}
+    scores = transcripts.scores() | about_tau
+    return {f"{context.split}.{name}": value for name, value in scores.items()}
 
 
-def _reader(context: StageContext) -> "Reader":
-    """What gives the ASR model's inputs for some utterances: units (T) or features (T x D)."""
-    from pipeline.audio.decode import read_utterance
+def _reader(context: StageContext, model: "AsrModel") -> tuple["Reader", dict[str, float]]:
+    """What gives the ASR model's inputs for some utterances, and scores about it.
+
+    The inputs are units (T), mixtures of units (T x K) or features (T x D).
+    """
     from pipeline.corpus.read_outputs import read_tokens
     from pipeline.tokenizer.feature_mixer import FeatureMixer
+    from pipeline.tokenizer.soft_tokenizer import SoftTokenizer
+    from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
+
+    trained = context.inputs["train_joint"]
+    if not context.config.quantizer.has_units:
+        with trained.read_folder("features") as folder:
+            return _from_audio(context, FeatureMixer.from_pretrained(folder).encode), {}
+    if not _is_soft(context.config):
+        units = read_tokens(context.inputs[f"tokenize_corpus/{context.split}"], context.split)
+        return lambda utterances: [units[utterance.utt_id] for utterance in utterances], {}
+    with trained.read_folder("tokenizer") as folder:
+        tokenizer = UnitTokenizer.from_pretrained(folder)
+    tau = context.config.asr_evaluation.soft_tau or _best_tau(context, model, tokenizer)
+    return _from_audio(context, SoftTokenizer(tokenizer, tau).encode), {"soft_tau": tau}
+
+
+def _from_audio(
+    context: StageContext, encode: "Callable[[Sequence[np.ndarray]], list[np.ndarray]]"
+) -> "Reader":
+    from pipeline.audio.decode import read_utterance
 
     rate_hz = context.config.corpus.sample_rate_hz
-    if context.config.quantizer.has_units:
-        units = read_tokens(context.inputs[f"tokenize_corpus/{context.split}"], context.split)
-        return lambda utterances: [units[utterance.utt_id] for utterance in utterances]
+    return lambda utterances: encode([read_utterance(each, rate_hz) for each in utterances])
 
-    with context.inputs["train_joint"].read_folder("features") as folder:
-        mixer = FeatureMixer.from_pretrained(folder)
 
-    def features(utterances: Sequence[Utterance]) -> "list[np.ndarray]":
-        return mixer.encode([read_utterance(each, rate_hz) for each in utterances])
+def _best_tau(context: StageContext, model: "AsrModel", tokenizer: "UnitTokenizer") -> float:
+    """The temperature with the fewest word errors of greedy CTC on the validation split."""
+    from pipeline.asr.soft_tau import best, candidates, wer_by_tau
+    from pipeline.corpus.read_outputs import read_split
 
-    return features
+    utterances = read_split(context.inputs["prepare_corpus"], context.config.corpus.splits.valid)
+    wers = wer_by_tau(
+        model,
+        _from_audio(context, tokenizer.closeness),
+        utterances,
+        candidates(tokenizer.centroids_KD),
+        batch_seconds=context.config.asr_evaluation.batch_seconds,
+        report=partial(context.progress.update, total=len(utterances), unit="utterances for tau"),
+    )
+    tried = [{"tau": tau, "wer_greedy": wer} for tau, wer in wers.items()]
+    context.output.write_json("soft_tau.json", tried)
+    return best(wers)
 
 
 STAGE = Stage(

@@ -62,11 +62,17 @@ class AsrModel(nn.Module):
         return self.ctc_head.weight.device
 
     def embed(self, inputs: Tensor) -> Tensor:
-        """Units B x T (integers) or features B x T x D to embedded frames B x T x E."""
-        if self.num_units is not None:
-            embedded_BTE: Tensor = self.unit_embedding(inputs)
+        """Units B x T (integers) or features B x T x D to embedded frames B x T x E.
+
+        In place of units there may be mixtures of them, B x T x K: a mixture is embedded as the mean of
+        the units' embeddings, weighted by it.
+        """
+        if self.num_units is None:
+            embedded_BTE: Tensor = self.projection(self.input_norm(inputs))
+        elif inputs.is_floating_point():
+            embedded_BTE = inputs @ self.unit_embedding.weight
         else:
-            embedded_BTE = self.projection(self.input_norm(inputs))
+            embedded_BTE = self.unit_embedding(inputs)
         return embedded_BTE
 
     def encode(self, embedded_BTE: Tensor, num_frames_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +133,8 @@ class AsrModel(nn.Module):
         """
         if not all(map(len, inputs)):
             raise ValueError("an utterance without frames has no transcript: leave it out")
-        kind = np.float32 if self.num_units is None else np.int64
+        are_units = inputs[0].ndim == 1
+        kind = np.int64 if are_units else np.float32
         rows = [torch.from_numpy(np.asarray(frames, kind)).to(self.device) for frames in inputs]
         num_frames_B = torch.tensor([len(row) for row in rows])
         embedded_BTE = self.embed(nn.utils.rnn.pad_sequence(rows, batch_first=True))
@@ -135,7 +142,7 @@ class AsrModel(nn.Module):
 
     @torch.no_grad()
     def transcribe(self, inputs: Sequence[np.ndarray], search: AsrEvaluation | None) -> list[str]:
-        """The text of each utterance, given as units (T) or features (T x D).
+        """The text of each utterance, given as units (T), mixtures of units (T x K) or features (T x D).
 
         `search` has the settings of the joint beam search; `None` takes the likeliest CTC piece of
         each frame.

@@ -78,6 +78,15 @@ def log_probabilities(closeness_NK: Tensor, sigma_squared: Tensor | float) -> Te
     return torch.log_softmax(sigma_squared * closeness_NK, dim=1)
 
 
+def mixture(closeness_NK: Tensor, tau: float) -> Tensor:
+    """How much of each unit a frame is, softmax_j(-d(s, mu_j) / tau); one unit alone as tau goes to 0.
+
+    Source: Onda et al., "Leveraging Soft Distributions of SSL-Derived Discrete Speech Tokens for
+    Downstream Inference" (arXiv 2606.06806), where d is the plain distance.
+    """
+    return log_probabilities(closeness_NK, 1 / tau).exp()
+
+
 def entropy(log_p_NK: Tensor) -> Tensor:
     """The entropy of each row's distribution, entropy_N in nats."""
     return -(log_p_NK.exp() * log_p_NK).sum(dim=1)

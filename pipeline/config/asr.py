@@ -12,6 +12,7 @@ from pipeline.config.section import (
     Seconds,
     Section,
     Share,
+    Temperature,
     Width,
 )
 
@@ -122,3 +123,9 @@ class AsrEvaluation(Section):
     """The longest text, in pieces for each encoded frame."""
     batch_seconds: Seconds = 120.0
     """Audio that is encoded at once."""
+    assignment: Annotated[Literal["hard", "soft"], UNLESS_DEFAULT] = "hard"
+    """What a model that was trained on units reads: the nearest unit of each frame (`hard`), or a mixture of
+    all units (`soft`), whose weights are softmax(-||s - mu_j|| / tau)."""
+    soft_tau: Annotated[Temperature | None, UNLESS_DEFAULT] = None
+    """The temperature tau of `soft`; `None` takes the one with the fewest word errors on the validation
+    split."""

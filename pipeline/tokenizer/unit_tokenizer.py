@@ -1,6 +1,6 @@
 """The trained tokenizer: SSL model, layer weights and codebook. Audio in, units out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline.clustering.assignment import assign
+from pipeline.clustering.assignment import assign, closeness, require_finite
 from pipeline.features.batching import batch_seconds_on
 from pipeline.features.windows import encode_in_windows
 from pipeline.tokenizer.feature_mixer import (
@@ -40,28 +40,50 @@ class UnitTokenizer(nn.Module):
     def num_units(self) -> int:
         return self.centroids_KD.shape[0]
 
-    @torch.inference_mode()
     def encode(
         self, waveforms: Sequence[Any], batch_seconds: float | None = None
     ) -> list[np.ndarray]:
         """Units of each waveform (uint16, one a frame); arguments and errors of `FeatureMixer.encode`."""
+
+        def nearest(frames_TD: torch.Tensor) -> np.ndarray:
+            units_T = assign(frames_TD, self.centroids_KD).cpu().numpy()
+            return units_T.astype(np.uint16)[:, None]
+
+        return [units_T1[:, 0] for units_T1 in self._encode(nearest, waveforms, batch_seconds)]
+
+    def closeness(
+        self, waveforms: Sequence[Any], batch_seconds: float | None = None
+    ) -> list[np.ndarray]:
+        """-||s - mu_j|| of each frame and unit, T x K float32: 400 kB a second with 2,000 units.
+
+        Arguments and errors are those of `FeatureMixer.encode`.
+        """
+
+        def to_all(frames_TD: torch.Tensor) -> np.ndarray:
+            require_finite(frames_TD)
+            return closeness(frames_TD, self.centroids_KD, "euclidean").cpu().numpy()
+
+        return self._encode(to_all, waveforms, batch_seconds)
+
+    @torch.inference_mode()
+    def _encode(
+        self,
+        describe: Callable[[torch.Tensor], np.ndarray],
+        waveforms: Sequence[Any],
+        batch_seconds: float | None,
+    ) -> list[np.ndarray]:
+        """What `describe` says of the frames; they are dropped with their window, so an hour of them is never held."""
+
+        def described(batch: list[np.ndarray]) -> list[np.ndarray]:
+            frames = map(torch.from_numpy, self.mixer.encode_batch(batch))
+            return [describe(frames_TD.to(self.centroids_KD.device)) for frames_TD in frames]
+
         ssl, windowing = self.mixer.ssl, self.mixer.windowing
         usable = as_waveforms(waveforms, ssl.grid)
         limit = batch_seconds_on(self.centroids_KD.device, batch_seconds)
-        units = encode_in_windows(
-            self._units, usable, ssl.grid, windowing, limit, padded_samples=ssl.padded_samples
+        return encode_in_windows(
+            described, usable, ssl.grid, windowing, limit, padded_samples=ssl.padded_samples
         )
-        return [units_T1[:, 0] for units_T1 in units]
-
-    def _units(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
-        """Units (T x 1) of waveforms in one pass; features are dropped with their window, so an hour of them is never held."""
-        return [
-            assign(torch.from_numpy(frames_TD).to(self.centroids_KD.device), self.centroids_KD)
-            .cpu()
-            .numpy()
-            .astype(np.uint16)[:, None]
-            for frames_TD in self.mixer.encode_batch(waveforms)
-        ]
 
     def save_pretrained(self, folder: str | Path) -> None:
         settings = {"model_type": MODEL_TYPE, "num_units": self.num_units}

@@ -42,7 +42,8 @@ class RelativeAttention(nn.Module):
         return attended_BTD
 
     def _in_heads(self, x_BTD: Tensor) -> Tensor:
-        return x_BTD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        split_BTHD: Tensor = x_BTD.unflatten(-1, (self.heads, -1))
+        return split_BTHD.transpose(1, 2)
 
     def _distance_scores(self, query_BHTD: Tensor) -> Tensor:
         """query_i r_{i-j} / sqrt(d) at (i, j), as a view of the scores of all distances."""

@@ -163,6 +163,19 @@ def test_text_outside_the_alphabet_is_rejected():
         make_model().text_pieces.encode("zebra")
 
 
+def test_a_mixture_is_embedded_as_the_weighted_mean_of_its_units():
+    model, units = make_model(), some_units()
+    pure = torch.nn.functional.one_hot(units, 10).float()
+    torch.testing.assert_close(model.embed(pure), model.embed(units))
+    halves = (pure + pure.roll(1, 1)) / 2
+    mean = (model.embed(units) + model.embed(units.roll(1, 1))) / 2
+    torch.testing.assert_close(model.embed(halves), mean)
+    # Of several lengths, as whole utterances come.
+    rows = [units[0].numpy(), units[1, :15].numpy()]
+    mixtures = [pure[0].numpy(), pure[1, :15].numpy()]
+    assert model.transcribe(mixtures, None) == model.transcribe(rows, None)
+
+
 def test_the_unit_table_starts_at_unit_length():
     lengths = make_model(embedding_dim=64).unit_embedding.weight.norm(dim=-1)
     assert lengths.mean().item() == pytest.approx(1.0, abs=0.1)

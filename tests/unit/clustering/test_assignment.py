@@ -8,6 +8,7 @@ from pipeline.clustering.assignment import (
     closeness,
     entropy,
     log_probabilities,
+    mixture,
     nearest,
 )
 
@@ -85,6 +86,19 @@ def test_probabilities_and_entropy_are_the_naive_ones(sigma_squared):
     torch.testing.assert_close(log_p.exp().double(), expected, rtol=1e-4, atol=1e-7)
     expected_entropy = -(expected * expected.clamp(min=1e-300).log()).sum(dim=1)
     torch.testing.assert_close(entropy(log_p).double(), expected_entropy, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("tau", [0.05, 0.7, 20.0])
+def test_a_mixture_is_the_naive_one_and_its_largest_part_the_nearest_unit(tau):
+    frames, centroids = normal(12, 5), normal(6, 5, seed=1)
+    found = mixture(closeness(frames, centroids, "euclidean"), tau)
+    expected = [
+        soft_assignment.probabilities(frame, centroids.tolist(), 1 / tau, "euclidean")
+        for frame in frames.tolist()
+    ]
+    wanted = torch.tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-7)
+    assert torch.equal(found.argmax(1), assign(frames, centroids))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -1,14 +1,17 @@
 import dataclasses
+import math
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
+from pipeline.asr import soft_tau
 from pipeline.asr.model import AsrModel
 from pipeline.asr.text_pieces import TextPieces
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import Utterance, to_table
+from pipeline.clustering.assignment import mixture
 from pipeline.config import Asr, AsrEvaluation, Config
 from pipeline.config import TextPieces as TextPiecesSettings
 from pipeline.graph.stage import Input, StageContext
@@ -17,6 +20,7 @@ from pipeline.progress import Progress
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.tokenizer.feature_mixer import FeatureMixer
+from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.tracking import StageRun
 from tasks.evaluate_asr import STAGE
 
@@ -28,7 +32,7 @@ UNITS = {
 }
 
 
-def make_config(kind, tmp_path):
+def make_config(kind, tmp_path, **evaluation):
     return Config.model_validate(
         {
             "variant": "tiny",
@@ -39,7 +43,7 @@ def make_config(kind, tmp_path):
             },
             "ssl": {"model": str(tmp_path)},
             "quantizer": {"kind": kind},
-            "asr_evaluation": {"beam_size": 3, "batch_seconds": 1.0},
+            "asr_evaluation": {"beam_size": 3, "batch_seconds": 1.0, **evaluation},
         }
     )
 
@@ -63,10 +67,9 @@ def heard(model, inputs):
     return tuple(model.transcribe([inputs], search)[0] for search in searches)
 
 
-def make_context(tmp_path, kind, model, references):
-    names = {
-        each.name for split in SPLITS for each in STAGE.inputs(make_config(kind, tmp_path), split)
-    }
+def make_context(tmp_path, kind, model, references, **evaluation):
+    config = make_config(kind, tmp_path, **evaluation)
+    names = {each.name for split in SPLITS for each in STAGE.inputs(config, split)}
     inputs = {name: Artifact(str(tmp_path / name)) for name in names}
     utterances = []
     for utt_id, length in LENGTHS.items():
@@ -76,12 +79,15 @@ def make_context(tmp_path, kind, model, references):
         utterances.append(
             Utterance(utt_id, split, str(audio), 0.0, length / 50, "s", references[utt_id])
         )
-    extra = Utterance("t", "train", "gone.wav", 0.0, 1.0, "s", "a")
-    inputs["prepare_corpus"].write_table("corpus.parquet", to_table([*utterances, extra]))
+    others = [
+        Utterance("t", "train", "gone.wav", 0.0, 1.0, "s", "a"),
+        Utterance("v", "valid", utterances[0].audio, 0.0, 0.4, "s", references["test-1"]),
+    ]
+    inputs["prepare_corpus"].write_table("corpus.parquet", to_table([*utterances, *others]))
     with inputs["train_joint"].write_folder("asr") as folder:
         model.save_pretrained(folder)
     output = Artifact(str(tmp_path / "out"))
-    return StageContext(make_config(kind, tmp_path), output, inputs, StageRun.disabled())
+    return StageContext(config, output, inputs, StageRun.disabled())
 
 
 def write_tokens(context):
@@ -161,6 +167,51 @@ def test_features_come_from_audio(tmp_path, monkeypatch):
     check(context, greedy, beam, references)
 
 
+class Tokenizer:
+    """Says of each utterance, by its length, how close its frames are to ten units."""
+
+    centroids_KD = torch.eye(10)  # the root of 2 apart
+
+    def closeness(self, waveforms, _batch_seconds=None):
+        lengths = [len(waveform) // 320 for waveform in waveforms]
+        return [-9 * np.random.default_rng(n).random((n, 10), np.float32) for n in lengths]
+
+
+def soft_inputs(tau):
+    return {
+        utt_id: mixture(torch.from_numpy(Tokenizer().closeness([range(n * 320)])[0]), tau).numpy()
+        for utt_id, n in LENGTHS.items()
+    }
+
+
+@pytest.mark.parametrize("tau", [0.3, None])
+def test_mixtures_come_from_audio_with_a_temperature_that_is_chosen_on_valid(
+    tmp_path, monkeypatch, tau
+):
+    monkeypatch.setattr(UnitTokenizer, "from_pretrained", lambda _folder: Tokenizer())
+    model = make_model(10, None)
+    chosen = tau or math.sqrt(2) / 8
+    inputs = soft_inputs(chosen)
+    results = {utt_id: heard(model, mixtures) for utt_id, mixtures in inputs.items()}
+    greedy = {utt_id: texts[0] for utt_id, texts in results.items()}
+    beam = {utt_id: texts[1] for utt_id, texts in results.items()}
+    assert len(set(beam.values())) > 2
+    references = {utt_id: f"{text} missed" for utt_id, text in beam.items()}
+    context = make_context(tmp_path, "dkm", model, references, assignment="soft", soft_tau=tau)
+    with context.inputs["train_joint"].write_folder("tokenizer") as folder:
+        (folder / "config.json").write_text("{}")
+    # Makes the wanted temperature the best on valid, without making its text the reference.
+    monkeypatch.setattr(soft_tau, "best", lambda wers: min(wers, key=lambda t: abs(t - chosen)))
+    check(context, greedy, beam, references)
+    scores = STAGE.run(dataclasses.replace(context, split="test"))
+    assert scores["test.soft_tau"] == pytest.approx(chosen)
+    assert context.output.exists("soft_tau.json") == (tau is None)
+    if tau is None:
+        tried = context.output.read_json("soft_tau.json")
+        assert len(tried) == 13
+        assert all(each["wer_greedy"] > 0 for each in tried)
+
+
 def test_a_split_without_tokens_is_named(tmp_path):
     references = dict.fromkeys(LENGTHS, "a")
     context = make_context(tmp_path, "dkm", make_model(10, None), references)
@@ -177,3 +228,25 @@ def test_inputs_follow_the_variant(tmp_path):
     units = STAGE.inputs(make_config("dkm", tmp_path), "test")
     assert units[0].parts == ("test/text",)
     assert units[-1] == Input("tokenize_corpus", "test")
+
+
+def test_soft_assignment_reads_audio_and_validation_where_it_chooses(tmp_path):
+    def parts(kind, **evaluation):
+        rows, trained = STAGE.inputs(make_config(kind, tmp_path, **evaluation), "test")
+        assert trained == Input("train_joint")
+        return rows.parts
+
+    mine, valid = ("test/audio", "test/text"), ("valid/audio", "valid/text")
+    assert parts("dkm", assignment="soft", soft_tau=2.0) == mine
+    assert parts("dkm", assignment="soft") == mine + valid
+    assert parts("none", assignment="soft") == mine
+
+
+def test_a_variant_without_units_does_not_depend_on_the_assignment(tmp_path):
+    def settings(kind, **evaluation):
+        return STAGE.settings(make_config(kind, tmp_path, **evaluation))
+
+    soft = {"assignment": "soft", "soft_tau": 2.0}
+    assert settings("none", **soft) == settings("none")
+    assert settings("dkm", **soft) != settings("dkm")
+    assert "assignment" not in settings("dkm")["asr_evaluation"]
