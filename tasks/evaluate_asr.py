@@ -47,8 +47,8 @@ def _inputs(config: Config, split: str) -> tuple[Input, ...]:
     splits = (
         dict.fromkeys((split, config.corpus.splits.valid)) if _chooses_tau(config) else (split,)
     )
-    rows = tuple(part for each in splits for part in parts_of(each, AUDIO, TEXT))
-    return (Input("prepare_corpus", parts=rows), trained)
+    parts = tuple(part for each in splits for part in parts_of(each, AUDIO, TEXT))
+    return (Input("prepare_corpus", parts=parts), trained)
 
 
 def _run(context: StageContext) -> dict[str, float]:
