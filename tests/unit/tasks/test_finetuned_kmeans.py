@@ -2,23 +2,16 @@
 
 import numpy as np
 import pytest
-import ray
 import soundfile
 import torch
 import yaml
-from support import SMALL_ASR, run_shards_here, save_tiny_ssl, write_tone_manifest
+from support import SMALL_ASR, save_tiny_ssl, write_tone_manifest
+from without_ray import run_here
 
 from pipeline.config.files import load_all
 from pipeline.features.encoders.load import load_encoder
 from pipeline.features.ssl import pad_waveforms
-from pipeline.graph.graph import build
-from pipeline.progress import SILENT
-from pipeline.runtime import shard_pool, train
-from pipeline.runtime.scheduler import run_node
-from pipeline.runtime.task_pool import TaskPool
 from pipeline.storage.table_schemas import layer_column
-from pipeline.tracking import StageRun
-from pipeline.training.worker import Worker
 
 pytestmark = pytest.mark.slow
 
@@ -57,38 +50,9 @@ def project(tmp_path_factory):
     return folder
 
 
-def map_here(_pool, _unit, function, parts, *shared):
-    return (function(part, *shared) for part in parts)
-
-
-def train_here(function, context, _stage):
-    reports = {"tracker": context.tracker, "progress": context.progress}
-    return function(context.config, context.inputs, context.output, Worker(), **reports)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_ray():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shard_pool, "run_shards", run_shards_here)
-        patch.setattr(train, "run_workers", train_here)
-        patch.setattr(TaskPool, "map", map_here)
-        patch.setattr(ray, "put", lambda value: value)
-        yield
-
-
-def run(*paths):
-    """The finished graph and the labels of the nodes that ran."""
-    configs, ran = load_all(paths), []
-    while pending := (graph := build(configs)).pending():
-        outcome = run_node(pending[0], StageRun.disabled(), SILENT, 0.0)
-        assert outcome.status == "done", outcome.error
-        ran.append(pending[0].label)
-    return graph, ran
-
-
 @pytest.fixture(scope="module")
-def finished(project, without_ray):
-    return run(project / "finetuned_kmeans.yaml")
+def finished(project):
+    return run_here(load_all([project / "finetuned_kmeans.yaml"]))
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +89,7 @@ def test_the_training_is_there_when_its_own_variant_is_run(project, finished, no
     trained = nodes["continuous_full", "train_joint"]
     assert trained.label in finished[1]
     assert ("continuous_full", "evaluate_asr/test") not in nodes
-    graph, ran = run(project / "finetuned_kmeans.yaml", project / "continuous_full.yaml")
+    names = ("finetuned_kmeans", "continuous_full")
+    graph, ran = run_here(load_all([project / f"{name}.yaml" for name in names]))
     assert ran == ["evaluate_asr/test[continuous_full]"]
     assert trained.key in {node.key for node in graph.nodes}
