@@ -1,10 +1,11 @@
-"""CTC prefix probabilities (Watanabe et al., 2017, algorithm 2), for many hypotheses at once.
+"""CTC prefix probabilities (Watanabe et al., 2017, algorithm 2) of N prefixes in each of B utterances.
 
 The recurrences over time are written as sums over all frames, which need no Python loop. All values
-are float64 logarithms.
+are float64 logarithms; only the bound is float32.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -14,78 +15,136 @@ from pipeline.asr.text_pieces import BLANK
 # Stands for log 0; finite, so that the difference of two of them is defined.
 NEVER = -1e30
 
+# Neighbouring frames that the bound takes together, and the least probability that it tells from 0.
+SEGMENT_FRAMES = 8
+LEAST = 1e-30
+
 
 @dataclass(frozen=True)
 class CtcState:
-    """How likely the first t frames (0 … T, so T + 1 columns) spell each of N prefixes.
+    """How likely the first t frames (0 … T, so T + 1 columns) spell each prefix.
 
-    `piece_NT`: log-probability of the alignments whose last frame shows the prefix's last piece;
-    `blank_NT`: of those whose last frame shows the blank; `last_N`: the last piece, -1 for none.
+    `piece_BNT`: log-probability of the alignments whose last frame shows the prefix's last piece;
+    `blank_BNT`: of those whose last frame shows the blank; `any_BNT`: of both; `last_BN`: the last
+    piece, -1 for none.
     """
 
-    piece_NT: Tensor
-    blank_NT: Tensor
-    last_N: Tensor
+    piece_BNT: Tensor
+    blank_BNT: Tensor
+    any_BNT: Tensor
+    last_BN: Tensor
 
-    def take(self, rows_N: Tensor) -> "CtcState":
-        return CtcState(self.piece_NT[rows_N], self.blank_NT[rows_N], self.last_N[rows_N])
+    @classmethod
+    def of(cls, piece_BNT: Tensor, blank_BNT: Tensor, last_BN: Tensor) -> Self:
+        return cls(piece_BNT, blank_BNT, torch.logaddexp(piece_BNT, blank_BNT), last_BN)
+
+    def keep(self, utterances_U: Tensor) -> "CtcState":
+        """The state of some of the utterances."""
+        parts = (self.piece_BNT, self.blank_BNT, self.any_BNT, self.last_BN)
+        return CtcState(*(part[utterances_U] for part in parts))
+
+    def leading_up_to(self, rows_BM: Tensor, pieces_BM: Tensor) -> Tensor:
+        """Of M pairs of a prefix and its next piece: how likely the first t frames (0 … T) lead up
+        to it. A piece that follows itself needs a blank in between.
+        """
+        repeated_BM = self.last_BN.gather(1, rows_BM) == pieces_BM
+        after_BNT = torch.stack((self.any_BNT, self.blank_BNT), 2).flatten(1, 2)
+        return _rows(after_BNT, 2 * rows_BM + repeated_BM.long())
 
 
+@dataclass(frozen=True)
 class CtcPrefix:
-    """Scores prefixes against one utterance's `log_probs_TV`, which must be finite."""
+    """Scores prefixes against the CTC log-probabilities `log_probs_BVT`.
 
-    def __init__(self, log_probs_TV: Tensor) -> None:
-        log_probs_TV = log_probs_TV.double()
-        self._probs_TV = log_probs_TV.exp()
-        self._log_probs_VT = log_probs_TV.T.contiguous()
-        # Column t: log-probability that the first t frames all show the piece.
-        self._held_VT = torch.nn.functional.pad(self._log_probs_VT.cumsum(-1), (1, 0))
+    `peaks_BGV`: the highest probability of each piece in each segment of frames.
+    """
+
+    log_probs_BVT: Tensor
+    peaks_BGV: Tensor
+
+    @classmethod
+    def of(cls, log_probs_BTV: Tensor, padding_BT: Tensor) -> Self:
+        """`log_probs_BTV` must be finite.
+
+        After an utterance's end, where `padding_BT` is true, every alignment goes on with blanks.
+        """
+        log_probs_BVT = log_probs_BTV.transpose(1, 2).contiguous()
+        log_probs_BVT.masked_fill_(padding_BT[:, None], NEVER)
+        log_probs_BVT[:, BLANK].masked_fill_(padding_BT, 0.0)
+        peaks_BVG = torch.nn.functional.max_pool1d(log_probs_BVT, SEGMENT_FRAMES, ceil_mode=True)
+        return cls(log_probs_BVT, peaks_BVG.float().exp().transpose(1, 2).contiguous())
+
+    def keep(self, utterances_U: Tensor) -> "CtcPrefix":
+        """The scorer of some of the utterances."""
+        return CtcPrefix(self.log_probs_BVT[utterances_U], self.peaks_BGV[utterances_U])
 
     def begin(self) -> CtcState:
-        """The empty prefix, N = 1."""
-        blank_1T = self._held_VT[BLANK][None]
-        nothing = torch.tensor([-1], device=blank_1T.device)
-        return CtcState(torch.full_like(blank_1T, NEVER), blank_1T, nothing)
+        """The empty prefix of each utterance, N = 1."""
+        blank_B1T = _held(self.log_probs_BVT[:, BLANK, None].double())
+        nothing_B1 = self.log_probs_BVT.new_full((len(blank_B1T), 1), -1, dtype=torch.long)
+        return CtcState.of(torch.full_like(blank_B1T, NEVER), blank_B1T, nothing_B1)
 
     def complete(self, state: CtcState) -> Tensor:
-        """Log p(the prefix and nothing after it), N."""
-        return torch.logaddexp(state.piece_NT[:, -1], state.blank_NT[:, -1])
+        """Log p(the prefix and nothing after it), B x N."""
+        return state.any_BNT[..., -1]
 
-    def score_extensions(self, state: CtcState) -> Tensor:
-        """Log p(any text that begins with the prefix and one more piece), N x V.
+    def score(self, state: CtcState, rows_BM: Tensor, pieces_BM: Tensor) -> Tensor:
+        """Log p(any text that begins with prefix `rows_BM` and then `pieces_BM`), B x M."""
+        before_BMT = state.leading_up_to(rows_BM, pieces_BM)[..., :-1]
+        shown_BMT = _rows(self.log_probs_BVT, pieces_BM).double()
+        return (before_BMT + shown_BMT).logsumexp(-1).clamp(min=NEVER)
 
-        The blank's column has no meaning.
+    def score_all(self, state: CtcState) -> Tensor:
+        """The same for every prefix and piece, B x N x V; the blank's column has no meaning."""
+        before_BNT = state.any_BNT[..., :-1]
+        peak_BN1 = before_BNT.amax(-1, keepdim=True)
+        probs_BTV = self.log_probs_BVT.double().exp().transpose(1, 2)
+        scores_BNV = ((before_BNT - peak_BN1).exp() @ probs_BTV).log() + peak_BN1
+        rows_BN = torch.arange(before_BNT.shape[1], device=before_BNT.device).expand(
+            before_BNT.shape[:2]
+        )
+        last_BN = state.last_BN.clamp(min=BLANK)
+        repeated_BN = self.score(state, rows_BN, last_BN)
+        return scores_BNV.scatter(2, last_BN[..., None], repeated_BN[..., None]).clamp(min=NEVER)
+
+    def bound(self, state: CtcState) -> Tensor:
+        """What no score exceeds by more than rounding, B x N x V in float32.
+
+        It takes every frame of a segment to show each piece as the likeliest one does.
         """
-        any_NT = torch.logaddexp(state.piece_NT, state.blank_NT)[:, :-1]
-        scores_NV = self._first_shown(any_NT)
-        # A piece that follows itself needs a blank in between.
-        repeated = state.last_N >= 0
-        pieces_R = state.last_N[repeated]
-        rises_RT = state.blank_NT[repeated, :-1] + self._log_probs_VT[pieces_R]
-        scores_NV[repeated, pieces_R] = rises_RT.logsumexp(-1)
-        return scores_NV.clamp(min=NEVER)
+        before_BNT = state.any_BNT[..., :-1]
+        missing = -before_BNT.shape[-1] % SEGMENT_FRAMES
+        padded_BNT = torch.nn.functional.pad(before_BNT, (0, missing), value=NEVER)
+        segments_BNG = padded_BNT.unflatten(-1, (-1, SEGMENT_FRAMES)).logsumexp(-1)
+        peak_BN1 = segments_BNG.amax(-1, keepdim=True)
+        weights_BNG = (segments_BNG - peak_BN1).float().exp()
+        return (weights_BNG @ self.peaks_BGV).clamp_(min=LEAST).log_().add_(peak_BN1.float())
 
-    def _first_shown(self, before_NT: Tensor) -> Tensor:
-        """Log of sum_t exp(before_nt) p_t(v), N x V, as one product of matrices."""
-        peak_N1 = before_NT.amax(-1, keepdim=True)
-        return ((before_NT - peak_N1).exp() @ self._probs_TV).log() + peak_N1
-
-    def extend(self, state: CtcState, pieces_N: Tensor) -> CtcState:
-        """Each prefix with one more piece.
+    def extend(self, state: CtcState, rows_BN: Tensor, pieces_BN: Tensor) -> CtcState:
+        """The prefixes at `rows_BN`, each with one more piece.
 
         With before_t the probability of the old prefix up to frame t - 1, piece_t =
         (piece_(t-1) + before_t) p_t(piece), which is a sum over the frame s where the piece first
         shows: before_s times the probability that it is held from s to t. Likewise for blanks.
         """
-        follows_itself_N1 = (pieces_N == state.last_N)[:, None]
-        any_NT = torch.logaddexp(state.piece_NT, state.blank_NT)
-        before_NT = torch.where(follows_itself_N1, state.blank_NT, any_NT)
-        piece_NT = _hold(before_NT, self._held_VT[pieces_N])
-        blank_NT = _hold(piece_NT, self._held_VT[BLANK][None])
-        return CtcState(piece_NT, blank_NT, pieces_N)
+        before_BNT = state.leading_up_to(rows_BN, pieces_BN)
+        held_BNT = _held(_rows(self.log_probs_BVT, pieces_BN).double())
+        piece_BNT = _hold(before_BNT, held_BNT)
+        blank_BNT = _hold(piece_BNT, _held(self.log_probs_BVT[:, BLANK, None].double()))
+        return CtcState.of(piece_BNT, blank_BNT, pieces_BN)
 
 
-def _hold(before_NT: Tensor, held_NT: Tensor) -> Tensor:
+def _rows(values_BNT: Tensor, rows_BM: Tensor) -> Tensor:
+    utterances_B1 = torch.arange(len(rows_BM), device=rows_BM.device)[:, None]
+    return values_BNT[utterances_B1, rows_BM]
+
+
+def _held(log_probs_BNT: Tensor) -> Tensor:
+    """Log-probability that the first t frames (0 … T) all show the symbol."""
+    return torch.nn.functional.pad(log_probs_BNT.cumsum(-1), (1, 0))
+
+
+def _hold(before_BNT: Tensor, held_BNT: Tensor) -> Tensor:
     """Log of sum_(s <= t) exp(before_(s-1)) times the symbol shown from frame s to frame t."""
-    since_NT = torch.logcumsumexp(before_NT - held_NT, dim=-1)[:, :-1] + held_NT[:, 1:]
-    return torch.nn.functional.pad(since_NT.clamp(min=NEVER), (1, 0), value=NEVER)
+    since_BNT = torch.logcumsumexp(before_BNT - held_BNT, dim=-1)[..., :-1] + held_BNT[..., 1:]
+    return torch.nn.functional.pad(since_BNT.clamp(min=NEVER), (1, 0), value=NEVER)

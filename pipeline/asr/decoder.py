@@ -1,25 +1,17 @@
 """The attention decoder: which piece of text comes next, given the encoded frames."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.asr.decoder_state import DecoderState, KeysAndValues
+from pipeline.asr.encoded import Encoded
 from pipeline.asr.positions import sinusoids
 from pipeline.config import Asr
 
-
-@dataclass(frozen=True)
-class DecoderState:
-    """What the decoder keeps of N hypotheses of one utterance.
-
-    `past_NSD` holds, for each layer, the normalised inputs of the S steps so far.
-    """
-
-    past_NSD: tuple[Tensor, ...]
-
-    def take(self, rows_N: Tensor) -> "DecoderState":
-        return DecoderState(tuple(past[rows_N] for past in self.past_NSD))
+# The places of the three maps in the weights of torch's attention.
+QUERY, KEY, VALUE = range(3)
 
 
 class Decoder(nn.Module):
@@ -63,41 +55,71 @@ class Decoder(nn.Module):
         logits_BSV: Tensor = self.output(hidden_BSD)
         return logits_BSV
 
-    def begin(self) -> DecoderState:
-        """The state of one hypothesis before its first token."""
-        weight = self.output.weight
-        empty = weight.new_zeros(1, 0, weight.shape[1])
-        return DecoderState((empty,) * len(self.stack.layers))
+    def begin(self, encoded: Encoded) -> DecoderState:
+        """The state of one text in each utterance, before its first token.
 
-    def step(
-        self, tokens_N: Tensor, state: DecoderState, encoded_TD: Tensor
-    ) -> tuple[Tensor, DecoderState]:
-        """Log-probabilities N x V of what follows each hypothesis' newest token (evaluation only).
-
-        Equals the last column of `forward` over complete hypotheses. All hypotheses belong to one
-        utterance, so its frames are read once, by N queries at a time.
+        What cross-attention reads of the frames is computed here, once for the whole search.
         """
-        x_N1D = self._embed(tokens_N[:, None], state.past_NSD[0].shape[1])
-        memory_1TD = encoded_TD[None]
-        pasts = []
-        for layer, past_NSD in zip(self.stack.layers, state.past_NSD, strict=True):
-            query_N1D = layer.norm1(x_N1D)
-            seen_NSD = torch.cat((past_NSD, query_N1D), dim=1)
-            pasts.append(seen_NSD)
-            x_N1D = x_N1D + _attend(layer.self_attn, query_N1D, seen_NSD)
-            query_1ND = layer.norm2(x_N1D).transpose(0, 1)
-            read_1ND = _attend(layer.multihead_attn, query_1ND, memory_1TD)
-            x_N1D = x_N1D + read_1ND.transpose(0, 1)
-            x_N1D = x_N1D + layer.linear2(layer.activation(layer.linear1(layer.norm3(x_N1D))))
-        logits_NV = self.output(self.stack.norm(x_N1D[:, 0]))  # type: ignore[misc] # never None
-        return logits_NV.float().log_softmax(-1), DecoderState(tuple(pasts))
+        layers, frames_BTD, padding_BT = self.stack.layers, encoded.frames_BTD, encoded.padding
+        frames = tuple(_keys_and_values(layer.multihead_attn, frames_BTD) for layer in layers)
+        tokens = tuple(_keys_and_values(layer.self_attn, frames_BTD[:, :0]) for layer in layers)
+        return DecoderState(0, frames, ~padding_BT[:, None, None], tokens, padding_BT[:, None, :0])
 
-    def _embed(self, tokens_NS: Tensor, first: int) -> Tensor:
-        embedded_NSD: Tensor = self.embedding(tokens_NS)
-        _, num_steps, dim = embedded_NSD.shape
-        return embedded_NSD + sinusoids(num_steps, dim, tokens_NS.device, first)
+    def step(self, tokens_BN: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Log-probabilities B x N x V of what follows each text's newest token (evaluation only).
+
+        Equals the last column of `forward` over complete texts.
+        """
+        x_BND = self._embed(tokens_BN[..., None], state.num_steps)[..., 0, :]
+        ancestors_BNM = state.with_newest()
+        seen = []
+        for layer, tokens, frames in zip(
+            self.stack.layers, state.tokens, state.frames, strict=True
+        ):
+            read_BND = layer.norm1(x_BND)
+            seen.append(tokens.grown(_keys_and_values(layer.self_attn, read_BND)))
+            x_BND = x_BND + _attend(layer.self_attn, read_BND, seen[-1], ancestors_BNM[:, None])
+            x_BND = x_BND + _attend(
+                layer.multihead_attn, layer.norm2(x_BND), frames, state.heard_B11T
+            )
+            x_BND = x_BND + layer.linear2(layer.activation(layer.linear1(layer.norm3(x_BND))))
+        logits_BNV = self.output(self.stack.norm(x_BND))  # type: ignore[misc] # never None
+        after = replace(
+            state,
+            num_steps=state.num_steps + 1,
+            tokens=tuple(seen),
+            ancestors_BNM=ancestors_BNM,
+        )
+        return logits_BNV.float().log_softmax(-1), after
+
+    def _embed(self, tokens: Tensor, first: int) -> Tensor:
+        """... x S tokens, of which the first is token number `first` of its text."""
+        embedded: Tensor = self.embedding(tokens)
+        num_steps, dim = embedded.shape[-2:]
+        return embedded + sinusoids(num_steps, dim, tokens.device, first)
 
 
-def _attend(attention: nn.MultiheadAttention, query: Tensor, memory: Tensor) -> Tensor:
-    attended: Tensor = attention(query, memory, memory, need_weights=False)[0]
-    return attended
+def _keys_and_values(attention: nn.MultiheadAttention, read_BMD: Tensor) -> KeysAndValues:
+    return KeysAndValues(_heads(attention, KEY, read_BMD), _heads(attention, VALUE, read_BMD))
+
+
+def _attend(
+    attention: nn.MultiheadAttention,
+    read_BND: Tensor,
+    memory: KeysAndValues,
+    mask: Tensor,
+) -> Tensor:
+    """`attention` over `memory` where `mask` (B x 1 x N or 1 x M) is true."""
+    attended_BHNd = nn.functional.scaled_dot_product_attention(
+        _heads(attention, QUERY, read_BND), memory.keys_BHMd, memory.values_BHMd, attn_mask=mask
+    )
+    attended_BND: Tensor = attention.out_proj(attended_BHNd.transpose(1, 2).flatten(2))
+    return attended_BND
+
+
+def _heads(attention: nn.MultiheadAttention, place: int, read_BMD: Tensor) -> Tensor:
+    """One of the three maps of B x M x D, divided among the heads: B x H x M x d."""
+    weight_DD = attention.in_proj_weight.chunk(3)[place]
+    bias_D = attention.in_proj_bias.chunk(3)[place]
+    mapped_BMD = nn.functional.linear(read_BMD, weight_DD, bias_D)
+    return mapped_BMD.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)

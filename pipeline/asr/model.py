@@ -10,8 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.asr.decoder import Decoder
+from pipeline.asr.encoded import Encoded
 from pipeline.asr.encoder import Encoder, padding_mask
 from pipeline.asr.masking import TimeMasking, WidthMasking
+from pipeline.asr.scorer import Weighted
 from pipeline.asr.search import beam_search, greedy_search, pieces_of_frames
 from pipeline.asr.text_pieces import BLANK, SENTENCE_EDGE, TextPieces
 from pipeline.config import Asr, AsrEvaluation
@@ -125,46 +127,43 @@ class AsrModel(nn.Module):
         )
 
     @torch.no_grad()
-    def encode_all(self, inputs: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-        """Encoded frames B x T' x D and their numbers B, of units (T) or features (T x D).
-
-        Raises:
-            ValueError: an utterance has no frames.
-        """
-        if not all(map(len, inputs)):
-            raise ValueError("an utterance without frames has no transcript: leave it out")
-        are_units = inputs[0].ndim == 1
-        kind = np.int64 if are_units else np.float32
-        rows = [torch.from_numpy(np.asarray(frames, kind)).to(self.device) for frames in inputs]
-        num_frames_B = torch.tensor([len(row) for row in rows])
-        embedded_BTE = self.embed(nn.utils.rnn.pad_sequence(rows, batch_first=True))
-        return self.encode(embedded_BTE, num_frames_B)
-
-    @torch.no_grad()
-    def transcribe(self, inputs: Sequence[np.ndarray], search: AsrEvaluation | None) -> list[str]:
+    def transcribe(
+        self,
+        inputs: Sequence[np.ndarray],
+        search: AsrEvaluation | None,
+        scorers: Sequence[Weighted] = (),
+    ) -> list[str]:
         """The text of each utterance, given as units (T), mixtures of units (T x K) or features (T x D).
 
-        `search` has the settings of the joint beam search; `None` takes the likeliest CTC piece of
-        each frame.
+        `search` has the settings of the joint beam search, in which the language models `scorers`
+        take part; `None` takes the likeliest CTC piece of each frame.
+
+        Raises:
+            ValueError: the model is in training mode, or an utterance has no frames.
+        """
+        heard = self.hear(inputs)
+        if search is None:
+            return [self.text_of(pieces) for pieces in greedy_search(heard)]
+        found = beam_search(heard, self.decoder, search, scorers)
+        return [self.text_of(best.pieces) for best, *_ in found]
+
+    @torch.no_grad()
+    def hear(self, inputs: Sequence[np.ndarray]) -> Encoded:
+        """Utterances, given as units (T), mixtures of units (T x K) or features (T x D), encoded.
 
         Raises:
             ValueError: the model is in training mode, or an utterance has no frames.
         """
         if self.training:
             raise ValueError("a transcript needs a model in evaluation mode: call model.eval()")
-        encoded_BTD, lengths_B = self.encode_all(inputs)
-        return [
-            self._search(encoded_TD[:length], search)
-            for encoded_TD, length in zip(encoded_BTD, lengths_B.tolist(), strict=True)
-        ]
-
-    def _search(self, encoded_TD: Tensor, search: AsrEvaluation | None) -> str:
-        log_probs_TV = self.ctc_log_probs(encoded_TD)
-        if search is None:
-            pieces = greedy_search(log_probs_TV)
-        else:
-            pieces = beam_search(log_probs_TV, encoded_TD, self.decoder, search)
-        return self.text_of(pieces)
+        if not all(map(len, inputs)):
+            raise ValueError("an utterance without frames has no transcript: leave it out")
+        kind = np.int64 if inputs[0].ndim == 1 else np.float32
+        rows = [torch.from_numpy(np.asarray(frames, kind)).to(self.device) for frames in inputs]
+        num_frames_B = torch.tensor([len(row) for row in rows])
+        embedded_BTE = self.embed(nn.utils.rnn.pad_sequence(rows, batch_first=True))
+        encoded_BTD, lengths_B = self.encode(embedded_BTE, num_frames_B)
+        return Encoded(encoded_BTD, lengths_B, self.ctc_log_probs(encoded_BTD))
 
     def read_frames(self, frame_pieces_BT: Tensor) -> list[str]:
         """The texts that CTC reads in a piece for each frame, such as those from `losses`."""

@@ -1,17 +1,36 @@
 """From encoded frames to pieces of text: greedy CTC, and joint CTC/attention beam search."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+
 import torch
 from torch import Tensor
 
-from pipeline.asr.ctc_prefix import NEVER, CtcPrefix
+from pipeline.asr.beam import Beam, Extensions
+from pipeline.asr.ctc_prefix import CtcPrefix
 from pipeline.asr.decoder import Decoder
-from pipeline.asr.text_pieces import BLANK, FIRST_PIECE, SENTENCE_EDGE
+from pipeline.asr.encoded import Encoded
+from pipeline.asr.nbest import Hypothesis, NBest
+from pipeline.asr.next_pieces import NextPieces
+from pipeline.asr.scorer import Weighted
+from pipeline.asr.text_pieces import BLANK, FIRST_PIECE
 from pipeline.config import AsrEvaluation
 
+# Candidates for each place in the beam whose exact CTC scores are computed at first.
+CANDIDATES_PER_PLACE = 4
 
-def greedy_search(log_probs_TV: Tensor) -> list[int]:
-    """The text of the likeliest CTC piece of each frame."""
-    return pieces_of_frames(log_probs_TV.argmax(-1))
+# More than the bounds are rounded by.
+SLACK = 1e-2
+
+# The part of a batch that must be finished before the rest is copied to leave it out.
+LEAVING_SHARE = 1 / 8
+
+
+def greedy_search(encoded: Encoded) -> list[list[int]]:
+    """For each utterance the text of the likeliest CTC piece of each frame."""
+    pieces_BT = encoded.log_probs_BTV.argmax(-1).masked_fill(encoded.padding, BLANK)
+    return [pieces_of_frames(pieces_T) for pieces_T in pieces_BT.cpu()]
 
 
 def pieces_of_frames(pieces_T: Tensor) -> list[int]:
@@ -21,40 +40,77 @@ def pieces_of_frames(pieces_T: Tensor) -> list[int]:
 
 
 def beam_search(
-    log_probs_TV: Tensor, encoded_TD: Tensor, decoder: Decoder, settings: AsrEvaluation
-) -> list[int]:
-    """The pieces that maximise c log p_ctc + (1 - c) log p_attention among those the beam keeps.
+    encoded: Encoded, decoder: Decoder, settings: AsrEvaluation, scorers: Sequence[Weighted] = ()
+) -> list[list[Hypothesis]]:
+    """For each utterance the `nbest` complete texts with the highest scores among those it met.
 
-    Partial hypotheses are ranked by their CTC prefix probability (Watanabe et al., 2017). A text
-    has at most `max_length_share` pieces for each encoded frame.
+    A text's score is c log p_ctc + (1 - c) log p_attention + the sum of weight * log p_scorer +
+    length_bonus * its number of pieces. Partial texts are ranked with their CTC prefix probability
+    (Watanabe et al., 2017) in the place of p_ctc, and `beam_size` of them kept. A text has at most
+    `max_length_share` pieces for each encoded frame. No text depends on the batch.
+
+    An utterance is finished when nothing can overtake its complete texts. No text is likelier than
+    its beginning, so a partial text gains at most the bonus for each piece that it may still have.
     """
-    ctc_weight = settings.ctc_weight
-    max_pieces = max(1, int(settings.max_length_share * len(encoded_TD)))
-    ctc = CtcPrefix(log_probs_TV)
-    ctc_state = ctc.begin()
-    decoder_state = decoder.begin()
-    pieces_NS = torch.tensor([[SENTENCE_EDGE]], device=encoded_TD.device)
-    attention_N = torch.zeros(1, dtype=torch.float64, device=encoded_TD.device)
-    best_score, best_pieces = -torch.inf, pieces_NS[0]
-    for num_pieces in range(max_pieces + 1):
-        next_NV, decoder_state = decoder.step(pieces_NS[:, -1], decoder_state, encoded_TD)
-        attention_NV = attention_N[:, None] + next_NV
-        ended_N = ctc_weight * ctc.complete(ctc_state)
-        ended_N += (1 - ctc_weight) * attention_NV[:, SENTENCE_EDGE]
-        if ended_N.max() > best_score:
-            best_score, best_pieces = float(ended_N.max()), pieces_NS[ended_N.argmax()]
-        if num_pieces == max_pieces:
+    limits_B = (settings.max_length_share * encoded.lengths_B).long().clamp(min=1)
+    best = NBest(len(limits_B), settings.nbest, int(limits_B.max()), encoded.device)
+    next_pieces = NextPieces(decoder, 1 - settings.ctc_weight, scorers, settings.length_bonus)
+    ctc = CtcPrefix.of(encoded.log_probs_BTV, encoded.padding)
+    beam = Beam.of_empty_texts(limits_B, ctc, next_pieces.begin(encoded))
+    for num_pieces in count():
+        newest_BN = beam.pieces_BNS[..., -1]
+        next_BNV, ends_BN, next_state = next_pieces.step(newest_BN, beam.next_state)
+        beam = replace(beam, next_state=next_state)
+        complete_BN = beam.ctc.complete(beam.ctc_state)
+        scores_BN = beam.others_BN + ends_BN + settings.ctc_weight * complete_BN
+        to_exceed_B = best.add(beam.utterances_B, scores_BN, beam.pieces_BNS[..., 1:])
+        chosen = best_extensions(beam, next_BNV, settings)
+        left_B = beam.limits_B - num_pieces
+        gain_B = max(settings.length_bonus, 0.0) * (left_B - 1)
+        finished_B = (left_B <= 0) | (to_exceed_B >= chosen.scores_BK[:, 0] + gain_B)
+        num_finished = int(finished_B.sum())
+        if num_finished == len(finished_B):
             break
-        scores_NV = ctc_weight * ctc.score_extensions(ctc_state) + (1 - ctc_weight) * attention_NV
-        scores_NV[:, [BLANK, SENTENCE_EDGE]] = NEVER
-        beam_size = min(settings.beam_size, len(scores_NV) * (scores_NV.shape[1] - FIRST_PIECE))
-        scores_N, flat_N = scores_NV.flatten().topk(beam_size)
-        # No text is likelier than its beginning, so nothing can overtake a better complete text.
-        if best_score >= scores_N[0]:
-            break
-        rows_N, next_N = flat_N // scores_NV.shape[1], flat_N % scores_NV.shape[1]
-        attention_N = attention_NV[rows_N, next_N]
-        ctc_state = ctc.extend(ctc_state.take(rows_N), next_N)
-        decoder_state = decoder_state.take(rows_N)
-        pieces_NS = torch.cat((pieces_NS[rows_N], next_N[:, None]), dim=1)
-    return best_pieces[1:].tolist()
+        beam = beam.extended(chosen, ~finished_B)
+        if num_finished >= LEAVING_SHARE * len(finished_B):
+            beam = beam.keep((~finished_B).nonzero()[:, 0])
+    return best.hypotheses()
+
+
+def best_extensions(beam: Beam, next_BNV: Tensor, settings: AsrEvaluation) -> Extensions:
+    """The `beam_size` best texts of one more piece, by exact scores.
+
+    Only the scores of those candidates are computed that may be among them by a cheap bound; where
+    the bound leaves a doubt in an utterance, all its scores are.
+    """
+    num_candidates = next_BNV[0].numel()
+    size = min(settings.beam_size, num_candidates)
+    num_likely = min(CANDIDATES_PER_PLACE * size, num_candidates)
+    bound_BM, flat_BM = _bound(beam, next_BNV, settings.ctc_weight).topk(num_likely)
+    rows_BM, pieces_BM = _rows_and_pieces(flat_BM, next_BNV)
+    others_BM = beam.others_BN.gather(1, rows_BM) + next_BNV.flatten(1).gather(1, flat_BM)
+    ctc_BM = beam.ctc.score(beam.ctc_state, rows_BM, pieces_BM)
+    scores_BK, places_BK = (others_BM + settings.ctc_weight * ctc_BM).topk(size)
+    flat_BK, others_BK = flat_BM.gather(1, places_BK), others_BM.gather(1, places_BK)
+    if num_likely < num_candidates:
+        doubtful_B = scores_BK[:, -1] < bound_BM[:, -1] + SLACK
+        for utterance in doubtful_B.nonzero():
+            others_M = (beam.others_BN[utterance, :, None] + next_BNV[utterance]).flatten()
+            ctc_1NV = beam.ctc.keep(utterance).score_all(beam.ctc_state.keep(utterance))
+            scores_K, flat_K = (others_M + settings.ctc_weight * ctc_1NV.flatten()).topk(size)
+            scores_BK[utterance], flat_BK[utterance] = scores_K, flat_K
+            others_BK[utterance] = others_M[flat_K]
+    return Extensions(*_rows_and_pieces(flat_BK, next_BNV), scores_BK, others_BK)
+
+
+def _bound(beam: Beam, next_BNV: Tensor, ctc_weight: float) -> Tensor:
+    """What the scores of all N * V candidates cannot exceed by more than `SLACK`."""
+    bound_BNV = beam.ctc.bound(beam.ctc_state).mul_(ctc_weight)
+    bound_BNV += next_BNV
+    bound_BNV += beam.others_BN[..., None].float()
+    return bound_BNV.flatten(1)
+
+
+def _rows_and_pieces(flat_BM: Tensor, next_BNV: Tensor) -> tuple[Tensor, Tensor]:
+    num_pieces = next_BNV.shape[2]
+    return flat_BM // num_pieces, flat_BM % num_pieces

@@ -67,11 +67,11 @@ def align(
 
     Pieces that are too many for an utterance's frames are spread evenly over it, with a score of 0.
     """
-    encoded_BTD, lengths_B = model.encode_all(inputs)
-    log_probs_BTV = model.ctc_log_probs(encoded_BTD).cpu()
+    heard = model.hear(inputs)
+    lengths, log_probs_BTV = heard.lengths_B.tolist(), heard.log_probs_BTV.cpu()
     return [
         _timed(model, log_probs_TV[:length], model.text_pieces.encode(text), times)
-        for log_probs_TV, length, text in zip(log_probs_BTV, lengths_B.tolist(), texts, strict=True)
+        for log_probs_TV, length, text in zip(log_probs_BTV, lengths, texts, strict=True)
     ]
 
 
