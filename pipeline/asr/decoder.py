@@ -1,7 +1,5 @@
 """The attention decoder: which piece of text comes next, given the encoded frames."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
@@ -62,34 +60,31 @@ class Decoder(nn.Module):
         """
         layers, frames_BTD, padding_BT = self.stack.layers, encoded.frames_BTD, encoded.padding
         frames = tuple(_keys_and_values(layer.multihead_attn, frames_BTD) for layer in layers)
-        tokens = tuple(_keys_and_values(layer.self_attn, frames_BTD[:, :0]) for layer in layers)
+        shape = (len(frames_BTD), 1, frames_BTD.shape[2])
+        tokens = tuple(
+            KeysAndValues(frames_BTD.new_empty(shape), frames_BTD.new_empty(shape)) for _ in layers
+        )
         return DecoderState(0, frames, ~padding_BT[:, None, None], tokens, padding_BT[:, None, :0])
 
     def step(self, tokens_BN: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Log-probabilities B x N x V of what follows each text's newest token (evaluation only).
 
-        Equals the last column of `forward` over complete texts.
+        Equals the last column of `forward` over complete texts. `state` is used up.
         """
         x_BND = self._embed(tokens_BN[..., None], state.num_steps)[..., 0, :]
-        ancestors_BNM = state.with_newest()
-        seen = []
+        after = state.with_newest()
+        mask_B1NM = after.ancestors_BNM[:, None]
         for layer, tokens, frames in zip(
             self.stack.layers, state.tokens, state.frames, strict=True
         ):
             read_BND = layer.norm1(x_BND)
-            seen.append(tokens.grown(_keys_and_values(layer.self_attn, read_BND)))
-            x_BND = x_BND + _attend(layer.self_attn, read_BND, seen[-1], ancestors_BNM[:, None])
-            x_BND = x_BND + _attend(
-                layer.multihead_attn, layer.norm2(x_BND), frames, state.heard_B11T
-            )
+            tokens.write(state.num_tokens, _keys_and_values(layer.self_attn, read_BND))
+            seen = tokens.first(after.num_tokens)
+            x_BND = x_BND + _attend(layer.self_attn, read_BND, seen, mask_B1NM)
+            read_BND = layer.norm2(x_BND)
+            x_BND = x_BND + _attend(layer.multihead_attn, read_BND, frames, state.heard_B11T)
             x_BND = x_BND + layer.linear2(layer.activation(layer.linear1(layer.norm3(x_BND))))
         logits_BNV = self.output(self.stack.norm(x_BND))  # type: ignore[misc] # never None
-        after = replace(
-            state,
-            num_steps=state.num_steps + 1,
-            tokens=tuple(seen),
-            ancestors_BNM=ancestors_BNM,
-        )
         return logits_BNV.float().log_softmax(-1), after
 
     def _embed(self, tokens: Tensor, first: int) -> Tensor:
@@ -100,26 +95,27 @@ class Decoder(nn.Module):
 
 
 def _keys_and_values(attention: nn.MultiheadAttention, read_BMD: Tensor) -> KeysAndValues:
-    return KeysAndValues(_heads(attention, KEY, read_BMD), _heads(attention, VALUE, read_BMD))
+    return KeysAndValues(_mapped(attention, KEY, read_BMD), _mapped(attention, VALUE, read_BMD))
 
 
 def _attend(
-    attention: nn.MultiheadAttention,
-    read_BND: Tensor,
-    memory: KeysAndValues,
-    mask: Tensor,
+    attention: nn.MultiheadAttention, read_BND: Tensor, memory: KeysAndValues, mask: Tensor
 ) -> Tensor:
     """`attention` over `memory` where `mask` (B x 1 x N or 1 x M) is true."""
+    query_BND = _mapped(attention, QUERY, read_BND)
+    query_BHNd, keys_BHMd, values_BHMd = (
+        each.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        for each in (query_BND, memory.keys_BMD, memory.values_BMD)
+    )
     attended_BHNd = nn.functional.scaled_dot_product_attention(
-        _heads(attention, QUERY, read_BND), memory.keys_BHMd, memory.values_BHMd, attn_mask=mask
+        query_BHNd, keys_BHMd, values_BHMd, attn_mask=mask
     )
     attended_BND: Tensor = attention.out_proj(attended_BHNd.transpose(1, 2).flatten(2))
     return attended_BND
 
 
-def _heads(attention: nn.MultiheadAttention, place: int, read_BMD: Tensor) -> Tensor:
-    """One of the three maps of B x M x D, divided among the heads: B x H x M x d."""
+def _mapped(attention: nn.MultiheadAttention, place: int, read_BMD: Tensor) -> Tensor:
+    """One of the three maps that attention begins with."""
     weight_DD = attention.in_proj_weight.chunk(3)[place]
     bias_D = attention.in_proj_bias.chunk(3)[place]
-    mapped_BMD = nn.functional.linear(read_BMD, weight_DD, bias_D)
-    return mapped_BMD.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+    return nn.functional.linear(read_BMD, weight_DD, bias_D)

@@ -5,35 +5,38 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-# Dead branches are cleared away when the tree has grown by this many steps.
+# So many steps fit into the memory that is reserved at once; then dead branches are cleared away.
 STEPS_BETWEEN_CLEARINGS = 8
 
 
 @dataclass(frozen=True)
 class KeysAndValues:
-    """What attention reads of M frames or tokens, each B x H heads x M x d."""
+    """What attention reads of M frames or tokens, all heads side by side."""
 
-    keys_BHMd: Tensor
-    values_BHMd: Tensor
+    keys_BMD: Tensor
+    values_BMD: Tensor
 
-    def grown(self, other: "KeysAndValues") -> "KeysAndValues":
-        return KeysAndValues(
-            torch.cat((self.keys_BHMd, other.keys_BHMd), dim=2),
-            torch.cat((self.values_BHMd, other.values_BHMd), dim=2),
-        )
+    def first(self, number: int) -> "KeysAndValues":
+        return KeysAndValues(self.keys_BMD[:, :number], self.values_BMD[:, :number])
+
+    def write(self, place: int, new: "KeysAndValues") -> None:
+        """Put `new` at the places from `place` on."""
+        num_places = new.keys_BMD.shape[1]
+        self.keys_BMD[:, place : place + num_places] = new.keys_BMD
+        self.values_BMD[:, place : place + num_places] = new.values_BMD
 
     def keep(self, utterances_U: Tensor) -> "KeysAndValues":
         """Those of some of the utterances."""
-        return KeysAndValues(self.keys_BHMd[utterances_U], self.values_BHMd[utterances_U])
+        return KeysAndValues(self.keys_BMD[utterances_U], self.values_BMD[utterances_U])
 
-    def at(self, places_BP: Tensor) -> "KeysAndValues":
-        """P of the M places in each utterance."""
+    def moved(self, places_BP: Tensor, num_places: int) -> "KeysAndValues":
+        """P of the M places in each utterance, and room for `num_places` in all."""
         utterances_B1 = torch.arange(len(places_BP), device=places_BP.device)[:, None]
-        # Heads go behind the places when both are indexed.
-        return KeysAndValues(
-            self.keys_BHMd.transpose(1, 2)[utterances_B1, places_BP].transpose(1, 2),
-            self.values_BHMd.transpose(1, 2)[utterances_B1, places_BP].transpose(1, 2),
-        )
+        shape = (len(places_BP), num_places, self.keys_BMD.shape[2])
+        keys_BMD, values_BMD = self.keys_BMD.new_empty(shape), self.values_BMD.new_empty(shape)
+        keys_BMD[:, : places_BP.shape[1]] = self.keys_BMD[utterances_B1, places_BP]
+        values_BMD[:, : places_BP.shape[1]] = self.values_BMD[utterances_B1, places_BP]
+        return KeysAndValues(keys_BMD, values_BMD)
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,13 @@ class DecoderState:
     """N texts in each of B utterances, all of `num_steps` tokens, as one tree of prefixes.
 
     A token's keys and values stay where they are when texts branch and change places; only
-    `ancestors_BNM` does, which says which of the tree's M tokens each text consists of.
+    `ancestors_BNM` does, which says which of the tree's M tokens each text consists of. Each step
+    writes into the memory of the state before it, so a state makes one step.
 
     Attributes:
         frames: what cross-attention reads, for each layer.
         heard_B11T: whether a frame lies before its utterance's end.
-        tokens: what self-attention reads, for each layer.
-        num_cleared: the tokens that were left when dead branches were last cleared away.
+        tokens: what self-attention reads, for each layer, with room for more behind the M tokens.
     """
 
     num_steps: int
@@ -55,38 +58,41 @@ class DecoderState:
     heard_B11T: Tensor
     tokens: tuple[KeysAndValues, ...]
     ancestors_BNM: Tensor
-    num_cleared: int = 0
 
     @property
     def num_texts(self) -> int:
         return self.ancestors_BNM.shape[1]
 
-    def with_newest(self) -> Tensor:
-        """`ancestors_BNM` once each text has one more token of its own."""
-        num_utterances, num_texts, _ = self.ancestors_BNM.shape
-        own_NN = torch.eye(num_texts, dtype=torch.bool, device=self.ancestors_BNM.device)
-        own_BNN = own_NN.expand(num_utterances, -1, -1)
-        return torch.cat((self.ancestors_BNM, own_BNN), dim=2)
+    @property
+    def num_tokens(self) -> int:
+        """M of each utterance."""
+        return self.ancestors_BNM.shape[2]
+
+    def with_newest(self) -> "DecoderState":
+        """Each text with one more token of its own, whose keys and values are still to be written."""
+        own_NN = torch.eye(self.num_texts, dtype=torch.bool, device=self.ancestors_BNM.device)
+        own_BNN = own_NN.expand(len(self.ancestors_BNM), -1, -1)
+        ancestors_BNM = torch.cat((self.ancestors_BNM, own_BNN), dim=2)
+        return replace(self, num_steps=self.num_steps + 1, ancestors_BNM=ancestors_BNM)
 
     def choose(self, rows_BN: Tensor) -> "DecoderState":
         """Of each utterance the texts at `rows_BN`, some perhaps several times."""
         utterances_B1 = torch.arange(len(rows_BN), device=rows_BN.device)[:, None]
         chosen = replace(self, ancestors_BNM=self.ancestors_BNM[utterances_B1, rows_BN])
-        num_new = self.ancestors_BNM.shape[2] - self.num_cleared
-        due = num_new >= STEPS_BETWEEN_CLEARINGS * rows_BN.shape[1]
-        return chosen.cleared() if due else chosen
+        room = self.tokens[0].keys_BMD.shape[1] - chosen.num_tokens
+        return chosen if room >= chosen.num_texts else chosen.cleared()
 
     def cleared(self) -> "DecoderState":
-        """The same without tokens that belong to no text."""
+        """The same without tokens that belong to no text, and with room for some steps."""
         alive_BM = self.ancestors_BNM.any(dim=1)
-        num_places = int(alive_BM.sum(dim=1).max())
-        places_BP = alive_BM.byte().argsort(dim=1, descending=True, stable=True)[:, :num_places]
-        places_BNP = places_BP[:, None].expand(-1, self.ancestors_BNM.shape[1], -1)
+        num_alive = int(alive_BM.sum(dim=1).max())
+        places_BP = alive_BM.byte().argsort(dim=1, descending=True, stable=True)[:, :num_alive]
+        num_places = num_alive + STEPS_BETWEEN_CLEARINGS * self.num_texts
+        places_BNP = places_BP[:, None].expand(-1, self.num_texts, -1)
         return replace(
             self,
-            tokens=tuple(layer.at(places_BP) for layer in self.tokens),
+            tokens=tuple(layer.moved(places_BP, num_places) for layer in self.tokens),
             ancestors_BNM=self.ancestors_BNM.gather(2, places_BNP),
-            num_cleared=num_places,
         )
 
     def keep(self, utterances_U: Tensor) -> "DecoderState":

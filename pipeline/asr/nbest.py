@@ -46,13 +46,16 @@ class NBest:
         return scores[:, -1]
 
     def hypotheses(self) -> list[list[Hypothesis]]:
-        """Those of each utterance, best first; fewer than `size` where there are no more."""
+        """Those of each utterance, best first; fewer than `size` where there are no more.
+
+        There is always one: the empty text with a score of -inf, if every text is ruled out.
+        """
         columns = (self._scores.tolist(), self._num_pieces.tolist(), self._pieces.tolist())
         return [
             [
                 Hypothesis(tuple(pieces[:length]), score)
-                for score, length, pieces in zip(*rows, strict=True)
-                if score > -torch.inf
+                for rank, (score, length, pieces) in enumerate(zip(*rows, strict=True))
+                if rank == 0 or score > -torch.inf
             ]
             for rows in zip(*columns, strict=True)
         ]

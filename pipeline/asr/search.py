@@ -18,7 +18,7 @@ from pipeline.asr.text_pieces import BLANK, FIRST_PIECE
 from pipeline.config import AsrEvaluation
 
 # Candidates for each place in the beam whose exact CTC scores are computed at first.
-CANDIDATES_PER_PLACE = 4
+CANDIDATES_PER_PLACE = 8
 
 # More than the bounds are rounded by.
 SLACK = 1e-2

@@ -1,18 +1,29 @@
-"""Joint CTC/attention decoding by trying every text there is."""
+"""Joint decoding by trying every text there is, and beam search with whole texts in plain Python.
+
+A text is a tuple of pieces; `score` gives its whole score, the sentence's end included.
+"""
 
 import itertools
-import math
 
 
-def best_text(pieces, max_pieces, ctc_weight, log_p_ctc, log_p_attention):
-    """The text (tuple of pieces) of at most `max_pieces` with the highest joint score.
+def ranked_texts(pieces, max_pieces, score):
+    """Every text of at most `max_pieces` pieces with its score, best first."""
+    texts = (
+        text
+        for length in range(max_pieces + 1)
+        for text in itertools.product(pieces, repeat=length)
+    )
+    return sorted(((text, score(text)) for text in texts), key=lambda found: -found[1])
 
-    `log_p_ctc(text)` and `log_p_attention(text)` score complete texts, the sentence's end included.
+
+def beam_search(pieces, beam_size, max_pieces, score, partial_score):
+    """What a beam meets: every text in it also counts as complete. It never stops early.
+
+    `partial_score(text)` ranks texts of one length, of which `beam_size` are kept.
     """
-    best, best_score = None, -math.inf
-    for length in range(max_pieces + 1):
-        for text in itertools.product(pieces, repeat=length):
-            score = ctc_weight * log_p_ctc(text) + (1 - ctc_weight) * log_p_attention(text)
-            if score > best_score:
-                best, best_score = text, score
-    return best
+    beam, met = [()], {(): score(())}
+    for _ in range(max_pieces):
+        longer = [(*text, piece) for text in beam for piece in pieces]
+        beam = sorted(longer, key=partial_score, reverse=True)[:beam_size]
+        met |= {text: score(text) for text in beam}
+    return sorted(met.items(), key=lambda found: -found[1])

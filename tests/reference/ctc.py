@@ -41,3 +41,21 @@ def texts_with_probabilities(log_probs_TV, blank=0):
         weight = math.exp(sum(log_probs[t, unit] for t, unit in enumerate(path)))
         found[text] = found.get(text, 0.0) + weight
     return found
+
+
+def prefix_probability(log_probs_TV, prefix, blank=0):
+    """How likely a text begins with `prefix`: algorithm 2 of Watanabe et al. (2017), frame by frame."""
+    probs = np.exp(np.asarray(log_probs_TV, dtype=np.float64))
+    # How likely the first t frames show the pieces so far and end in their last one, or in a blank.
+    in_piece = np.zeros(len(probs) + 1)
+    in_blank = np.concatenate(([1.0], np.cumprod(probs[:, blank])))
+    total, last = 1.0, None
+    for piece in prefix:
+        total, new_piece, new_blank = 0.0, np.zeros_like(in_piece), np.zeros_like(in_blank)
+        for t, frame in enumerate(probs):
+            before = in_blank[t] + (0.0 if piece == last else in_piece[t])
+            total += before * frame[piece]
+            new_piece[t + 1] = (new_piece[t] + before) * frame[piece]
+            new_blank[t + 1] = (new_blank[t] + new_piece[t]) * frame[blank]
+        in_piece, in_blank, last = new_piece, new_blank, piece
+    return total
