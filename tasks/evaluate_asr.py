@@ -52,7 +52,7 @@ def _inputs(config: Config, split: str) -> tuple[Input, ...]:
 
 
 def _run(context: StageContext) -> dict[str, float]:
-    from pipeline.asr.evaluation import transcribe_all
+    from pipeline.asr.evaluation import Transcriber
     from pipeline.asr.model import AsrModel
     from pipeline.corpus.read_outputs import read_split
 
@@ -62,8 +62,10 @@ def _run(context: StageContext) -> dict[str, float]:
     read, about_tau = _reader(context, model)
     utterances = read_split(context.inputs["prepare_corpus"], context.split)
     report = partial(context.progress.update, total=len(utterances), unit="utterances")
-    transcripts = transcribe_all(model, read, utterances, settings, report)
+    transcripts = Transcriber(model, read, settings)(utterances, report)
     context.output.write_table("hypotheses.parquet", transcripts.table())
+    if settings.nbest > 1:
+        context.output.write_table("nbest.parquet", transcripts.nbest_table())
     scores = transcripts.scores() | about_tau
     return {f"{context.split}.{name}": value for name, value in scores.items()}
 
@@ -121,7 +123,7 @@ def _best_tau(context: StageContext, model: "AsrModel", tokenizer: "UnitTokenize
 
 STAGE = Stage(
     name="evaluate_asr",
-    version=2,
+    version=3,
     settings=_settings,
     run=_run,
     splits=lambda config: config.corpus.splits.test,

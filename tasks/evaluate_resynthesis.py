@@ -4,6 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
+from pipeline.config.section import settings_of
 from pipeline.corpus.parts import AUDIO, SPEAKER, TEXT, parts_of
 from pipeline.graph.stage import Input, Stage, StageContext
 from tasks import train_vocoder
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    batches = {"asr_evaluation": {"batch_seconds"}}
-    return config.model_dump(
-        mode="json", include={"resynthesis", "asr_evaluation"}, exclude=batches
-    )
+    return {
+        "resynthesis": settings_of(config.resynthesis),
+        "asr_evaluation": settings_of(config.asr_evaluation, {"batch_seconds", "nbest"}),
+    }
 
 
 def _inputs(_config: Config, split: str) -> tuple[Input, ...]:

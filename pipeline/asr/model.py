@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,13 @@ WEIGHTS = "model.safetensors"
 
 # Marks the positions of a padded target that no loss counts.
 IGNORED = -100
+
+
+class ScoredText(NamedTuple):
+    """A text, and its score in the beam search: a weighted log-probability."""
+
+    text: str
+    score: float | None
 
 
 class AsrModel(nn.Module):
@@ -143,9 +151,8 @@ class AsrModel(nn.Module):
         """
         heard = self.hear(inputs)
         if search is None:
-            return [self.text_of(pieces) for pieces in greedy_search(heard)]
-        found = beam_search(heard, self.decoder, search, scorers)
-        return [self.text_of(best.pieces) for best, *_ in found]
+            return self.greedy(heard)
+        return [best.text for best, *_ in self.nbest(heard, search, scorers)]
 
     @torch.no_grad()
     def hear(self, inputs: Sequence[np.ndarray]) -> Encoded:
@@ -164,6 +171,24 @@ class AsrModel(nn.Module):
         embedded_BTE = self.embed(nn.utils.rnn.pad_sequence(rows, batch_first=True))
         encoded_BTD, lengths_B = self.encode(embedded_BTE, num_frames_B)
         return Encoded(encoded_BTD, lengths_B, self.ctc_log_probs(encoded_BTD))
+
+    def greedy(self, heard: Encoded) -> list[str]:
+        """For each utterance the text of the likeliest CTC piece of each frame."""
+        return [self.text_of(pieces) for pieces in greedy_search(heard)]
+
+    @torch.no_grad()
+    def nbest(
+        self, heard: Encoded, search: AsrEvaluation, scorers: Sequence[Weighted] = ()
+    ) -> list[list[ScoredText]]:
+        """For each utterance its `search.nbest` best texts, best first, at least one.
+
+        Texts that are spelled alike, with other pieces, are several.
+        """
+        found = beam_search(heard, self.decoder, search, scorers)
+        return [
+            [ScoredText(self.text_of(each.pieces), each.score) for each in hypotheses]
+            for hypotheses in found
+        ]
 
     def read_frames(self, frame_pieces_BT: Tensor) -> list[str]:
         """The texts that CTC reads in a piece for each frame, such as those from `losses`."""

@@ -66,7 +66,7 @@ def beam_search(
         to_exceed_B = best.add(beam.utterances_B, scores_BN, beam.pieces_BNS[..., 1:])
         chosen = best_extensions(beam, next_BNV, settings)
         left_B = beam.limits_B - num_pieces
-        gain_B = max(settings.length_bonus, 0.0) * (left_B - 1)
+        gain_B = settings.length_bonus * (left_B - 1)
         finished_B = (left_B <= 0) | (to_exceed_B >= chosen.scores_BK[:, 0] + gain_B)
         num_finished = int(finished_B.sum())
         if num_finished == len(finished_B):

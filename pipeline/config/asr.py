@@ -119,10 +119,10 @@ class AsrEvaluation(Section):
     """Hypotheses that the beam search keeps."""
     ctc_weight: Share = 0.4
     """The weight of the CTC score in the search."""
-    length_bonus: Annotated[float, Field(ge=-100, le=100)] = 0.0
-    """What each piece of a text adds to its score in the search. Above 0, the search takes longer."""
-    nbest: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """The best texts of an utterance that are stored."""
+    length_bonus: Annotated[float, Field(ge=0, le=100), UNLESS_DEFAULT] = 0.0
+    """What each piece adds to a text's score in the search; above 0, the search ends later."""
+    nbest: Annotated[int, Field(ge=1, le=10_000), UNLESS_DEFAULT] = 1
+    """How many of an utterance's best texts the search gives; above 1, all are stored."""
     max_length_share: Annotated[float, Field(gt=0, le=100)] = 1.0
     """The longest text, in pieces for each encoded frame."""
     batch_seconds: Seconds = 120.0

@@ -44,7 +44,12 @@ HYPOTHESES = pa.schema(
         *required(search=pa.string()),
         *_TEXTS,
         *required(substitutions=pa.int32(), insertions=pa.int32(), deletions=pa.int32()),
+        pa.field("score", pa.float64()),
     ]
+)
+
+NBEST = pa.schema(
+    [*_UTTERANCE, *required(rank=pa.int32(), hypothesis=pa.string(), score=pa.float64())]
 )
 
 RESYNTHESIS = pa.schema(

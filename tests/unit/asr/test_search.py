@@ -120,7 +120,7 @@ def check_found(found, wanted):
 
 @pytest.mark.parametrize("shape", [sharpen, loosen])
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize(("bonus", "lm_weight"), [(0.0, 0.0), (1.5, 0.7), (-0.5, 0.3)])
+@pytest.mark.parametrize(("bonus", "lm_weight"), [(0.0, 0.0), (1.5, 0.7), (0.5, 0.0)])
 @torch.no_grad()
 def test_a_wide_beam_finds_the_best_texts_there_are(shape, ctc_weight, bonus, lm_weight):
     torch.manual_seed(0)

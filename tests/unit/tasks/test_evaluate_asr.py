@@ -43,7 +43,7 @@ def make_config(kind, tmp_path, **evaluation):
             },
             "ssl": {"model": str(tmp_path)},
             "quantizer": {"kind": kind},
-            "asr_evaluation": {"beam_size": 3, "batch_seconds": 1.0, **evaluation},
+            "asr_evaluation": {"beam_size": 3, "batch_seconds": 1.0, "nbest": 2, **evaluation},
         }
     )
 
@@ -117,10 +117,16 @@ def check_split(context, greedy, beam, references):
     assert table.schema == table_schemas.HYPOTHESES
     found = {(row["utt_id"], row["search"]): row for row in table.to_pylist()}
     assert len(found) == 2 * len(mine) == table.num_rows
+    assert all(row["score"] is None for row in found.values() if row["search"] == "greedy")
+    nbest = context.output.read_table("nbest.parquet").to_pylist()
     for utt_id in mine:
         assert found[utt_id, "greedy"]["hypothesis"] == greedy[utt_id]
         row = found[utt_id, "beam"]
         assert row["hypothesis"] == beam[utt_id]
+        first, second = (each for each in nbest if each["utt_id"] == utt_id)
+        assert (first["rank"], second["rank"]) == (1, 2)
+        assert (first["hypothesis"], first["score"]) == (row["hypothesis"], row["score"])
+        assert second["score"] <= first["score"] < 0
         assert row["reference"] == references[utt_id]
         assert (row["substitutions"], row["insertions"], row["deletions"]) == (0, 0, 1)
     words = sum(len(references[utt_id].split()) for utt_id in mine)
@@ -217,6 +223,15 @@ def test_a_split_without_tokens_is_named(tmp_path):
     context = make_context(tmp_path, "dkm", make_model(10, None), references)
     with pytest.raises(ArtifactError, match="no tokens of split 'test'"):
         STAGE.run(dataclasses.replace(context, split="test"))
+
+
+def test_one_best_text_needs_no_further_table(tmp_path):
+    context = make_context(tmp_path, "dkm", make_model(10, None), dict.fromkeys(LENGTHS, "a"))
+    settings = context.config.asr_evaluation.model_copy(update={"nbest": 1})
+    config = context.config.model_copy(update={"asr_evaluation": settings})
+    write_tokens(context)
+    STAGE.run(dataclasses.replace(context, config=config, split="test"))
+    assert not context.output.exists("nbest.parquet")
 
 
 def test_inputs_follow_the_variant(tmp_path):
