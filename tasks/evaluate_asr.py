@@ -2,7 +2,8 @@
 
 Greedy CTC and joint CTC/attention beam search are both scored; the comparison shows the latter.
 Variants with units read them as `tokenize_corpus` stored them; with soft assignment they compute
-mixtures of units from audio, as the continuous variants do their features.
+mixtures of units from audio, as the continuous variants do their features. With `token_asr` the model
+is that of `train_token_asr`, which reads subwords of the stored units.
 """
 
 from functools import partial
@@ -12,6 +13,8 @@ from pipeline.config import Config
 from pipeline.config.section import settings_of
 from pipeline.corpus.parts import AUDIO, TEXT, parts_of
 from pipeline.graph.stage import Input, Stage, StageContext
+from pipeline.graph.token_inputs import token_inputs
+from pipeline.storage.artifacts import Artifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,11 +42,15 @@ def _chooses_tau(config: Config) -> bool:
     return _is_soft(config) and config.asr_evaluation.soft_tau is None
 
 
+def _training(config: Config) -> str:
+    return "train_token_asr" if config.has_token_asr else "train_joint"
+
+
 def _inputs(config: Config, split: str) -> tuple[Input, ...]:
-    trained = Input("train_joint")
+    trained = Input(_training(config))
     if config.quantizer.has_units and not _is_soft(config):
-        rows = Input("prepare_corpus", parts=parts_of(split, TEXT))
-        return (rows, trained, Input("tokenize_corpus", split))
+        texts, *tokens = token_inputs(config, split)
+        return (texts, trained, *tokens)
     splits = (
         dict.fromkeys((split, config.corpus.splits.valid)) if _chooses_tau(config) else (split,)
     )
@@ -57,7 +64,7 @@ def _run(context: StageContext) -> dict[str, float]:
     from pipeline.corpus.read_outputs import read_split
 
     settings = context.config.asr_evaluation
-    with context.inputs["train_joint"].read_folder("asr") as folder:
+    with context.inputs[_training(context.config)].read_folder("asr") as folder:
         model = AsrModel.from_pretrained(folder)
     read, about_tau = _reader(context, model)
     utterances = read_split(context.inputs["prepare_corpus"], context.split)
@@ -73,24 +80,34 @@ def _run(context: StageContext) -> dict[str, float]:
 def _reader(context: StageContext, model: "AsrModel") -> tuple["Reader", dict[str, float]]:
     """What gives the ASR model's inputs for some utterances, and scores about it.
 
-    The inputs are units (T), mixtures of units (T x K) or features (T x D).
+    The inputs are units or their subwords (T), mixtures of units (T x K) or features (T x D).
     """
-    from pipeline.corpus.read_outputs import read_tokens
     from pipeline.tokenizer.feature_mixer import FeatureMixer
     from pipeline.tokenizer.soft_tokenizer import SoftTokenizer
     from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
-    trained = context.inputs["train_joint"]
+    trained = context.inputs[_training(context.config)]
     if not context.config.quantizer.has_units:
         with trained.read_folder("features") as folder:
             return _from_audio(context, FeatureMixer.from_pretrained(folder).encode), {}
     if not _is_soft(context.config):
-        units = read_tokens(context.inputs[f"tokenize_corpus/{context.split}"], context.split)
-        return lambda utterances: [units[utterance.utt_id] for utterance in utterances], {}
+        return _from_tokens(context, trained), {}
     with trained.read_folder("tokenizer") as folder:
         tokenizer = UnitTokenizer.from_pretrained(folder)
     tau = context.config.asr_evaluation.soft_tau or _best_tau(context, model, tokenizer)
     return _from_audio(context, SoftTokenizer(tokenizer, tau).encode), {"soft_tau": tau}
+
+
+def _from_tokens(context: StageContext, trained: Artifact) -> "Reader":
+    from pipeline.corpus.read_outputs import read_tokens, tokens_in
+    from pipeline.units.subwords import Subwords
+
+    units = read_tokens(tokens_in(context.inputs, context.split), context.split)
+    if not context.config.has_token_asr:
+        return lambda utterances: [units[each.utt_id] for each in utterances]
+    with trained.read_folder(Subwords.FOLDER) as folder:
+        subwords = Subwords.load(folder)
+    return lambda utterances: [subwords.encode(units[each.utt_id]) for each in utterances]
 
 
 def _from_audio(
@@ -128,6 +145,7 @@ STAGE = Stage(
     run=_run,
     splits=lambda config: config.corpus.splits.test,
     inputs=_inputs,
+    without_audio=True,
     cpus=1,
     headline=("wer", "cer"),
 )

@@ -95,6 +95,7 @@ STAGE = Stage(
     settings=settings,
     sources=sources,
     has_parts=True,
+    without_audio=True,
     run=run,
     estimate=estimate,
     cpus=1,

@@ -10,10 +10,12 @@ from pipeline.graph.ssl_inputs import ssl_inputs, ssl_sources
 from pipeline.graph.stage import Input, Stage, StageContext
 from pipeline.storage.artifacts import CHECKPOINTS, Artifact
 
+# Keys of `training` that change no result.
+MEANS = {"gradient_checkpointing", "checkpoint_steps", "keep_checkpoints", "log_steps"}
+
 
 def _settings(config: Config) -> dict[str, Any]:
-    means = {"gradient_checkpointing", "checkpoint_steps", "keep_checkpoints", "log_steps"}
-    training = settings_of(config.training, {*means, "seeds"})
+    training = settings_of(config.training, {*MEANS, "seeds"})
     return {
         "quantizer": config.quantizer.settings(),
         "asr": settings_of(config.asr),

@@ -11,6 +11,7 @@ from pipeline.config.features import Features
 from pipeline.config.lm import CausalTransformer
 from pipeline.config.quantizer import Codebook, Iteration, Quantizer, Sigma
 from pipeline.config.section import ConfigError
+from pipeline.config.token_asr import Subwords, TokenAsr
 from pipeline.config.training import LearningRates, Phase, Pretraining, Training
 from pipeline.config.variant import Config, Ssl
 from pipeline.config.vocoder import Resynthesis, Vocoder
@@ -33,8 +34,10 @@ __all__ = [
     "Resynthesis",
     "Sigma",
     "Ssl",
+    "Subwords",
     "TextPieces",
     "TimeMasking",
+    "TokenAsr",
     "Tracking",
     "Training",
     "Vocoder",

@@ -7,7 +7,7 @@ import importlib
 import unicodedata
 from collections import Counter
 from itertools import combinations
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -114,8 +114,12 @@ def _composed_once(alphabet: str) -> str:
 
 
 class CorpusSection(Section):
-    """What every utterance must satisfy, whatever the kind of corpus."""
+    """What every utterance must satisfy, whatever the kind of corpus.
 
+    One that does not have audio has tokens instead.
+    """
+
+    has_audio: ClassVar[bool] = True
     kind: Text
     """The adapter: a file of pipeline/corpus/adapters/, or a module of your own."""
     splits: Splits = Splits()

@@ -12,6 +12,7 @@ from pipeline.config.evaluation import Purity
 from pipeline.config.features import FAMILIES, Features, PretrainedSsl
 from pipeline.config.quantizer import Codebook, Quantizer, in_own_section
 from pipeline.config.section import Address, Name, Section, Text
+from pipeline.config.token_asr import TokenAsr
 from pipeline.config.training import Pretraining, Training, speed_name
 from pipeline.config.vocoder import Resynthesis, Vocoder
 
@@ -45,6 +46,7 @@ class Config(Section):
     quantizer: Annotated[SerializeAsAny[Quantizer], BeforeValidator(in_own_section)] = Quantizer()
     asr: Asr = Asr()
     training: Training = Training()
+    token_asr: TokenAsr = TokenAsr()
     asr_evaluation: AsrEvaluation = AsrEvaluation()
     purity: Purity = Purity()
     vocoder: Vocoder = Vocoder()
@@ -77,6 +79,16 @@ class Config(Section):
                 "cluster.sharding 'fsdp' gives each worker a part of every learned parameter, and "
                 "a learned sigma is one number: set quantizer.sigma.learned to false, or "
                 "cluster.sharding to 'ddp'"
+            )
+        if self.has_token_asr and not self.quantizer.has_units:
+            raise ValueError(
+                f"token_asr reads units, and quantizer.kind '{self.quantizer.kind}' has none: set "
+                "token_asr.enabled to false, or use another kind"
+            )
+        if self.has_token_asr and self.asr_evaluation.assignment == "soft":
+            raise ValueError(
+                "asr_evaluation.assignment 'soft' mixes units of audio, and token_asr reads stored ones: "
+                "set it to 'hard', or token_asr.enabled to false"
             )
         if self.training.select == "wer" and not self.asr.ctc_weight:
             raise ValueError(
@@ -185,6 +197,17 @@ class Config(Section):
         """The split of the corpus that `split`, perhaps a copy, is played from, and its speed."""
         speed = self.speed_copies.get(split)
         return (split, 1.0) if speed is None else (self.corpus.splits.train, speed)
+
+    @property
+    def has_token_asr(self) -> bool:
+        """Whether ASR is trained and evaluated from stored tokens."""
+        return self.token_asr.enabled or not self.corpus.has_audio
+
+    @property
+    def for_token_asr(self) -> Self:
+        """The config of a training from stored tokens, whose `asr` and `training` are its own."""
+        training = self.training.model_copy(update={"phases": self.token_asr.phases})
+        return self.model_copy(update={"asr": self.token_asr.asr, "training": training})
 
     @property
     def finetuners(self) -> tuple["Config", ...]:

@@ -169,3 +169,8 @@ def _only(rows: pa.RecordBatch, chosen: NDArray[np.bool_]) -> pa.RecordBatch:
 def tokenizer_grid(trained: Artifact) -> FrameGrid:
     """The frame grid of a trained tokenizer; `trained` is an output of train_joint."""
     return grid_of_saved_model(trained.read_json("tokenizer/ssl/config.json"))
+
+
+def tokens_in(inputs: Mapping[str, Artifact], split: str) -> Artifact:
+    """Where a stage finds the tokens of `split`: with a corpus of tokens, in the prepared corpus."""
+    return inputs.get(f"tokenize_corpus/{split}", inputs["prepare_corpus"])

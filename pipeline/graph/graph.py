@@ -23,6 +23,7 @@ DEFAULT_STAGES = (
     "tasks.fit_codebook",
     "tasks.train_joint",
     "tasks.tokenize_corpus",
+    "tasks.train_token_asr",
     "tasks.evaluate_asr",
     "tasks.phone_purity",
     "tasks.train_vocoder",
@@ -271,7 +272,7 @@ class _Branch:
                 f"no stage is named {unknown[0]}; there are: {', '.join(self.stages)}"
             )
         for name in only or self.stages:
-            if self.stages[name].applies(self.config):
+            if self.stages[name].applies_to(self.config):
                 for split in self.stages[name].splits(self.config):
                     self.node(Input(name, split))
 
@@ -335,7 +336,7 @@ class _Branch:
                 f"stage '{readers[-1]}' reads '{name}', which is not a stage of this config: add its "
                 "module to extra_stages"
             )
-        if not self.stages[name].applies(self.config):
+        if not self.stages[name].applies_to(self.config):
             raise ConfigError(
                 f"variant '{self.config.variant}': stage '{readers[-1]}' reads '{name}', which "
                 "does not apply to this config: the two settings contradict each other"

@@ -108,6 +108,8 @@ class Stage:
     that read it depend on the parts that they read, instead of on how the output was asked for. So
     their digests are known only when it is complete.
 
+    A stage is made for recordings: a corpus that has none runs only those that are `without_audio`.
+
     `check` raises an error for the user where the parts that the stage is to read cannot be used. It
     is called before anything is computed from them, and reads no other input.
 
@@ -126,6 +128,7 @@ class Stage:
     splits: Callable[[Config], tuple[str, ...]] = field(default=lambda _config: ("",))
     has_parts: bool = False
     applies: Callable[[Config], bool] = field(default=lambda _config: True)
+    without_audio: bool = False
     estimate: Callable[[Config, str, Mapping[str, Artifact]], Estimate] = field(
         default=lambda _config, _split, _inputs: Estimate()
     )
@@ -137,6 +140,10 @@ class Stage:
     gpus: float = 0.0
     temporary: Callable[[Config], tuple[str, ...]] = field(default=lambda _config: ())
     headline: tuple[str, ...] = ()
+
+    def applies_to(self, config: Config) -> bool:
+        """Whether the stage is part of this config's graph."""
+        return (self.without_audio or config.corpus.has_audio) and self.applies(config)
 
     def headline_of(self, scores: Mapping[str, float]) -> str:
         """The scores named by `headline`, such as ", test.wer 0.0512"."""

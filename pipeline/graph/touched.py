@@ -76,7 +76,7 @@ def _all_depend(stage: Stage, config: Config) -> set[str]:
 
 def _depends(stage: Stage, config: Config) -> str:
     """A digest of all that a stage itself takes from the config."""
-    if not stage.applies(config):
+    if not stage.applies_to(config):
         return ""
     splits = stage.splits(config)
     inputs = [[repr(each) for each in stage.inputs(config, split)] for split in splits]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from pipeline.metrics.units import perplexity_of_counts, usage_of_counts
@@ -101,6 +102,11 @@ class History:
         self._losses |= {name: row[name] for name in SHOWN if name in row}
         finite = {name: value for name, value in row.items() if math.isfinite(value)}
         self._log(finite, int(finite.pop("step")))
+
+    def table(self) -> pa.Table:
+        """The rows, with a column for each name that any of them has, sorted."""
+        names = sorted({name for row in self.rows for name in row})
+        return pa.table({name: [row.get(name) for row in self.rows] for name in names})
 
     def state(self) -> dict[str, Any]:
         return {

@@ -34,7 +34,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A padded batch: either `hidden_LBTD` or `waveforms_BS`, with frames or samples in `lengths_B`.
+    """A padded batch of one kind, with the numbers of frames, samples or subwords in `lengths_B`.
 
     `positions` are those of the utterances in the step's batch, over all workers, if it is a step's.
     """
@@ -43,6 +43,7 @@ class Inputs:
     targets: list[list[int]]
     hidden_LBTD: torch.Tensor | None = None
     waveforms_BS: torch.Tensor | None = None
+    subwords_BT: torch.Tensor | None = None
     positions: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> Self:

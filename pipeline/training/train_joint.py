@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-import pyarrow as pa
-
 from pipeline.asr.targets import text_pieces
 from pipeline.audio.utterance import Reject, rejects_to_table
 from pipeline.clustering.codebook import Codebook
@@ -73,9 +71,7 @@ def export(
     else:
         with output.write_folder("tokenizer") as folder:
             UnitTokenizer(mixer, model.quantizer.centroids_KD).save_pretrained(folder)
-    names = sorted({name for row in history.rows for name in row})
-    columns = {name: [row.get(name) for row in history.rows] for name in names}
-    output.write_table("history.parquet", pa.table(columns))
+    output.write_table("history.parquet", history.table())
     output.write_table("rejects.parquet", rejects_to_table(rejects))
 
 

@@ -11,7 +11,13 @@ from pipeline.graph.sources import Fingerprints
 from pipeline.graph.touched import changed_configs, touched_stages
 
 # Keys that give other nodes, and not only other digests.
-OTHER_NODES = {"extra_stages", "training.seeds", "training.speeds", "ssl.finetuned_by"}
+OTHER_NODES = {
+    "extra_stages",
+    "training.seeds",
+    "training.speeds",
+    "ssl.finetuned_by",
+    "token_asr.enabled",
+}
 
 
 class BySection(Fingerprints):
@@ -27,7 +33,8 @@ def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("touched")
     splits = ("train", "valid", "test")
     utterances = [one for split in splits for one in tone_utterances(folder, split, 1)]
-    sections = {"vocoder": {"enabled": True}, "storage": str(folder / "runs")}
+    enabled = {"enabled": True}
+    sections = {"vocoder": enabled, "token_asr": enabled, "storage": str(folder / "runs")}
     (folder / "ssl").mkdir()
     return tiny_config(folder / "ssl", **sections), utterances
 
@@ -71,6 +78,7 @@ FIRST = {
     "quantizer": "train_joint",
     "asr": "train_joint",
     "training": "train_joint",
+    "token_asr": "train_token_asr",
     "purity": "phone_purity",
     "resynthesis": "evaluate_resynthesis",
 }
@@ -96,8 +104,11 @@ def test_keys_touch_the_stage_of_their_section_and_means_touch_nothing(prepared)
         elif not key.startswith("corpus.splits"):
             assert stages, key
             assert FIRST.get(section) in {None, *stages[:1]} or key in OTHER_NODES, key
-    assert touched["training.seeds"] == ("train_joint",)
+    assert touched["training.seeds"] == ("train_joint", "train_token_asr")
     assert touched["training.speeds"] == ("extract_features", "train_joint")
+    assert touched["training.batch_seconds"] == ("train_joint", "train_token_asr")
+    assert touched["training.phases.epochs"] == touched["asr.dim"] == ("train_joint",)
+    assert touched["token_asr.asr.dim"] == ("train_token_asr",)
     assert touched["corpus.alignments"] == ("prepare_corpus",)
     assert touched["asr_evaluation.beam_size"] == ("evaluate_asr", "evaluate_resynthesis")
     assert touched["features.layers"] == ("extract_features", "train_joint")

@@ -1,0 +1,1 @@
+"""Sequences of units: what is done with them once no audio is in sight."""

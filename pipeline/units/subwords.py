@@ -1,0 +1,210 @@
+"""Units as subwords: SentencePiece over units, each of which is one character of its text.
+
+ESPnet's recipes for discrete speech do the same (Chang et al., 2023): de-duplication, SentencePiece,
+and in training another segmentation each time.
+"""
+
+import io
+import json
+import re
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline import config
+from pipeline.metrics.units import deduplicate
+
+# Unit u is the character 0xF0000 + u: a plane of Unicode for private use, with room for 16 bits, in
+# which nothing is a space, and no two characters are one to SentencePiece.
+FIRST_CHARACTER = 0xF0000
+NUM_CHARACTERS = 1 << 16
+UNKNOWN = 0
+
+DESCRIPTION = "config.json"
+MODEL = "subwords.model"
+
+# SentencePiece would leave out longer lines, of which it counts bytes: an hour of units has a million.
+LONGEST_LINE = 1 << 30
+
+# SentencePiece seeds a thread's generator when the thread first draws, from one number for all.
+_SEEDING = threading.Lock()
+
+
+class SubwordError(ValueError):
+    """Subwords that cannot be made of these units."""
+
+
+class Subwords(ABC):
+    """From the units of an utterance to what an ASR model reads; `len` counts the ids.
+
+    Id 0 stands for units that the training split has not.
+    """
+
+    FOLDER = "subwords"  # of the output of train_token_asr
+
+    def __init__(self, *, deduplicated: bool) -> None:
+        self._deduplicated = deduplicated
+
+    @staticmethod
+    def train(settings: config.TokenAsr, utterances: Iterable[ArrayLike]) -> "Subwords":
+        """The subwords of a training split; the same units in the same order give the same ones.
+
+        Raises:
+            SubwordError: there is no unit, or too little for the vocabulary.
+        """
+        shape = {"deduplicated": settings.deduplicate}
+        rows = [_prepared(units, **shape) for units in utterances]
+        if not any(map(len, rows)):
+            raise SubwordError("the training split has no units: check corpus.splits.train")
+        if settings.subwords.kind == "none":
+            return SingleUnits(np.unique(np.concatenate(rows)).tolist(), **shape)
+        model = _train_sentencepiece(settings.subwords, rows)
+        return SentencePieces(model, settings.subwords.sampling, **shape)
+
+    @staticmethod
+    def load(folder: str | Path) -> "Subwords":
+        """The subwords that `save` wrote into `folder`."""
+        description = json.loads((Path(folder) / DESCRIPTION).read_text(encoding="utf-8"))
+        shape = {"deduplicated": bool(description["deduplicate"])}
+        if "units" in description:
+            return SingleUnits(description["units"], **shape)
+        model = (Path(folder) / MODEL).read_bytes()
+        return SentencePieces(model, description["sampling"], **shape)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the subwords into `folder`, which exists."""
+        description = {"deduplicate": self._deduplicated, **self._description()}
+        text = json.dumps(description, indent=2)
+        (Path(folder) / DESCRIPTION).write_text(text, encoding="utf-8")
+
+    def encode(self, units: ArrayLike, seed: int | None = None) -> NDArray[np.int64]:
+        """Ids of one utterance's units, one for each frame; drawn with `seed`, or the best without."""
+        return self._encode(_prepared(units, deduplicated=self._deduplicated), seed)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def _encode(self, units_N: NDArray[np.int64], seed: int | None) -> NDArray[np.int64]: ...
+
+    @abstractmethod
+    def _description(self) -> dict[str, Any]: ...
+
+
+class SingleUnits(Subwords):
+    """Each unit by itself; `units` are those that are known, in rising order."""
+
+    def __init__(self, units: Sequence[int], *, deduplicated: bool) -> None:
+        super().__init__(deduplicated=deduplicated)
+        self._ids_U = np.full(NUM_CHARACTERS, UNKNOWN, dtype=np.int64)
+        self._units = list(units)
+        self._ids_U[self._units] = np.arange(1, len(units) + 1)
+
+    def __len__(self) -> int:
+        return len(self._units) + 1
+
+    def _encode(self, units_N: NDArray[np.int64], seed: int | None) -> NDArray[np.int64]:  # noqa: ARG002
+        ids_N: NDArray[np.int64] = self._ids_U[units_N]
+        return ids_N
+
+    def _description(self) -> dict[str, Any]:
+        return {"units": self._units}
+
+
+class SentencePieces(Subwords):
+    """The pieces of a SentencePiece model, given as its serialised form; 0 is its "unknown"."""
+
+    def __init__(self, model: bytes, sampling: float, *, deduplicated: bool) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        super().__init__(deduplicated=deduplicated)
+        self._model, self._sampling = model, sampling
+        self._processor = SentencePieceProcessor(model_proto=model)
+
+    def __len__(self) -> int:
+        return int(self._processor.get_piece_size())
+
+    def save(self, folder: str | Path) -> None:
+        (Path(folder) / MODEL).write_bytes(self._model)
+        super().save(folder)
+
+    def _encode(self, units_N: NDArray[np.int64], seed: int | None) -> NDArray[np.int64]:
+        text = _text(units_N)
+        drawn = seed is not None and self._sampling > 0
+        ids = self._draw(text, seed) if drawn else self._processor.encode(text)
+        return np.array(ids, dtype=np.int64)
+
+    def _draw(self, text: str, seed: int | None) -> list[int]:
+        """In a thread of its own, whose random numbers come from `seed` alone."""
+        from sentencepiece import set_random_generator_seed
+
+        drawn: list[int] = []
+
+        def draw() -> None:
+            options = {"enable_sampling": True, "alpha": self._sampling, "nbest_size": -1}
+            drawn.extend(self._processor.encode(text, **options))
+
+        with _SEEDING:
+            set_random_generator_seed(seed)
+            thread = threading.Thread(target=draw, name="subwords")
+            thread.start()
+            thread.join()
+        return drawn
+
+    def _description(self) -> dict[str, Any]:
+        return {"sampling": self._sampling}
+
+
+def _prepared(units: ArrayLike, *, deduplicated: bool) -> NDArray[np.int64]:
+    units_N = np.asarray(units, dtype=np.int64)
+    return deduplicate(units_N) if deduplicated else units_N
+
+
+def _text(units_N: NDArray[np.int64]) -> str:
+    return "".join(map(chr, (units_N + FIRST_CHARACTER).tolist()))
+
+
+def _train_sentencepiece(
+    settings: config.Subwords, utterances: Sequence[NDArray[np.int64]]
+) -> bytes:
+    import sentencepiece
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=map(_text, utterances),
+            model_writer=model,
+            vocab_size=settings.vocabulary_size + 1,  # with "unknown"
+            model_type=settings.kind,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            max_sentence_length=LONGEST_LINE,
+            unk_id=UNKNOWN,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            num_threads=1,  # several threads add their partial sums in any order
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise SubwordError(
+            f"SentencePiece cannot make {settings.vocabulary_size} subwords from the units of "
+            f"{len(utterances)} utterances: set token_asr.subwords.vocabulary_size to "
+            f"{_allowed(str(error))}"
+        ) from None
+    return model.getvalue()
+
+
+def _allowed(problem: str) -> str:
+    """The nearest size that SentencePiece's error allows, or the error where it says none."""
+    if most := re.search(r"value <= (\d+)", problem):
+        return f"{int(most[1]) - 1} or less"
+    if least := re.search(r"smaller than required_chars\. \d+ vs (\d+)", problem):
+        return f"{int(least[1]) - 1} or more, one for each unit"
+    return f"what it allows ({problem})"

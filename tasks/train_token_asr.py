@@ -1,0 +1,52 @@
+"""ASR from stored tokens on Ray Train: what a token corpus is worth without audio and SSL model."""
+
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.config.section import settings_of
+from pipeline.graph.stage import Input, Stage, StageContext
+from pipeline.graph.token_inputs import token_inputs
+from tasks import train_joint
+
+# Keys of `training` that this training has no use for, or has in `token_asr`.
+_OF_JOINT_TRAINING = {
+    *train_joint.MEANS,
+    "seeds",
+    "phases",
+    "speeds",
+    "train_front_end",
+    "ssl_dropout",
+}
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    own = config.for_token_asr
+    return {
+        "token_asr": settings_of(own.token_asr, {"enabled"}),
+        "training": {**settings_of(own.training, _OF_JOINT_TRAINING), "seed": own.training.seed},
+    }
+
+
+def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
+    return token_inputs(config, config.corpus.splits.train, config.corpus.splits.valid)
+
+
+def _run(context: StageContext) -> dict[str, float]:
+    from pipeline.runtime.train import run_workers
+    from pipeline.training.train_token_asr import train_token_asr
+
+    return run_workers(train_token_asr, context, "train_token_asr")
+
+
+STAGE = Stage(
+    name="train_token_asr",
+    version=1,
+    settings=_settings,
+    run=_run,
+    inputs=_inputs,
+    applies=lambda config: config.has_token_asr,
+    without_audio=True,
+    workers=lambda config: config.cluster.training_workers,
+    temporary=train_joint.STAGE.temporary,
+    headline=("asr_loss", "wer", "best_epoch"),
+)
