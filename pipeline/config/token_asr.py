@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.asr import Asr
-from pipeline.config.section import Part, Section
+from pipeline.config.section import Exactly, Part, Section
 from pipeline.config.training import Phase
 
 
@@ -26,7 +26,7 @@ class Subwords(Section):
 class TokenAsrModel(Asr):
     """The keys of `asr`, of the model that reads stored tokens."""
 
-    subsampling: Literal[1, 2, 4] = 1
+    subsampling: Annotated[Literal[1, 2, 4], Exactly] = 1
     """How many subwords become one before the encoder: de-duplicated and joined, they are few."""
 
 
