@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from pipeline.config import Cluster, Config, ConfigError, Tracking
+from pipeline.config import AsrEvaluation, Cluster, Config, ConfigError, Tracking
 from pipeline.config.files import from_options, load_all
 from pipeline.config.shipped import SHIPPED, config_files
 from pipeline.config.yaml_file import Node, write_yaml
@@ -257,12 +257,35 @@ def tokenize(
 @app.command()
 def transcribe(
     model: Annotated[str, typer.Argument(help="An output of train_joint")],
-    audio: Annotated[list[str], typer.Argument(metavar="AUDIO...", help="Files or s3://… URIs")],
+    audio: Annotated[
+        list[str], typer.Argument(metavar="AUDIO...", help="Files or folders, local or s3://…")
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(help="A file; with srt a folder, or x.srt for one file [default: print]"),
+    ] = None,
+    output_format: Annotated[
+        Literal["text", "json", "ctm", "srt"],
+        typer.Option("--format", help="json: one object a line, with times of words"),
+    ] = "text",
+    *,
+    window_seconds: Annotated[
+        float, typer.Option(min=2, max=3600, help="Longer audio is read in overlapping windows")
+    ] = 30.0,
+    beam_size: Annotated[
+        int | None, typer.Option(min=1, help="Hypotheses that the search keeps; default: 8")
+    ] = None,
 ) -> None:
-    """Turn audio files into text."""
-    from pipeline.commands.transcribe import transcribe
+    """Turn audio into text, with the time of each word in all formats but text."""
+    from pipeline.commands.transcribe import Reading, transcribe
+    from pipeline.commands.transcript_files import Destination
 
-    _exit_unless(transcribe(model, audio, _console()))
+    options = {"beam_size": Node(beam_size, f"--beam-size {beam_size}")}
+    given = {name: node for name, node in options.items() if node.value is not None}
+    reading = Reading.of(window_seconds, from_options(AsrEvaluation, given))
+    destination = Destination(output, output_format)
+    consoles = {"console": _console(), "messages": _console(stderr=True)}
+    _exit_unless(transcribe(model, audio, destination, reading, **consoles))
 
 
 @app.command()

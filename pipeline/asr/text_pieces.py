@@ -77,6 +77,12 @@ class TextPieces(ABC):
     def spelling(self, piece: int) -> str:
         """What a piece adds to the text, with the spaces that it stands for: " he" of `▁he`."""
 
+    @property
+    def has_spaces(self) -> bool:
+        """Whether any piece stands for white space."""
+        pieces = range(FIRST_PIECE, len(self))
+        return any(character.isspace() for piece in pieces for character in self.spelling(piece))
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of piece ids.
 

@@ -105,10 +105,19 @@ def read_whole(uri: str, grid: FrameGrid) -> npt.NDArray[np.float32]:
         AudioStorageError: the storage failed.
     """
     waveform = read_audio(uri, grid.sample_rate_hz)
-    if not grid.num_frames(len(waveform)):
+    require_frame(len(waveform), grid)
+    return waveform
+
+
+def require_frame(num_samples: int, grid: FrameGrid) -> None:
+    """Refuse audio that is shorter than one frame.
+
+    Raises:
+        AudioError: it is.
+    """
+    if not grid.num_frames(num_samples):
         shortest = grid.num_samples(1) / grid.sample_rate_hz
         raise AudioError(f"shorter than one frame of {shortest:g} s")
-    return waveform
 
 
 def _probe(uri: str) -> float | AudioError:

@@ -4,7 +4,7 @@ import io
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -128,14 +128,32 @@ def read_audio(
     """
     with _open(uri, expected) as opened:
         samples, native_rate_hz = _samples(opened, offset, duration), opened.sound.rate_hz
-    require_resampling(native_rate_hz, sample_rate_hz)
-    try:
-        mono = mix(samples, native_rate_hz)
-    except UnusableError as error:
-        raise AudioError(str(error)) from None
-    if native_rate_hz == sample_rate_hz:
-        return mono
-    return resample(mono, native_rate_hz, sample_rate_hz)
+    return _mono(samples, native_rate_hz, sample_rate_hz)
+
+
+def read_slices(
+    uri: str, sample_rate_hz: int, plan: Callable[[int], Sequence[slice]]
+) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+    """Each slice of what `read_audio` reads, with one of them in memory at a time.
+
+    `plan` gets the length in samples at `sample_rate_hz`. Of a file at another rate, the ends of a
+    slice are resampled without what lies behind them.
+
+    Raises:
+        AudioError, AudioStorageError: as `read_audio`; the first slice tells of a file that is cut
+            short, whichever slice lacks its end.
+    """
+    with _open(uri) as opened:
+        sound = opened.sound
+        if sound.cut_short is not None:
+            raise AudioError(sound.cut_short)
+        length = resampled_length(sound.num_samples, sound.rate_hz, sample_rate_hz)
+        for part in plan(length):
+            first, last = (at * sound.rate_hz // sample_rate_hz for at in (part.start, part.stop))
+            if part.stop >= length:
+                last = sound.num_samples
+            samples = sound.read(first, last - first)
+            yield part, _mono(samples, sound.rate_hz, sample_rate_hz)
 
 
 def read_utterance(utterance: Utterance, sample_rate_hz: int) -> npt.NDArray[np.float32]:
@@ -212,6 +230,19 @@ def write_audio(
         Path(file_or_path).write_bytes(buffer.getvalue())
     else:
         file_or_path.write(buffer.getvalue())
+
+
+def _mono(
+    samples: npt.NDArray[np.float32], native_rate_hz: int, sample_rate_hz: int
+) -> npt.NDArray[np.float32]:
+    require_resampling(native_rate_hz, sample_rate_hz)
+    try:
+        mono = mix(samples, native_rate_hz)
+    except UnusableError as error:
+        raise AudioError(str(error)) from None
+    if native_rate_hz == sample_rate_hz:
+        return mono
+    return resample(mono, native_rate_hz, sample_rate_hz)
 
 
 def _samples(

@@ -8,9 +8,9 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from pipeline.audio.audio_files import Place
 from pipeline.commands.find_model import load_model
-from pipeline.commands.unit_ids import name_files
+from pipeline.commands.named_audio import NamedAudio
+from pipeline.commands.stopped_output import place_of
 from pipeline.commands.waveforms import readable
 from pipeline.config import ConfigError
 from pipeline.storage import table_schemas
@@ -44,7 +44,7 @@ def tokenize(model: str, audio: Sequence[str], output: str, console: Console) ->
         lambda folder: (UnitTokenizer.from_pretrained(folder), tokenizer_digest(folder)),
     )
     tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
-    ids = _ids(audio)
+    ids = NamedAudio.of(audio).ids
     rows: list[dict[str, Any]] = []
     complete = False
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -59,15 +59,6 @@ def tokenize(model: str, audio: Sequence[str], output: str, console: Console) ->
             line = f"{len(rows)} of {len(ids)} written to {printable(written)}"
             console.print(line, markup=False, soft_wrap=True)
     return len(rows) == len(ids)
-
-
-def _ids(audio: Sequence[str]) -> dict[str, str]:
-    """The utt_id of each file, by the name it was given; a file that is named twice counts once."""
-    given: dict[str, str] = {}
-    for uri in audio:
-        given.setdefault(Place.of(uri).uri, uri)
-    names = name_files(given)
-    return {uri: names[at].utt_id for at, uri in given.items()}
 
 
 def _rows(
@@ -91,9 +82,7 @@ def _rows(
 
 def _write(table: pa.Table, output: str, *, complete: bool) -> str:
     """Write the table, beside an older file if it is not complete; return where."""
-    folder, name = Folder.around(output)
-    target = Artifact(folder.uri)
-    if not complete and target.exists(name):
-        output = f"{output.removesuffix('.parquet')}.stopped.parquet"
-    target.write_table(Folder.around(output)[1], table)
-    return output
+    place = place_of(output, complete=complete)
+    folder, name = Folder.around(place)
+    Artifact(folder.uri).write_table(name, table)
+    return place

@@ -1,41 +1,195 @@
-"""`transcribe`: the text of audio files, by a trained tokenizer and ASR model."""
+"""`transcribe`: the text of audio files with the time of each word, by a trained ASR model."""
 
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
 
+import numpy as np
+import torch
 from rich.console import Console
 
 from pipeline.asr.model import AsrModel
+from pipeline.asr.pauses import cut_in_pauses
+from pipeline.asr.window_join import join
+from pipeline.asr.word_times import FrameTimes, TimedPiece, align, words_of
+from pipeline.audio.frame_grid import FrameGrid
+from pipeline.commands.audio_windows import AudioWindow, windows_of
 from pipeline.commands.find_model import load_model
-from pipeline.commands.waveforms import readable, split_at_pauses
+from pipeline.commands.named_audio import NamedAudio
+from pipeline.commands.transcript import Transcript
+from pipeline.commands.transcript_files import Destination
 from pipeline.config import AsrEvaluation
+from pipeline.features.batching import map_in_batches
+from pipeline.features.windows import Windowing
 from pipeline.storage.artifacts import Artifact
+from pipeline.storage.folders import printable
 from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
-MAX_SECONDS = 30.0
+Result = TypeVar("Result")
+
+# So much audio is decoded together: the search works on many utterances at once.
+CHUNK_SECONDS = 240.0
+# A word that a window's end cuts is whole in the next window, with some speech before it.
+OVERLAP_SECONDS = 5.0
 
 
-def transcribe(model: str, audio: Sequence[str], console: Console) -> bool:
-    """Print each file's text; return whether all files could be read.
+@dataclass(frozen=True)
+class Recognizer:
+    """An ASR model with what makes its inputs from audio."""
 
-    `model` is an output of train_joint. Long audio is cut at pauses, because the attention decoder
-    has learned from short utterances.
-    """
-    asr = load_model(f"{model.rstrip('/')}/asr", "asr", AsrModel.from_pretrained)
     encoder: UnitTokenizer | FeatureMixer
-    if Artifact(model.rstrip("/")).exists("tokenizer"):
-        encoder = load_model(model, "tokenizer", UnitTokenizer.from_pretrained)
-        grid = encoder.mixer.ssl.grid
-    else:
-        encoder = load_model(model, "features", FeatureMixer.from_pretrained)
-        grid = encoder.ssl.grid
+    asr: AsrModel
+    search: AsrEvaluation
+
+    @classmethod
+    def load(cls, trained: str, search: AsrEvaluation) -> "Recognizer":
+        """From an output of train_joint.
+
+        Raises:
+            ConfigError: there is no such model.
+        """
+        output = trained.rstrip("/")
+        asr = load_model(f"{output}/asr", "asr", AsrModel.from_pretrained)
+        encoder: UnitTokenizer | FeatureMixer
+        if Artifact(output).exists("tokenizer"):
+            encoder = load_model(output, "tokenizer", UnitTokenizer.from_pretrained)
+        else:
+            encoder = load_model(output, "features", FeatureMixer.from_pretrained)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(encoder.to(device), asr.to(device), search)
+
+    @property
+    def grid(self) -> FrameGrid:
+        mixer = self.encoder.mixer if isinstance(self.encoder, UnitTokenizer) else self.encoder
+        return mixer.ssl.grid
+
+    @property
+    def separator(self) -> str:
+        """What stands between words: a space, unless the model writes none."""
+        return " " if self.asr.text_pieces.has_spaces else ""
+
+    def read(self, windows: Sequence[AudioWindow]) -> list[list[TimedPiece]]:
+        """The pieces of each window, with times that count from the start of its file."""
+        inputs = self.encoder.encode([window.waveform for window in windows])
+        rate = self.grid.frames_per_second
+        starts = self._in_batches(lambda batch: cut_in_pauses(self.asr, batch, rate), inputs)
+        parts = [
+            frames[start:end]
+            for frames, cuts in zip(inputs, starts, strict=True)
+            for start, end in pairwise([*cuts, len(frames)])
+        ]
+        texts = iter(self._in_batches(self._timed, parts))
+        return [
+            self._joined([(window.start + cut / rate, next(texts)) for cut in cuts])
+            for window, cuts in zip(windows, starts, strict=True)
+        ]
+
+    def _timed(self, inputs: Sequence[np.ndarray]) -> list[list[TimedPiece]]:
+        times = FrameTimes.of(self.grid, self.asr.settings.subsampling)
+        return align(self.asr, inputs, self.asr.transcribe(inputs, self.search), times)
+
+    def _joined(self, parts: Sequence[tuple[float, list[TimedPiece]]]) -> list[TimedPiece]:
+        """The pieces of successive parts, each with the time where it begins."""
+        pieces: list[TimedPiece] = []
+        for start, found in parts:
+            if pieces and self.separator:
+                pieces.append(TimedPiece(self.separator, start, start, 1.0))
+            pieces += [piece.later(start) for piece in found]
+        return pieces
+
+    def _in_batches(
+        self, process: Callable[[list[np.ndarray]], list[Result]], inputs: Sequence[np.ndarray]
+    ) -> list[Result]:
+        seconds = [len(frames) / self.grid.frames_per_second for frames in inputs]
+        return map_in_batches(process, inputs, seconds, self.search.batch_seconds)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How long audio is cut into windows, and how texts are searched in them."""
+
+    windowing: Windowing
+    search: AsrEvaluation
+
+    @classmethod
+    def of(cls, window_seconds: float, search: AsrEvaluation) -> "Reading":
+        """Windows of at most so many seconds."""
+        overlap = min(OVERLAP_SECONDS, window_seconds / 2)
+        return cls(Windowing(window_seconds, overlap), search)
+
+
+def transcribe(
+    model: str,
+    audio: Sequence[str],
+    destination: Destination,
+    reading: Reading,
+    *,
+    console: Console,
+    messages: Console,
+) -> bool:
+    """Write what is said in each file; return whether all could be read.
+
+    Whatever ends the work early, the transcripts made until then are written, as by `tokenize`.
+
+    Args:
+        model: an output of train_joint.
+        audio: files and folders.
+        destination: where transcripts go, and in which format.
+        reading: long audio is read in overlapping windows, a few of them in memory.
+        console: where transcripts go that go to no file.
+        messages: where everything else is told.
+
+    Raises:
+        ConfigError: there is no such model; or no destination for the subtitles of several files.
+        CorpusError: a folder without audio.
+        UnwritableError: the destination cannot be written, which is found before any work.
+    """
+    destination.require_writable()
+    named = NamedAudio.of(audio)
+    destination.require_place_for(len(named.ids))
+    recognizer = Recognizer.load(model, reading.search)
+    for reject in named.unusable:
+        line = f"{reject.source}: {reject.reason}"
+        messages.print(line, style="red", markup=False, soft_wrap=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    windows = windows_of(named.ids, recognizer.grid, reading.windowing, messages)
     num_read = 0
-    for uri, waveform in readable(audio, grid, console):
-        parts = split_at_pauses(waveform, grid.sample_rate_hz, MAX_SECONDS)
-        inputs = encoder.encode([part for part in parts if grid.num_frames(len(part))])
-        # One part at a time: an hour of them is no batch.
-        texts = [asr.transcribe([frames], AsrEvaluation())[0] for frames in inputs]
-        text = " ".join(filter(None, texts))
-        console.print(f"{uri}: {text}", markup=False, highlight=False, soft_wrap=True)
-        num_read += 1
-    return num_read == len(audio)
+    with destination.open(console) as write:
+        for uri, pieces in _texts(recognizer, windows):
+            write(Transcript(named.ids[uri], printable(uri), words_of(pieces)))
+            num_read += 1
+    if destination.output is not None:
+        line = f"{num_read} of {len(named.ids)} written to {printable(destination.output)}"
+        messages.print(line, markup=False, soft_wrap=True)
+    return num_read == len(named.ids) and not named.unusable
+
+
+def _texts(
+    recognizer: Recognizer, windows: Iterable[AudioWindow]
+) -> Iterator[tuple[str, list[TimedPiece]]]:
+    """Each file that can be used to its end, with its pieces."""
+    pieces: list[TimedPiece] = []
+    end = 0.0
+    for window, found in _read(recognizer, windows):
+        if window.start == 0.0:  # whether the file before was read to its end or not
+            pieces, end = [], 0.0
+        pieces = join(pieces, found, (window.start, end), recognizer.separator)
+        end = window.end
+        if window.is_last:
+            yield window.uri, pieces
+
+
+def _read(
+    recognizer: Recognizer, windows: Iterable[AudioWindow]
+) -> Iterator[tuple[AudioWindow, list[TimedPiece]]]:
+    chunk: list[AudioWindow] = []
+    for window in windows:
+        chunk.append(window)
+        if sum(each.end - each.start for each in chunk) >= CHUNK_SECONDS:
+            yield from zip(chunk, recognizer.read(chunk), strict=True)
+            chunk = []
+    if chunk:
+        yield from zip(chunk, recognizer.read(chunk), strict=True)

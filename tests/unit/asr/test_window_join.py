@@ -6,7 +6,7 @@ import pytest
 from pipeline.asr.window_join import join
 from pipeline.asr.word_times import TimedPiece, words_of
 
-WORDS = "one two three four five six seven eight nine oh".split()
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "oh"]
 
 
 def spell(words, start=0.0, seconds=0.08):

@@ -1,4 +1,4 @@
-"""Audio nobody prepared: unusable files are named, long ones are cut without losing a frame."""
+"""Audio nobody prepared: unusable files are named."""
 
 import io
 
@@ -8,25 +8,9 @@ from rich.console import Console
 
 from pipeline.audio.decode import write_audio
 from pipeline.audio.frame_grid import FrameGrid
-from pipeline.commands.waveforms import readable, split_at_pauses
+from pipeline.commands.waveforms import readable
 
 GRID = FrameGrid(400, 320, 16000)
-
-
-def test_pieces_are_cut_in_the_pause_and_lose_nothing():
-    generator = np.random.default_rng(0)
-    waveform = generator.normal(size=16000 * 5)
-    pause = slice(int(1.7 * 16000), int(1.9 * 16000))
-    waveform[pause] *= 1e-3
-    pieces = split_at_pauses(waveform, 16000, max_seconds=2.0)
-    np.testing.assert_array_equal(np.concatenate(pieces), waveform)
-    assert pause.start < len(pieces[0]) < pause.stop
-    assert all(0 < len(piece) <= 2 * 16000 for piece in pieces)
-
-
-def test_short_audio_is_one_piece():
-    (piece,) = split_at_pauses(np.ones(32000), 16000, max_seconds=2.0)
-    assert len(piece) == 32000
 
 
 def test_unusable_files_are_named_and_the_others_go_on(tmp_path):

@@ -1,0 +1,58 @@
+"""Long speech in parts, cut in its pauses: an ASR model is at its best on utterances as it learned from.
+
+On CMU AN4, whose utterances are 3 seconds long, a model with 22.0 % word errors had 48.8 % on the
+utterances of a speaker as one recording in windows of 30 seconds, and 21.5 % with these cuts.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+
+from pipeline.asr.model import AsrModel
+from pipeline.asr.text_pieces import BLANK
+
+# A pause is a time without pieces, by greedy CTC.
+PAUSE_SECONDS = 0.4
+# Of at most so much, an attention decoder keeps the overview.
+UNCUT_SECONDS = 8.0
+
+
+@torch.no_grad()
+def cut_in_pauses(
+    model: AsrModel, inputs: Sequence[np.ndarray], frames_per_second: float
+) -> list[list[int]]:
+    """For each utterance the frames where its parts begin, the first at 0.
+
+    Args:
+        model: what reads the utterances.
+        inputs: units (T) or features (T x D).
+        frames_per_second: of the inputs.
+    """
+    encoded_BTD, lengths_B = model.encode_all(inputs)
+    best_BT = model.ctc_log_probs(encoded_BTD).argmax(-1).cpu()
+    subsampling = model.settings.subsampling
+    encoded_per_second = frames_per_second / subsampling
+    return [
+        [
+            0,
+            *(
+                subsampling * cut
+                for cut in _middles(pieces_T[:length].tolist(), encoded_per_second)
+            ),
+        ]
+        for pieces_T, length in zip(best_BT, lengths_B.tolist(), strict=True)
+    ]
+
+
+def _middles(pieces: Sequence[int], frames_per_second: float) -> list[int]:
+    """The middles of the pauses; of one at an end, where there is nothing to part, there is none."""
+    if len(pieces) <= UNCUT_SECONDS * frames_per_second:
+        return []
+    runs = [list(run) for _, run in groupby(range(len(pieces)), key=pieces.__getitem__)]
+    return [
+        (run[0] + run[-1] + 1) // 2
+        for run in runs[1:-1]
+        if pieces[run[0]] == BLANK and len(run) >= PAUSE_SECONDS * frames_per_second
+    ]
