@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
-import torch
 
 from pipeline.asr.model import AsrModel
 from pipeline.asr.text_pieces import BLANK
@@ -19,7 +18,6 @@ PAUSE_SECONDS = 0.4
 UNCUT_SECONDS = 8.0
 
 
-@torch.no_grad()
 def cut_in_pauses(
     model: AsrModel, inputs: Sequence[np.ndarray], frames_per_second: float
 ) -> list[list[int]]:
@@ -27,11 +25,11 @@ def cut_in_pauses(
 
     Args:
         model: what reads the utterances.
-        inputs: units (T) or features (T x D).
+        inputs: as `AsrModel.hear` takes them.
         frames_per_second: of the inputs.
     """
-    encoded_BTD, lengths_B = model.encode_all(inputs)
-    best_BT = model.ctc_log_probs(encoded_BTD).argmax(-1).cpu()
+    heard = model.hear(inputs)
+    lengths, best_BT = heard.lengths_B.tolist(), heard.log_probs_BTV.argmax(-1).cpu()
     subsampling = model.settings.subsampling
     encoded_per_second = frames_per_second / subsampling
     return [
@@ -42,7 +40,7 @@ def cut_in_pauses(
                 for cut in _middles(pieces_T[:length].tolist(), encoded_per_second)
             ),
         ]
-        for pieces_T, length in zip(best_BT, lengths_B.tolist(), strict=True)
+        for pieces_T, length in zip(best_BT, lengths, strict=True)
     ]
 
 

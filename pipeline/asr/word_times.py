@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchaudio.functional import forced_align
 
+from pipeline.asr.encoded import Encoded
 from pipeline.asr.model import AsrModel
 from pipeline.asr.subsampling import fits
 from pipeline.asr.text_pieces import BLANK
@@ -59,15 +59,13 @@ class Word(NamedTuple):
     score: float
 
 
-@torch.no_grad()
 def align(
-    model: AsrModel, inputs: Sequence[np.ndarray], texts: Sequence[str], times: FrameTimes
+    model: AsrModel, heard: Encoded, texts: Sequence[str], times: FrameTimes
 ) -> list[list[TimedPiece]]:
-    """The pieces of each text in the utterance that it was said in, given as `model.transcribe` takes it.
+    """The pieces of each text in the utterance that it was said in.
 
     Pieces that are too many for an utterance's frames are spread evenly over it, with a score of 0.
     """
-    heard = model.hear(inputs)
     lengths, log_probs_BTV = heard.lengths_B.tolist(), heard.log_probs_BTV.cpu()
     return [
         _timed(model, log_probs_TV[:length], model.text_pieces.encode(text), times)

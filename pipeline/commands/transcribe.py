@@ -89,7 +89,9 @@ class Recognizer:
 
     def _timed(self, inputs: Sequence[np.ndarray]) -> list[list[TimedPiece]]:
         times = FrameTimes.of(self.grid, self.asr.settings.subsampling)
-        return align(self.asr, inputs, self.asr.transcribe(inputs, self.search), times)
+        heard = self.asr.hear(inputs)
+        texts = [best.text for best, *_ in self.asr.nbest(heard, self.search)]
+        return align(self.asr, heard, texts, times)
 
     def _joined(self, parts: Sequence[tuple[float, list[TimedPiece]]]) -> list[TimedPiece]:
         """The pieces of successive parts, each with the time where it begins."""

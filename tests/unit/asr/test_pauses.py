@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pipeline import config
+from pipeline.asr.encoded import Encoded
 from pipeline.asr.model import AsrModel
 from pipeline.asr.pauses import cut_in_pauses
 from pipeline.asr.text_pieces import TextPieces
@@ -16,15 +17,13 @@ def model(monkeypatch):
     settings = config.Asr(embedding_dim=16, dim=16, heads=2, feedforward_dim=32, conv_kernel=5)
     model = AsrModel(settings, 4, None, TextPieces.train(config.TextPieces(), ["ab"])).eval()
 
-    def encode_all(inputs):
+    def hear(inputs):
         lengths = torch.tensor([len(frames[::2]) for frames in inputs])
         rows = [torch.from_numpy(frames[::2]) for frames in inputs]
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
+        units_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return Encoded(units_BT, lengths, torch.nn.functional.one_hot(units_BT, 4).float())
 
-    monkeypatch.setattr(model, "encode_all", encode_all)
-    monkeypatch.setattr(
-        model, "ctc_log_probs", lambda units_BT: torch.nn.functional.one_hot(units_BT, 4).float()
-    )
+    monkeypatch.setattr(model, "hear", hear)
     return model
 
 

@@ -99,10 +99,10 @@ def test_a_model_aligns_texts_with_utterances_of_any_length_in_one_batch():
     model = AsrModel(settings, None, 16, pieces).eval()
     inputs = [np.random.default_rng(seed).normal(size=(30 - 9 * seed, 16)) for seed in range(3)]
     texts = ["ab cab", "", "c"]
-    together = align(model, inputs, texts, TIMES)
+    together = align(model, model.hear(inputs), texts, TIMES)
     assert ["".join(piece.spelling for piece in timed) for timed in together] == texts
     for frames, text, timed in zip(inputs, texts, together, strict=True):
-        (alone,) = align(model, [frames], [text], TIMES)
+        (alone,) = align(model, model.hear([frames]), [text], TIMES)
         assert [piece[:3] for piece in alone] == [piece[:3] for piece in timed]
         assert all(0 <= piece.score <= 1 for piece in timed)
         assert all(piece.end <= TIMES.step * math.ceil(len(frames) / 2) + 1e-9 for piece in timed)
