@@ -241,6 +241,6 @@ def _ctc_loss(log_probs_BTV: Tensor, lengths_B: Tensor, targets: Sequence[Sequen
 
 
 def _padded(sequences: Sequence[Sequence[int]], filler: int, device: torch.device) -> Tensor:
-    rows = [torch.tensor(sequence, dtype=torch.long) for sequence in sequences]
-    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=filler)
-    return padded.to(device)
+    longest = max(map(len, sequences))
+    rows = [[*sequence, *[filler] * (longest - len(sequence))] for sequence in sequences]
+    return torch.tensor(rows, dtype=torch.long, device=device)

@@ -29,7 +29,8 @@ class MovingAverage:
         if self._decay is None:
             return
         decay = min(self._decay, (1 + step) / (10 + step))
-        averages, weights = list(self.weights.values()), list(self._learning.values())
+        averages: list[Tensor] = list(self.weights.values())
+        weights: list[Tensor] = list(self._learning.values())
         torch._foreach_lerp_(averages, weights, 1 - decay)
 
     @contextmanager

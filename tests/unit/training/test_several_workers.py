@@ -39,6 +39,7 @@ FULL = {
         "checkpoint_steps": 8,
         "log_steps": 1,
         "clip_norm": 0.5,
+        "ema_decay": 0.5,
     },
 }
 
