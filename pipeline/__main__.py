@@ -308,6 +308,35 @@ def resynthesize(
     resynthesize(vocoder, tokens, speaker, output, _console())
 
 
+@app.command("continue")
+def continue_units(
+    model: Annotated[
+        str, typer.Argument(help="A language model's folder, or an output of train_unit_lm")
+    ],
+    tokens: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TOKENS...", help="Files or folders of units, from `tokenize` or a run"
+        ),
+    ],
+    output: Annotated[str, typer.Option(help="A Parquet file")] = "continued.parquet",
+    *,
+    seconds: Annotated[float, typer.Option(min=0, max=3600, help="How much may follow")] = 5.0,
+    prompt_seconds: Annotated[
+        float | None, typer.Option(min=0, help="How much of an utterance to keep; default: all")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(min=1e-3, max=1e3, help="Below 1: likelier units only")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other units")] = 0,
+) -> None:
+    """Let a language model of units go on where utterances end; `resynthesize` speaks the result."""
+    from pipeline.commands.continue_units import Continuation, continue_units
+
+    wanted = Continuation(seconds, prompt_seconds, temperature, seed)
+    continue_units(model, tokens, wanted, output, _console())
+
+
 @app.command()
 def ui(
     configs: OptionalConfigs = None,

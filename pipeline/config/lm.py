@@ -1,10 +1,23 @@
 """Language models: the transformer that all of them are."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
-from pipeline.config.section import Depth, Part, Section, Width
+from pipeline.config.section import (
+    Count,
+    CountOrNone,
+    Depth,
+    NotNegative,
+    Part,
+    Positive,
+    Rate,
+    Section,
+    Seed,
+    Share,
+    Width,
+)
+from pipeline.config.token_asr import Subwords
 
 
 class CausalTransformer(Section):
@@ -29,3 +42,49 @@ class CausalTransformer(Section):
                 "pairs of a head's values"
             )
         return self
+
+
+class LmTraining(Section):
+    """The training of a language model.
+
+    `checkpoint_steps` and `log_steps` change no digest.
+    """
+
+    epochs: Count = 20
+    """Passes over the training split; the one that is likeliest on the validation split is kept."""
+    batch_symbols: Count = 4096
+    """Symbols of a step, over all workers; a longer sequence is a step of its own."""
+    learning_rate: Rate = 1e-3
+    """The peak learning rate."""
+    schedule: Literal["cosine", "noam"] = "cosine"
+    """How the rate falls from its peak, after a linear warm-up: by half a cosine over all steps, or
+    with one over the root of the step (`noam`)."""
+    warmup_steps: CountOrNone = 50
+    """Steps of linear warm-up; of a `cosine` schedule, half of its steps at most."""
+    final_rate_share: Share = 0.1
+    """`cosine` only: the last learning rate, as a share of the peak."""
+    weight_decay: NotNegative = 0.1
+    """Weight decay of AdamW, of matrices alone."""
+    clip_norm: Positive = 1.0
+    """The gradient's largest norm."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the model computes in; `auto` is bfloat16 on a GPU and float32 on a CPU."""
+    checkpoint_steps: Count = 200
+    """Steps between two checkpoints within an epoch."""
+    log_steps: Count = 10
+    """Steps between two points of the training curves."""
+    seed: Seed = 0
+    """Random seed of weights, batches and dropout."""
+
+
+class UnitLm(Section):
+    """A language model of the trained tokenizer's units."""
+
+    enabled: bool = False
+    """Train it, and score how well it foresees the test splits."""
+    deduplicate: bool = True
+    """Take each run of one unit as one."""
+    subwords: Subwords = Subwords(kind="none")
+    """As in `token_asr`; `sampling` changes nothing here, where units are always cut alike."""
+    transformer: CausalTransformer = CausalTransformer()
+    training: LmTraining = LmTraining()

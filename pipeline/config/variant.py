@@ -10,6 +10,7 @@ from pipeline.config.cluster import Cluster, Tracking
 from pipeline.config.corpus import Corpus
 from pipeline.config.evaluation import Purity
 from pipeline.config.features import FAMILIES, Features, PretrainedSsl
+from pipeline.config.lm import UnitLm
 from pipeline.config.quantizer import Codebook, Quantizer, in_own_section
 from pipeline.config.section import Address, Name, Section, Text
 from pipeline.config.token_asr import TokenAsr
@@ -49,6 +50,7 @@ class Config(Section):
     token_asr: TokenAsr = TokenAsr()
     asr_evaluation: AsrEvaluation = AsrEvaluation()
     purity: Purity = Purity()
+    unit_lm: UnitLm = UnitLm()
     vocoder: Vocoder = Vocoder()
     resynthesis: Resynthesis = Resynthesis()
     pretraining: Pretraining = Pretraining()

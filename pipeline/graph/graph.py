@@ -26,6 +26,8 @@ DEFAULT_STAGES = (
     "tasks.train_token_asr",
     "tasks.evaluate_asr",
     "tasks.phone_purity",
+    "tasks.train_unit_lm",
+    "tasks.evaluate_unit_lm",
     "tasks.train_vocoder",
     "tasks.evaluate_resynthesis",
 )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ class CausalLm(nn.Module):
     def __init__(self, network: GPTNeoXForCausalLM) -> None:
         super().__init__()
         self.network = network
+        self.edge = cast("int", network.config.bos_token_id)
 
     @classmethod
     def build(cls, settings: CausalTransformer, vocabulary_size: int, edge: int) -> Self:
@@ -76,10 +77,6 @@ class CausalLm(nn.Module):
             eos_token_id=edge,
         )
         return cls(GPTNeoXForCausalLM(config))
-
-    @property
-    def edge(self) -> int:
-        return int(self.network.config.bos_token_id)
 
     @property
     def vocabulary_size(self) -> int:

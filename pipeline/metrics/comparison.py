@@ -44,7 +44,8 @@ Rows = Mapping[str, Mapping[str, float]]
 class Score:
     """How a score is shown: its name after the split, title, factor and decimals.
 
-    One that is `main` is shown without being asked for.
+    One that is `main` is shown without being asked for; one that is `optional` is of a stage that not
+    everybody runs, and shown only where some variant has it.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Score:
     scale: float = 1.0
     decimals: int = 3
     main: bool = False
+    optional: bool = False
 
     @property
     def metric(self) -> str:
@@ -114,6 +116,13 @@ GROUPS = (
         Score(
             "deduplicated_bit_rate_log2k", "de-duplicated bit rate at log2 K a unit (bit/s)", 1, 1
         ),
+    ),
+    (
+        Score(
+            "lm_bits_per_second", "language model of units (bit/s)", 1, 1, main=True, optional=True
+        ),
+        Score("lm_perplexity", "perplexity of a unit or subword", 1, 2),
+        Score("lm_symbols_per_second", "units or subwords a second", 1, 1),
     ),
     (
         Score("resynthesis_wer", "resynthesis WER (%)", 100, 1),
@@ -272,15 +281,18 @@ def as_csv(rows: Rows) -> str:
 def _lines(rows: Rows, splits: Sequence[str], *, show_all: bool) -> Iterator[list[tuple[str, ...]]]:
     """Groups of lines: title, split, one value for each variant.
 
-    Beside the main scores, those that no variant has are left out.
+    Beside the main scores that every run has, those that no variant has are left out.
     """
     for group in GROUPS:
         yield [
             (score.title, split, *(score.cell(row, split) for row in rows.values()))
             for score in group
             for split in splits
-            if score.main
-            or (show_all and any(f"{split}.{score.name}" in row for row in rows.values()))
+            if (score.main and not score.optional)
+            or (
+                (score.main or show_all)
+                and any(f"{split}.{score.name}" in row for row in rows.values())
+            )
         ]
     if show_all:
         yield [

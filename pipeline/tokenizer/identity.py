@@ -13,6 +13,7 @@ from pipeline.features.fingerprint import PATTERNS, hash_files
 from pipeline.storage.artifacts import Artifact
 
 TOKENIZER = "tokenizer"  # the key in a token file's metadata, in its record and in a listing's
+DEDUPLICATED = "deduplicated"  # likewise, with the value "true", where runs of a unit are one unit
 
 
 def tokenizer_digest(folder: Path) -> str:
@@ -24,6 +25,11 @@ def tokenizer_of_schema(schema: pa.Schema) -> str | None:
     """The digest of the tokenizer that wrote a token file; None if the file does not say."""
     digest = (schema.metadata or {}).get(TOKENIZER.encode())
     return None if digest is None else digest.decode(errors="replace")
+
+
+def is_deduplicated(schema: pa.Schema) -> bool:
+    """Whether a token file has a unit for each run of frames, instead of one for each frame."""
+    return (schema.metadata or {}).get(DEDUPLICATED.encode()) == b"true"
 
 
 def tokenizer_of_shards(output: Artifact, folder: str) -> str | None:

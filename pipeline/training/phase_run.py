@@ -1,6 +1,5 @@
 """One phase of the joint training on one worker: what lives exactly as long as the phase."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -20,6 +19,7 @@ from pipeline.training.learner import Learner, PhaseParameters
 from pipeline.training.loading import Loader, Micro, Request, loader_processes
 from pipeline.training.objective import LOSSES, Objective, divisors_of
 from pipeline.training.optimizer import make_optimizer
+from pipeline.training.seeds import seed_of
 from pipeline.training.sharding import exchange_gradients, gathered, is_sharded
 from pipeline.training.timetable import Timetable
 from pipeline.training.worker import Worker
@@ -84,8 +84,8 @@ class PhaseRun:
         worker, seed = self._worker, self._training.seed
         examples = [self._data.train[index] for index in batch.indices]
         divisors = divisors_of(examples, self._frames_per_second)
-        noise_seed = _seed(seed, step)
-        torch.manual_seed(_seed(seed, step, worker.rank))
+        noise_seed = seed_of(seed, step)
+        torch.manual_seed(seed_of(seed, step, worker.rank))
         self.optimizer.zero_grad(set_to_none=True)
         parts = torch.zeros(len(LOSSES), dtype=torch.float64, device=worker.device)
         choices = ChoiceMeans()
@@ -171,9 +171,3 @@ def word_error_rate(words: ErrorCounts, worker: Worker) -> float:
     counts = torch.tensor([words.errors, words.reference_words], device=worker.device)
     errors, references = worker.sum(counts).tolist()
     return float(errors / references)
-
-
-def _seed(*parts: int) -> int:
-    """62 bits that depend on all parts, so that neighbouring steps share no noise."""
-    text = "/".join(map(str, parts))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 2

@@ -2,17 +2,17 @@
 
 import math
 
-from pipeline.config import Phase, Quantizer
+from pipeline.config import LmTraining, Phase, Quantizer
 
 
-def rate_share(phase: Phase, step: int, num_steps: int) -> float:
-    """Share of the peak learning rate at `step` (from 0) of a phase of `num_steps`."""
+def rate_share(phase: Phase | LmTraining, step: int, num_steps: int) -> float:
+    """Share of the peak learning rate at `step` (from 0) of a phase, or a training, of `num_steps`."""
     if phase.schedule == "noam":
         return _noam(step + 1, max(1, phase.warmup_steps))
     return _cosine(phase, step, num_steps)
 
 
-def _cosine(phase: Phase, step: int, num_steps: int) -> float:
+def _cosine(phase: Phase | LmTraining, step: int, num_steps: int) -> float:
     """Linear warm-up, then half a cosine down to `phase.final_rate_share`."""
     warmup = min(phase.warmup_steps, num_steps // 2)
     if step < warmup:
