@@ -113,6 +113,7 @@ def touched_by_keys() -> dict[str, tuple[str, ...]]:
             variant="any",
             corpus=_any_corpus(kind),
             ssl={"model": "any/model", "revision": "a" * 40},
+            **{key: {"enabled": True} for key in ("token_asr", "unit_lm")},
         )
         touched |= touched_stages(config, STAGES)
     return touched

@@ -13,7 +13,6 @@ def _settings(config: Config) -> dict[str, Any]:
     unit_lm = config.unit_lm
     settings = {
         **settings_of(unit_lm, {"enabled"}),
-        "subwords": settings_of(unit_lm.subwords, {"sampling"}),
         "training": settings_of(unit_lm.training, {"checkpoint_steps", "log_steps"}),
     }
     return {"unit_lm": settings}

@@ -8,7 +8,7 @@ from pipeline.config.cluster import Cluster, Tracking
 from pipeline.config.digests import digest
 from pipeline.config.evaluation import Purity
 from pipeline.config.features import Features
-from pipeline.config.lm import CausalTransformer, LmTraining, UnitLm
+from pipeline.config.lm import CausalTransformer, LmSubwords, LmTraining, UnitLm
 from pipeline.config.quantizer import Codebook, Iteration, Quantizer, Sigma
 from pipeline.config.section import ConfigError
 from pipeline.config.token_asr import Subwords, TokenAsr
@@ -27,6 +27,7 @@ __all__ = [
     "Features",
     "Iteration",
     "LearningRates",
+    "LmSubwords",
     "LmTraining",
     "Phase",
     "Pretraining",

@@ -1,6 +1,6 @@
 """Language models: the transformer that all of them are."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -17,7 +17,7 @@ from pipeline.config.section import (
     Share,
     Width,
 )
-from pipeline.config.token_asr import Subwords
+from pipeline.config.token_asr import Segmentation
 
 
 class CausalTransformer(Section):
@@ -77,6 +77,14 @@ class LmTraining(Section):
     """Random seed of weights, batches and dropout."""
 
 
+class LmSubwords(Segmentation):
+    """Subwords that are always cut alike, so that a sequence has one probability."""
+
+    sampling: ClassVar[float] = 0.0
+    kind: Literal["none", "bpe", "unigram"] = "none"
+    """As `token_asr.subwords.kind`: by default unit by unit."""
+
+
 class UnitLm(Section):
     """A language model of the trained tokenizer's units."""
 
@@ -84,7 +92,6 @@ class UnitLm(Section):
     """Train it, and score how well it foresees the test splits."""
     deduplicate: bool = True
     """Take each run of one unit as one."""
-    subwords: Subwords = Subwords(kind="none")
-    """As in `token_asr`; `sampling` changes nothing here, where units are always cut alike."""
+    subwords: LmSubwords = LmSubwords()
     transformer: CausalTransformer = CausalTransformer()
     training: LmTraining = LmTraining()

@@ -9,14 +9,19 @@ from pipeline.config.section import Exactly, Part, Section
 from pipeline.config.training import Phase
 
 
-class Subwords(Section):
-    """What the model reads in the place of single units: strings of units that are common."""
+class Segmentation(Section):
+    """What a model reads in the place of single units: strings of units that are common."""
 
     kind: Literal["none", "bpe", "unigram"] = "bpe"
     """A SentencePiece model of the training split's units, `bpe` (Sennrich et al., 2016) or `unigram`
     (Kudo, 2018); or `none`, which reads unit by unit."""
     vocabulary_size: Annotated[int, Field(ge=2, le=1_000_000)] = 500
     """`bpe` and `unigram`: the number of subwords. Each unit of the training split is one."""
+
+
+class Subwords(Segmentation):
+    """Subwords that in training are cut otherwise each time."""
+
     sampling: Part = 0.1
     """In training, units are cut into other subwords in each epoch. `bpe`: BPE dropout (Provilkov et
     al., 2020), which skips each merge with this probability. `unigram`: a way to cut them is drawn

@@ -48,10 +48,12 @@ class Subwords(ABC):
     FOLDER = "subwords"  # of the output of train_token_asr
 
     def __init__(self, *, deduplicated: bool) -> None:
-        self._deduplicated = deduplicated
+        self.deduplicated = deduplicated
 
     @staticmethod
-    def train(settings: config.TokenAsr, utterances: Iterable[ArrayLike]) -> "Subwords":
+    def train(
+        settings: config.TokenAsr | config.UnitLm, utterances: Iterable[ArrayLike]
+    ) -> "Subwords":
         """The subwords of a training split; the same units in the same order give the same ones.
 
         Raises:
@@ -78,13 +80,17 @@ class Subwords(ABC):
 
     def save(self, folder: str | Path) -> None:
         """Write the subwords into `folder`, which exists."""
-        description = {"deduplicate": self._deduplicated, **self._description()}
+        description = {"deduplicate": self.deduplicated, **self._description()}
         text = json.dumps(description, indent=2)
         (Path(folder) / DESCRIPTION).write_text(text, encoding="utf-8")
 
     def encode(self, units: ArrayLike, seed: int | None = None) -> NDArray[np.int64]:
         """Ids of one utterance's units, one for each frame; drawn with `seed`, or the best without."""
-        return self._encode(_prepared(units, deduplicated=self._deduplicated), seed)
+        return self._encode(_prepared(units, deduplicated=self.deduplicated), seed)
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        """The units that ids other than UNKNOWN stand for, with each run as one if it was read so."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -104,6 +110,9 @@ class SingleUnits(Subwords):
         self._ids_U = np.full(NUM_CHARACTERS, UNKNOWN, dtype=np.int64)
         self._units = list(units)
         self._ids_U[self._units] = np.arange(1, len(units) + 1)
+
+    def decode(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        return np.array([self._units[one - 1] for one in ids], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._units) + 1
@@ -125,6 +134,10 @@ class SentencePieces(Subwords):
         super().__init__(deduplicated=deduplicated)
         self._model, self._sampling = model, sampling
         self._processor = SentencePieceProcessor(model_proto=model)
+
+    def decode(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        text = "".join(self._processor.id_to_piece(one) for one in ids)
+        return np.array([ord(character) - FIRST_CHARACTER for character in text], dtype=np.int64)
 
     def __len__(self) -> int:
         return int(self._processor.get_piece_size())
@@ -170,7 +183,7 @@ def _text(units_N: NDArray[np.int64]) -> str:
 
 
 def _train_sentencepiece(
-    settings: config.Subwords, utterances: Sequence[NDArray[np.int64]]
+    settings: config.Subwords | config.LmSubwords, utterances: Sequence[NDArray[np.int64]]
 ) -> bytes:
     import sentencepiece
 
@@ -195,7 +208,7 @@ def _train_sentencepiece(
     except RuntimeError as error:
         raise SubwordError(
             f"SentencePiece cannot make {settings.vocabulary_size} subwords from the units of "
-            f"{len(utterances)} utterances: set token_asr.subwords.vocabulary_size to "
+            f"{len(utterances)} utterances: set subwords.vocabulary_size to "
             f"{_allowed(str(error))}"
         ) from None
     return model.getvalue()

@@ -17,6 +17,7 @@ OTHER_NODES = {
     "training.speeds",
     "ssl.finetuned_by",
     "token_asr.enabled",
+    "unit_lm.enabled",
 }
 
 
@@ -34,7 +35,8 @@ def prepared(tmp_path_factory):
     splits = ("train", "valid", "test")
     utterances = [one for split in splits for one in tone_utterances(folder, split, 1)]
     enabled = {"enabled": True}
-    sections = {"vocoder": enabled, "token_asr": enabled, "storage": str(folder / "runs")}
+    sections = dict.fromkeys(("vocoder", "token_asr", "unit_lm"), enabled)
+    sections["storage"] = str(folder / "runs")
     (folder / "ssl").mkdir()
     return tiny_config(folder / "ssl", **sections), utterances
 
@@ -79,6 +81,7 @@ FIRST = {
     "asr": "train_joint",
     "training": "train_joint",
     "token_asr": "train_token_asr",
+    "unit_lm": "train_unit_lm",
     "purity": "phone_purity",
     "resynthesis": "evaluate_resynthesis",
 }
@@ -89,6 +92,8 @@ MEANS = {
     "training.keep_checkpoints",
     "vocoder.checkpoint_steps",
     "vocoder.log_steps",
+    "unit_lm.training.checkpoint_steps",
+    "unit_lm.training.log_steps",
 }
 
 
@@ -123,6 +128,7 @@ def test_a_further_test_split_is_computed_alone_and_alignments_touch_purity_alon
     after = digests(graph_of(more, [*utterances, *others]))
     assert {name for name in before if after[name] != before[name]} == {"prepare_corpus"}
     stages = ("tokenize_corpus", "evaluate_asr", "phone_purity", "evaluate_resynthesis")
+    stages += ("evaluate_unit_lm",)
     assert after.keys() - before.keys() == {f"{stage}/other" for stage in stages}
 
     aligned = config.model_copy(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import CausalTransformer, Subwords, UnitLm
+from pipeline.config import CausalTransformer, LmSubwords, UnitLm
 from pipeline.lm.causal_lm import CausalLm
 from pipeline.lm.unit_lm import UnitLm as Model
 from pipeline.units.subwords import Subwords as UnitSubwords
@@ -31,7 +31,7 @@ def random_lm(spread=0.5, **settings):
     )
 
 
-BPE = {"subwords": Subwords(kind="bpe", vocabulary_size=12)}
+BPE = {"subwords": LmSubwords(kind="bpe", vocabulary_size=12)}
 
 
 @pytest.mark.parametrize("settings", [{}, {"deduplicate": False}, BPE])

@@ -131,6 +131,16 @@ def test_saved_subwords_are_the_same(kind, tmp_path):
         )
 
 
+@pytest.mark.parametrize("deduplicate", [True, False])
+@pytest.mark.parametrize("kind", ["none", "bpe", "unigram"])
+def test_ids_become_the_units_that_they_were(kind, deduplicate):
+    subwords = make(kind, deduplicate=deduplicate)
+    for units in UTTERANCES[:5]:
+        expected = runs(units) if deduplicate else units.tolist()
+        for seed in (None, 3):
+            assert subwords.decode(subwords.encode(units, seed).tolist()).tolist() == expected
+
+
 def test_an_hour_in_one_utterance_is_not_left_out():
     """SentencePiece skips lines of more than 4,192 bytes unless it is told otherwise."""
     units = np.concatenate([utterance(seed) for seed in range(100)])
@@ -142,7 +152,7 @@ def test_an_hour_in_one_utterance_is_not_left_out():
     ("size", "cure"), [(5, "to 9 or more, one for each unit"), (100_000, r"to \d+ or less")]
 )
 def test_a_vocabulary_that_cannot_be_made_is_refused_with_one_that_can(size, cure):
-    with pytest.raises(SubwordError, match=f"token_asr.subwords.vocabulary_size {cure}"):
+    with pytest.raises(SubwordError, match=f"set subwords.vocabulary_size {cure}"):
         make(size=size)
 
 
