@@ -275,12 +275,19 @@ def transcribe(
     beam_size: Annotated[
         int | None, typer.Option(min=1, help="Hypotheses that the search keeps; default: 8")
     ] = None,
+    soft_tau: Annotated[
+        float | None,
+        typer.Option(help="Read mixtures of units with this temperature [default: nearest units]"),
+    ] = None,
 ) -> None:
     """Turn audio into text, with the time of each word in all formats but text."""
     from pipeline.commands.transcribe import Reading, transcribe
     from pipeline.commands.transcript_files import Destination
 
-    options = {"beam_size": Node(beam_size, f"--beam-size {beam_size}")}
+    options = {
+        "beam_size": Node(beam_size, f"--beam-size {beam_size}"),
+        "soft_tau": Node(soft_tau, f"--soft-tau {soft_tau}"),
+    }
     given = {name: node for name, node in options.items() if node.value is not None}
     reading = Reading.of(window_seconds, from_options(AsrEvaluation, given))
     destination = Destination(output, output_format)

@@ -20,12 +20,13 @@ from pipeline.commands.find_model import load_model
 from pipeline.commands.named_audio import NamedAudio
 from pipeline.commands.transcript import Transcript
 from pipeline.commands.transcript_files import Destination
-from pipeline.config import AsrEvaluation
+from pipeline.config import AsrEvaluation, ConfigError
 from pipeline.features.batching import map_in_batches
 from pipeline.features.windows import Windowing
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.folders import printable
 from pipeline.tokenizer.feature_mixer import FeatureMixer
+from pipeline.tokenizer.soft_tokenizer import SoftTokenizer
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
 Result = TypeVar("Result")
@@ -40,7 +41,7 @@ OVERLAP_SECONDS = 5.0
 class Recognizer:
     """An ASR model with what makes its inputs from audio."""
 
-    encoder: UnitTokenizer | FeatureMixer
+    encoder: UnitTokenizer | SoftTokenizer | FeatureMixer
     asr: AsrModel
     search: AsrEvaluation
 
@@ -49,21 +50,25 @@ class Recognizer:
         """From an output of train_joint.
 
         Raises:
-            ConfigError: there is no such model.
+            ConfigError: there is no such model, or it reads no units that could be mixed.
         """
-        output = trained.rstrip("/")
-        asr = load_model(f"{output}/asr", "asr", AsrModel.from_pretrained)
-        encoder: UnitTokenizer | FeatureMixer
-        if Artifact(output).exists("tokenizer"):
-            encoder = load_model(output, "tokenizer", UnitTokenizer.from_pretrained)
-        else:
-            encoder = load_model(output, "features", FeatureMixer.from_pretrained)
+        output, tau = trained.rstrip("/"), search.soft_tau
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(encoder.to(device), asr.to(device), search)
+        asr = load_model(f"{output}/asr", "asr", AsrModel.from_pretrained).to(device)
+        if Artifact(output).exists("tokenizer"):
+            tokenizer = load_model(output, "tokenizer", UnitTokenizer.from_pretrained).to(device)
+            encoder = tokenizer if tau is None else SoftTokenizer(tokenizer, tau)
+            return cls(encoder, asr, search)
+        if tau is not None:
+            raise ConfigError(
+                f"'{trained}' reads no units that could be mixed: leave out --soft-tau"
+            )
+        mixer = load_model(output, "features", FeatureMixer.from_pretrained).to(device)
+        return cls(mixer, asr, search)
 
     @property
     def grid(self) -> FrameGrid:
-        mixer = self.encoder.mixer if isinstance(self.encoder, UnitTokenizer) else self.encoder
+        mixer = self.encoder if isinstance(self.encoder, FeatureMixer) else self.encoder.mixer
         return mixer.ssl.grid
 
     @property

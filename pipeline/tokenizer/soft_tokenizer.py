@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from pipeline.clustering.assignment import mixture
+from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
 
@@ -17,6 +18,10 @@ class SoftTokenizer:
 
     tokenizer: UnitTokenizer
     tau: float
+
+    @property
+    def mixer(self) -> FeatureMixer:
+        return self.tokenizer.mixer
 
     def encode(
         self, waveforms: Sequence[Any], batch_seconds: float | None = None

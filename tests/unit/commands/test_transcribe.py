@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tracemalloc
 
 import numpy as np
@@ -105,6 +106,35 @@ def test_a_long_file_is_never_in_memory(trained, ideal, tmp_path, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 15e6  # its samples at 16 kHz would be 26 MB
+
+
+def test_mixtures_of_units_are_read_where_a_temperature_is_given(trained, tmp_path, monkeypatch):
+    path = write_noise(tmp_path / "x.wav", 1.3)
+    read, hear = [], AsrModel.hear
+
+    def heard(model, inputs):
+        read.append(inputs[0])
+        return hear(model, inputs)
+
+    monkeypatch.setattr(AsrModel, "hear", heard)
+    hard = told(invoke(trained, path))
+    units_T = read[-1]
+    # So low a temperature leaves the nearest unit alone.
+    assert told(invoke(trained, path, "--soft-tau", 1e-5)) == hard
+    assert read[-1].shape == (len(units_T), 8)
+    assert (read[-1].argmax(1) == units_T).all()
+    assert read[-1].max(1).mean() > 0.99
+    told(invoke(trained, path, "--soft-tau", 3))
+    assert read[-1].max(1).mean() < 0.9
+
+
+def test_a_model_that_reads_no_units_has_none_to_mix(trained, tmp_path):
+    path = write_noise(tmp_path / "x.wav", 1.3)
+    shutil.copytree(trained / "asr", tmp_path / "continuous" / "asr")
+    result = invoke(tmp_path / "continuous", path, "--soft-tau", 1)
+    assert isinstance(result.exception, ConfigError)
+    assert "reads no units that could be mixed" in str(result.exception)
+    assert isinstance(invoke(trained, path, "--soft-tau", -1).exception, ConfigError)
 
 
 def test_a_tiny_model_reads_files_and_folders_into_every_format(trained, tmp_path):
