@@ -15,8 +15,13 @@ from pipeline.graph.graph import Graph, Member, build
 from pipeline.graph.sources import Fingerprints
 from pipeline.metrics.trials import LOSS, WER, Trial, Trials
 
-# The graph ends with it: what is behind it evaluates test splits.
-LAST_STAGE = "train_joint"
+# The graph ends with them: what is behind them evaluates test splits.
+LAST_STAGES = ("train_joint", "train_token_asr")
+
+
+def scored_stage(config: Config) -> str:
+    """The training whose validation scores compare trials."""
+    return LAST_STAGES[config.has_token_asr]
 
 
 def for_tuning(tracking: Tracking) -> Tracking:
@@ -117,7 +122,7 @@ class Attempts:
 
     def _graph(self) -> Graph:
         configs = [config for _, config in self.going_on()]
-        return build(configs, (LAST_STAGE,), fingerprints=self._fingerprints)
+        return build(configs, LAST_STAGES, fingerprints=self._fingerprints)
 
     def _refuse(self, graph: Graph) -> bool:
         """Whether a stage refuses what it is to read; the trials that need it fail."""
@@ -140,7 +145,7 @@ def _trial(attempt: Attempt, members: Sequence[Member]) -> Trial:
     settings = {key: node.plain() for key, node in attempt.settings.items()}
     if attempt.error:
         return Trial(attempt.number, settings, error=attempt.error)
-    trained = [member.nodes[LAST_STAGE] for member in members]
+    trained = [member.nodes[scored_stage(member.config)] for member in members]
     digests = tuple(node.digest for node in trained)
     if not all(node.artifact.is_complete() for node in trained):
         return Trial(attempt.number, settings, error="it was stopped")

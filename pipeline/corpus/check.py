@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
@@ -168,7 +168,7 @@ def _check_contents(
     results: list[Utterance | Reject] = []
     seconds = 0.0
     batches = [utterances[first : first + _BATCH] for first in range(0, len(utterances), _BATCH)]
-    content = _ContentCheck(config)
+    content = _ContentCheck(config) if config.has_audio else partial(_check_tokens, config)
     with ThreadPoolExecutor(_DECODING_THREADS) as pool:
         checked = chain.from_iterable(pool.map(lambda batch: list(map(content, batch)), batches))
         for done, (result, *rejects) in enumerate(checked, start=1):
@@ -229,6 +229,24 @@ class _ContentCheck:
             audio_sha256=identity.sha256,
         )
         return heard, rate, warnings
+
+
+def _check_tokens(config: CorpusSection, utterance: Utterance) -> list[Utterance | Reject]:
+    """The utterance, or a reject, of a corpus that has tokens in the place of audio."""
+    text = _normalise(utterance.text, config)
+    try:
+        _check_text(text, config.alphabet)
+        _check_seconds(utterance.duration, config)
+    except UnusableError as error:
+        return [Reject(utterance.utt_id, utterance.audio, str(error))]
+    return [replace(utterance, text=text, speaker=speaker_name(utterance.speaker))]
+
+
+def _check_seconds(seconds: float, config: CorpusSection) -> None:
+    if seconds < config.min_seconds:
+        raise UnusableError(f"too short: {seconds:g} s of at least {config.min_seconds:g} s")
+    if seconds > config.max_seconds:
+        raise UnusableError(f"too long: {seconds:g} s of at most {config.max_seconds:g} s")
 
 
 def _normalise(text: str, config: CorpusSection) -> str:

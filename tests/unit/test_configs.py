@@ -227,3 +227,12 @@ def test_librispeech_has_the_published_settings():
     first, second = config.training.phases
     assert (first.ssl, first.quantizer) == ("frozen", "nearest")
     assert (second.ssl, second.quantizer, second.codebook) == ("finetuned", "sampled", "learned")
+
+
+def test_the_recipe_of_stored_tokens_is_kmeans_with_another_asr():
+    kmeans = read(CONFIGS / "an4" / "kmeans.yaml")
+    tokens = read(CONFIGS / "an4_tokens" / "kmeans_tokens.yaml")
+    same = {"variant": "kmeans", "token_asr": kmeans.token_asr}
+    assert tokens.model_copy(update=same) == kmeans
+    assert tokens.token_asr.enabled
+    assert not kmeans.token_asr.enabled

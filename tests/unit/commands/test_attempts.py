@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.audio.utterance import CorpusError
-from pipeline.commands.attempts import Attempt, Attempts, Variant
+from pipeline.commands.attempts import Attempt, Attempts, Variant, scored_stage
 from pipeline.commands.tuned_config import MARK, TunedConfig, settings_of
 from pipeline.config import ConfigError
 from pipeline.config.files import load
@@ -38,6 +38,15 @@ def variant(tmp_path):
 
 def settings(**values):
     return {key.replace("__", "."): Node(value, "space.yaml:1") for key, value in values.items()}
+
+
+def test_with_token_asr_the_trials_are_compared_by_it(variant):
+    attempt = Attempt.of(variant(), 1, settings(token_asr__enabled=True))
+    graph = Attempts([attempt]).graph()
+    added = {"train_token_asr", "tokenize_corpus/train", "tokenize_corpus/valid"}
+    assert {node.name for node in graph.nodes} >= added
+    assert not any("test" in node.name for node in graph.nodes)
+    assert scored_stage(attempt.config) == "train_token_asr"
 
 
 def test_the_graph_holds_nothing_of_a_test_split(variant):

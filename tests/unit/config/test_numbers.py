@@ -19,6 +19,7 @@ REQUIRED = {
     "ljspeech": {"root": "r"},
     "manifest": {"manifest": "m"},
     "synthetic": {},
+    "tokens": {"tokens": "t"},
 }
 INSANE = [".inf", "-.inf", ".nan", "-1", str(2**64), str(-(2**64)), "9" * 40, "1e999", "x", "'1'"]
 INSANE += ["true", "yes", "1:30", "1_000", "0b1", "2024-01-31", "[]", "{}"]
