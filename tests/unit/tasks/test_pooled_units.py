@@ -1,6 +1,7 @@
 """Units of 40 ms from audio to the last score: every stage by its own code, in this process."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,10 @@ SPLITS = {"train": 10, "valid": 3, "test": 4}
 SECTIONS = {
     "features": {"pool": 2, "layers": [0, 1, 2]},
     "corpus": {"kind": "manifest", "manifest": "none.jsonl", "splits": {"test": ["test"]}},
-    "training": {"phases": [{"epochs": 1}, {"epochs": 1, "ssl": "finetuned"}]},
+    "training": {
+        "phases": [{"epochs": 1}, {"epochs": 1, "ssl": "finetuned"}],
+        "speeds": [1.0, 1.25],
+    },
     "asr_evaluation": {"beam_size": 2},
     "resynthesis": {"utterances_per_split": 2, "audio_examples": 1},
     "vocoder": {
@@ -66,7 +70,7 @@ def stages(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.runtime.shard_pool.run_shards", run_shards_here)
         patch.setattr("pipeline.runtime.train.run_workers", _alone)
-        for split in ("train", "valid"):
+        for split in extract_features.STAGE.splits(config):
             run(extract_features.STAGE, split)
         codebook = Artifact(str(root / "codebook"))
         features = outputs["extract_features/train"]
@@ -101,6 +105,18 @@ def test_each_utterance_has_a_unit_for_two_frames_in_features_and_tokens(stages)
         if split != "test":
             frames = scores[f"extract_features/{split}"]["frames"]
             assert frames == sum(map(len, units.values()))
+
+
+def test_a_copy_at_another_speed_has_its_own_frames_and_no_units(stages):
+    outputs, scores, made = stages
+    name = "extract_features/sp1.25-train"
+    faster = [replace(one, duration=one.duration / 1.25) for one in made if one.split == "train"]
+    assert scores[name]["utterances"] == len(faster)
+    assert scores[name]["frames"] == sum(map(num_units, faster))
+    ids = {f"sp1.25-{one.utt_id}" for one in faster}
+    rows = outputs[name].read_table("shards/sp1.25-train-00000.parquet", columns=["utt_id"])
+    assert set(rows["utt_id"].to_pylist()) == ids
+    assert {name for name in outputs if "sp1.25" in name} == {name}
 
 
 def test_bit_rates_count_25_units_a_second(stages):
