@@ -1,4 +1,7 @@
-"""The corpus as units of the trained tokenizer, in parallel over shards."""
+"""The corpus as units of the trained tokenizer, in parallel over shards.
+
+With them the copies of the training split at other speeds, if a training reads units.
+"""
 
 from typing import Any
 
@@ -12,18 +15,19 @@ def _settings(config: Config) -> dict[str, Any]:
     return config.features.model_dump(mode="json", include=layout)
 
 
-def _inputs(_config: Config, split: str) -> tuple[Input, ...]:
-    return (Input("prepare_corpus", parts=parts_of(split, AUDIO)), Input("train_joint"))
+def _inputs(config: Config, split: str) -> tuple[Input, ...]:
+    recorded, _ = config.recorded(split)
+    return (Input("prepare_corpus", parts=parts_of(recorded, AUDIO)), Input("train_joint"))
 
 
 def _run(context: StageContext) -> dict[str, float]:
-    from pipeline.corpus.read_outputs import read_split
+    from pipeline.corpus.speed import read_split_or_copy
     from pipeline.features.extraction import plan_shards
     from pipeline.runtime.shard_pool import run_shards
     from pipeline.tokenizer.shard_tokenizer import FOLDER, ShardTokenizer
 
     config = context.config
-    utterances = read_split(context.inputs["prepare_corpus"], context.split)
+    utterances = read_split_or_copy(config, context.inputs["prepare_corpus"], context.split)
     shards = plan_shards(
         utterances, config.features.shard_utterances, config.features.shard_seconds, FOLDER
     )
@@ -54,7 +58,7 @@ STAGE = Stage(
     version=6,
     settings=_settings,
     run=_run,
-    splits=lambda config: config.corpus.splits.names,
+    splits=lambda config: config.token_splits,
     inputs=_inputs,
     applies=lambda config: config.quantizer.has_units,
     workers=lambda config: config.cluster.extraction_workers,

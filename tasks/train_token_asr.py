@@ -13,7 +13,6 @@ _OF_JOINT_TRAINING = {
     *train_joint.MEANS,
     "seeds",
     "phases",
-    "speeds",
     "train_front_end",
     "ssl_dropout",
 }
@@ -28,7 +27,8 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
-    return token_inputs(config, config.corpus.splits.train, config.corpus.splits.valid)
+    splits = config.corpus.splits
+    return token_inputs(config, splits.train, splits.valid, *config.speed_copies)
 
 
 def _run(context: StageContext) -> dict[str, float]:

@@ -105,7 +105,8 @@ class Training(Section):
         1.0,
     )
     """Train on the training split at each of these speeds, such as [0.9, 1.0, 1.1]: pitch changes with
-    the tempo, texts stay. Where a phase reads stored features, those of each copy are stored too."""
+    the tempo, texts stay. Where a phase reads stored features, those of each copy are stored too, and so are the units of each
+    where `token_asr` learns from units."""
     train_front_end: bool = False
     """Also train the SSL model's convolutional front end where it is fine-tuned."""
     ssl_dropout: Part | None = None

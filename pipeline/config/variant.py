@@ -68,6 +68,7 @@ class Config(Section):
             )
         self._check_ssl()
         self._check_finetuned()
+        self._check_speeds()
         if not self.quantizer.passes_gradient:
             self._check_before_quantizer()
         nearest = any(phase.quantizer == "nearest" for phase in self.training.phases)
@@ -97,11 +98,6 @@ class Config(Section):
                 "training.select 'wer' reads what CTC writes, which asr.ctc_weight 0 does not "
                 "train: raise the weight, or select by 'loss'"
             )
-        if taken := self.speed_copies.keys() & set(self.corpus.splits.names):
-            raise ValueError(
-                f"corpus.splits names {sorted(taken)}, as training.speeds calls a copy of the training "
-                "split: rename the split in the corpus, or leave that speed out"
-            )
         if self.features.sample_frames_per_second is not None and self.training.reads_features:
             raise ValueError(
                 "features.sample_frames_per_second stores a sample of each utterance, and a "
@@ -109,6 +105,19 @@ class Config(Section):
                 "which reads audio, or store all frames"
             )
         return self
+
+    def _check_speeds(self) -> None:
+        """Copies at other speeds need recordings, and names that no split has."""
+        if self.speed_copies and not self.corpus.has_audio:
+            raise ValueError(
+                "training.speeds plays recordings slower or faster, and this corpus has units alone: "
+                "leave it out"
+            )
+        if taken := self.speed_copies.keys() & set(self.corpus.splits.names):
+            raise ValueError(
+                f"corpus.splits names {sorted(taken)}, as training.speeds calls a copy of the training "
+                "split: rename the split in the corpus, or leave that speed out"
+            )
 
     def _check_ssl(self) -> None:
         """What the folder of an SSL model says must suit the sections that use it."""
@@ -194,6 +203,12 @@ class Config(Section):
         """The splits whose features are stored: the copies' too where a phase reads features."""
         copies = self.speed_copies if self.training.reads_features else ()
         return (self.corpus.splits.train, self.corpus.splits.valid, *copies)
+
+    @property
+    def token_splits(self) -> tuple[str, ...]:
+        """The splits whose units are stored: the copies' too where a training reads units."""
+        copies = self.speed_copies if self.has_token_asr else ()
+        return (*self.corpus.splits.names, *copies)
 
     def recorded(self, split: str) -> tuple[str, float]:
         """The split of the corpus that `split`, perhaps a copy, is played from, and its speed."""

@@ -10,6 +10,7 @@ from pipeline.asr.targets import text_pieces
 from pipeline.audio.utterance import CorpusError, Reject, rejects_to_table
 from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split, read_tokens, tokens_in
+from pipeline.corpus.speed import read_split_or_copy
 from pipeline.corpus.summary import commonest
 from pipeline.metrics import plots
 from pipeline.progress import Progress
@@ -66,8 +67,8 @@ def train_token_asr(
 
 
 def _units(config: Config, inputs: Mapping[str, Artifact]) -> dict[str, np.ndarray]:
-    """The units of the training and validation splits, by utt_id."""
-    splits = (config.corpus.splits.train, config.corpus.splits.valid)
+    """The units of the training split, its copies and the validation split, by utt_id."""
+    splits = (config.corpus.splits.train, config.corpus.splits.valid, *config.speed_copies)
     read = (read_tokens(tokens_in(inputs, split), split) for split in splits)
     return {utt_id: units for of_split in read for utt_id, units in of_split.items()}
 
@@ -81,8 +82,10 @@ def _training_data(
 ) -> tuple[TrainingData, list[Reject]]:
     kept: list[list[Example]] = []
     rejects: list[Reject] = []
-    for split in (config.corpus.splits.train, config.corpus.splits.valid):
-        utterances = read_split(corpus, split)
+    splits = config.corpus.splits
+    for split, copies in ((splits.train, config.speed_copies), (splits.valid, ())):
+        parts = (split, *copies)
+        utterances = [each for part in parts for each in read_split_or_copy(config, corpus, part)]
         lengths = {each.utt_id: len(subwords.encode(units[each.utt_id])) for each in utterances}
         usable, unusable = examples(utterances, lengths, asr)
         if not usable or len(unusable) > config.corpus.max_reject_share * len(utterances):

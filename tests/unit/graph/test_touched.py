@@ -110,7 +110,12 @@ def test_keys_touch_the_stage_of_their_section_and_means_touch_nothing(prepared)
             assert stages, key
             assert FIRST.get(section) in {None, *stages[:1]} or key in OTHER_NODES, key
     assert touched["training.seeds"] == ("train_joint", "train_token_asr")
-    assert touched["training.speeds"] == ("extract_features", "train_joint")
+    assert touched["training.speeds"] == (
+        "extract_features",
+        "train_joint",
+        "tokenize_corpus",
+        "train_token_asr",
+    )
     assert touched["training.batch_seconds"] == ("train_joint", "train_token_asr")
     assert touched["training.phases.epochs"] == touched["asr.dim"] == ("train_joint",)
     assert touched["token_asr.asr.dim"] == ("train_token_asr",)
@@ -140,13 +145,14 @@ def test_a_further_test_split_is_computed_alone_and_alignments_touch_purity_alon
     assert changed == {"prepare_corpus", "phone_purity/test"}
 
 
-def test_other_speeds_add_splits_of_features_and_touch_the_training_alone(prepared):
+def test_other_speeds_add_splits_and_leave_recordings_and_codebook(prepared):
     config, utterances = prepared
     before = digests(graph_of(config, utterances))
     training = config.training.model_copy(update={"speeds": (0.9, 1.0, 1.1)})
     after = digests(graph_of(config.model_copy(update={"training": training}), utterances))
-    copies = {f"extract_features/sp{speed}-train" for speed in ("0.9", "1.1")}
+    stages = ("extract_features", "tokenize_corpus")
+    copies = {f"{stage}/sp{speed}-train" for stage in stages for speed in ("0.9", "1.1")}
     assert after.keys() - before.keys() == copies
-    assert len({after[copy] for copy in copies}) == 2
+    assert len({after[copy] for copy in copies}) == 4
     kept = {"prepare_corpus", "extract_features/train", "extract_features/valid", "fit_codebook"}
     assert {name for name in before if before[name] == after[name]} == kept

@@ -1,5 +1,7 @@
 """The stages of token-only ASR in the graph: what they read, what touches them, what they score."""
 
+from dataclasses import replace
+
 import pytest
 from support import SMALL_ASR, write_corpus
 from token_corpus import corpus_of, write_tokens
@@ -13,7 +15,7 @@ from pipeline.storage.artifacts import Artifact
 from pipeline.tracking.run import StageRun
 from pipeline.training.train_token_asr import train_token_asr
 from pipeline.training.worker import Worker
-from tasks import evaluate_asr
+from tasks import evaluate_asr, tokenize_corpus
 from tasks import train_token_asr as stage
 
 
@@ -101,3 +103,41 @@ def test_a_test_split_is_scored_with_the_subwords_of_training(tmp_path):
     assert 0 < scores["test.wer"] <= 1
     ids = output.read_table("hypotheses.parquet")["utt_id"].to_pylist()
     assert set(ids) == {each.utt_id for each, _ in spoken["test"]}
+
+
+def test_units_of_copies_at_other_speeds_are_learnt_from_too(tmp_path):
+    spoken, config = corpus_of(), make_config(tmp_path, training={"speeds": [1.0, 1.1]})
+    copies = [
+        (replace(each, utt_id=f"sp1.1-{each.utt_id}", split="sp1.1-train"), units_T[::2])
+        for each, units_T in spoken["train"]
+    ]
+    rows, *tokens = stage.STAGE.inputs(config, "")
+    assert rows == Input("prepare_corpus", parts=("train/text", "valid/text"))
+    splits = ("train", "valid", "sp1.1-train")
+    assert tokens == [Input("tokenize_corpus", split) for split in splits]
+    assert {"sp1.1-train", "test"} < set(tokenize_corpus.STAGE.splits(config))
+    recorded = [each for split in spoken.values() for each, _ in split]
+    inputs = {
+        "prepare_corpus": write_corpus(Artifact(str(tmp_path / "corpus")), recorded),
+        **{
+            f"tokenize_corpus/{split}": write_tokens(Artifact(str(tmp_path / split)), spoken_units)
+            for split, spoken_units in {**spoken, "sp1.1-train": copies}.items()
+            if split != "test"
+        },
+    }
+    reports = {"tracker": StageRun.disabled(), "progress": SILENT}
+    output = Artifact(str(tmp_path / "trained"))
+    scores = train_token_asr(config, inputs, output, Worker(), **reports)
+    seconds = sum(each.duration * (1 + 1 / 1.1) for each, _ in spoken["train"])
+    used = 1 - scores["rejected_utterances"] / 48
+    assert scores["steps"] >= used * seconds / config.training.batch_seconds
+    assert used > 0.5
+
+
+def test_a_corpus_of_units_alone_has_no_other_speeds(tmp_path):
+    with pytest.raises(ValueError, match="plays recordings slower or faster, and this corpus has"):
+        make_config(
+            tmp_path,
+            corpus={"kind": "tokens", "tokens": "unused"},
+            training={"speeds": [1.0, 1.1]},
+        )
