@@ -148,19 +148,21 @@ class SentencePieces(Subwords):
 
     def _encode(self, units_N: NDArray[np.int64], seed: int | None) -> NDArray[np.int64]:
         text = _text(units_N)
-        drawn = seed is not None and self._sampling > 0
-        ids = self._draw(text, seed) if drawn else self._processor.encode(text)
-        return np.array(ids, dtype=np.int64)
+        if seed is None or not self._sampling:
+            return np.array(self._processor.encode(text), dtype=np.int64)
+        return np.array(self._draw(text, seed), dtype=np.int64)
 
-    def _draw(self, text: str, seed: int | None) -> list[int]:
+    def _draw(self, text: str, seed: int) -> list[int]:
         """In a thread of its own, whose random numbers come from `seed` alone."""
         from sentencepiece import set_random_generator_seed
 
         drawn: list[int] = []
 
         def draw() -> None:
-            options = {"enable_sampling": True, "alpha": self._sampling, "nbest_size": -1}
-            drawn.extend(self._processor.encode(text, **options))
+            ids = self._processor.encode(
+                text, enable_sampling=True, alpha=self._sampling, nbest_size=-1
+            )
+            drawn.extend(ids)
 
         with _SEEDING:
             set_random_generator_seed(seed)
