@@ -24,32 +24,32 @@ LEAST = 1e-30
 class CtcState:
     """How likely the first t frames (0 … T, so T + 1 columns) spell each prefix.
 
-    `piece_BNT`: log-probability of the alignments whose last frame shows the prefix's last piece;
-    `blank_BNT`: of those whose last frame shows the blank; `any_BNT`: of both; `last_BN`: the last
-    piece, -1 for none.
+    `after_B2NT`: in each utterance's even rows the log-probability of all alignments, in the odd ones
+    of those whose last frame shows the blank; `last_BN`: the last piece, -1 for none.
     """
 
-    piece_BNT: Tensor
-    blank_BNT: Tensor
-    any_BNT: Tensor
+    after_B2NT: Tensor
     last_BN: Tensor
 
     @classmethod
-    def of(cls, piece_BNT: Tensor, blank_BNT: Tensor, last_BN: Tensor) -> Self:
-        return cls(piece_BNT, blank_BNT, torch.logaddexp(piece_BNT, blank_BNT), last_BN)
+    def of(cls, any_BNT: Tensor, blank_BNT: Tensor, last_BN: Tensor) -> Self:
+        return cls(torch.stack((any_BNT, blank_BNT), 2).flatten(1, 2), last_BN)
+
+    def after(self) -> Tensor:
+        """B x N x (T + 1): how likely the first t frames spell each prefix, whatever the last shows."""
+        return self.after_B2NT[:, ::2]
 
     def keep(self, utterances_U: Tensor) -> "CtcState":
         """The state of some of the utterances."""
-        parts = (self.piece_BNT, self.blank_BNT, self.any_BNT, self.last_BN)
-        return CtcState(*(part[utterances_U] for part in parts))
+        return CtcState(self.after_B2NT[utterances_U], self.last_BN[utterances_U])
 
     def leading_up_to(self, rows_BM: Tensor, pieces_BM: Tensor) -> Tensor:
-        """Of M pairs of a prefix and its next piece: how likely the first t frames (0 … T) lead up
-        to it. A piece that follows itself needs a blank in between.
+        """Of M pairs of a prefix and its next piece: how likely the first t frames lead up to it.
+
+        A piece that follows itself needs a blank in between.
         """
         repeated_BM = self.last_BN.gather(1, rows_BM) == pieces_BM
-        after_BNT = torch.stack((self.any_BNT, self.blank_BNT), 2).flatten(1, 2)
-        return _rows(after_BNT, 2 * rows_BM + repeated_BM.long())
+        return _rows(self.after_B2NT, 2 * rows_BM + repeated_BM.long())
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class CtcPrefix:
         """The empty prefix of each utterance, N = 1."""
         blank_B1T = _held(self.log_probs_BVT[:, BLANK, None].double())
         nothing_B1 = self.log_probs_BVT.new_full((len(blank_B1T), 1), -1, dtype=torch.long)
-        return CtcState.of(torch.full_like(blank_B1T, NEVER), blank_B1T, nothing_B1)
+        return CtcState.of(blank_B1T, blank_B1T, nothing_B1)
 
     def complete(self, state: CtcState) -> Tensor:
         """Log p(the prefix and nothing after it), B x N."""
-        return state.any_BNT[..., -1]
+        return state.after()[..., -1]
 
     def score(self, state: CtcState, rows_BM: Tensor, pieces_BM: Tensor) -> Tensor:
         """Log p(any text that begins with prefix `rows_BM` and then `pieces_BM`), B x M."""
@@ -96,7 +96,7 @@ class CtcPrefix:
 
     def score_all(self, state: CtcState) -> Tensor:
         """The same for every prefix and piece, B x N x V; the blank's column has no meaning."""
-        before_BNT = state.any_BNT[..., :-1]
+        before_BNT = state.after()[..., :-1]
         peak_BN1 = before_BNT.amax(-1, keepdim=True)
         probs_BTV = self.log_probs_BVT.double().exp().transpose(1, 2)
         scores_BNV = ((before_BNT - peak_BN1).exp() @ probs_BTV).log() + peak_BN1
@@ -112,13 +112,14 @@ class CtcPrefix:
 
         It takes every frame of a segment to show each piece as the likeliest one does.
         """
-        before_BNT = state.any_BNT[..., :-1]
+        before_BNT = state.after()[..., :-1]
         missing = -before_BNT.shape[-1] % SEGMENT_FRAMES
         padded_BNT = torch.nn.functional.pad(before_BNT, (0, missing), value=NEVER)
         segments_BNG = padded_BNT.unflatten(-1, (-1, SEGMENT_FRAMES)).logsumexp(-1)
         peak_BN1 = segments_BNG.amax(-1, keepdim=True)
         weights_BNG = (segments_BNG - peak_BN1).float().exp()
-        return (weights_BNG @ self.peaks_BGV).clamp_(min=LEAST).log_().add_(peak_BN1.float())
+        sums_BNV = weights_BNG @ self.peaks_BGV
+        return sums_BNV.clamp_(min=LEAST).log_().add_(peak_BN1.float())
 
     def extend(self, state: CtcState, rows_BN: Tensor, pieces_BN: Tensor) -> CtcState:
         """The prefixes at `rows_BN`, each with one more piece.
@@ -131,7 +132,7 @@ class CtcPrefix:
         held_BNT = _held(_rows(self.log_probs_BVT, pieces_BN).double())
         piece_BNT = _hold(before_BNT, held_BNT)
         blank_BNT = _hold(piece_BNT, _held(self.log_probs_BVT[:, BLANK, None].double()))
-        return CtcState.of(piece_BNT, blank_BNT, pieces_BN)
+        return CtcState.of(torch.logaddexp(piece_BNT, blank_BNT), blank_BNT, pieces_BN)
 
 
 def _rows(values_BNT: Tensor, rows_BM: Tensor) -> Tensor:

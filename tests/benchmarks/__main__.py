@@ -16,6 +16,7 @@ BENCHMARKS = (
     "assignment",
     "codebook",
     "joint_step",
+    "decoding",
     "extraction",
     "driver_memory",
     "shard_format",

@@ -29,6 +29,10 @@ EXPECTED = {
     ),
     "assignment": ({"ours", "bare product", "plain", "scikit-learn"}, {"faiss"}),
     "purity": ({"ours", "loop"}, set()),
+    "decoding": (
+        {"tiny, beam 2, batch", "tiny, beam 2, one at a time", "tiny, beam 2, encoder"},
+        set(),
+    ),
     "joint_step": ({"with quantizer", "without quantizer"}, set()),
     "step_shares": ({"2 s", "4 s"}, set()),
     "workers": ({"one worker", "two workers"}, set()),
@@ -105,6 +109,12 @@ def test_all_assign_alike():
 
 def test_the_loop_counts_what_the_stage_counts():
     assert record("purity")["checks"] == {"counts of the loop that are not ours": 0}
+
+
+def test_searches_agree_and_find_the_texts():
+    checks = record("decoding")["checks"]
+    assert checks["tiny, beam 2: same texts"] == checks["tiny, beam 2: right texts"] == 1
+    assert checks["tiny, beam 2: CPU seconds an utterance"] > 0
 
 
 def memory_of_known_calls() -> tuple[int | None, int | None]:
