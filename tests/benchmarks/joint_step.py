@@ -57,6 +57,7 @@ TINY_ASR = {
     "encoder_layers": 1,
     "decoder_layers": 1,
     "conv_kernel": 3,
+    "e_branchformer": {"cgmlp_dim": 32, "merge_kernel": 3},
 }
 TINY = Setting(2, 1.0, 8, rounds=2, tiny=True)
 SIZES = {
