@@ -1,5 +1,6 @@
 """One phase of the joint training on one worker: what lives exactly as long as the phase."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -105,14 +106,14 @@ class PhaseRun:
         """Clip the gradient and move the weights; returns its norm before clipping."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         clip_norm = self._training.clip_norm
-        norm = gathered(nn.utils.clip_grad_norm_(parameters, clip_norm, error_if_nonfinite=False))
-        if not torch.isfinite(norm):
+        norm = float(gathered(nn.utils.clip_grad_norm_(parameters, clip_norm)))
+        if not math.isfinite(norm):
             raise FloatingPointError(
                 f"the gradient is not finite at step {step}: lower the learning rates of the phase "
                 "or lengthen its warmup_steps"
             )
         self.optimizer.step()
-        return float(norm)
+        return norm
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], Tensor | None]:
