@@ -236,7 +236,7 @@ def tokenize(
         "cpus_per_worker": Node(cpus_per_worker, f"--cpus-per-worker {cpus_per_worker}"),
         "gpus_per_worker": Node(gpus_per_worker, f"--gpus-per-worker {gpus_per_worker}"),
     }
-    given = {name: node for name, node in options.items() if node.value is not None}
+    given = _given(options)
     if output.endswith(".parquet"):
         if given:
             raise ConfigError(
@@ -279,20 +279,67 @@ def transcribe(
         float | None,
         typer.Option(help="Read mixtures of units with this temperature [default: nearest units]"),
     ] = None,
+    language_model: Annotated[
+        str | None, typer.Option(help="An ARPA file, or what asr_evaluation.language_model takes")
+    ] = None,
+    language_model_level: Annotated[
+        Literal["words", "pieces"] | None, typer.Option(help="Of an n-gram model; default: words")
+    ] = None,
+    language_model_weight: Annotated[
+        float | None, typer.Option(min=0, help="Of the language model; default: 0.5")
+    ] = None,
+    length_bonus: Annotated[
+        float | None, typer.Option(min=0, help="What each piece adds to a score; default: 0")
+    ] = None,
 ) -> None:
     """Turn audio into text, with the time of each word in all formats but text."""
     from pipeline.commands.transcribe import Reading, transcribe
     from pipeline.commands.transcript_files import Destination
 
+    model_options = _given(
+        {
+            "path": Node(language_model, f"--language-model {language_model}"),
+            "level": Node(language_model_level, f"--language-model-level {language_model_level}"),
+            "weight": Node(
+                language_model_weight, f"--language-model-weight {language_model_weight}"
+            ),
+        }
+    )
     options = {
         "beam_size": Node(beam_size, f"--beam-size {beam_size}"),
         "soft_tau": Node(soft_tau, f"--soft-tau {soft_tau}"),
+        "length_bonus": Node(length_bonus, f"--length-bonus {length_bonus}"),
+        "language_model": Node(model_options or None, "the command line"),
     }
-    given = {name: node for name, node in options.items() if node.value is not None}
-    reading = Reading.of(window_seconds, from_options(AsrEvaluation, given))
+    reading = Reading.of(window_seconds, from_options(AsrEvaluation, _given(options)))
     destination = Destination(output, output_format)
     consoles = {"console": _console(), "messages": _console(stderr=True)}
     _exit_unless(transcribe(model, audio, destination, reading, **consoles))
+
+
+@app.command()
+def make_arpa(
+    texts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TEXT...",
+            help="Outputs of prepare_corpus, or files with a sentence on each line",
+        ),
+    ],
+    output: Annotated[str, typer.Option(help="The ARPA file")],
+    length: Annotated[int, typer.Option(min=1, max=10, help="Of the longest n-grams")] = 3,
+    split: Annotated[str, typer.Option(help="Of a prepared corpus")] = "train",
+    pieces_of: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the pieces of text of this output of train_joint [default: of words]"
+        ),
+    ] = None,
+) -> None:
+    """Make an n-gram language model from texts, for asr_evaluation.language_model and `transcribe`."""
+    from pipeline.commands.make_arpa import make_arpa
+
+    make_arpa(texts, output, _console(), length=length, split=split, model=pieces_of)
 
 
 @app.command()
@@ -364,6 +411,10 @@ def ui(
         first = _load(configs, None, storage)[0]
         tracking, storage, experiment = first.tracking, first.storage, first.tracking.experiment
     ui(tracking, storage or "runs", experiment, port, _console(), opens=opens)
+
+
+def _given(options: dict[str, Node]) -> dict[str, Node]:
+    return {name: node for name, node in options.items() if node.value is not None}
 
 
 def _load(configs: list[str], overrides: list[str] | None, storage: str | None) -> list[Config]:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import Config
 from pipeline.config.section import settings_of
 from pipeline.corpus.parts import AUDIO, TEXT, parts_of
+from pipeline.graph.sources import Source
 from pipeline.graph.stage import Input, Stage, StageContext
 from pipeline.graph.token_inputs import token_inputs
+from pipeline.lm.fused import fingerprint, load
 from pipeline.storage.artifacts import Artifact
 
 if TYPE_CHECKING:
@@ -31,7 +33,17 @@ def _settings(config: Config) -> dict[str, Any]:
     leave_out = {"batch_seconds"}
     if not config.quantizer.has_units:
         leave_out |= {"assignment", "soft_tau"}
-    return {"asr_evaluation": settings_of(config.asr_evaluation, leave_out)}
+    settings = settings_of(config.asr_evaluation, leave_out)
+    # The file's content counts, not its place.
+    settings.get("language_model", {}).pop("path", None)
+    return {"asr_evaluation": settings}
+
+
+def _sources(config: Config) -> dict[str, Source]:
+    language_model = config.asr_evaluation.language_model
+    if language_model.path is None:
+        return {}
+    return {"language_model": Source(language_model, fingerprint)}
 
 
 def _is_soft(config: Config) -> bool:
@@ -66,10 +78,11 @@ def _run(context: StageContext) -> dict[str, float]:
     settings = context.config.asr_evaluation
     with context.inputs[_training(context.config)].read_folder("asr") as folder:
         model = AsrModel.from_pretrained(folder)
+    scorers = load(settings.language_model, model.text_pieces)
     read, about_tau = _reader(context, model)
     utterances = read_split(context.inputs["prepare_corpus"], context.split)
     report = partial(context.progress.update, total=len(utterances), unit="utterances")
-    transcripts = Transcriber(model, read, settings)(utterances, report)
+    transcripts = Transcriber(model, read, settings, scorers)(utterances, report)
     context.output.write_table("hypotheses.parquet", transcripts.table())
     if settings.nbest > 1:
         context.output.write_table("nbest.parquet", transcripts.nbest_table())
@@ -142,6 +155,7 @@ STAGE = Stage(
     name="evaluate_asr",
     version=3,
     settings=_settings,
+    sources=_sources,
     run=_run,
     splits=lambda config: config.corpus.splits.test,
     inputs=_inputs,

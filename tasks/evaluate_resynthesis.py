@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def _settings(config: Config) -> dict[str, Any]:
     # The best text of each utterance is compared, and always from units.
-    leave_out = {"batch_seconds", "nbest", "assignment", "soft_tau"}
+    leave_out = {"batch_seconds", "nbest", "assignment", "soft_tau", "language_model"}
     return {
         "resynthesis": settings_of(config.resynthesis),
         "asr_evaluation": settings_of(config.asr_evaluation, leave_out),

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from pipeline.asr.model import AsrModel
 from pipeline.asr.pauses import cut_in_pauses
+from pipeline.asr.scorer import Weighted
 from pipeline.asr.window_join import join
 from pipeline.asr.word_times import FrameTimes, TimedPiece, align, words_of
 from pipeline.audio.frame_grid import FrameGrid
@@ -23,6 +24,7 @@ from pipeline.commands.transcript_files import Destination
 from pipeline.config import AsrEvaluation, ConfigError
 from pipeline.features.batching import map_in_batches
 from pipeline.features.windows import Windowing
+from pipeline.lm.fused import load as load_language_model
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.folders import printable
 from pipeline.tokenizer.feature_mixer import FeatureMixer
@@ -44,6 +46,7 @@ class Recognizer:
     encoder: UnitTokenizer | SoftTokenizer | FeatureMixer
     asr: AsrModel
     search: AsrEvaluation
+    scorers: Sequence[Weighted] = ()
 
     @classmethod
     def load(cls, trained: str, search: AsrEvaluation) -> "Recognizer":
@@ -51,20 +54,22 @@ class Recognizer:
 
         Raises:
             ConfigError: there is no such model, or it reads no units that could be mixed.
+            LanguageModelError: the search's language model cannot be used.
         """
         output, tau = trained.rstrip("/"), search.soft_tau
         device = "cuda" if torch.cuda.is_available() else "cpu"
         asr = load_model(f"{output}/asr", "asr", AsrModel.from_pretrained).to(device)
+        scorers = load_language_model(search.language_model, asr.text_pieces)
         if Artifact(output).exists("tokenizer"):
             tokenizer = load_model(output, "tokenizer", UnitTokenizer.from_pretrained).to(device)
             encoder = tokenizer if tau is None else SoftTokenizer(tokenizer, tau)
-            return cls(encoder, asr, search)
+            return cls(encoder, asr, search, scorers)
         if tau is not None:
             raise ConfigError(
                 f"'{trained}' reads no units that could be mixed: leave out --soft-tau"
             )
         mixer = load_model(output, "features", FeatureMixer.from_pretrained).to(device)
-        return cls(mixer, asr, search)
+        return cls(mixer, asr, search, scorers)
 
     @property
     def grid(self) -> FrameGrid:
@@ -95,7 +100,7 @@ class Recognizer:
     def _timed(self, inputs: Sequence[np.ndarray]) -> list[list[TimedPiece]]:
         times = FrameTimes.of(self.grid, self.asr.settings.subsampling)
         heard = self.asr.hear(inputs)
-        texts = [best.text for best, *_ in self.asr.nbest(heard, self.search)]
+        texts = [best.text for best, *_ in self.asr.nbest(heard, self.search, self.scorers)]
         return align(self.asr, heard, texts, times)
 
     def _joined(self, parts: Sequence[tuple[float, list[TimedPiece]]]) -> list[TimedPiece]:

@@ -8,6 +8,7 @@ from pipeline.config.cluster import Cluster, Tracking
 from pipeline.config.digests import digest
 from pipeline.config.evaluation import Purity
 from pipeline.config.features import Features
+from pipeline.config.fused_lm import FusedLanguageModel
 from pipeline.config.lm import CausalTransformer, LmSubwords, LmTraining, UnitLm
 from pipeline.config.quantizer import Codebook, Iteration, Quantizer, Sigma
 from pipeline.config.section import ConfigError
@@ -25,6 +26,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Features",
+    "FusedLanguageModel",
     "Iteration",
     "LearningRates",
     "LmSubwords",

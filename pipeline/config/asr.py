@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.config.fused_lm import FusedLanguageModel
 from pipeline.config.section import (
     UNLESS_DEFAULT,
     Depth,
@@ -121,6 +122,7 @@ class AsrEvaluation(Section):
     """The weight of the CTC score in the search."""
     length_bonus: Annotated[float, Field(ge=0, le=100), UNLESS_DEFAULT] = 0.0
     """What each piece adds to a text's score in the search; above 0, the search ends later."""
+    language_model: Annotated[FusedLanguageModel, UNLESS_DEFAULT] = FusedLanguageModel()
     nbest: Annotated[int, Field(ge=1, le=10_000), UNLESS_DEFAULT] = 1
     """How many of an utterance's best texts the search gives; above 1, all are stored."""
     max_length_share: Annotated[float, Field(gt=0, le=100)] = 1.0

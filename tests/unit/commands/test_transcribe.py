@@ -16,13 +16,15 @@ from pipeline.__main__ import app
 from pipeline.asr.model import AsrModel
 from pipeline.asr.text_pieces import TextPieces
 from pipeline.asr.word_times import TimedPiece, Word
-from pipeline.audio.utterance import CorpusError
+from pipeline.audio.utterance import CorpusError, Utterance, to_table
 from pipeline.commands import transcribe as command
 from pipeline.commands.named_audio import NamedAudio
 from pipeline.commands.transcript import Transcript
 from pipeline.config import Asr, ConfigError
 from pipeline.config import TextPieces as TextPiecesSettings
 from pipeline.corpus.alignment.ctm import Ctm
+from pipeline.lm.arpa import read_arpa
+from pipeline.storage.artifacts import Artifact
 from pipeline.storage.writable import UnwritableError
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -258,6 +260,59 @@ def test_mistakes_are_named_before_any_work(trained, tmp_path):
         error = invoke(trained, *arguments).exception
         assert isinstance(error, kind), arguments
         assert message in str(error)
+
+
+def test_a_language_model_takes_part_in_the_search(trained, tmp_path):
+    audio = write_noise(tmp_path / "a.wav", 3)
+    texts = tmp_path / "texts.txt"
+    texts.write_text("da dd dd\n\ndd dd\n", encoding="utf-8")
+    for level, extra, expected in (
+        ("words", (), "n-grams by length: 5, 5,"),
+        ("pieces", ("--pieces-of", trained), "n-grams by length: 6, 7,"),
+    ):
+        arpa = tmp_path / f"{level}.arpa"
+        made = CliRunner().invoke(
+            app, ["make-arpa", str(texts), "--output", str(arpa), "--length", "2", *map(str, extra)]
+        )
+        assert made.exit_code == 0, (made.output, made.exception)
+        assert "2 sentences" in made.stdout
+        assert expected in made.stdout
+        model = ("--language-model", arpa, "--language-model-level", level)
+        fused = told(
+            invoke(trained, audio, *model, "--language-model-weight", 20, "--length-bonus", 9)
+        )
+        assert fused != told(invoke(trained, audio, "--length-bonus", 9))
+
+
+def test_mistakes_about_texts_are_named(trained, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "other.txt").write_text("xyz\n")
+    for texts, extra, message in (
+        ("empty.txt", (), "there is no sentence to count"),
+        ("gone.txt", (), "neither an output of prepare_corpus nor a text file"),
+        ("other.txt", ("--pieces-of", str(trained)), "characters in no training transcript"),
+    ):
+        arguments = [
+            "make-arpa",
+            str(tmp_path / texts),
+            "--output",
+            str(tmp_path / "x.arpa"),
+            *extra,
+        ]
+        error = CliRunner().invoke(app, arguments).exception
+        assert isinstance(error, ConfigError), texts
+        assert message in str(error)
+
+
+def test_a_prepared_corpus_is_read_by_split(tmp_path):
+    utterances = [
+        Utterance(f"{split}-{text}", split, "x.wav", 0.0, 1.0, "s", text)
+        for split, text in (("train", "a b"), ("train", "b"), ("test", "c"))
+    ]
+    Artifact(str(tmp_path / "corpus")).write_table("corpus.parquet", to_table(utterances))
+    arpa = tmp_path / "x.arpa"
+    CliRunner().invoke(app, ["make-arpa", str(tmp_path / "corpus"), "--output", str(arpa)])
+    assert set(read_arpa(str(arpa)).words) == {"<s>", "</s>", "<unk>", "a", "b"}
 
 
 def test_ids_are_those_of_tokenize(tmp_path):

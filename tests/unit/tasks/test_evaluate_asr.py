@@ -15,6 +15,9 @@ from pipeline.clustering.assignment import mixture
 from pipeline.config import Asr, AsrEvaluation, Config
 from pipeline.config import TextPieces as TextPiecesSettings
 from pipeline.graph.stage import Input, StageContext
+from pipeline.lm.arpa import LanguageModelError, write_arpa
+from pipeline.lm.fused import load
+from pipeline.lm.witten_bell import estimate
 from pipeline.metrics.word_errors import read_word_errors
 from pipeline.progress import Progress
 from pipeline.storage import table_schemas
@@ -232,6 +235,52 @@ def test_one_best_text_needs_no_further_table(tmp_path):
     write_tokens(context)
     STAGE.run(dataclasses.replace(context, config=config, split="test"))
     assert not context.output.exists("nbest.parquet")
+
+
+def save_language_model(path, texts):
+    write_arpa(str(path), estimate([text.split() for text in texts], 2))
+    return {"path": str(path), "weight": 3.0}
+
+
+def test_a_language_model_takes_part(tmp_path):
+    model = make_model(10, None)
+    settings = save_language_model(tmp_path / "model.arpa", ["cd a", "cd"])
+    search = AsrEvaluation(beam_size=3, language_model=settings)
+    scorers = load(search.language_model, model.text_pieces)
+    alone = {utt_id: heard(model, units)[1] for utt_id, units in UNITS.items()}
+    fused = {
+        utt_id: model.transcribe([units], search, scorers)[0] for utt_id, units in UNITS.items()
+    }
+    assert alone != fused
+    references = dict.fromkeys(LENGTHS, "a")
+    context = make_context(tmp_path, "dkm", model, references, language_model=settings)
+    write_tokens(context)
+    STAGE.run(dataclasses.replace(context, split="test"))
+    rows = context.output.read_table("hypotheses.parquet").to_pylist()
+    found = {row["utt_id"]: row["hypothesis"] for row in rows if row["search"] == "beam"}
+    assert found == {utt_id: fused[utt_id] for utt_id in found}
+
+
+def test_the_content_of_a_language_model_counts_and_not_its_place(tmp_path):
+    def digests_of(name, texts, **changes):
+        settings = save_language_model(tmp_path / name, texts) | changes
+        config = make_config("dkm", tmp_path, language_model=settings)
+        sources = STAGE.sources(config)
+        return STAGE.settings(config), {
+            name: each.fingerprint(each.section) for name, each in sources.items()
+        }
+
+    first = digests_of("one.arpa", ["cd a"])
+    assert digests_of("two.arpa", ["cd a"]) == first
+    assert digests_of("one.arpa", ["cd b"])[1] != first[1]
+    assert digests_of("one.arpa", ["cd a"], weight=0.1)[0] != first[0]
+    without = make_config("dkm", tmp_path)
+    assert STAGE.sources(without) == {}
+    assert "language_model" not in STAGE.settings(without)["asr_evaluation"]
+    missing = make_config("dkm", tmp_path, language_model={"path": str(tmp_path / "gone.arpa")})
+    [source] = STAGE.sources(missing).values()
+    with pytest.raises(LanguageModelError, match=r"gone.arpa is no file"):
+        source.fingerprint(source.section)
 
 
 def test_inputs_follow_the_variant(tmp_path):
