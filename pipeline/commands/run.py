@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pipeline.runtime.scheduler import Outcome
     from pipeline.tracking import Status
 
+# The stages whose outputs hold a model, which the end of a run names.
+TRAININGS = ("train_joint", "train_token_asr")
+
 
 def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> bool:
     """Run the pending stages of the configs' graph; return whether all are complete at the end.
@@ -172,11 +175,11 @@ def _same_command() -> str:
 
 def _show_models(graph: Graph, console: Console) -> None:
     for member in graph.members:
-        node = member.nodes.get("train_joint")
-        if node is not None and node.artifact.is_complete():
-            whose = ", ".join(filter(None, (member.config.variant, member.name)))
-            line = f"Model of {whose}: {redact(node.artifact.uri)}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for node in (member.nodes[stage] for stage in TRAININGS if stage in member.nodes):
+            if node.artifact.is_complete():
+                whose = ", ".join(filter(None, (member.config.variant, member.name)))
+                line = f"Model of {whose}: {redact(node.artifact.uri)}"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_tracker(config: Config, console: Console) -> None:

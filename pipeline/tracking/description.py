@@ -17,23 +17,39 @@ def variant_tags(config: Config) -> dict[str, str]:
 
 def describe(config: Config, commit: str = "") -> str:
     """One variant in a few lines of Markdown."""
-    quantizer = config.quantizer
-    phases = ", then ".join(
-        f"{phase.epochs} epochs with the SSL model {phase.ssl}" for phase in config.training.phases
-    )
-    units = f", {config.codebook.num_units} units" if quantizer.has_units else ""
     by = "".join(f", fine-tuned by {other.variant}" for other in config.finetuners[:1])
+    heard = f", SSL model `{config.ssl.model}`{by}" if config.corpus.has_audio else ""
     lines = [
-        f"**{config.variant}** on the {config.corpus.kind} corpus, SSL model `{config.ssl.model}`{by}.",
+        f"**{config.variant}** on the {config.corpus.kind} corpus{heard}.",
         "",
-        f"- quantizer: {quantizer.kind}{units}, layer weights {quantizer.layer_weights}",
-        f"- training: {phases}; {_members(config)}",
+        *(_joint_training(config) if config.corpus.has_audio else []),
+        *([_token_asr(config)] if config.has_token_asr else []),
         f"- storage: `{config.storage}`",
         *([f"- commit: `{commit}`"] if commit else []),
         "",
         "The child runs hold each stage's parameters, curves, figures and audio.",
     ]
     return "\n".join(lines)
+
+
+def _joint_training(config: Config) -> list[str]:
+    quantizer = config.quantizer
+    units = f", {config.codebook.num_units} units" if quantizer.has_units else ""
+    phases = ", then ".join(
+        f"{phase.epochs} epochs with the SSL model {phase.ssl}" for phase in config.training.phases
+    )
+    return [
+        f"- quantizer: {quantizer.kind}{units}, layer weights {quantizer.layer_weights}",
+        f"- training: {phases}; {_members(config)}",
+    ]
+
+
+def _token_asr(config: Config) -> str:
+    settings = config.token_asr
+    subwords, epochs = settings.subwords, sum(phase.epochs for phase in settings.phases)
+    joined = f", {subwords.vocabulary_size} subwords ({subwords.kind})"
+    read = f"{'de-duplicated ' * settings.deduplicate}units{joined * (subwords.kind != 'none')}"
+    return f"- ASR from stored {read}: {epochs} epochs; {_members(config)}"
 
 
 def _members(config: Config) -> str:

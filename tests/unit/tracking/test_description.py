@@ -25,3 +25,21 @@ def test_seeds_and_folds_are_said(seeds, folds, said):
     )
     line = next(line for line in describe(config).splitlines() if line.startswith("- training: "))
     assert line == f"- training: 8 epochs with the SSL model frozen; {said}"
+
+
+@pytest.mark.parametrize(
+    ("token_asr", "said"),
+    [
+        ({}, "- ASR from stored de-duplicated units, 500 subwords (bpe): 48 epochs; seed 0"),
+        (
+            {"deduplicate": False, "subwords": {"kind": "none"}},
+            "- ASR from stored units: 48 epochs; seed 0",
+        ),
+    ],
+)
+def test_of_a_corpus_of_tokens_nothing_is_said_of_an_ssl_model(token_asr, said):
+    config = Config(variant="v", corpus={"kind": "tokens", "tokens": "t"}, token_asr=token_asr)
+    text = describe(config)
+    assert text.startswith("**v** on the tokens corpus.\n")
+    assert said in text.splitlines()
+    assert not any(word in text for word in ("SSL model `", "quantizer", "- training"))
