@@ -68,6 +68,12 @@ def test_progress_counts_epochs_with_the_latest_losses_and_tells_where_it_resume
     ]
 
 
+def test_an_early_stop_is_told_and_the_epochs_left_count_as_done():
+    sent = []
+    History(8, progress=Progress(sent.append)).stopped(3, 5)
+    assert sent == ["stops after epoch 3 of 5: it gets no better", Report(5, 8, "epochs", "")]
+
+
 def test_what_is_not_finite_is_kept_in_the_rows_and_told_to_nobody():
     rows, history = told()
     history.epoch(5, 0, {"loss": math.inf, "ctc": 2.0}, {}, None)
