@@ -16,15 +16,17 @@ from pipeline.graph.sources import Source
 from pipeline.graph.stage import Input, Stage, StageContext
 from pipeline.graph.token_inputs import token_inputs
 from pipeline.lm.fused import fingerprint, load
-from pipeline.storage.artifacts import Artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
+    import torch
 
     from pipeline.asr.evaluation import Reader
     from pipeline.asr.model import AsrModel
+    from pipeline.audio.utterance import Utterance
+    from pipeline.storage.artifacts import Artifact
     from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
 
@@ -71,27 +73,59 @@ def _inputs(config: Config, split: str) -> tuple[Input, ...]:
 
 
 def _run(context: StageContext) -> dict[str, float]:
-    from pipeline.asr.evaluation import Transcriber
-    from pipeline.asr.model import AsrModel
+    from pipeline.asr.evaluation import Transcripts
+    from pipeline.asr.shard_transcriber import texts_of
     from pipeline.corpus.read_outputs import read_split
 
-    settings = context.config.asr_evaluation
-    with context.inputs[_training(context.config)].read_folder("asr") as folder:
-        model = AsrModel.from_pretrained(folder)
-    scorers = load(settings.language_model, model.text_pieces)
-    read, about_tau = _reader(context, model)
+    about_tau = {"soft_tau": _tau(context)} if _is_soft(context.config) else {}
     utterances = read_split(context.inputs["prepare_corpus"], context.split)
-    report = partial(context.progress.update, total=len(utterances), unit="utterances")
-    transcripts = Transcriber(model, read, settings, scorers)(utterances, report)
+    found = texts_of(_decode(context, utterances, about_tau.get("soft_tau")))
+    transcripts = Transcripts.of(utterances, found)
     context.output.write_table("hypotheses.parquet", transcripts.table())
-    if settings.nbest > 1:
+    if context.config.asr_evaluation.nbest > 1:
         context.output.write_table("nbest.parquet", transcripts.nbest_table())
     scores = transcripts.scores() | about_tau
     return {f"{context.split}.{name}": value for name, value in scores.items()}
 
 
-def _reader(context: StageContext, model: "AsrModel") -> tuple["Reader", dict[str, float]]:
-    """What gives the ASR model's inputs for some utterances, and scores about it.
+def _decode(
+    context: StageContext, utterances: "Sequence[Utterance]", tau: float | None
+) -> list[dict[str, Any]]:
+    """What `ShardTranscriber` says of all utterances, here or on the workers that there are."""
+    from pipeline.asr.shard_transcriber import ShardTranscriber
+    from pipeline.features.extraction import plan_shards
+
+    config, workers = context.config, context.config.cluster.decoding_workers
+    arguments = {
+        "trained": context.inputs[_training(config)],
+        "open_reader": partial(_open_reader, config, context.inputs, context.split, tau),
+        "open_scorers": partial(load, config.asr_evaluation.language_model),
+        "settings": config.asr_evaluation,
+    }
+    if not workers:
+        report = partial(context.progress.update, total=len(utterances), unit="utterances")
+        return [ShardTranscriber(**arguments)(context.split, utterances, report)]
+    from pipeline.runtime.shard_pool import run_shards
+
+    layout = config.features.shard_utterances, config.features.shard_seconds
+    return run_shards(
+        ShardTranscriber,
+        arguments,
+        plan_shards(utterances, *layout),
+        config.cluster,
+        context.progress,
+        num_workers=workers,
+    )
+
+
+def _open_reader(
+    config: Config,
+    inputs: "Mapping[str, Artifact]",
+    split: str,
+    tau: float | None,
+    device: "torch.device",
+) -> "Reader":
+    """What gives the ASR model's inputs for some utterances.
 
     The inputs are units or their subwords (T), mixtures of units (T x K) or features (T x D).
     """
@@ -99,37 +133,51 @@ def _reader(context: StageContext, model: "AsrModel") -> tuple["Reader", dict[st
     from pipeline.tokenizer.soft_tokenizer import SoftTokenizer
     from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
-    trained = context.inputs[_training(context.config)]
-    if not context.config.quantizer.has_units:
+    trained = inputs[_training(config)]
+    if not config.quantizer.has_units:
         with trained.read_folder("features") as folder:
-            return _from_audio(context, FeatureMixer.from_pretrained(folder).encode), {}
-    if not _is_soft(context.config):
-        return _from_tokens(context, trained), {}
+            return _from_audio(config, FeatureMixer.from_pretrained(folder).to(device).encode)
+    if tau is None:
+        return _from_tokens(config, inputs, split)
     with trained.read_folder("tokenizer") as folder:
-        tokenizer = UnitTokenizer.from_pretrained(folder)
-    tau = context.config.asr_evaluation.soft_tau or _best_tau(context, model, tokenizer)
-    return _from_audio(context, SoftTokenizer(tokenizer, tau).encode), {"soft_tau": tau}
+        tokenizer = UnitTokenizer.from_pretrained(folder).to(device)
+    return _from_audio(config, SoftTokenizer(tokenizer, tau).encode)
 
 
-def _from_tokens(context: StageContext, trained: Artifact) -> "Reader":
+def _from_tokens(config: Config, inputs: "Mapping[str, Artifact]", split: str) -> "Reader":
     from pipeline.corpus.read_outputs import read_tokens, tokens_in
     from pipeline.units.subwords import Subwords
 
-    units = read_tokens(tokens_in(context.inputs, context.split), context.split)
-    if not context.config.has_token_asr:
+    units = read_tokens(tokens_in(inputs, split), split)
+    if not config.has_token_asr:
         return lambda utterances: [units[each.utt_id] for each in utterances]
-    with trained.read_folder(Subwords.FOLDER) as folder:
+    with inputs[_training(config)].read_folder(Subwords.FOLDER) as folder:
         subwords = Subwords.load(folder)
     return lambda utterances: [subwords.encode(units[each.utt_id]) for each in utterances]
 
 
 def _from_audio(
-    context: StageContext, encode: "Callable[[Sequence[np.ndarray]], list[np.ndarray]]"
+    config: Config, encode: "Callable[[Sequence[np.ndarray]], list[np.ndarray]]"
 ) -> "Reader":
     from pipeline.audio.decode import read_utterance
 
-    rate_hz = context.config.corpus.sample_rate_hz
+    rate_hz = config.corpus.sample_rate_hz
     return lambda utterances: encode([read_utterance(each, rate_hz) for each in utterances])
+
+
+def _tau(context: StageContext) -> float:
+    """The temperature that the config names, or the one that is best on the validation split."""
+    from pipeline.asr.model import AsrModel
+    from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
+
+    if (named := context.config.asr_evaluation.soft_tau) is not None:
+        return named
+    trained = context.inputs[_training(context.config)]
+    with trained.read_folder("asr") as folder:
+        model = AsrModel.from_pretrained(folder)
+    with trained.read_folder("tokenizer") as folder:
+        tokenizer = UnitTokenizer.from_pretrained(folder)
+    return _best_tau(context, model, tokenizer)
 
 
 def _best_tau(context: StageContext, model: "AsrModel", tokenizer: "UnitTokenizer") -> float:
@@ -140,7 +188,7 @@ def _best_tau(context: StageContext, model: "AsrModel", tokenizer: "UnitTokenize
     utterances = read_split(context.inputs["prepare_corpus"], context.config.corpus.splits.valid)
     wers = wer_by_tau(
         model,
-        _from_audio(context, tokenizer.closeness),
+        _from_audio(context.config, tokenizer.closeness),
         utterances,
         candidates(tokenizer.centroids_KD),
         batch_seconds=context.config.asr_evaluation.batch_seconds,
@@ -161,5 +209,6 @@ STAGE = Stage(
     inputs=_inputs,
     without_audio=True,
     cpus=1,
+    workers=lambda config: config.cluster.decoding_workers,
     headline=("wer", "cer"),
 )

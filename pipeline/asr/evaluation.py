@@ -1,7 +1,8 @@
 """How an ASR model does on the utterances of a split, by greedy CTC and by beam search."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,14 @@ class Transcripts:
     utterances: Sequence[Utterance]
     greedy: Sequence[str]
     beam: Sequence[Sequence[ScoredText]]
+
+    @classmethod
+    def of(
+        cls, utterances: Sequence[Utterance], found: Mapping[str, tuple[str, Sequence[ScoredText]]]
+    ) -> Self:
+        """From the greedy text and the n best ones of each utterance, by utt_id."""
+        greedy, beam = zip(*(found[utterance.utt_id] for utterance in utterances), strict=True)
+        return cls(utterances, greedy, beam)
 
     @property
     def references(self) -> list[str]:

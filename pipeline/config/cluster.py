@@ -37,6 +37,9 @@ class Cluster(Section):
     """Workers that extract features and tokenize."""
     codebook_workers: Workers = 2
     """Workers that fit the codebook."""
+    decoding_workers: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Workers that decode test splits; with 0, each split is decoded by its stage's process, on one
+    CPU."""
     training_workers: Workers = 1
     """Workers that train; a step covers the same utterances for any number of them."""
     cpus_per_worker: Annotated[float, Field(ge=1e-4, le=10_000)] = 1.0

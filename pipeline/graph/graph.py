@@ -103,11 +103,16 @@ class Node:
         return Resources(self.config.cluster.cpus_per_worker, self.config.cluster.gpus_per_worker)
 
     @property
+    def cpus(self) -> float:
+        """What the stage's own process holds: nothing, where workers compute for it."""
+        return 0.0 if self.workers else self.stage.cpus
+
+    @property
     def resources(self) -> Resources:
         """What the stage and its workers hold while they run."""
         worker = self.worker_resources
         return Resources(
-            self.stage.cpus + self.workers * worker.cpus,
+            self.cpus + self.workers * worker.cpus,
             self.stage.gpus + self.workers * worker.gpus,
         )
 

@@ -115,7 +115,8 @@ class Stage:
 
     A stage that computes by itself holds `cpus` and `gpus`, on any node. One that starts Ray Data
     jobs, Ray tasks or Ray Train workers holds none and stays with the driver: `workers` says how
-    many it starts, each with `cluster.cpus_per_worker` and `cluster.gpus_per_worker`. Stages run
+    many it starts, each with `cluster.cpus_per_worker` and `cluster.gpus_per_worker`; where there are
+    some, `cpus` is not held. Stages run
     at the same time only if the CPUs and GPUs suffice.
     """
 

@@ -273,12 +273,12 @@ def _ray_options(node: Node, machines: Sequence[Resources]) -> dict[str, Any]:
     A stage that only starts workers stays with the driver: the workers' arguments live in its
     memory, so that a machine lost elsewhere costs workers, which Ray replaces, and not the stage.
     """
-    if not node.stage.cpus:
+    if not node.cpus:
         home = ray.get_runtime_context().get_node_id()
         strategy = NodeAffinitySchedulingStrategy(home, soft=False)
         return {"num_cpus": 0, "num_gpus": node.stage.gpus, "scheduling_strategy": strategy}
     largest = max((machine.cpus for machine in machines), default=1.0)
-    return {"num_cpus": min(node.stage.cpus, largest or 1.0), "num_gpus": node.stage.gpus}
+    return {"num_cpus": min(node.cpus, largest or 1.0), "num_gpus": node.stage.gpus}
 
 
 def run_node(

@@ -37,8 +37,12 @@ def run_shards(
     shards: Sequence[Shard],
     cluster: Cluster,
     progress: Progress = SILENT,
+    *,
+    num_workers: int | None = None,
 ) -> list[dict[str, Any]]:
     """Pass every shard through a pool of `worker_class(**worker_arguments)`.
+
+    There are `num_workers` of them, by default those that extract features.
 
     Workers load their model once. Which worker writes a shard must not change its content. A worker
     that is lost, alone or with its machine, starts again where there is room, at the latest when
@@ -61,7 +65,7 @@ def run_shards(
         _ShardActor,  # type: ignore[arg-type] # map() takes classes too
         fn_constructor_args=constructor,
         compute=ray.data.ActorPoolStrategy(
-            size=min(cluster.extraction_workers, len(shards)),
+            size=min(num_workers or cluster.extraction_workers, len(shards)),
             max_concurrent_calls_per_actor=SHARDS_IN_FLIGHT,
             max_tasks_in_flight_per_actor=SHARDS_IN_FLIGHT,
             enable_true_multi_threading=True,

@@ -239,6 +239,11 @@ def test_stages_with_workers_go_first_and_side_by_side_where_the_cpus_suffice(ex
     assert running(made) == ["tune", "light"]
 
 
+def test_a_stage_holds_its_own_cpus_only_where_no_workers_compute_for_it():
+    assert node("alone", 1).resources == Resources(1)
+    assert node("decode", 1, workers=2).resources == Resources(2)
+
+
 def test_workers_that_take_all_cpus_leave_no_room(execution):
     made = execution(node("extract", 0, workers=2), node("a", 1), node("train", 0, workers=1))
     assert running(made) == ["extract"]

@@ -1,10 +1,12 @@
 import dataclasses
+import json
 import math
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from support import run_shards_here
 
 from pipeline.asr import soft_tau
 from pipeline.asr.model import AsrModel
@@ -20,6 +22,7 @@ from pipeline.lm.fused import load
 from pipeline.lm.witten_bell import estimate
 from pipeline.metrics.word_errors import read_word_errors
 from pipeline.progress import Progress
+from pipeline.runtime import shard_pool
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.tokenizer.feature_mixer import FeatureMixer
@@ -160,6 +163,9 @@ def test_features_come_from_audio(tmp_path, monkeypatch):
     }
 
     class Mixer:
+        def to(self, _device):
+            return self
+
         def encode(self, waveforms):
             return [features[len(waveform) // 320] for waveform in waveforms]
 
@@ -180,6 +186,9 @@ class Tokenizer:
     """Says of each utterance, by its length, how close its frames are to ten units."""
 
     centroids_KD = torch.eye(10)  # the root of 2 apart
+
+    def to(self, _device):
+        return self
 
     def closeness(self, waveforms, _batch_seconds=None):
         lengths = [len(waveform) // 320 for waveform in waveforms]
@@ -226,6 +235,40 @@ def test_a_split_without_tokens_is_named(tmp_path):
     context = make_context(tmp_path, "dkm", make_model(10, None), references)
     with pytest.raises(ArtifactError, match="no tokens of split 'test'"):
         STAGE.run(dataclasses.replace(context, split="test"))
+
+
+def test_workers_decode_what_the_stage_does_by_itself(tmp_path, monkeypatch):
+    asked = []
+
+    def run_shards(worker, arguments, shards, *more, num_workers):
+        asked.extend((len(shards), num_workers))
+        # Workers answer in JSON.
+        return json.loads(json.dumps(run_shards_here(worker, arguments, shards, *more)))
+
+    monkeypatch.setattr(shard_pool, "run_shards", run_shards)
+    context = make_context(tmp_path, "dkm", make_model(10, None), dict.fromkeys(LENGTHS, "a b"))
+    write_tokens(context)
+    alone = STAGE.run(dataclasses.replace(context, split="test"))
+    tables = ("hypotheses.parquet", "nbest.parquet")
+    wanted = [context.output.read_table(name).to_pylist() for name in tables]
+    sections = {
+        "cluster": context.config.cluster.model_copy(update={"decoding_workers": 2}),
+        "features": context.config.features.model_copy(update={"shard_utterances": 2}),
+    }
+    config = context.config.model_copy(update=sections)
+    assert STAGE.workers(config) == 2
+    together = STAGE.run(dataclasses.replace(context, config=config, split="test"))
+    assert asked == [2, 2]
+    assert together == pytest.approx(alone)
+    for name, rows in zip(tables, wanted, strict=True):
+        found = context.output.read_table(name).to_pylist()
+        assert [without_score(row) for row in found] == [without_score(row) for row in rows]
+        scores = ([row["score"] or 0.0 for row in some] for some in (found, rows))
+        assert next(scores) == pytest.approx(next(scores), abs=1e-4)
+
+
+def without_score(row):
+    return {name: value for name, value in row.items() if name != "score"}
 
 
 def test_one_best_text_needs_no_further_table(tmp_path):
