@@ -96,7 +96,7 @@ def _decode(
     from pipeline.features.extraction import plan_shards
 
     config, workers = context.config, context.config.cluster.decoding_workers
-    arguments = {
+    arguments: dict[str, Any] = {
         "trained": context.inputs[_training(config)],
         "open_reader": partial(_open_reader, config, context.inputs, context.split, tau),
         "open_scorers": partial(load, config.asr_evaluation.language_model),

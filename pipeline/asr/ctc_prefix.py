@@ -115,7 +115,7 @@ class CtcPrefix:
         before_BNT = state.after()[..., :-1]
         missing = -before_BNT.shape[-1] % SEGMENT_FRAMES
         padded_BNT = torch.nn.functional.pad(before_BNT, (0, missing), value=NEVER)
-        segments_BNG = padded_BNT.unflatten(-1, (-1, SEGMENT_FRAMES)).logsumexp(-1)
+        segments_BNG: Tensor = padded_BNT.unflatten(-1, (-1, SEGMENT_FRAMES)).logsumexp(-1)
         peak_BN1 = segments_BNG.amax(-1, keepdim=True)
         weights_BNG = (segments_BNG - peak_BN1).float().exp()
         sums_BNV = weights_BNG @ self.peaks_BGV

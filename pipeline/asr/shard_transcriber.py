@@ -43,7 +43,7 @@ class ShardTranscriber:
 
     def __call__(
         self,
-        _name: str,
+        name: str,  # noqa: ARG002 - nothing is written
         utterances: Sequence[Utterance],
         report: Callable[[int], None] = lambda _done: None,
     ) -> dict[str, Any]:
