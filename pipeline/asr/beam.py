@@ -30,12 +30,14 @@ class Beam:
     Attributes:
         utterances_B: the places of the utterances in the batch.
         limits_B: the most pieces that each may have.
+        longer_BL: see `CtcPrefix.at_least`; for all lengths that a text may have, and one more.
         pieces_BNS: the texts, the sentence's beginning included.
         others_BN: their scores without CTC's, in float64; -inf for a text that takes no part.
     """
 
     utterances_B: Tensor
     limits_B: Tensor
+    longer_BL: Tensor
     ctc: CtcPrefix
     pieces_BNS: Tensor
     others_BN: Tensor
@@ -47,7 +49,17 @@ class Beam:
         edges_B11 = torch.full_like(limits_B, SENTENCE_EDGE)[:, None, None]
         others_B1 = torch.zeros_like(limits_B, dtype=torch.float64)[:, None]
         utterances_B = torch.arange(len(limits_B), device=limits_B.device)
-        return cls(utterances_B, limits_B, ctc, edges_B11, others_B1, ctc.begin(), next_state)
+        longer_BL = ctc.at_least(int(limits_B.max()) + 1)
+        return cls(
+            utterances_B,
+            limits_B,
+            longer_BL,
+            ctc,
+            edges_B11,
+            others_B1,
+            ctc.begin(),
+            next_state,
+        )
 
     def extended(self, chosen: Extensions, unfinished_B: Tensor) -> "Beam":
         """The chosen extensions, as the texts to go on with; none of a finished utterance."""
@@ -68,6 +80,7 @@ class Beam:
         return Beam(
             self.utterances_B[utterances_U],
             self.limits_B[utterances_U],
+            self.longer_BL[utterances_U],
             self.ctc.keep(utterances_U),
             self.pieces_BNS[utterances_U],
             self.others_BN[utterances_U],

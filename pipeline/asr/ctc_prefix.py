@@ -18,6 +18,8 @@ NEVER = -1e30
 # Neighbouring frames that the bound takes together, and the least probability that it tells from 0.
 SEGMENT_FRAMES = 8
 LEAST = 1e-30
+# The least that float64 tells from 0, with some room for rounding.
+LEAST_DOUBLE = 1e-300
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,21 @@ class CtcPrefix:
         weights_BNG = (segments_BNG - peak_BN1).float().exp()
         sums_BNV = weights_BNG @ self.peaks_BGV
         return sums_BNV.clamp_(min=LEAST).log_().add_(peak_BN1.float())
+
+    def at_least(self, most: int) -> Tensor:
+        """What log p(a text of L pieces or more) cannot exceed, L = 0 … `most`, B x (most + 1).
+
+        Each piece shows in a frame of its own, so it is the log-probability that L frames or more
+        show no blank.
+        """
+        blank_BT = self.log_probs_BVT[:, BLANK].double().exp()
+        shown_BL = torch.nn.functional.pad(torch.ones_like(blank_BT[:, :1]), (0, blank_BT.shape[1]))
+        for blank_B1 in blank_BT.split(1, dim=1):
+            one_more_BL = torch.nn.functional.pad(shown_BL[:, :-1], (1, 0))
+            shown_BL = shown_BL * blank_B1 + one_more_BL * (1 - blank_B1)
+        tail_BL = shown_BL.flip(1).cumsum(1).flip(1).clamp(min=LEAST_DOUBLE).log()
+        missing = most + 1 - tail_BL.shape[1]
+        return torch.nn.functional.pad(tail_BL, (0, missing), value=NEVER)
 
     def extend(self, state: CtcState, rows_BN: Tensor, pieces_BN: Tensor) -> CtcState:
         """The prefixes at `rows_BN`, each with one more piece.

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count
 
 import torch
 from torch import Tensor
@@ -49,15 +48,14 @@ def beam_search(
     (Watanabe et al., 2017) in the place of p_ctc, and `beam_size` of them kept. A text has at most
     `max_length_share` pieces for each encoded frame. No text depends on the batch.
 
-    An utterance is finished when nothing can overtake its complete texts. No text is likelier than
-    its beginning, so a partial text gains at most the bonus for each piece that it may still have.
+    An utterance is finished when nothing can overtake its complete texts (`highest_continuation`).
     """
     limits_B = (settings.max_length_share * encoded.lengths_B).long().clamp(min=1)
     best = NBest(len(limits_B), settings.nbest, int(limits_B.max()), encoded.device)
     next_pieces = NextPieces(decoder, 1 - settings.ctc_weight, scorers, settings.length_bonus)
     ctc = CtcPrefix.of(encoded.log_probs_BTV, encoded.padding)
     beam = Beam.of_empty_texts(limits_B, ctc, next_pieces.begin(encoded))
-    for num_pieces in count():
+    while True:
         newest_BN = beam.pieces_BNS[..., -1]
         next_BNV, ends_BN, next_state = next_pieces.step(newest_BN, beam.next_state)
         beam = replace(beam, next_state=next_state)
@@ -65,16 +63,29 @@ def beam_search(
         scores_BN = beam.others_BN + ends_BN + settings.ctc_weight * complete_BN
         to_exceed_B = best.add(beam.utterances_B, scores_BN, beam.pieces_BNS[..., 1:])
         chosen = best_extensions(beam, next_BNV, settings)
-        left_B = beam.limits_B - num_pieces
-        gain_B = settings.length_bonus * (left_B - 1)
-        finished_B = (left_B <= 0) | (to_exceed_B >= chosen.scores_BK[:, 0] + gain_B)
+        finished_B = to_exceed_B >= highest_continuation(beam, chosen, settings)
         num_finished = int(finished_B.sum())
         if num_finished == len(finished_B):
-            break
+            return best.hypotheses()
         beam = beam.extended(chosen, ~finished_B)
         if num_finished >= LEAVING_SHARE * len(finished_B):
             beam = beam.keep((~finished_B).nonzero()[:, 0])
-    return best.hypotheses()
+
+
+def highest_continuation(beam: Beam, chosen: Extensions, settings: AsrEvaluation) -> Tensor:
+    """What the scores of all texts that begin as one of `chosen` cannot exceed, B.
+
+    No text is likelier than its beginning, to CTC, attention and language models alike. So one of L
+    pieces gains at most the bonus of those that are to come, and to CTC it is no likelier than that
+    there are L pieces.
+    """
+    num_pieces = beam.pieces_BNS.shape[2]  # with the newest, without the sentence's beginning
+    lengths_L = torch.arange(num_pieces, beam.longer_BL.shape[1], device=beam.limits_B.device)
+    others_B = chosen.others_BK.amax(1)
+    ctc_BL = settings.ctc_weight * beam.longer_BL[:, num_pieces:]
+    likely_BL = torch.minimum(chosen.scores_BK[:, :1], others_B[:, None] + ctc_BL)
+    highest_BL = likely_BL + settings.length_bonus * (lengths_L - num_pieces)
+    return highest_BL.where(lengths_L <= beam.limits_B[:, None], -torch.inf).amax(1)
 
 
 def best_extensions(beam: Beam, next_BNV: Tensor, settings: AsrEvaluation) -> Extensions:

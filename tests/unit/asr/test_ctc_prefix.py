@@ -60,6 +60,21 @@ def test_scores_against_all_alignments(prefix, sharpness, alone):
         assert bound[piece].item() >= logarithm(mass) * (1 + 1e-6) - 1e-4
 
 
+def test_a_text_of_many_pieces_is_no_likelier_than_many_frames_without_a_blank():
+    torch.manual_seed(0)
+    log_probs = torch.randn(5, VOCABULARY).double().log_softmax(-1)
+    bound = scorer_of(log_probs, torch.randn(7, VOCABULARY).log_softmax(-1)).at_least(8)[0].exp()
+    texts = texts_with_probabilities(log_probs)
+    blank = log_probs[:, 0].exp()
+    assert bound[0].item() == pytest.approx(1.0)
+    assert bound[1].item() == pytest.approx(1 - blank.prod().item())
+    assert bound[5].item() == pytest.approx((1 - blank).prod().item())
+    assert bound[6:].max() < 1e-200
+    for length in range(9):
+        mass = sum(p for text, p in texts.items() if len(text) >= length)
+        assert bound[length].item() >= mass - 1e-12
+
+
 def test_many_prefixes_of_many_utterances_score_as_each_alone():
     torch.manual_seed(0)
     utterances = [torch.randn(length, 6).log_softmax(-1) for length in (30, 17, 23)]

@@ -155,12 +155,12 @@ def test_a_narrow_beam_meets_the_texts_of_the_slow_search(seed, bonus):
         check_found(hypotheses, wanted[:4])
 
 
-def confident(num_frames, vocabulary, texts):
+def confident(num_frames, vocabulary, texts, sharpness=6):
     """What an encoder and CTC might say of these texts: their pieces at even distances."""
     shown = torch.zeros(len(texts), num_frames, dtype=torch.long)
     for row, text in zip(shown, texts, strict=True):
         row[torch.linspace(0, num_frames - 2, len(text)).long()] = torch.tensor(text)
-    logits = 6 * torch.nn.functional.one_hot(shown, vocabulary) + torch.randn(
+    logits = sharpness * torch.nn.functional.one_hot(shown, vocabulary) + torch.randn(
         len(texts), num_frames, vocabulary
     )
     return Encoded(
@@ -185,6 +185,20 @@ def test_candidates_without_an_exact_score_could_not_have_been_chosen(ctc_weight
     for found in (few, doubtful):
         for one, other in zip(found, every, strict=True):
             check_found(one, [(each.pieces, each.score) for each in other])
+
+
+@torch.no_grad()
+def test_a_bonus_does_not_keep_the_search_going_where_ctc_sees_no_more_pieces(monkeypatch):
+    torch.manual_seed(0)
+    model = make_model("".join(map(chr, range(97, 117)))).eval()
+    texts = torch.randint(2, 22, (2, 10)).tolist()
+    encoded = confident(80, 22, texts, sharpness=14)
+    steps, step = [], model.decoder.step
+    monkeypatch.setattr(model.decoder, "step", lambda *args: steps.append(1) or step(*args))
+    settings = config.AsrEvaluation(beam_size=4, ctc_weight=0.9, length_bonus=1.0)
+    found = beam_search(encoded, model.decoder, settings)
+    assert [list(hypotheses[0].pieces) for hypotheses in found] == texts
+    assert len(steps) < 30
 
 
 def test_greedy_merges_repeats_drops_blanks_and_stops_at_the_end():
