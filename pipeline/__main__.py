@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from pipeline.config import AsrEvaluation, Cluster, Config, ConfigError, Tracking
-from pipeline.config.files import from_options, load_all
+from pipeline.config import AsrEvaluation, Cluster, Config, ConfigError, TextLm, Tracking
+from pipeline.config.files import from_options, from_overrides, load_all
 from pipeline.config.shipped import SHIPPED, config_files
 from pipeline.config.yaml_file import Node, write_yaml
 from pipeline.errors import is_for_user
@@ -340,6 +340,42 @@ def make_arpa(
     from pipeline.commands.make_arpa import make_arpa
 
     make_arpa(texts, output, _console(), length=length, split=split, model=pieces_of)
+
+
+@app.command()
+def train_text_lm(
+    texts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TEXT...",
+            help="Outputs of prepare_corpus, or files with a sentence on each line",
+        ),
+    ],
+    pieces_of: Annotated[
+        str, typer.Option(help="An output of train_joint: the model is of its pieces of text")
+    ],
+    output: Annotated[str, typer.Option(help="The folder for the model")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="--set training.epochs=40"),
+    ] = None,
+    *,
+    split: Annotated[str, typer.Option(help="Of a prepared corpus")] = "train",
+    valid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT", help="Texts that choose the epoch [default: some of the others]"
+        ),
+    ] = None,
+    valid_split: Annotated[str, typer.Option(help="Of a prepared corpus in --valid")] = "valid",
+) -> None:
+    """Train a neural language model of texts, for asr_evaluation.language_model and `transcribe`."""
+    from pipeline.commands.train_text_lm import Texts, train_text_lm
+
+    settings = from_overrides(TextLm, overrides or ())
+    train_text_lm(
+        Texts(texts, split, valid or (), valid_split), output, pieces_of, settings, _console()
+    )
 
 
 @app.command()

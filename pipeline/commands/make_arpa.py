@@ -6,16 +6,13 @@ from rich.console import Console
 
 from pipeline.asr.text_pieces import TextPieceError, TextPieces
 from pipeline.commands.find_model import load_model
+from pipeline.commands.text_sources import sentences_of
 from pipeline.config import ConfigError
-from pipeline.corpus.read_outputs import read_split
 from pipeline.lm.arpa import write_arpa
 from pipeline.lm.piece_scorer import written
 from pipeline.lm.witten_bell import estimate
-from pipeline.storage.artifacts import Artifact
-from pipeline.storage.folders import Folder, printable
+from pipeline.storage.folders import printable
 from pipeline.storage.writable import require_writable
-
-CORPUS = "corpus.parquet"
 
 
 def make_arpa(
@@ -43,7 +40,7 @@ def make_arpa(
         UnwritableError: the output cannot be written, which is found before any work.
     """
     require_writable(output, as_file=True)
-    sentences = [sentence for uri in texts for sentence in _sentences(uri, split)]
+    sentences = sentences_of(texts, split)
     if model is not None:
         pieces = load_model(f"{model.rstrip('/')}/asr", "asr", TextPieces.load)
         tokens = [_in_pieces(sentence, pieces) for sentence in sentences]
@@ -59,21 +56,6 @@ def make_arpa(
         f"{len(sentences)} sentences, n-grams by length: {counts}, written to {printable(output)}"
     )
     console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _sentences(uri: str, split: str) -> list[str]:
-    corpus = Artifact(Folder.at(uri).uri)
-    if corpus.exists(CORPUS):
-        found = [utterance.text for utterance in read_split(corpus, split)]
-    else:
-        folder, name = Folder.around(uri)
-        try:
-            found = folder.read(name).decode().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{uri} is neither an output of prepare_corpus nor a text file in UTF-8 ({error})"
-            ) from None
-    return [text for text in found if text.strip()]
 
 
 def _in_pieces(sentence: str, pieces: TextPieces) -> list[str]:

@@ -59,7 +59,7 @@ class Recognizer:
         output, tau = trained.rstrip("/"), search.soft_tau
         device = "cuda" if torch.cuda.is_available() else "cpu"
         asr = load_model(f"{output}/asr", "asr", AsrModel.from_pretrained).to(device)
-        scorers = load_language_model(search.language_model, asr.text_pieces)
+        scorers = load_language_model(search.language_model, asr.text_pieces, device)
         if Artifact(output).exists("tokenizer"):
             tokenizer = load_model(output, "tokenizer", UnitTokenizer.from_pretrained).to(device)
             encoder = tokenizer if tau is None else SoftTokenizer(tokenizer, tau)

@@ -9,7 +9,7 @@ from pipeline.config.digests import digest
 from pipeline.config.evaluation import Purity
 from pipeline.config.features import Features
 from pipeline.config.fused_lm import FusedLanguageModel
-from pipeline.config.lm import CausalTransformer, LmSubwords, LmTraining, UnitLm
+from pipeline.config.lm import CausalTransformer, LmSubwords, LmTraining, TextLm, UnitLm
 from pipeline.config.quantizer import Codebook, Iteration, Quantizer, Sigma
 from pipeline.config.section import ConfigError
 from pipeline.config.token_asr import Subwords, TokenAsr
@@ -39,6 +39,7 @@ __all__ = [
     "Sigma",
     "Ssl",
     "Subwords",
+    "TextLm",
     "TextPieces",
     "TimeMasking",
     "TokenAsr",

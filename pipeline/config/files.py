@@ -79,6 +79,18 @@ def from_options(section: type[SectionT], options: Mapping[str, Node]) -> Sectio
         raise ConfigError(explain("these options", node, error)) from None
 
 
+def from_overrides(section: type[SectionT], overrides: Sequence[str]) -> SectionT:
+    """A section with its defaults but for what `--set key=value` says.
+
+    Raises:
+        ConfigError: a key or a value is impossible.
+    """
+    node = Node({}, "the command line")
+    for override in overrides:
+        node = apply(node, override)
+    return from_options(section, node.value)
+
+
 def sources(path: Path) -> list[Path]:
     """The file, all that it `extends` and what `ssl.finetuned_by` names, for a config that `load` takes."""
     other, own = _finetuned_by(_merged(path)), _files(path)

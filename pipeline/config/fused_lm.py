@@ -11,11 +11,12 @@ class FusedLanguageModel(Section):
     """A language model of texts that takes part in the beam search (shallow fusion)."""
 
     path: Address | None = None
-    """An ARPA file, which may be compressed (`.gz`); or a binary of KenLM (`.bin`, `.binary`, `.klm`), if
-    the package kenlm is installed. `None` searches without a language model."""
+    """An ARPA file, which may be compressed (`.gz`); a binary of KenLM (`.bin`, `.binary`, `.klm`), if the
+    package kenlm is installed; or a folder that `train-text-lm` wrote. `None` searches without a language
+    model."""
     level: Literal["words", "pieces"] = "words"
     """Whether an n-gram model is over words, or over the ASR model's pieces of text, with `▁` for a
-    space."""
+    space. Other models know by themselves."""
     weight: Annotated[float, Field(ge=0, le=100)] = 0.5
     """What its log-probabilities count in a text's score."""
 

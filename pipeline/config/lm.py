@@ -95,3 +95,12 @@ class UnitLm(Section):
     subwords: LmSubwords = LmSubwords()
     transformer: CausalTransformer = CausalTransformer()
     training: LmTraining = LmTraining()
+
+
+class TextLm(Section):
+    """A neural language model of the pieces of text."""
+
+    transformer: CausalTransformer = CausalTransformer(
+        dim=128, layers=2, heads=4, feedforward_dim=512
+    )
+    training: LmTraining = LmTraining()

@@ -288,7 +288,7 @@ def test_mistakes_about_texts_are_named(trained, tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "other.txt").write_text("xyz\n")
     for texts, extra, message in (
-        ("empty.txt", (), "there is no sentence to count"),
+        ("empty.txt", (), "there is no sentence in"),
         ("gone.txt", (), "neither an output of prepare_corpus nor a text file"),
         ("other.txt", ("--pieces-of", str(trained)), "characters in no training transcript"),
     ):
