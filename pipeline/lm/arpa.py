@@ -7,9 +7,8 @@ for each n-gram, `log10-probability word … word [log10-backoff]`; at last `\en
 import gzip
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +31,7 @@ class LanguageModelError(ValueError):
 class _Lines:
     """Lines with their numbers, without white space around them, blank ones left out."""
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
+    def __init__(self, file: Iterable[bytes], name: str) -> None:
         self._file, self._name, self.number = file, name, 0
 
     def __iter__(self) -> Iterator[str]:
@@ -178,14 +177,10 @@ def _places(lines: _Lines, order: Order, keys: npt.NDArray[np.int64]) -> npt.NDA
 
 
 @contextmanager
-def _open(uri: str) -> Iterator[IO[bytes]]:
+def _open(uri: str) -> Iterator[Iterable[bytes]]:
     folder, name = Folder.around(uri)
     try:
         with folder.open(name) as file:
-            if name.endswith(".gz"):
-                with gzip.open(file) as unpacked:
-                    yield unpacked
-            else:
-                yield file
+            yield gzip.GzipFile(fileobj=file) if name.endswith(".gz") else file
     except (FileNotFoundError, IsADirectoryError):
         raise LanguageModelError(f"{uri}: no such file") from None

@@ -7,6 +7,7 @@ A context is the longest end of what was read that is listed as an n-gram, as id
 changes no probability, because no n-gram is listed whose context is not.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 Context = tuple[int, ...]
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 # Of a word that the model does not list where it has no <unk> either.
-NEVER = -100.0 * np.log(10.0)
+NEVER = -100.0 * math.log(10.0)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class NGrams:
             longer, size = self.orders[order + 1], len(self.words)
             low, high = np.searchsorted(longer.keys, [place * size, (place + 1) * size])
             log_probs[longer.keys[low:high] - place * size] = longer.log_probs[low:high]
-        return np.minimum(log_probs, 0.0)
+        return log_probs.clip(max=0.0)
 
     def extend(self, context: Context, word: int | None) -> Context:
         """The context after one more word."""
@@ -111,9 +112,10 @@ class NGrams:
 
     def _find(self, ngram: Context) -> tuple[int, int | None]:
         """Where the n-gram is listed: its order's place in `orders`, and its own there."""
-        place: int | None = ngram[0]
+        place = ngram[0]
         for order, word in zip(self.orders[1:], ngram[1:], strict=False):
-            place = order.find(place * len(self.words) + word)
-            if place is None:
-                break
+            found = order.find(place * len(self.words) + word)
+            if found is None:
+                return len(ngram) - 1, None
+            place = found
         return len(ngram) - 1, place

@@ -45,7 +45,8 @@ class PieceScorer:
                 f"'{next(name for name in names if name not in model)}': is it a model of words "
                 "(level: words), or of other pieces?"
             )
-        self._ids = [None] * FIRST_PIECE + [model.id_of(name) for name in names]
+        self._ids: list[int | None] = [None] * FIRST_PIECE
+        self._ids += [model.id_of(name) for name in names]
         self._ids[SENTENCE_EDGE] = model.end
         self._row = lru_cache(CACHED_CONTEXTS)(self._log_probs)
 
