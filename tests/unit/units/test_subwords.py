@@ -1,5 +1,6 @@
 """Units as subwords: what a text of units is cut into, with and without chance."""
 
+import copy
 import threading
 from itertools import pairwise
 
@@ -139,6 +140,13 @@ def test_ids_become_the_units_that_they_were(kind, deduplicate):
         expected = runs(units) if deduplicate else units.tolist()
         for seed in (None, 3):
             assert subwords.decode(subwords.encode(units, seed).tolist()).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["none", "bpe"])
+def test_a_copy_for_a_process_that_reads_ahead_draws_the_same(kind):
+    subwords = make(kind)
+    copied = copy.deepcopy(subwords)  # by the protocol of pickle
+    assert copied.encode(UTTERANCES[1], 5).tolist() == subwords.encode(UTTERANCES[1], 5).tolist()
 
 
 def test_an_hour_in_one_utterance_is_not_left_out():
