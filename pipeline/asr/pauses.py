@@ -1,7 +1,8 @@
 """Long speech in parts, cut in its pauses: an ASR model is at its best on utterances as it learned from.
 
-On CMU AN4, whose utterances are 3 seconds long, a model with 22.0 % word errors had 55.5 % on the
-utterances of a speaker as one recording in windows of 30 seconds, and 21.5 % with these cuts.
+On the validation split of CMU AN4, whose utterances are 3 seconds long, a model has 22.2 % word errors
+utterance by utterance, and 21.8 % where those of a speaker are one recording that is cut so. Uncut, in
+windows of 30 seconds, it had 55.5 %.
 """
 
 from collections.abc import Sequence
