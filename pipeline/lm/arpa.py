@@ -73,7 +73,7 @@ def _lines_of(model: NGrams) -> Iterator[str]:
     yield from (f"ngram {n}={len(order.keys)}" for n, order in enumerate(model.orders, start=1))
     contexts: list[str] = []
     for length, order in enumerate(model.orders, start=1):
-        yield rf"\{length}-grams:"
+        yield from ("", rf"\{length}-grams:")  # KenLM insists on the empty line
         places, lasts = np.divmod(order.keys, len(model.words))
         ngrams = [model.words[last] for last in lasts.tolist()]
         if contexts:
@@ -85,6 +85,7 @@ def _lines_of(model: NGrams) -> Iterator[str]:
         ):
             yield f"{log_prob:.7g}\t{ngram}" + f"\t{backoff:.7g}" * (length < len(model.orders))
         contexts = ngrams
+    yield ""
     yield r"\end" "\\"
 
 

@@ -93,6 +93,9 @@ def test_what_is_written_is_read_back(arpa, tmp_path):
     with gzip.open(tmp_path / "packed.arpa.gz", "wb") as file:
         file.write(ARPA.encode())
     write_arpa(str(tmp_path / "again.arpa"), model)
+    # KenLM takes no section without an empty line before it.
+    text = (tmp_path / "again.arpa").read_text(encoding="utf-8")
+    assert all(f"\n\n{line}\n" in text for line in ("\\1-grams:", "\\2-grams:", "\\end\\"))
     (tmp_path / "again.arpa.gz").write_bytes(gzip.compress((tmp_path / "again.arpa").read_bytes()))
     for path in (again, str(tmp_path / "packed.arpa.gz"), str(tmp_path / "again.arpa")):
         same = read_arpa(path)
