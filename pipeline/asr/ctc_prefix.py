@@ -16,7 +16,7 @@ from pipeline.asr.text_pieces import BLANK
 NEVER = -1e30
 
 # Neighbouring frames that the bound takes together, and the least probability that it tells from 0.
-SEGMENT_FRAMES = 8
+SEGMENT_FRAMES = 16
 LEAST = 1e-30
 # The least that float64 tells from 0, with some room for rounding.
 LEAST_DOUBLE = 1e-300
@@ -56,12 +56,16 @@ class CtcState:
 
 @dataclass(frozen=True)
 class CtcPrefix:
-    """Scores prefixes against the CTC log-probabilities `log_probs_BVT`.
+    """Scores prefixes of B utterances against CTC's log-probabilities.
 
-    `peaks_BGV`: the highest probability of each piece in each segment of frames.
+    Attributes:
+        log_probs_AVT: those of all utterances that there were at first.
+        places_B: where each utterance is among them.
+        peaks_BGV: the highest probability of each piece in each segment of frames.
     """
 
-    log_probs_BVT: Tensor
+    log_probs_AVT: Tensor
+    places_B: Tensor
     peaks_BGV: Tensor
 
     @classmethod
@@ -74,16 +78,26 @@ class CtcPrefix:
         log_probs_BVT.masked_fill_(padding_BT[:, None], NEVER)
         log_probs_BVT[:, BLANK].masked_fill_(padding_BT, 0.0)
         peaks_BVG = torch.nn.functional.max_pool1d(log_probs_BVT, SEGMENT_FRAMES, ceil_mode=True)
-        return cls(log_probs_BVT, peaks_BVG.float().exp().transpose(1, 2).contiguous())
+        places_B = torch.arange(len(padding_BT), device=padding_BT.device)
+        return cls(log_probs_BVT, places_B, peaks_BVG.float().exp().transpose(1, 2).contiguous())
 
     def keep(self, utterances_U: Tensor) -> "CtcPrefix":
         """The scorer of some of the utterances."""
-        return CtcPrefix(self.log_probs_BVT[utterances_U], self.peaks_BGV[utterances_U])
+        # The log-probabilities are the largest part of a search: they stay where they are.
+        places_U, peaks_UGV = self.places_B[utterances_U], self.peaks_BGV[utterances_U]
+        return CtcPrefix(self.log_probs_AVT, places_U, peaks_UGV)
+
+    def _shown(self, pieces_BM: Tensor) -> Tensor:
+        """Log-probability of each of M pieces in each frame, B x M x T."""
+        return self.log_probs_AVT[self.places_B[:, None], pieces_BM].double()
+
+    def _blank_shown(self) -> Tensor:
+        return self._shown(torch.full_like(self.places_B, BLANK)[:, None])
 
     def begin(self) -> CtcState:
         """The empty prefix of each utterance, N = 1."""
-        blank_B1T = _held(self.log_probs_BVT[:, BLANK, None].double())
-        nothing_B1 = self.log_probs_BVT.new_full((len(blank_B1T), 1), -1, dtype=torch.long)
+        blank_B1T = _held(self._blank_shown())
+        nothing_B1 = torch.full_like(self.places_B, -1)[:, None]
         return CtcState.of(blank_B1T, blank_B1T, nothing_B1)
 
     def complete(self, state: CtcState) -> Tensor:
@@ -93,14 +107,13 @@ class CtcPrefix:
     def score(self, state: CtcState, rows_BM: Tensor, pieces_BM: Tensor) -> Tensor:
         """Log p(any text that begins with prefix `rows_BM` and then `pieces_BM`), B x M."""
         before_BMT = state.leading_up_to(rows_BM, pieces_BM)[..., :-1]
-        shown_BMT = _rows(self.log_probs_BVT, pieces_BM).double()
-        return (before_BMT + shown_BMT).logsumexp(-1).clamp(min=NEVER)
+        return (before_BMT + self._shown(pieces_BM)).logsumexp(-1).clamp(min=NEVER)
 
     def score_all(self, state: CtcState) -> Tensor:
         """The same for every prefix and piece, B x N x V; the blank's column has no meaning."""
         before_BNT = state.after()[..., :-1]
         peak_BN1 = before_BNT.amax(-1, keepdim=True)
-        probs_BTV = self.log_probs_BVT.double().exp().transpose(1, 2)
+        probs_BTV = self.log_probs_AVT[self.places_B].double().exp().transpose(1, 2)
         scores_BNV = ((before_BNT - peak_BN1).exp() @ probs_BTV).log() + peak_BN1
         rows_BN = torch.arange(before_BNT.shape[1], device=before_BNT.device).expand(
             before_BNT.shape[:2]
@@ -109,8 +122,8 @@ class CtcPrefix:
         repeated_BN = self.score(state, rows_BN, last_BN)
         return scores_BNV.scatter(2, last_BN[..., None], repeated_BN[..., None]).clamp(min=NEVER)
 
-    def bound(self, state: CtcState) -> Tensor:
-        """What no score exceeds by more than rounding, B x N x V in float32.
+    def bound(self, state: CtcState) -> tuple[Tensor, Tensor]:
+        """What no score exceeds by more than rounding, in float32: B x N x V plus B x N x 1.
 
         It takes every frame of a segment to show each piece as the likeliest one does.
         """
@@ -120,8 +133,9 @@ class CtcPrefix:
         segments_BNG: Tensor = padded_BNT.unflatten(-1, (-1, SEGMENT_FRAMES)).logsumexp(-1)
         peak_BN1 = segments_BNG.amax(-1, keepdim=True)
         weights_BNG = (segments_BNG - peak_BN1).float().exp()
-        sums_BNV = weights_BNG @ self.peaks_BGV
-        return sums_BNV.clamp_(min=LEAST).log_().add_(peak_BN1.float())
+        # Logarithms of numbers that float32 tells from 0.
+        least = weights_BNG.new_full((1, 1, 1), LEAST)
+        return torch.baddbmm(least, weights_BNG, self.peaks_BGV).log_(), peak_BN1.float()
 
     def at_least(self, most: int) -> Tensor:
         """What log p(a text of L pieces or more) cannot exceed, L = 0 … `most`, B x (most + 1).
@@ -129,7 +143,7 @@ class CtcPrefix:
         Each piece shows in a frame of its own, so it is the log-probability that L frames or more
         show no blank.
         """
-        blank_BT = self.log_probs_BVT[:, BLANK].double().exp()
+        blank_BT = self._blank_shown()[:, 0].exp()
         shown_BL = torch.nn.functional.pad(torch.ones_like(blank_BT[:, :1]), (0, blank_BT.shape[1]))
         for blank_B1 in blank_BT.split(1, dim=1):
             one_more_BL = torch.nn.functional.pad(shown_BL[:, :-1], (1, 0))
@@ -146,9 +160,9 @@ class CtcPrefix:
         shows: before_s times the probability that it is held from s to t. Likewise for blanks.
         """
         before_BNT = state.leading_up_to(rows_BN, pieces_BN)
-        held_BNT = _held(_rows(self.log_probs_BVT, pieces_BN).double())
+        held_BNT = _held(self._shown(pieces_BN))
         piece_BNT = _hold(before_BNT, held_BNT)
-        blank_BNT = _hold(piece_BNT, _held(self.log_probs_BVT[:, BLANK, None].double()))
+        blank_BNT = _hold(piece_BNT, _held(self._blank_shown()))
         return CtcState.of(torch.logaddexp(piece_BNT, blank_BNT), blank_BNT, pieces_BN)
 
 

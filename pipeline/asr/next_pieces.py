@@ -1,4 +1,4 @@
-"""What attention decoder, language models and length bonus together say about the next piece."""
+"""What attention decoder and language models together say about the next piece."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,20 +38,18 @@ class NextState:
 
 
 class NextPieces:
-    """The weighted sum of all scores but CTC's."""
+    """The weighted sum of the scores of attention and language models."""
 
     def __init__(
         self,
         decoder: Decoder,
         attention_weight: float,
         scorers: Sequence[Weighted],
-        length_bonus: float,
     ) -> None:
         self._decoder = decoder
         self._attention_weight = attention_weight
         # Nothing times log 0 is not a number.
         self._scorers = [each for each in scorers if each.weight]
-        self._length_bonus = length_bonus
 
     def begin(self, encoded: Encoded) -> NextState:
         """The state of one text in each utterance, before its first piece."""
@@ -71,9 +69,8 @@ class NextPieces:
         states = []
         for each, scorer_state in zip(self._scorers, state.scorers, strict=True):
             log_probs_RV, read = each.scorer.step(newest_BN.flatten(), scorer_state)
-            scores_BNV += each.weight * log_probs_RV.view_as(scores_BNV)
+            scores_BNV.add_(log_probs_RV.view_as(scores_BNV), alpha=each.weight)
             states.append(read)
         ends_BN = scores_BNV[..., SENTENCE_EDGE].double()
-        scores_BNV += self._length_bonus
         scores_BNV[..., [BLANK, SENTENCE_EDGE]] = -torch.inf
         return scores_BNV, ends_BN, NextState(decoder_state, tuple(states))

@@ -52,7 +52,7 @@ def beam_search(
     """
     limits_B = (settings.max_length_share * encoded.lengths_B).long().clamp(min=1)
     best = NBest(len(limits_B), settings.nbest, int(limits_B.max()), encoded.device)
-    next_pieces = NextPieces(decoder, 1 - settings.ctc_weight, scorers, settings.length_bonus)
+    next_pieces = NextPieces(decoder, 1 - settings.ctc_weight, scorers)
     ctc = CtcPrefix.of(encoded.log_probs_BTV, encoded.padding)
     beam = Beam.of_empty_texts(limits_B, ctc, next_pieces.begin(encoded))
     while True:
@@ -97,16 +97,17 @@ def best_extensions(beam: Beam, next_BNV: Tensor, settings: AsrEvaluation) -> Ex
     num_candidates = next_BNV[0].numel()
     size = min(settings.beam_size, num_candidates)
     num_likely = min(CANDIDATES_PER_PLACE * size, num_candidates)
-    bound_BM, flat_BM = _bound(beam, next_BNV, settings.ctc_weight).topk(num_likely)
+    others_BN = beam.others_BN + settings.length_bonus
+    bound_BM, flat_BM = _bound(beam, others_BN, next_BNV, settings.ctc_weight).topk(num_likely)
     rows_BM, pieces_BM = _rows_and_pieces(flat_BM, next_BNV)
-    others_BM = beam.others_BN.gather(1, rows_BM) + next_BNV.flatten(1).gather(1, flat_BM)
+    others_BM = others_BN.gather(1, rows_BM) + next_BNV.flatten(1).gather(1, flat_BM)
     ctc_BM = beam.ctc.score(beam.ctc_state, rows_BM, pieces_BM)
     scores_BK, places_BK = (others_BM + settings.ctc_weight * ctc_BM).topk(size)
     flat_BK, others_BK = flat_BM.gather(1, places_BK), others_BM.gather(1, places_BK)
     if num_likely < num_candidates:
         doubtful_B = scores_BK[:, -1] < bound_BM[:, -1] + SLACK
         for utterance in doubtful_B.nonzero():
-            others_M = (beam.others_BN[utterance, :, None] + next_BNV[utterance]).flatten()
+            others_M = (others_BN[utterance, :, None] + next_BNV[utterance]).flatten()
             ctc_1NV = beam.ctc.keep(utterance).score_all(beam.ctc_state.keep(utterance))
             scores_K, flat_K = (others_M + settings.ctc_weight * ctc_1NV.flatten()).topk(size)
             scores_BK[utterance], flat_BK[utterance] = scores_K, flat_K
@@ -114,11 +115,11 @@ def best_extensions(beam: Beam, next_BNV: Tensor, settings: AsrEvaluation) -> Ex
     return Extensions(*_rows_and_pieces(flat_BK, next_BNV), scores_BK, others_BK)
 
 
-def _bound(beam: Beam, next_BNV: Tensor, ctc_weight: float) -> Tensor:
+def _bound(beam: Beam, others_BN: Tensor, next_BNV: Tensor, ctc_weight: float) -> Tensor:
     """What the scores of all N * V candidates cannot exceed by more than `SLACK`."""
-    bound_BNV = beam.ctc.bound(beam.ctc_state).mul_(ctc_weight)
-    bound_BNV += next_BNV
-    bound_BNV += beam.others_BN[..., None].float()
+    bound_BNV, rows_BN1 = beam.ctc.bound(beam.ctc_state)
+    torch.add(next_BNV, bound_BNV, alpha=ctc_weight, out=bound_BNV)
+    bound_BNV += rows_BN1.mul(ctc_weight).add(others_BN[..., None]).float()
     return bound_BNV.flatten(1)
 
 

@@ -50,7 +50,7 @@ def test_scores_against_all_alignments(prefix, sharpness, alone):
     complete = scorer.complete(state)[0].item()
     assert complete == pytest.approx(logarithm(texts.get(prefix, 0.0)), rel=1e-9)
     scores, all_scores = scores_of(scorer, state), scorer.score_all(state)[0, 0]
-    bound = scorer.bound(state)[0, 0]
+    bound = sum(scorer.bound(state))[0, 0]
     for piece in range(1, VOCABULARY):
         longer = (*prefix, piece)
         mass = sum(p for text, p in texts.items() if text[: len(longer)] == longer)
