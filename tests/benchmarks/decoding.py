@@ -68,11 +68,17 @@ FULL = {
     "LibriSpeech, beam 20": Work("recipe", 5000, 20, utterances=32, units=750, pieces=60, alone=4),
 }
 WORKS = {"full": FULL, "small": TINY}
+# A GPU is busy with large batches only.
+GPU_BATCHES = 8
 ROUNDS = {"full": 3, "small": 2}
 
 
 def run(size: str, device: torch.device) -> Record:
-    works = WORKS[size]
+    larger = GPU_BATCHES if (size, device.type) == ("full", "cuda") else 1
+    works = {
+        name: replace(work, utterances=larger * work.utterances)
+        for name, work in WORKS[size].items()
+    }
     searches = {name: _Search(work, device) for name, work in works.items()}
     builders = {}
     for name, search in searches.items():
