@@ -50,7 +50,7 @@ def beam_search(
 
     An utterance is finished when nothing can overtake its complete texts (`highest_continuation`).
     """
-    limits_B = (settings.max_length_share * encoded.lengths_B).long().clamp(min=1)
+    limits_B = (settings.max_length_share * encoded.lengths_B.double()).long().clamp(min=1)
     best = NBest(len(limits_B), settings.nbest, int(limits_B.max()), encoded.device)
     next_pieces = NextPieces(decoder, 1 - settings.ctc_weight, scorers)
     ctc = CtcPrefix.of(encoded.log_probs_BTV, encoded.padding)
