@@ -134,7 +134,8 @@ class CausalLm(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors, which transformers' own classes read too."""
-        self.network.save_pretrained(folder)
+        with no_progress_bars():
+            self.network.save_pretrained(folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
