@@ -53,7 +53,8 @@ class Progress:
     def update(self, done: float = 0.0, total: float = 0.0, unit: str = "", note: str = "") -> None:
         """Report how far the stage is; most calls in a short time are dropped."""
         now = time.monotonic()
-        is_end = 0 < total <= done
+        # Parts that are summed in another order differ in the last digit.
+        is_end = total > 0 and (done >= total or math.isclose(done, total))
         if now - self._sent_at < SECONDS_BETWEEN_REPORTS and unit == self._unit and not is_end:
             return
         self._sent_at, self._unit = now, unit

@@ -26,6 +26,14 @@ def test_a_loop_that_reports_at_every_step_sends_one_report_a_second(clock):
     assert sent[0] == Report(0, 2000, "steps", "loss 1")
 
 
+def test_hours_that_are_summed_in_another_order_are_the_end_too(clock):
+    sent = []
+    reporter = Progress(sent.append)
+    reporter.update(0.1, 0.1 + 0.2 + 0.3, "h")
+    reporter.update(0.3 + 0.2 + 0.1, 0.1 + 0.2 + 0.3, "h")
+    assert len(sent) == 2
+
+
 def test_the_end_another_unit_and_messages_are_sent_at_once(clock):
     sent = []
     reporter = Progress(sent.append)
