@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipeline.config import Config, Phase
 from pipeline.config.files import load_all
+from pipeline.metrics.comparison import ORDER
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "configs/librispeech100"
@@ -53,16 +54,6 @@ HEADER = (
 )
 # Of features and codebook, which most variants read alike.
 SHARED = "shared"
-ORDER = (
-    "kmeans",
-    "finetuned_kmeans",
-    "dkm_codebook",
-    "dkm_layers",
-    "dkm_frozen_codebook",
-    "dkm_full",
-    "continuous",
-    "continuous_full",
-)
 # Panayotov et al. (2015), table 1.
 HOURS = {"train-clean-100": 100.6, "dev-clean": 5.4, "test-clean": 5.4, "test-other": 5.1}
 FRAMES_PER_SECOND, DIM, BYTES_PER_VALUE = 50, 1024, 2

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from joint_training import interrupt
 from support import (
     features_of_splits,
     save_tiny_ssl,
@@ -44,10 +45,6 @@ FULL = {
 }
 
 
-class StoppedError(RuntimeError):
-    """Stands for a kill."""
-
-
 def make_training(root, output, worker=Worker(), sharding="ddp", **training):  # noqa: B008
     torch.set_num_threads(1)
     epochs = json.loads((root / "epochs.json").read_text())
@@ -67,19 +64,6 @@ def make_training(root, output, worker=Worker(), sharding="ddp", **training):  #
     return JointTraining(config, model, data, worker, store=store, history=History(10))
 
 
-def stop(training, at):
-    step = training._step
-
-    def stopped(batch, micros):
-        if training.position.step == at:
-            raise StoppedError
-        step(batch, micros)
-
-    training._step = stopped
-    with pytest.raises(StoppedError):
-        training.run()
-
-
 def two_workers(rank, root, jobs):
     """Each job: its name, how it shares the model, and where it starts or stops."""
     torch.set_num_threads(1)
@@ -91,7 +75,7 @@ def two_workers(rank, root, jobs):
         stop_at = options.pop("stop_at", None)
         training = make_training(root, root / name, worker, sharding, **options)
         if stop_at is not None:
-            stop(training, stop_at)
+            interrupt(training, stop_at)
         else:
             assert is_sharded(training.model) == (sharding == "fsdp")
             scores = training.run()
@@ -136,7 +120,7 @@ def root(tmp_path_factory, epochs):
     write_outcome(root / "one", one, one.run(), one.weights())
     for name in ("ddp from one", "fsdp from one"):
         # In the second phase, inside an epoch.
-        stop(make_training(root, root / name), 7 * epochs - 2)
+        interrupt(make_training(root, root / name), 7 * epochs - 2)
     jobs = [
         ("ddp", "ddp", {}),
         ("fsdp", "fsdp", {"accumulate": 2, "gradient_checkpointing": True}),
