@@ -3,15 +3,14 @@
 Id 0 is the CTC blank, id 1 begins and ends every sentence for the decoder; pieces follow.
 """
 
-import io
 import json
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline import config
+from pipeline.sentencepiece_training import VocabularyError, train_sentencepiece
 
 BLANK = 0
 SENTENCE_EDGE = 1
@@ -137,30 +136,15 @@ class SentencePieces(TextPieces):
     @classmethod
     def fit(cls, texts: Sequence[str], vocabulary_size: int) -> "SentencePieces":
         """Train on `texts`; `vocabulary_size` counts the pieces with "unknown"."""
-        import sentencepiece
-
-        model = io.BytesIO()
         try:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(texts),
-                model_writer=model,
-                vocab_size=vocabulary_size,
-                model_type="unigram",
-                character_coverage=1.0,
-                normalization_rule_name="identity",
-                unk_id=0,
-                bos_id=-1,
-                eos_id=-1,
-                pad_id=-1,
-                num_threads=1,  # several threads add their partial sums in any order
-                minloglevel=2,
-            )
-        except RuntimeError as error:
+            model = train_sentencepiece(texts, vocabulary_size, "unigram")
+        except VocabularyError as error:
             raise TextPieceError(
                 f"SentencePiece cannot make {vocabulary_size} pieces from {len(texts)} training "
-                f"transcripts: set asr.text.vocabulary_size to {_allowed(str(error))}"
+                "transcripts: set asr.text.vocabulary_size to "
+                f"{error.allowed('a piece for each character')}"
             ) from None
-        return cls(model.getvalue())
+        return cls(model)
 
     def __len__(self) -> int:
         return int(self._processor.get_piece_size()) + FIRST_PIECE - 1
@@ -183,15 +167,6 @@ class SentencePieces(TextPieces):
     def save(self, folder: str | Path) -> None:
         (Path(folder) / MODEL).write_bytes(self.model)
         _describe(folder, {"kind": "sentencepiece"})
-
-
-def _allowed(problem: str) -> str:
-    """The nearest size that SentencePiece's error allows, or the error where it says none."""
-    if most := re.search(r"value <= (\d+)", problem):
-        return f"{most[1]} or less"
-    if least := re.search(r"smaller than required_chars\. \d+ vs (\d+)", problem):
-        return f"{least[1]} or more, a piece for each character"
-    return f"what it allows ({problem})"
 
 
 def _describe(folder: str | Path, description: dict[str, Any]) -> None:

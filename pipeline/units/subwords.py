@@ -4,9 +4,7 @@ ESPnet's recipes for discrete speech do the same (Chang et al., 2023): de-duplic
 and in training another segmentation each time.
 """
 
-import io
 import json
-import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -18,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline import config
 from pipeline.metrics.units import deduplicate
+from pipeline.sentencepiece_training import VocabularyError, train_sentencepiece
 
 # Unit u is the character 0xF0000 + u: a plane of Unicode for private use, with room for 16 bits, in
 # which nothing is a space, and no two characters are one to SentencePiece.
@@ -65,7 +64,7 @@ class Subwords(ABC):
             raise SubwordError("the training split has no units: check corpus.splits.train")
         if settings.subwords.kind == "none":
             return SingleUnits(np.unique(np.concatenate(rows)).tolist(), **shape)
-        model = _train_sentencepiece(settings.subwords, rows)
+        model = _train_pieces(settings.subwords, rows)
         return SentencePieces(model, settings.subwords.sampling, **shape)
 
     @staticmethod
@@ -184,42 +183,16 @@ def _text(units_N: NDArray[np.int64]) -> str:
     return "".join(map(chr, (units_N + FIRST_CHARACTER).tolist()))
 
 
-def _train_sentencepiece(
+def _train_pieces(
     settings: config.Subwords | config.LmSubwords, utterances: Sequence[NDArray[np.int64]]
 ) -> bytes:
-    import sentencepiece
-
-    model = io.BytesIO()
+    lines, with_unknown = map(_text, utterances), settings.vocabulary_size + 1
+    options = {"add_dummy_prefix": False, "max_sentence_length": LONGEST_LINE}
     try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=map(_text, utterances),
-            model_writer=model,
-            vocab_size=settings.vocabulary_size + 1,  # with "unknown"
-            model_type=settings.kind,
-            character_coverage=1.0,
-            normalization_rule_name="identity",
-            add_dummy_prefix=False,
-            max_sentence_length=LONGEST_LINE,
-            unk_id=UNKNOWN,
-            bos_id=-1,
-            eos_id=-1,
-            pad_id=-1,
-            num_threads=1,  # several threads add their partial sums in any order
-            minloglevel=2,
-        )
-    except RuntimeError as error:
+        return train_sentencepiece(lines, with_unknown, settings.kind, **options)
+    except VocabularyError as error:
         raise SubwordError(
             f"SentencePiece cannot make {settings.vocabulary_size} subwords from the units of "
             f"{len(utterances)} utterances: set subwords.vocabulary_size to "
-            f"{_allowed(str(error))}"
+            f"{error.allowed('one for each unit', unknown=1)}"
         ) from None
-    return model.getvalue()
-
-
-def _allowed(problem: str) -> str:
-    """The nearest size that SentencePiece's error allows, or the error where it says none."""
-    if most := re.search(r"value <= (\d+)", problem):
-        return f"{int(most[1]) - 1} or less"
-    if least := re.search(r"smaller than required_chars\. \d+ vs (\d+)", problem):
-        return f"{int(least[1]) - 1} or more, one for each unit"
-    return f"what it allows ({problem})"
