@@ -112,8 +112,12 @@ class CausalLm(nn.Module):
             log p of each symbol as the next, and of the edge as the end, B x V in float32, and the new
             state; `state` stays as it is. What was read before is not read again.
         """
+        return self.read(symbols_B[:, None], state)
+
+    def read(self, symbols_BN: Tensor, state: LmState) -> tuple[Tensor, LmState]:
+        """Read N more symbols of each sequence at once; returns what N calls of `step` end with."""
         cache = _copied(state.cache)
-        output = self.network(input_ids=symbols_B[:, None], past_key_values=cache, use_cache=True)
+        output = self.network(input_ids=symbols_BN, past_key_values=cache, use_cache=True)
         return output.logits[:, -1].float().log_softmax(-1), LmState(cache)
 
     def _with_edges(self, sequences: Sequence[Any]) -> tuple[Tensor, Tensor]:

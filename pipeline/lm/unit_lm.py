@@ -79,8 +79,7 @@ class UnitLm:
         chance = random.Random(seed)  # noqa: S311 - a draw, no secret
         most = len(symbols) + round(seconds * self.symbols_per_second)
         state = self.model.begin(1, self.model.device)
-        for symbol in [self.model.edge, *symbols]:
-            log_probs_1V, state = self.model.step(torch.tensor([symbol]), state)
+        log_probs_1V, state = self.model.read(torch.tensor([[self.model.edge, *symbols]]), state)
         while len(symbols) < most:
             symbol = self._draw(log_probs_1V[0], temperature, chance)
             if symbol == self.model.edge:

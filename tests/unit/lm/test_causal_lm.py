@@ -53,6 +53,22 @@ def test_probabilities_of_all_sequences_add_up_to_one():
 
 
 @torch.no_grad()
+def test_reading_several_symbols_at_once_ends_as_reading_one_after_the_other():
+    model = random_lm()
+    rows_BN = torch.tensor([[6, 3, 1, 4, 1], [6, 2, 2, 0, 5]])
+    one_by_one = model.begin(2, model.device)
+    for symbols_B in rows_BN.T:
+        expected_BV, one_by_one = model.step(symbols_B, one_by_one)
+    _, begun = model.step(rows_BN[:, 0], model.begin(2, model.device))
+    found_BV, at_once = model.read(rows_BN[:, 1:], begun)
+    torch.testing.assert_close(found_BV, expected_BV)
+    following = torch.tensor([0, 3])
+    torch.testing.assert_close(
+        model.step(following, at_once)[0], model.step(following, one_by_one)[0]
+    )
+
+
+@torch.no_grad()
 def test_steps_with_a_cache_say_what_whole_sequences_do():
     model = random_lm()
     rows = [[3, 1, 4, 1], [2, 2, 0, 5], [5, 4, 3, 2]]
