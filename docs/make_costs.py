@@ -140,7 +140,7 @@ class Costs:
 
     def rows(self) -> Iterator[Row]:
         splits = self.config.corpus.splits
-        trained_on = HOURS[splits.train] + HOURS[splits.valid]
+        trained_on = self._training_hours + HOURS[splits.valid]
         features = self._layer_gigabytes(trained_on) * len(self.config.features.layers)
         yield Row("extract_features", self._passes(trained_on, features), features)
         has_units = self.config.quantizer.has_units
@@ -155,6 +155,12 @@ class Costs:
         if self.config.vocoder.enabled and has_units:
             hours = self.config.vocoder.steps / self.machine.vocoder_steps / 3600
             yield Row("train_vocoder", hours, 0.1)
+
+    @property
+    def _training_hours(self) -> float:
+        """With the copies at other speeds: a slower one is longer."""
+        hours = HOURS[self.config.corpus.splits.train]
+        return hours * sum(1 / speed for speed in self.config.training.speeds)
 
     def _layer_gigabytes(self, hours: float) -> float:
         return hours * 3600 * FRAMES_PER_SECOND * DIM * BYTES_PER_VALUE / 1e9
@@ -173,8 +179,8 @@ class Costs:
 
     def _phase_hours(self, phase: Phase) -> float:
         splits, training = self.config.corpus.splits, self.config.training
-        num_steps = HOURS[splits.train] * 3600 / training.batch_seconds
-        validated = FORWARD_SHARE * HOURS[splits.valid] / HOURS[splits.train]
+        num_steps = self._training_hours * 3600 / training.batch_seconds
+        validated = FORWARD_SHARE * HOURS[splits.valid] / self._training_hours
         return phase.epochs * num_steps * (1 + validated) * self._step_seconds(phase) / 3600
 
     def _step_seconds(self, phase: Phase) -> float:

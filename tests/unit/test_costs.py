@@ -21,8 +21,8 @@ def between(part):
     return measured(part, 100) + (measured(part, 400) - measured(part, 100)) / 3
 
 
-def hours(variant, stage, **machine):
-    [config] = COSTS["load_all"]([COSTS["RECIPE"] / f"{variant}.yaml"])
+def hours(variant, stage, overrides=(), **machine):
+    [config] = COSTS["load_all"]([COSTS["RECIPE"] / f"{variant}.yaml"], overrides)
     costs = COSTS["Costs"](config, COSTS["Machine"](**machine), COSTS["Steps"].read())
     return {row.stage: row.gpu_hours for row in costs.rows()}[stage]
 
@@ -43,6 +43,16 @@ def test_hours_of_training_by_hand():
     both = 50 * (4 * asr + 2 * quantizer + optimizer)
     both += 20 * (4 * asr + 2 * quantizer + 2 * ssl + optimizer)
     assert hours("dkm_full", "train_joint", **fast) == pytest.approx(steps * both / 3600)
+
+
+def test_copies_at_other_speeds_are_extracted_and_trained_on_as_long_as_they_last():
+    speeds = ["training.speeds=[0.9, 1.0, 1.1]"]
+    lengths = 1 / 0.9 + 1 + 1 / 1.1
+    fast = {"storage_gb": 1e9}
+    plain, copied = (hours("kmeans", "extract_features", keys, **fast) for keys in ((), speeds))
+    assert copied / plain == pytest.approx((100.6 * lengths + 5.4) / 106)
+    plain, copied = (hours("kmeans", "train_joint", keys, **fast) for keys in ((), speeds))
+    assert copied / plain == pytest.approx((100.6 * lengths + 1.8) / (100.6 + 1.8))
 
 
 def test_a_slow_storage_bounds_what_reads_features_and_what_writes_them():
