@@ -81,7 +81,7 @@ def _keep_audio(context: StageContext, result: "Resynthesis", sample_rate_hz: in
 
 STAGE = Stage(
     name="evaluate_resynthesis",
-    version=2,
+    version=3,
     settings=_settings,
     run=_run,
     splits=lambda config: config.corpus.splits.test,

@@ -11,18 +11,14 @@ import numpy as np
 import torch
 from torchaudio.functional import melscale_fbanks
 
+from pipeline.audio.pitch import fundamental_hz
+
 NUM_CEPSTRA = 13
 NUM_MELS = 80
 WINDOW_SECONDS = 0.064
 HOP_SECONDS = 0.01
 # Relative to the power of a full-scale sine; the least power that counts.
 FLOOR_POWER = 1e-8
-
-F0_RANGE_HZ = (60.0, 400.0)
-F0_WINDOW_SECONDS = 0.025
-# Harmonicity threshold of YIN: below it the dip of the normalised difference counts as a period.
-APERIODICITY_THRESHOLD = 0.15
-SILENCE_RMS = 1e-3
 
 Samples = np.ndarray
 
@@ -75,11 +71,11 @@ def mel_cepstra(samples_S: Samples, sample_rate_hz: int) -> torch.Tensor:
 
 def compare_f0(reference: Samples, made: Samples, sample_rate_hz: int) -> F0Comparison:
     """Mean absolute F0 difference in cents over the frames voiced in both, and the share of frames
-    that are voiced in one signal only.
+    that are voiced in one signal only, of frames 10 ms apart (`pipeline.audio.pitch`).
     """
-    length = min(len(reference), len(made))
-    f0_T = fundamental_hz(reference[:length], sample_rate_hz)
-    other_T = fundamental_hz(made[:length], sample_rate_hz)
+    length, hop = min(len(reference), len(made)), round(HOP_SECONDS * sample_rate_hz)
+    f0_T = fundamental_hz(reference[:length], sample_rate_hz, hop)
+    other_T = fundamental_hz(made[:length], sample_rate_hz, hop)
     voiced_T, other_voiced_T = f0_T > 0, other_T > 0
     both_T = voiced_T & other_voiced_T
     cents = 1200 * np.abs(np.log2(f0_T[both_T] / other_T[both_T]))
@@ -87,56 +83,3 @@ def compare_f0(reference: Samples, made: Samples, sample_rate_hz: int) -> F0Comp
         error_cents=float(cents.mean()) if len(cents) else math.nan,
         voicing_disagreement=float((voiced_T != other_voiced_T).mean()),
     )
-
-
-def fundamental_hz(samples_S: Samples, sample_rate_hz: int) -> np.ndarray:
-    """F0 of frames 10 ms apart by YIN, float64, 0 where unvoiced.
-
-    After de Cheveigné and Kawahara (2002): the cumulative mean normalised difference, the first
-    dip below the threshold, a parabola through it; frames below -60 dB are unvoiced.
-    """
-    shortest, longest = (round(sample_rate_hz / hz) for hz in reversed(F0_RANGE_HZ))
-    window = round(F0_WINDOW_SECONDS * sample_rate_hz)
-    samples = np.asarray(samples_S, dtype=np.float64)
-    # One lag more, so that the longest period has a neighbour on either side.
-    span = window + longest + 1
-    samples = np.pad(samples, (0, max(0, span - len(samples))))
-    hop = round(HOP_SECONDS * sample_rate_hz)
-    frames_TS = np.lib.stride_tricks.sliding_window_view(samples, span)[::hop]
-    normalised_TL = _normalised_difference(frames_TS, window, longest + 1)
-    f0_T = np.array([_first_dip_hz(row, shortest, sample_rate_hz) for row in normalised_TL])
-    loud_T = np.sqrt(np.square(frames_TS[:, :window]).mean(axis=1)) >= SILENCE_RMS
-    return np.where(loud_T, f0_T, 0.0)
-
-
-def _normalised_difference(frames_TS: np.ndarray, window: int, max_lag: int) -> np.ndarray:
-    """d'(lag) of equation 8, T x (max_lag + 1), 1 at lag 0."""
-    head_TW = frames_TS[:, :window]
-    difference_TL = np.stack(
-        [
-            np.square(head_TW - frames_TS[:, lag : lag + window]).sum(axis=1)
-            for lag in range(1, max_lag + 1)
-        ],
-        axis=1,
-    )
-    lags_L = np.arange(1, max_lag + 1)
-    mean_TL = np.cumsum(difference_TL, axis=1) / lags_L
-    normalised_TL = np.divide(
-        difference_TL, mean_TL, out=np.ones_like(difference_TL), where=mean_TL > 0
-    )
-    return np.pad(normalised_TL, ((0, 0), (1, 0)), constant_values=1.0)
-
-
-def _first_dip_hz(normalised_L: np.ndarray, shortest: int, sample_rate_hz: int) -> float:
-    """F0 at the bottom of the first dip below the threshold, 0 without one."""
-    inner_L = normalised_L[shortest:-1]
-    below_L = np.flatnonzero(inner_L < APERIODICITY_THRESHOLD)
-    if not len(below_L):
-        return 0.0
-    lag = shortest + int(below_L[0])
-    while lag + 2 < len(normalised_L) and normalised_L[lag + 1] < normalised_L[lag]:
-        lag += 1
-    left, bottom, right = normalised_L[lag - 1 : lag + 2]
-    curvature = left - 2 * bottom + right
-    offset = 0.5 * (left - right) / curvature if curvature > 0 else 0.0
-    return sample_rate_hz / (lag + float(np.clip(offset, -1, 1)))
