@@ -6,9 +6,10 @@ python docs/make_configuration.py > docs/configuration.md
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any, get_origin
+from itertools import cycle
+from typing import Any, get_args, get_origin
 
-from pipeline.config import Config
+from pipeline.config import Config, Vocoder
 from pipeline.config.corpus import KINDS, Splits, load_adapter
 from pipeline.config.declaration import kinds_in
 from pipeline.graph.graph import DEFAULT_STAGES
@@ -106,17 +107,25 @@ class Reference:
 
 
 def touched_by_keys() -> dict[str, tuple[str, ...]]:
-    """The stages that each key of a config touches, with every kind of corpus."""
-    touched: dict[str, tuple[str, ...]] = {}
-    for kind in kinds_in(KINDS):
-        config = Config(
+    """The stages that each key of a config touches, with any kind of corpus and any vocoder."""
+    touched: dict[str, dict[str, None]] = {}
+    for config in _configs():
+        for key, stages in touched_stages(config, STAGES).items():
+            touched.setdefault(key, {}).update(dict.fromkeys(stages))
+    return {key: tuple(stages) for key, stages in touched.items()}
+
+
+def _configs() -> Iterator[Config]:
+    """Configs in which, among them, every key counts."""
+    generators = cycle(get_args(Vocoder.model_fields["generator"].annotation))
+    for kind, generator in zip(kinds_in(KINDS), generators, strict=False):
+        yield Config(
             variant="any",
             corpus=_any_corpus(kind),
             ssl={"model": "any/model", "revision": "a" * 40},
+            vocoder={"generator": generator},
             **{key: {"enabled": True} for key in ("token_asr", "unit_lm")},
         )
-        touched |= touched_stages(config, STAGES)
-    return touched
 
 
 def _any_corpus(kind: str) -> Schema:

@@ -12,7 +12,8 @@ from tasks import train_joint
 
 def _settings(config: Config) -> dict[str, Any]:
     unrelated = {"enabled", "log_steps", "checkpoint_steps"}
-    return {"vocoder": config.vocoder.model_dump(mode="json", exclude=unrelated)}
+    others = {"istft", "hifigan"} - {config.vocoder.generator}
+    return {"vocoder": config.vocoder.model_dump(mode="json", exclude=unrelated | others)}
 
 
 def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
@@ -37,7 +38,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="train_vocoder",
-    version=2,
+    version=3,
     settings=_settings,
     run=_run,
     inputs=_inputs,

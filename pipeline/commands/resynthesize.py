@@ -1,19 +1,26 @@
 """`resynthesize`: speech from stored units, by a trained vocoder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
+import numpy as np
 from rich.console import Console
 
 from pipeline.audio.decode import write_audio
 from pipeline.commands.find_model import load_model
 from pipeline.commands.token_files import check_tokenizer, token_files
 from pipeline.config import ConfigError
+from pipeline.features.batching import map_in_batches
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.writable import require_writable
-from pipeline.vocoder.generator import UnitVocoder
+from pipeline.vocoder.generator import UnitVocoder, as_units
 
 # Of a file's 255; the rest is for a number, the extension and the name of the file being written.
 MOST_NAME_BYTES = 200
+# Utterances that are in memory at once, and seconds that are spoken together, padding included.
+BLOCK, BATCH_SECONDS = 64, 60.0
+
+Row = tuple[str, np.ndarray]
 
 
 def resynthesize(
@@ -39,16 +46,40 @@ def resynthesize(
     check_tokenizer(model, vocoder.tokenizer, "train_vocoder", files, console)
     folder = Artifact(output.rstrip("/") or output)
     taken: set[str] = set()
-    for file, (utt_id, units) in ((each, row) for each in files for row in each.rows()):
+    for file in files:
+        for rows in _blocks(file.rows()):
+            waveforms = _speak(vocoder, rows, speaker, deduplicated=file.deduplicated)
+            for (utt_id, _), waveform in zip(rows, waveforms, strict=True):
+                name = f"{_free_name(utt_id, taken)}.wav"
+                with folder.write(name) as wav:
+                    write_audio(wav, waveform, vocoder.sample_rate_hz, format="WAV")
+                line = f"{folder.uri}/{name}: {len(waveform) / vocoder.sample_rate_hz:.2f} s"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _blocks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Rows in their order, some at a time: what is spoken is kept until it is written."""
+    while block := list(islice(rows, BLOCK)):
+        yield block
+
+
+def _speak(
+    vocoder: UnitVocoder, rows: Sequence[Row], speaker: str | None, *, deduplicated: bool
+) -> list[np.ndarray]:
+    """The waveform of each row; rows of similar length are spoken together."""
+    for utt_id, units in rows:
         try:
-            waveform = vocoder.resynthesize(units, speaker, deduplicated=file.deduplicated)
+            as_units(units, vocoder.num_units)
         except ValueError as error:
             raise ConfigError(f"{utt_id}: {error}") from error
-        name = f"{_free_name(utt_id, taken)}.wav"
-        with folder.write(name) as wav:
-            write_audio(wav, waveform, vocoder.sample_rate_hz, format="WAV")
-        line = f"{folder.uri}/{name}: {len(waveform) / vocoder.sample_rate_hz:.2f} s"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def speak(batch: list[Row]) -> list[np.ndarray]:
+        speakers = [speaker] * len(batch)
+        units = [units for _, units in batch]
+        return vocoder.resynthesize_batch(units, speakers, deduplicated=deduplicated)
+
+    most = BATCH_SECONDS * vocoder.grid.frames_per_second
+    return map_in_batches(speak, rows, [len(units) for _, units in rows], most)
 
 
 def _free_name(utt_id: str, taken: set[str]) -> str:

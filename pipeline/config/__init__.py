@@ -15,7 +15,7 @@ from pipeline.config.section import ConfigError
 from pipeline.config.token_asr import Subwords, TokenAsr
 from pipeline.config.training import LearningRates, Phase, Pretraining, Training
 from pipeline.config.variant import Config, Ssl
-from pipeline.config.vocoder import Resynthesis, Vocoder
+from pipeline.config.vocoder import Hifigan, Istft, Resynthesis, Vocoder
 
 __all__ = [
     "Asr",
@@ -27,6 +27,8 @@ __all__ = [
     "ConfigError",
     "Features",
     "FusedLanguageModel",
+    "Hifigan",
+    "Istft",
     "Iteration",
     "LearningRates",
     "LmSubwords",

@@ -1,6 +1,5 @@
 """One variant of the comparison: all sections, and how they agree."""
 
-from math import prod
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, WithJsonSchema, model_validator
@@ -127,19 +126,18 @@ class Config(Section):
                 f"ssl.model '{self.ssl.model}' is a '{family}' model; name one of "
                 f"{', '.join(FAMILIES)}"
             )
-        most, hop, rates = self.ssl.num_layers, self.ssl.hop, self.vocoder.upsample_rates
+        most, hop = self.ssl.num_layers, self.ssl.hop
         if most is not None and self.features.layers[-1] > most:
             raise ValueError(
                 f"features.layers {list(self.features.layers)} cannot be stored: ssl.model "
                 f"'{self.ssl.model}' has the layers 0 to {most}"
             )
         speaks, pool = self.vocoder.enabled and self.quantizer.has_units, self.features.pool
-        if speaks and hop is not None and pool * hop != prod(rates):
-            pooled = f" and features.pool is {pool}" if pool > 1 else ""
+        mistake = self.vocoder.hop_mistake(pool * hop) if speaks and hop is not None else None
+        if mistake:
             raise ValueError(
-                f"vocoder.upsample_rates {list(rates)} multiply to {prod(rates)}, but a frame of "
-                f"ssl.model '{self.ssl.model}' is {hop} samples{pooled}: choose rates with the "
-                f"product {pool * hop}"
+                f"{mistake}; a frame of ssl.model '{self.ssl.model}' is {hop}"
+                + (f", and features.pool is {pool}" if pool > 1 else "")
             )
         least_seconds, fastest = FRAME_SECONDS + HOP_SECONDS * (pool - 1), self.training.speeds[-1]
         if pool * fastest > 1 and self.corpus.min_seconds / fastest < least_seconds:

@@ -1,12 +1,14 @@
 """The unit vocoder, and how its speech is scored."""
 
-from typing import Annotated, Self
+from math import prod
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.section import (
     Count,
     CountOrNone,
+    Depth,
     Positive,
     Rate,
     Section,
@@ -19,21 +21,33 @@ from pipeline.config.section import (
 _GROUPS = 16  # of the widest layers of a discriminator
 
 
-class Vocoder(Section):
-    """A HiFi-GAN that turns the trained tokenizer's units into speech."""
+class Istft(Section):
+    """A generator at the frame rate with an inverse STFT, as Vocos; its hop is that of the units."""
 
-    enabled: bool = True
-    """Train a vocoder and score resynthesised speech."""
-    unit_dim: Width = 64
-    """Width of a unit's embedding."""
-    speaker_dim: Width = 32
-    """Width of a speaker's embedding."""
-    unseen_speaker: Text | None = None
-    """The training speaker that speaks for speakers not heard in training; `None` is the average of
-    all."""
+    dim: Width = 192
+    """Width of the network."""
+    blocks: Depth = 4
+    """ConvNeXt blocks."""
+    expansion: Width = 3
+    """How many times wider a block is inside."""
+    kernel: Width = 7
+    """Frames that a convolution sees."""
+    overlap: Annotated[int, Field(ge=2, le=64)] = 4
+    """Length of a frame's window in hops."""
+
+    @field_validator("kernel")
+    @classmethod
+    def _centred(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError("must be odd, so that frames stay centred")
+        return kernel
+
+
+class Hifigan(Section):
+    """The generator of HiFi-GAN, which upsamples step by step."""
+
     upsample_rates: tuple[Width, ...] = (8, 5, 4, 2)
-    """Upsampling factors of the generator; their product is the SSL model's hop in samples,
-    times `features.pool`."""
+    """Upsampling factors; their product is the SSL model's hop in samples, times `features.pool`."""
     upsample_kernels: tuple[Width, ...] = (16, 11, 8, 4)
     """Kernels of the upsampling layers."""
     initial_channels: Width = 128
@@ -42,6 +56,53 @@ class Vocoder(Section):
     """Kernels of the residual blocks."""
     resblock_dilations: tuple[tuple[Width, ...], ...] = ((1, 3), (1, 3))
     """Dilations of the residual blocks, a list for each kernel."""
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        if len(self.upsample_rates) != len(self.upsample_kernels):
+            raise ValueError("upsample_rates and upsample_kernels must have the same length")
+        if len(self.resblock_kernels) != len(self.resblock_dilations):
+            raise ValueError("resblock_kernels and resblock_dilations must have the same length")
+        if any(kernel % 2 == 0 for kernel in self.resblock_kernels):
+            raise ValueError("resblock_kernels must be odd, so that samples stay centred")
+        if self.initial_channels >> len(self.upsample_rates) == 0:
+            raise ValueError(
+                f"initial_channels {self.initial_channels} cannot be halved for each of the "
+                f"{len(self.upsample_rates)} upsample_rates: no channel would be left"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        """A transposed convolution of rate r, kernel k and padding (k - r) / 2 makes r T of T steps."""
+        for rate, kernel in zip(self.upsample_rates, self.upsample_kernels, strict=True):
+            if kernel < rate or (kernel - rate) % 2:
+                raise ValueError(
+                    f"upsample_kernels: {kernel} does not suit the rate {rate}, because it would "
+                    f"change the length: choose {rate} plus an even number, such as "
+                    f"{2 * rate + rate % 2}"
+                )
+        return self
+
+
+class Vocoder(Section):
+    """What turns the trained tokenizer's units into speech."""
+
+    enabled: bool = True
+    """Train a vocoder and score resynthesised speech."""
+    generator: Literal["istft", "hifigan"] = "istft"
+    """The network that makes the waveform: `istft` computes the spectrum of each frame, `hifigan`
+    each sample, which takes one or two orders of magnitude more operations. Only the section of
+    that name counts."""
+    istft: Istft = Istft()
+    hifigan: Hifigan = Hifigan()
+    unit_dim: Width = 64
+    """Width of a unit's embedding."""
+    speaker_dim: Width = 32
+    """Width of a speaker's embedding."""
+    unseen_speaker: Text | None = None
+    """The training speaker that speaks for speakers not heard in training; `None` is the average of
+    all."""
     discriminator_channels: Width = 2
     """Width of the discriminators' first layer; the paper has 32."""
     segment_seconds: Annotated[float, Field(ge=0.1, le=60)] = 0.64
@@ -68,18 +129,7 @@ class Vocoder(Section):
     """Random seed of weights and segments."""
 
     @model_validator(mode="after")
-    def _shapes(self) -> Self:
-        if len(self.upsample_rates) != len(self.upsample_kernels):
-            raise ValueError("upsample_rates and upsample_kernels must have the same length")
-        if len(self.resblock_kernels) != len(self.resblock_dilations):
-            raise ValueError("resblock_kernels and resblock_dilations must have the same length")
-        if any(kernel % 2 == 0 for kernel in self.resblock_kernels):
-            raise ValueError("resblock_kernels must be odd, so that samples stay centred")
-        if self.initial_channels >> len(self.upsample_rates) == 0:
-            raise ValueError(
-                f"initial_channels {self.initial_channels} cannot be halved for each of the "
-                f"{len(self.upsample_rates)} upsample_rates: no channel would be left"
-            )
+    def _groups(self) -> Self:
         if self.discriminator_channels > _GROUPS and self.discriminator_channels % 4:
             raise ValueError(
                 f"discriminator_channels above {_GROUPS} must be a multiple of 4: the layers divide "
@@ -87,17 +137,15 @@ class Vocoder(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _lengths(self) -> Self:
-        """A transposed convolution of rate r, kernel k and padding (k - r) / 2 makes r T of T steps."""
-        for rate, kernel in zip(self.upsample_rates, self.upsample_kernels, strict=True):
-            if kernel < rate or (kernel - rate) % 2:
-                raise ValueError(
-                    f"upsample_kernels: {kernel} does not suit the rate {rate}, because it would "
-                    f"change the length: choose {rate} plus an even number, such as "
-                    f"{2 * rate + rate % 2}"
-                )
-        return self
+    def hop_mistake(self, hop: int) -> str | None:
+        """Why the generator cannot make `hop` samples of a frame, and the cure, if it cannot."""
+        rates = self.hifigan.upsample_rates
+        if self.generator != "hifigan" or prod(rates) == hop:
+            return None
+        return (
+            f"vocoder.hifigan.upsample_rates {list(rates)} multiply to {prod(rates)}, but a unit "
+            f"stands for {hop} samples: choose rates with the product {hop}"
+        )
 
 
 class Resynthesis(Section):

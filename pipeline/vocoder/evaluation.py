@@ -53,10 +53,7 @@ def resynthesize(
     """Speak every utterance from its units (by utt_id), hear it, and compare with its recording."""
     units = [units_of[utterance.utt_id] for utterance in utterances]
     rate_hz = vocoder.sample_rate_hz
-    made = [
-        vocoder.resynthesize(row, utterance.speaker)
-        for utterance, row in zip(utterances, units, strict=True)
-    ]
+    made = vocoder.resynthesize_batch(units, [utterance.speaker for utterance in utterances])
     units_of_made = listener.tokenize(made)
     texts_of_recordings = listener.transcribe(units)
     texts = listener.transcribe(units_of_made)

@@ -1,6 +1,7 @@
-"""The generator: unit and speaker embeddings, frame by frame, into a HiFi-GAN."""
+"""The unit vocoder: unit and speaker embeddings, frame by frame, into a generator of waveforms."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,23 +12,16 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
+from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
 from pipeline.config import Vocoder
 from pipeline.vocoder.durations import DurationPredictor
+from pipeline.vocoder.hifigan import HifiganGenerator
+from pipeline.vocoder.istft import IstftGenerator
 from pipeline.vocoder.material import require_hop, require_speaker
 
-ARCHITECTURE = {
-    "unit_dim",
-    "speaker_dim",
-    "unseen_speaker",
-    "upsample_rates",
-    "upsample_kernels",
-    "initial_channels",
-    "resblock_kernels",
-    "resblock_dilations",
-}
+ARCHITECTURE = {"generator", "unit_dim", "speaker_dim", "unseen_speaker"}
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 AVERAGE_SPEAKER = -1
 
@@ -40,15 +34,18 @@ class UnitVocoder(nn.Module):
     `shift` = start + (receptive_field - hop) / 2 of the recording, which may be before the first.
 
     Args:
-        settings: sizes of the generator; the product of its upsample rates must be the hop.
+        settings: the generator, and the sizes of it and of the embeddings.
         num_units: size of the codebook.
         speakers: names of the training speakers, in the order of their embeddings.
         grid: of the tokenizer's frames, which set the output's sample rate.
         tokenizer: the digest of the tokenizer that it was trained on (`tokenizer.identity`), where
             that is known.
+        band_hz: the highest frequency of its recordings, if below half the sample rate. `istft` is
+            silent above.
 
     Raises:
-        ValueError: the settings do not upsample by exactly the hop, or name an unknown speaker.
+        ValueError: the generator does not make exactly a hop of each frame, or `settings` name an
+            unknown speaker.
     """
 
     def __init__(
@@ -58,19 +55,22 @@ class UnitVocoder(nn.Module):
         speakers: Sequence[str],
         grid: FrameGrid = SSL_GRID,
         tokenizer: str | None = None,
+        *,
+        band_hz: float | None = None,
     ) -> None:
         super().__init__()
-        require_hop(settings.upsample_rates, grid.hop)
+        require_hop(settings, grid.hop)
         self.settings = settings
         self.num_units = num_units
         self.speakers = tuple(speakers)
         self.grid = grid
         self.tokenizer = tokenizer
         self.sample_rate_hz = grid.sample_rate_hz
+        self.band_hz = min(band_hz or math.inf, grid.sample_rate_hz / 2)
         self.unit_embedding = nn.Embedding(num_units, settings.unit_dim)
         self.speaker_embedding = nn.Embedding(len(self.speakers), settings.speaker_dim)
         self.durations = DurationPredictor(num_units, settings.unit_dim)
-        self.hifigan = _hifigan(settings, grid.sample_rate_hz)
+        self.generator = self._generator()
         self.speaker_index(settings.unseen_speaker)
 
     @property
@@ -96,44 +96,82 @@ class UnitVocoder(nn.Module):
         require_speaker(substitute, self.speakers)
         return self.speakers.index(substitute)
 
-    def forward(self, units_BT: Tensor, speakers_B: Tensor) -> Tensor:
-        """Turn B x T units and B speaker rows into B x (hop T) samples in (-1, 1)."""
-        average_S = self.speaker_embedding.weight.mean(dim=0)
-        speaker_BS = torch.where(
-            (speakers_B == AVERAGE_SPEAKER)[:, None],
-            average_S,
-            self.speaker_embedding(speakers_B.clamp(min=0)),
-        )
-        unit_BTU = self.unit_embedding(units_BT)
-        speaker_BTS = speaker_BS[:, None].expand(-1, units_BT.shape[1], -1)
-        waveform_BS: Tensor = self.hifigan(torch.cat([unit_BTU, speaker_BTS], dim=-1))
+    def forward(
+        self, units_BT: Tensor, speakers_B: Tensor, num_frames_B: Tensor | None = None
+    ) -> Tensor:
+        """Turn B x T units and B speaker rows into B x (hop T) samples.
+
+        With the frames of each row, a row's samples do not depend on what follows them; those
+        after hop x its frames have no meaning.
+        """
+        frames_T = torch.arange(units_BT.shape[1], device=units_BT.device)
+        inside_BT = torch.ones_like(units_BT, dtype=torch.bool)
+        if num_frames_B is not None:
+            inside_BT = frames_T < num_frames_B[:, None]
+        x_BTU, speaker_BS = self.unit_embedding(units_BT), self._voices(speakers_B)
+        waveform_BS: Tensor = self.generator(x_BTU, speaker_BS, inside_BT)
         return waveform_BS
 
-    @torch.inference_mode()
+    def _voices(self, speakers_B: Tensor) -> Tensor:
+        """The embeddings of B speaker rows, B x S; `AVERAGE_SPEAKER` has the mean of all."""
+        return torch.where(
+            (speakers_B == AVERAGE_SPEAKER)[:, None],
+            self.speaker_embedding.weight.mean(dim=0),
+            self.speaker_embedding(speakers_B.clamp(min=0)),
+        )
+
     def resynthesize(
+        self, units: Any, speaker: str | None, *, deduplicated: bool = False
+    ) -> np.ndarray:
+        """`resynthesize_batch` of one utterance."""
+        [waveform_S] = self.resynthesize_batch([units], [speaker], deduplicated=deduplicated)
+        return waveform_S
+
+    @torch.inference_mode()
+    def resynthesize_batch(
         self,
-        units: Sequence[int] | np.ndarray | Tensor,
-        speaker: str | None,
+        units: Sequence[Any],
+        speakers: Sequence[str | None],
         *,
         deduplicated: bool = False,
-    ) -> np.ndarray:
-        """Speak one utterance's T units: float32 samples on the time axis of the recording.
+    ) -> list[np.ndarray]:
+        """Speak utterances: float32 samples of each on the time axis of its recording.
 
         Zeros are added on either side, or what lies before the recording is cut off, so that the
-        result has one frame for each unit, and its frame i is frame i of the recording. De-duplicated units are first repeated for their
-        predicted durations.
+        result has one frame for each unit, and its frame i is frame i of the recording. An
+        utterance sounds as it would alone, whatever else is in the batch.
+
+        Args:
+            units: of each utterance a list, an array or a tensor of T integers.
+            speakers: of each utterance; see `speaker_index`.
+            deduplicated: whether to repeat each unit for its predicted duration first.
 
         Raises:
             ValueError: no units, not integers, or a unit that is not in the codebook.
         """
         device = self.device
-        units_T = torch.as_tensor(_as_units(units, self.num_units), device=device)
+        rows = [torch.as_tensor(as_units(row, self.num_units), device=device) for row in units]
         if deduplicated:
-            units_T = self.durations.expand(units_T)
-        speakers_1 = torch.tensor([self.speaker_index(speaker)], device=device)
-        waveform_S = self(units_T[None], speakers_1)[0].float().cpu().numpy()
-        heard_S = np.pad(waveform_S, (max(self.shift, 0), 0))[max(-self.shift, 0) :]
-        return np.pad(heard_S, (0, self.grid.num_samples(len(units_T)) - len(heard_S)))
+            rows = [self.durations.expand(row) for row in rows]
+        speakers_B = torch.tensor([self.speaker_index(name) for name in speakers], device=device)
+        num_frames_B = torch.tensor([len(row) for row in rows], device=device)
+        units_BT = pad_sequence(rows, batch_first=True)
+        waveforms_BS = self(units_BT, speakers_B, num_frames_B).float().cpu().numpy()
+        return [self._heard(made, len(row)) for made, row in zip(waveforms_BS, rows, strict=True)]
+
+    def _heard(self, waveform_S: np.ndarray, num_frames: int) -> np.ndarray:
+        """The samples of the first frames on the time axis of the recording."""
+        made_S = waveform_S[: self.grid.hop * num_frames]
+        heard_S = np.pad(made_S, (max(self.shift, 0), 0))[max(-self.shift, 0) :]
+        return np.pad(heard_S, (0, self.grid.num_samples(num_frames) - len(heard_S)))
+
+    def _generator(self) -> IstftGenerator | HifiganGenerator:
+        settings = self.settings
+        dims = settings.unit_dim, settings.speaker_dim
+        if settings.generator == "hifigan":
+            return HifiganGenerator(settings.hifigan, *dims)
+        band = 2 * self.band_hz / self.sample_rate_hz
+        return IstftGenerator(settings.istft, *dims, self.grid.hop, band)
 
     def save_pretrained(self, folder: str | Path) -> None:
         folder = Path(folder)
@@ -143,8 +181,11 @@ class UnitVocoder(nn.Module):
             "num_units": self.num_units,
             "tokenizer": self.tokenizer,
             "speakers": list(self.speakers),
+            "band_hz": self.band_hz,
             **asdict(self.grid),
-            "architecture": self.settings.model_dump(mode="json", include=ARCHITECTURE),
+            "architecture": self.settings.model_dump(
+                mode="json", include={*ARCHITECTURE, self.settings.generator}
+            ),
         }
         text = json.dumps(description, indent=2, ensure_ascii=False)
         (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -171,8 +212,12 @@ class UnitVocoder(nn.Module):
         return vocoder.eval()
 
 
-def _as_units(units: Any, num_units: int) -> npt.NDArray[np.int64]:
-    """Units (num_frames,) of one utterance in a list, an array or a tensor; see `resynthesize`."""
+def as_units(units: Any, num_units: int) -> npt.NDArray[np.int64]:
+    """Units (num_frames,) of one utterance in a list, an array or a tensor.
+
+    Raises:
+        ValueError: no units, not integers, or a unit that is not in the codebook.
+    """
     try:
         units_T = np.asarray(units.detach().cpu() if isinstance(units, Tensor) else units)
     except (ValueError, TypeError, RuntimeError):  # such as lists of different lengths
@@ -190,26 +235,3 @@ def _as_units(units: Any, num_units: int) -> npt.NDArray[np.int64]:
             "tokens of the tokenizer it was trained on"
         )
     return units_T.astype(np.int64)
-
-
-def _hifigan(settings: Vocoder, sample_rate_hz: int) -> SpeechT5HifiGan:
-    # normalize_before would need the mean and scale of a mel spectrogram.
-    hifigan = SpeechT5HifiGan(
-        SpeechT5HifiGanConfig(
-            model_in_dim=settings.unit_dim + settings.speaker_dim,
-            sampling_rate=sample_rate_hz,
-            upsample_initial_channel=settings.initial_channels,
-            upsample_rates=list(settings.upsample_rates),
-            upsample_kernel_sizes=list(settings.upsample_kernels),
-            resblock_kernel_sizes=list(settings.resblock_kernels),
-            resblock_dilation_sizes=[list(rates) for rates in settings.resblock_dilations],
-            normalize_before=False,
-        )
-    )
-    # transformers initialises weights with a deviation of 0.01, which is meant for weight norm:
-    # without it the signal fades from layer to layer. torch's own initialisation learns faster, and
-    # weights without weight norm can be saved as they are.
-    for module in hifigan.modules():
-        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
-            module.reset_parameters()
-    return hifigan

@@ -4,7 +4,6 @@ Imports no PyTorch, so that a run can ask before it has trained anything.
 """
 
 from collections.abc import Sequence
-from math import prod
 
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.config import Config, ConfigError, Vocoder
@@ -20,7 +19,7 @@ def check_material(config: Config, corpus: Artifact) -> None:
         ConfigError: the rates, the speaker or the segments of `vocoder` do not suit it.
     """
     grid = grid_of(config)
-    require_hop(config.vocoder.upsample_rates, grid.hop)
+    require_hop(config.vocoder, grid.hop)
     train, valid = (
         read_split(corpus, split)
         for split in (config.corpus.splits.train, config.corpus.splits.valid)
@@ -33,17 +32,14 @@ def check_material(config: Config, corpus: Artifact) -> None:
         require_length(counts, segment_frames(config.vocoder, grid))
 
 
-def require_hop(rates: Sequence[int], hop: int) -> None:
-    """Refuse upsampling rates that do not turn T frames into exactly hop T samples.
+def require_hop(settings: Vocoder, hop: int) -> None:
+    """Refuse a generator that does not turn T frames into exactly hop T samples.
 
     Raises:
         ConfigError: as it says.
     """
-    if prod(rates) != hop:
-        raise ConfigError(
-            f"vocoder.upsample_rates {list(rates)} multiply to {prod(rates)}, but a unit stands for "
-            f"{hop} samples: choose rates with the product {hop}"
-        )
+    if mistake := settings.hop_mistake(hop):
+        raise ConfigError(mistake)
 
 
 def segment_frames(settings: Vocoder, grid: FrameGrid) -> int:

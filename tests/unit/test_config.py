@@ -122,7 +122,7 @@ def test_a_learned_number_has_no_parts_for_the_workers(minimal):
         ("quantizer.iteration.max_iterations=0", "greater than or equal to 1"),
         ("quantizer.iteration.tolerance=-1", "greater than or equal to 0"),
         ("training.phases=[]", "at least one phase"),
-        ("vocoder.upsample_rates=[8]", "the same length"),
+        ("vocoder.hifigan.upsample_rates=[8]", "the same length"),
         ("ssl.revision=null", "needs ssl.revision"),
         ("features.sample_frames_per_second=0", "greater than 0"),
         ("features.sample_frames_per_second=5", "'frozen' reads all its frames"),

@@ -96,7 +96,7 @@ def test_a_prompt_may_be_the_beginning_of_an_utterance(trained, tokens, tmp_path
 def test_a_continuation_is_spoken_as_long_as_the_vocoder_predicts(trained, tokens, tmp_path):
     torch.manual_seed(0)
     vocoder = UnitVocoder(
-        config.Vocoder(unit_dim=8, speaker_dim=4, initial_channels=16),
+        config.Vocoder(unit_dim=8, speaker_dim=4, istft=config.Istft(dim=16)),
         NUM_UNITS,
         ["ann"],
         tokenizer="feed",

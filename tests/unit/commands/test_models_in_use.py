@@ -15,7 +15,7 @@ from pipeline.__main__ import app
 from pipeline.asr.model import AsrModel
 from pipeline.asr.text_pieces import TextPieces
 from pipeline.audio.decode import read_audio, write_audio
-from pipeline.config import Asr, ConfigError, Vocoder
+from pipeline.config import Asr, ConfigError, Istft, Vocoder
 from pipeline.config import TextPieces as TextPiecesSettings
 from pipeline.features.encoders.convolutional import ConvolutionalEncoder
 from pipeline.quantizer.layer_mix import LayerMix
@@ -83,7 +83,7 @@ def continuous(tmp_path_factory, mixer):
 
 
 def save_vocoder(folder, of_tokenizer=None):
-    settings = Vocoder(unit_dim=8, speaker_dim=4, initial_channels=16)
+    settings = Vocoder(unit_dim=8, speaker_dim=4, istft=Istft(dim=16))
     vocoder = UnitVocoder(settings, NUM_UNITS, ["ann", "bob"], tokenizer=of_tokenizer)
     vocoder.save_pretrained(folder / "vocoder")
     return folder

@@ -114,10 +114,11 @@ def test_a_mistake_is_where_it_was_made(write):
         ("asr: {subsampling: 3}", r"asr\.subsampling: must be 1, 2 or 4, got the number 3"),
         ("corpus: {kind: synthetic, utterances: 3}", r"corpus\.utterances: must be a section, got"),
         ("cluster: {gpus_per_worker: 1.5}", "a share from 0.0001 on, or whole"),
-        ("vocoder: {upsample_kernels: [15, 11, 8, 4]}", r"15 does not suit the rate 8"),
-        ("vocoder: {upsample_kernels: [16, 3, 8, 4]}", r"3 does not suit the rate 5"),
-        ("vocoder: {resblock_kernels: [3, 8]}", "must be odd"),
-        ("vocoder: {initial_channels: 15}", "no channel would be left"),
+        ("vocoder: {hifigan: {upsample_kernels: [15, 11, 8, 4]}}", r"15 does not suit the rate 8"),
+        ("vocoder: {hifigan: {upsample_kernels: [16, 3, 8, 4]}}", r"3 does not suit the rate 5"),
+        ("vocoder: {hifigan: {resblock_kernels: [3, 8]}}", "must be odd"),
+        ("vocoder: {hifigan: {initial_channels: 15}}", "no channel would be left"),
+        ("vocoder: {istft: {kernel: 4}}", "must be odd, so that frames stay centred"),
         ("vocoder: {discriminator_channels: 18}", "a multiple of 4"),
         ("codebook: {sample_frames: 63}", "sample_frames 63 must not be less than num_units 64"),
         ("pretraining: {dim: 72}", "a multiple of 16"),
@@ -183,8 +184,11 @@ def test_splits_that_a_storage_may_not_tell_apart_are_refused(write, train, vali
 def test_pooling_must_suit_the_vocoder_and_the_shortest_utterance(write):
     folder = ["ssl={model: ssl, revision: null}"]
     write("ssl/config.json", '{"num_hidden_layers": 2, "conv_stride": [5, 2, 2, 2, 2, 2, 2]}')
-    with pytest.raises(ConfigError, match=r"is 320 samples and features\.pool is 2: .* 640"):
-        load("base.yaml", [*folder, "features.pool=2"])
+    hifigan = "vocoder.generator=hifigan"
+    message = r"a unit stands for 640 .*product 640; a frame .* is 320, and features\.pool is 2"
+    with pytest.raises(ConfigError, match=message):
+        load("base.yaml", [*folder, hifigan, "features.pool=2"])
+    assert load("base.yaml", [*folder, "features.pool=2"]).features.pool == 2
     silent = [*folder, "vocoder.enabled=false"]
     assert load("base.yaml", [*silent, "features.pool=4"]).features.pool == 4
     with pytest.raises(ConfigError, match=r"min_seconds 0\.05 .*features\.pool 4.*0\.095 s"):
@@ -200,10 +204,11 @@ def test_what_the_folder_of_an_ssl_model_says_is_compared_with_the_config(write)
     assert load("base.yaml", folder).features.layers == (0, 1, 2)
     with pytest.raises(ConfigError, match=r"--set features\.layers=.*'ssl' has the layers 0 to 2"):
         load("base.yaml", [*folder, "features.layers=[2, 3]"])
-    rates = ["vocoder.upsample_rates=[8, 8, 4]", "vocoder.upsample_kernels=[16, 16, 8]"]
-    with pytest.raises(
-        ConfigError, match=r"multiply to 256, but a frame of ssl\.model 'ssl' is 320"
-    ):
+    rates = [
+        "vocoder.generator=hifigan",
+        "vocoder.hifigan={upsample_rates: [8, 8, 4], upsample_kernels: [16, 16, 8]}",
+    ]
+    with pytest.raises(ConfigError, match=r"multiply to 256.*; a frame of ssl\.model 'ssl' is 320"):
         load("base.yaml", [*folder, *rates])
     assert not load("base.yaml", [*folder, *rates, "vocoder.enabled=false"]).vocoder.enabled
     whisper = {"model_type": "whisper", "encoder_layers": 2, "d_model": 8, "decoder_layers": 4}

@@ -84,7 +84,7 @@ def test_the_numbers_of_all_sections_are_found():
     assert len(found) > 120
     keys = {key for _, key, _ in found}
     assert {"training.seeds", "features.sample_seed", "corpus.seed", "corpus.min_seconds"} <= keys
-    assert ("synthetic", "vocoder.resblock_dilations", "[[@]]") in found
+    assert ("synthetic", "vocoder.hifigan.resblock_dilations", "[[@]]") in found
     assert ("synthetic", "training.phases", "[{epochs: 1, warmup_steps: @}]") in found
 
 

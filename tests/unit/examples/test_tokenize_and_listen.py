@@ -8,7 +8,7 @@ import torch
 from support import save_tiny_tokenizer, tone_utterances
 
 from pipeline.audio.decode import read_audio
-from pipeline.config import Vocoder
+from pipeline.config import Istft, Vocoder
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.vocoder.generator import UnitVocoder
 
@@ -20,9 +20,7 @@ def run_folder(tmp_path):
     """What a run leaves: a tokenizer of 8 units, and the vocoder of the variant `tiny` for it."""
     save_tiny_tokenizer(tmp_path / "train_joint" / "a1")
     torch.manual_seed(0)
-    settings = Vocoder(
-        upsample_rates=(20, 16), upsample_kernels=(20, 16), initial_channels=8, unit_dim=8
-    )
+    settings = Vocoder(istft=Istft(dim=16, blocks=1), unit_dim=8)
     output = tmp_path / "train_vocoder" / "b2"
     UnitVocoder(settings, 8, ["ann"]).save_pretrained(output / "vocoder")
     manifest = {"variants": ["tiny"], "inputs": {"train_joint": "a1"}}

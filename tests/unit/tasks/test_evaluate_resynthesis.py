@@ -9,7 +9,7 @@ from pipeline.asr.model import AsrModel
 from pipeline.asr.text_pieces import TextPieces
 from pipeline.audio.decode import probe_seconds, write_audio
 from pipeline.audio.utterance import Utterance, to_table
-from pipeline.config import Asr, Config, Vocoder
+from pipeline.config import Asr, Config, Istft, Vocoder
 from pipeline.config import TextPieces as TextPiecesSettings
 from pipeline.graph.stage import StageContext
 from pipeline.metrics.resynthesis import F0Comparison, mel_cepstral_distortion_db
@@ -28,9 +28,7 @@ SPEAKERS = ("ann", "bob", "cem", "cem")
 
 def make_vocoder():
     torch.manual_seed(0)
-    settings = Vocoder(
-        upsample_rates=(20, 16), upsample_kernels=(20, 16), initial_channels=8, unit_dim=8
-    )
+    settings = Vocoder(istft=Istft(dim=16, blocks=1), unit_dim=8)
     return UnitVocoder(settings, NUM_UNITS, ["ann", "bob"]).eval()
 
 

@@ -36,11 +36,7 @@ SECTIONS = {
     "vocoder": {
         "unit_dim": 8,
         "speaker_dim": 4,
-        "upsample_rates": [32, 20],
-        "upsample_kernels": [32, 20],
-        "initial_channels": 8,
-        "resblock_kernels": [3],
-        "resblock_dilations": [[1]],
+        "istft": {"dim": 16, "blocks": 1},
         "discriminator_channels": 1,
         "segment_seconds": 0.2,
         "batch_size": 2,

@@ -26,11 +26,7 @@ UTTERANCES = {
 VOCODER = {
     "unit_dim": 8,
     "speaker_dim": 4,
-    "upsample_rates": [20, 16],
-    "upsample_kernels": [20, 16],
-    "initial_channels": 8,
-    "resblock_kernels": [3],
-    "resblock_dilations": [[1]],
+    "istft": {"dim": 16, "blocks": 1},
     "discriminator_channels": 1,
     "segment_seconds": 0.16,
     "batch_size": 2,

@@ -1,20 +1,24 @@
 import pytest
 import torch
 
-from pipeline.config import Vocoder
+from pipeline.config import Hifigan, Istft, Vocoder
 from pipeline.vocoder.generator import UnitVocoder
 
 
-@pytest.fixture
-def settings():
+@pytest.fixture(params=["istft", "hifigan"])
+def settings(request):
     return Vocoder(
+        generator=request.param,
+        istft=Istft(dim=16, blocks=2, expansion=2, kernel=3),
+        hifigan=Hifigan(
+            upsample_rates=(20, 16),
+            upsample_kernels=(20, 16),
+            initial_channels=8,
+            resblock_kernels=(3,),
+            resblock_dilations=((1,),),
+        ),
         unit_dim=8,
         speaker_dim=4,
-        upsample_rates=(20, 16),
-        upsample_kernels=(20, 16),
-        initial_channels=8,
-        resblock_kernels=(3,),
-        resblock_dilations=((1,),),
         discriminator_channels=1,
         segment_seconds=0.16,
         batch_size=2,

@@ -45,7 +45,10 @@ def test_a_corpus_that_suits_passes(corpus):
         # The speaker of the validation split is not heard in training.
         ({"unseen_speaker": "cem"}, "'cem' is not among the training speakers ann, bob: name one"),
         (
-            {"upsample_rates": [8, 8, 4], "upsample_kernels": [16, 16, 8]},
+            {
+                "generator": "hifigan",
+                "hifigan": {"upsample_rates": [8, 8, 4], "upsample_kernels": [16, 16, 8]},
+            },
             "multiply to 256, but a unit stands for 320 samples",
         ),
         ({"segment_seconds": 1.5}, r"none of 1 utterances has the 75 frames .*segment_seconds"),
@@ -59,12 +62,12 @@ def test_a_corpus_that_does_not_suit_is_refused(corpus, vocoder, message):
 
 def test_units_of_pooled_frames_need_more_upsampling(corpus):
     rates = {"upsample_rates": [8, 5, 4, 4], "upsample_kernels": [16, 11, 8, 8]}
-    check_material(config(pool=2, **rates), corpus)
-    check_material(config(pool=2, segment_seconds=0.96, **rates), corpus)
+    check_material(config(pool=2, generator="hifigan", hifigan=rates), corpus)
+    check_material(config(pool=2, segment_seconds=0.96), corpus)
     with pytest.raises(ConfigError, match="multiply to 320, but a unit stands for 640 samples"):
-        check_material(config(pool=2), corpus)
+        check_material(config(pool=2, generator="hifigan"), corpus)
     with pytest.raises(ConfigError, match="none of 1 utterances has the 25 frames of a segment"):
-        check_material(config(pool=2, segment_seconds=1.0, **rates), corpus)
+        check_material(config(pool=2, segment_seconds=1.0), corpus)
 
 
 def test_checking_imports_no_torch():
