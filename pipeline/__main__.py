@@ -171,6 +171,27 @@ def compare(
 
 
 @app.command()
+def report(
+    configs: Configs,
+    overrides: Overrides = None,
+    storage: Storage = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Where to write it [default: report.html in the storage]"
+        ),
+    ] = None,
+) -> None:
+    """Write one HTML page with what the storage holds: scores, curves, units, audio, settings.
+
+    It opens from disk, without network. What is not computed yet, or has failed, is named.
+    """
+    from pipeline.commands.report import report
+
+    report(_load(configs, overrides, storage), output, console())
+
+
+@app.command()
 def tune(
     configs: Configs,
     space: Annotated[

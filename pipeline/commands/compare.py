@@ -50,6 +50,23 @@ def show(
     `against` is the variant that others are compared with: without it, the baseline. `show_all` is
     for the table and its Markdown, which show the main scores otherwise.
     """
+    found = compared(graph, configs, against)
+    if output_format == "table":
+        console.print(comparison.comparison_table(found, show_all=show_all))
+        return
+    if output_format == "markdown":
+        text = comparison.as_markdown(found, show_all=show_all)
+    elif output_format == "csv":
+        text = comparison.as_csv(found.rows)
+    else:
+        text = comparison.as_json(found.rows)
+    console.out(text, highlight=False, end="")
+
+
+def compared(
+    graph: Graph, configs: Sequence[Config], against: str | None = None
+) -> comparison.Comparison:
+    """The scores of all variants that are computed, with the intervals of the WERs."""
     results, splits = read_results(graph, configs), test_splits(configs)
     base = against or comparison.baseline(results.rows)
     found = error_intervals(results.errors, base, comparison.best(results.rows))
@@ -57,14 +74,5 @@ def show(
         variant: {**row, **found.rows.get(variant, {})} for variant, row in results.rows.items()
     }
     rows = comparison.with_reductions(rows, splits, base)
-    notes = [*comparison.captions(rows, base), *found.notes, *results.notes]
-    if output_format == "table":
-        console.print(comparison.comparison_table(rows, splits, notes, show_all=show_all))
-        return
-    if output_format == "markdown":
-        text = comparison.as_markdown(rows, splits, notes, show_all=show_all)
-    elif output_format == "csv":
-        text = comparison.as_csv(rows)
-    else:
-        text = comparison.as_json(rows)
-    console.out(text, highlight=False, end="")
+    notes = (*comparison.captions(rows, base), *found.notes, *results.notes)
+    return comparison.Comparison(rows, splits, notes)

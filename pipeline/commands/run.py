@@ -12,6 +12,7 @@ from rich.console import Console
 
 from pipeline import tracking
 from pipeline.commands import compare, plan
+from pipeline.commands.report import add_report
 from pipeline.commands.results import read_results, test_splits
 from pipeline.commands.run_display import RunDisplay
 from pipeline.commands.ui import ui_command
@@ -58,11 +59,13 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
         require_writable(storage)
         session.check()
         session.send_waiting()
-        outcome = _execute(current, _with_finetuners(configs), session, console)
+        outcome = _execute(current, configs, session, console, adds_report=not only)
         _show_failures(outcome, console)
         complete, graph = not outcome.failed, current()
     else:
         send_rest(session, console)
+        if not only:
+            add_report(graph, configs, {}, console)
     if not only:
         compare.show(graph, configs, "table", console)
         _show_models(graph, console)
@@ -81,10 +84,13 @@ def _execute(
     configs: Sequence[Config],
     session: tracking.TrackingSession,
     console: Console,
+    *,
+    adds_report: bool,
 ) -> "Outcome":
+    everyone = _with_finetuners(configs)
     runs = {
         config.variant: session.start_variant(config, tags=variant_tags(config))
-        for config in configs
+        for config in everyone
     }
     status: Status = "KILLED"
     try:
@@ -93,8 +99,10 @@ def _execute(
 
             outcome = execute(current, runs, display)
         status = "FAILED" if outcome.failed else "FINISHED"
+        if adds_report:
+            add_report(current(), configs, runs, console)
     finally:
-        for variant, scores in _scores_so_far(current, configs).items():
+        for variant, scores in _scores_so_far(current, everyone).items():
             runs[variant].log_metrics(scores)
             runs[variant].finish(status)
         send_rest(session, console)

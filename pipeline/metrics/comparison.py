@@ -41,6 +41,18 @@ Rows = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Scores by variant, in the order in which they are shown, on the test splits.
+
+    `notes` say what the figures are relative to, and which are missing and why.
+    """
+
+    rows: Rows
+    splits: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Score:
     """How a score is shown: its name after the split, title, factor and decimals.
 
@@ -235,32 +247,28 @@ def _spread(rows: Rows) -> tuple[str, ...]:
     return (f"Means and standard deviations (±) are over the seeds of the training: {how_many}.",)
 
 
-def comparison_table(
-    rows: Rows, splits: Sequence[str], notes: Sequence[str] = (), *, show_all: bool = False
-) -> Table:
+def comparison_table(found: Comparison, *, show_all: bool = False) -> Table:
     """Scores by variant for the terminal, in groups; a missing score is a dash."""
-    table = Table(caption=escape("\n".join(notes)) or None)
+    table = Table(caption=escape("\n".join(found.notes)) or None)
     table.add_column("score")
     table.add_column("split")
-    for variant in rows:
+    for variant in found.rows:
         table.add_column(escape(variant), justify="right", overflow="fold")
-    for group in _lines(rows, splits, show_all=show_all):
+    for group in lines(found, show_all=show_all):
         for line in group:
             table.add_row(*map(escape, line))
         table.add_section()
     return table
 
 
-def as_markdown(
-    rows: Rows, splits: Sequence[str], notes: Sequence[str] = (), *, show_all: bool = False
-) -> str:
+def as_markdown(found: Comparison, *, show_all: bool = False) -> str:
     """The same table in GitHub's Markdown."""
-    lines = [("score", "split", *rows), ("---", "---", *["---:"] * len(rows))]
-    lines += [line for group in _lines(rows, splits, show_all=show_all) for line in group]
+    head = [("score", "split", *found.rows), ("---", "---", *["---:"] * len(found.rows))]
+    body = [line for group in lines(found, show_all=show_all) for line in group]
     table = "\n".join(
-        f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines
+        f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in head + body
     )
-    return "\n\n".join((table, *notes)) + "\n"
+    return "\n\n".join((table, *found.notes)) + "\n"
 
 
 def as_json(rows: Rows) -> str:
@@ -278,11 +286,12 @@ def as_csv(rows: Rows) -> str:
     return text.getvalue()
 
 
-def _lines(rows: Rows, splits: Sequence[str], *, show_all: bool) -> Iterator[list[tuple[str, ...]]]:
+def lines(found: Comparison, *, show_all: bool) -> Iterator[list[tuple[str, ...]]]:
     """Groups of lines: title, split, one value for each variant.
 
     Beside the main scores that every run has, those that no variant has are left out.
     """
+    rows, splits = found.rows, found.splits
     for group in GROUPS:
         yield [
             (score.title, split, *(score.cell(row, split) for row in rows.values()))

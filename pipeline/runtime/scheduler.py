@@ -34,10 +34,9 @@ from pipeline.progress import Display, Progress
 from pipeline.redaction import redact
 from pipeline.runtime.machines import Machines
 from pipeline.runtime.progress_channel import ProgressChannel
-from pipeline.storage.artifacts import METRICS, Artifact
+from pipeline.storage.artifacts import ERROR_LOG, METRICS, Artifact
 from pipeline.tracking import StageRun, TrackingSpec, start_stage
 
-ERROR_LOG = "error.log"
 # How often reports are shown, and machines that came or went are noticed.
 POLL_SECONDS = 1.0
 # What Ray raises when a stage's process did not end by itself. Such a stage runs again, after

@@ -29,6 +29,8 @@ from pipeline.storage.table_schemas import COMPRESSION
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"
+# The traceback of a stage that failed, until it runs again.
+ERROR_LOG = "error.log"
 # The file by which transformers recognizes a model's folder.
 MODEL_CONFIG = "config.json"
 # What writers record of single files, with bytes and SHA-256: `records/<name>.json`. They have a

@@ -122,6 +122,11 @@ class TrackingSpec:
         self._put("artifact", {"path": name}, path.read_bytes())
 
     @_never_stops_the_run
+    def log_bytes(self, content: bytes, name: str) -> None:
+        """Store `content` as the file `name` of the run's artifacts."""
+        self._put("artifact", {"path": name}, content)
+
+    @_never_stops_the_run
     def log_audio(
         self, samples: "np.ndarray | Sequence[float]", sample_rate_hz: int, name: str
     ) -> None:

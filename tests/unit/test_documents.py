@@ -142,7 +142,8 @@ RESULTS = ROOT / "docs" / "results"
 )
 def test_the_tables_are_those_of_compare(page, corpus, show_all):
     scores = json.loads((RESULTS / f"{corpus}.json").read_text(encoding="utf-8"))
-    table = comparison.as_markdown(scores, ("test",), show_all=show_all).splitlines()
+    found = comparison.Comparison(scores, ("test",))
+    table = comparison.as_markdown(found, show_all=show_all).splitlines()
     scored = {line for line in table if "| test |" in line}
     assert len(scored) >= 6
     assert scored <= set((ROOT / page).read_text(encoding="utf-8").splitlines())

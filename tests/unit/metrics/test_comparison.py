@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.metrics import comparison
+from pipeline.metrics.comparison import Comparison
 from pipeline.storage.artifacts import artifact
 
 ROWS = {
@@ -33,13 +34,13 @@ ROWS = {
 def rendered(rows, splits):
     console = Console(file=io.StringIO(), width=200)
     known = comparison.with_reductions(rows, splits)
-    console.print(comparison.comparison_table(known, splits, show_all=True))
+    console.print(comparison.comparison_table(Comparison(known, splits), show_all=True))
     return console.file.getvalue()
 
 
 def markdown_cells(rows, splits):
     known = comparison.with_reductions(rows, splits)
-    lines = comparison.as_markdown(known, splits, show_all=True).splitlines()
+    lines = comparison.as_markdown(Comparison(known, splits), show_all=True).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line]
     return {(line[0], line[1]): line[2:] for line in cells}
 
@@ -166,7 +167,7 @@ def test_the_terminal_table_says_the_same_as_markdown():
 def test_names_are_no_markup():
     rows = {"[red]a|b": {"test.wer": 0.5}}
     assert "[red]a|b" in rendered(rows, ["test"])
-    assert "[red]a&#124;b" in comparison.as_markdown(rows, ["test"])
+    assert "[red]a&#124;b" in comparison.as_markdown(Comparison(rows, ("test",)))
 
 
 def test_nothing_to_compare_is_an_empty_table():
@@ -207,7 +208,7 @@ def test_the_papers_variants_come_in_its_order_and_others_behind_them():
 
 
 def test_six_scores_are_shown_unless_all_are_asked_for():
-    lines = comparison.as_markdown(ROWS, ["test"]).splitlines()
+    lines = comparison.as_markdown(Comparison(ROWS, ("test",))).splitlines()
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines if "| test |" in line] == [
         "WER (%)",
         "WER reduction (%)",
@@ -278,11 +279,11 @@ def test_a_reduction_that_is_unknown_or_unbounded_has_no_interval():
 
 def test_notes_stand_below_the_table():
     notes = ["first note", "of [red]one"]
-    assert comparison.as_markdown(ROWS, ["test"], notes).endswith(
+    assert comparison.as_markdown(Comparison(ROWS, ("test",), notes)).endswith(
         "|\n\nfirst note\n\nof [red]one\n"
     )
     console = Console(file=io.StringIO(), width=200)
-    console.print(comparison.comparison_table(ROWS, ["test"], notes))
+    console.print(comparison.comparison_table(Comparison(ROWS, ("test",), notes)))
     assert "of [red]one" in console.file.getvalue()
 
 

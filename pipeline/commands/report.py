@@ -1,0 +1,65 @@
+"""`report`: the page that shows what configs have given, as one HTML file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.commands.compare import compared
+from pipeline.config import Config, ConfigError
+from pipeline.graph.graph import Graph, build
+from pipeline.redaction import redact
+from pipeline.report import page
+from pipeline.storage.artifacts import Artifact
+from pipeline.storage.folders import Folder
+from pipeline.tracking import TrackingSpec
+from pipeline.tracking.description import git_commit
+
+REPORT = "report.html"
+
+
+def report(configs: Sequence[Config], output: str | None, console: Console) -> None:
+    """Write the page to the file `output`, or else into the storage.
+
+    Raises:
+        ConfigError: `output` is a folder.
+    """
+    content = _content(build(configs), configs)
+    if output is None:
+        folder, name = Folder.at(configs[0].storage), REPORT
+    elif Folder.at(output).is_folder():
+        raise ConfigError(
+            f"{output} is a folder: name a file, such as {output.rstrip('/')}/{REPORT}"
+        )
+    else:
+        folder, name = Folder.around(output)
+    _write(content, folder, name, console)
+
+
+def add_report(
+    graph: Graph, configs: Sequence[Config], runs: Mapping[str, TrackingSpec], console: Console
+) -> None:
+    """Write the page into the storage and give it to the variants' MLflow runs.
+
+    One that cannot be made is a warning.
+    """
+    try:
+        content = _content(graph, configs)
+        _write(content, Folder.at(configs[0].storage), REPORT, console)
+        for config in configs:
+            if config.variant in runs:
+                runs[config.variant].log_bytes(content, REPORT)
+    except Exception as error:  # noqa: BLE001 - what was computed is worth more than its page
+        message = f"No page was made: {type(error).__name__}: {redact(str(error))}"
+        console.print(message, style="yellow", markup=False, soft_wrap=True)
+
+
+def _content(graph: Graph, configs: Sequence[Config]) -> bytes:
+    shown = page.page(graph, configs, compared(graph, configs), git_commit(Path(__file__).parent))
+    return page.render(shown).encode(errors="backslashreplace")
+
+
+def _write(content: bytes, folder: Folder, name: str, console: Console) -> None:
+    with Artifact(folder.uri).write(name) as file:
+        file.write(content)
+    console.print(f"Page: {redact(folder.address(name))}", markup=False, soft_wrap=True)

@@ -1,0 +1,69 @@
+"""The page: one HTML file with everything in it, for a browser without network or scripts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline.config import Config
+from pipeline.graph.graph import Graph
+from pipeline.metrics.comparison import Comparison
+from pipeline.redaction import redact
+from pipeline.report.codebook import Codebook, codebook
+from pipeline.report.corpus import Corpus, corpus
+from pipeline.report.curves import Curves, curves
+from pipeline.report.scores import Scores, scores
+from pipeline.report.settings import Settings, settings
+from pipeline.report.stages import Stages, stages
+from pipeline.report.variant import variants
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the template shows. `commit` is that of the code that made the page."""
+
+    title: str
+    variants: list[str]
+    storage: str
+    commit: str
+    scores: Scores
+    curves: Curves
+    codebook: Codebook
+    settings: Settings
+    corpus: Corpus
+    stages: Stages
+    notes: list[str]
+
+
+def page(graph: Graph, configs: Sequence[Config], found: Comparison, commit: str = "") -> Page:
+    """Everything that the storage holds of the graph's variants; what is missing is left out."""
+    known = variants(graph, configs)
+    first = known[0].config
+    return Page(
+        title=first.tracking.experiment,
+        variants=[variant.name for variant in known],
+        storage=redact(first.storage),
+        commit=commit,
+        scores=scores(found),
+        curves=curves(known),
+        codebook=codebook(known, found.splits),
+        settings=settings([variant.config for variant in known]),
+        corpus=corpus(known),
+        stages=stages(graph, [variant.name for variant in known]),
+        notes=[note for variant in known for note in variant.notes],
+    )
+
+
+def render(shown: Page) -> str:
+    """The page as HTML; every text is escaped, whatever a corpus holds."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(page=shown)

@@ -1,0 +1,58 @@
+"""A variant as the page shows it: its trainings, and what of them can be read."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pyarrow as pa
+
+from pipeline.config import Config
+from pipeline.graph.graph import Graph, Member, Node
+from pipeline.metrics import comparison
+from pipeline.redaction import redact
+from pipeline.storage.artifacts import ArtifactError
+
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One variant in its place of the comparison, which gives it its colour.
+
+    `notes` are added while it is read: they say what cannot be.
+    """
+
+    place: int
+    config: Config
+    members: tuple[Member, ...]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.config.variant
+
+    def outputs(self, name: str) -> Iterator[Node]:
+        """The complete outputs of this name (`evaluate_asr/test`), of each member that has one."""
+        seen = set()
+        for member in self.members:
+            node = member.nodes.get(name)
+            if node is not None and node.key not in seen and node.artifact.is_complete():
+                seen.add(node.key)
+                yield node
+
+    def read(self, what: str, read: Callable[[], _Read]) -> _Read | None:
+        """What `read` returns; None and a note if it cannot be read."""
+        try:
+            return read()
+        except (ArtifactError, OSError, pa.ArrowException, ValueError, LookupError) as error:
+            self.notes.append(f"{self.name}: {what} cannot be read: {redact(str(error))}")
+            return None
+
+
+def variants(graph: Graph, configs: Sequence[Config]) -> list[Variant]:
+    """The variants in the order of the comparison."""
+    ordered = sorted(configs, key=lambda config: comparison.place(config.variant))
+    return [
+        Variant(place, config, graph.members_of(config.variant))
+        for place, config in enumerate(ordered)
+    ]

@@ -1,0 +1,119 @@
+"""The page as a whole: what it says, that it is made whatever is missing, that it is safe."""
+
+import re
+
+import pytest
+from evaluated_variants import evaluated, unfinished
+from rich.console import Console
+
+from pipeline.audio.utterance import Reject, rejects_to_table
+from pipeline.commands import report as command
+from pipeline.commands.compare import compared
+from pipeline.config import ConfigError
+from pipeline.graph.graph import Graph
+from pipeline.report import page
+from pipeline.storage.artifacts import ERROR_LOG
+from pipeline.tracking import TrackingSpec
+
+ERRORS = {"kmeans": [2, 1, 2, 2, 1, 2, 2, 1, 2], "dkm_full": [1, 0, 1, 1, 1, 1, 1, 0, 0]}
+SCRIPT = "<script>alert(1)</script>"
+
+
+def html(members):
+    graph = Graph(tuple(members))
+    configs = [member.config for member in members]
+    return page.render(page.page(graph, configs, compared(graph, configs), "abc123"))
+
+
+def members_in(tmp_path, names=tuple(ERRORS)):
+    return [
+        evaluated(tmp_path, name, errors)
+        for name, errors in zip(names, ERRORS.values(), strict=True)
+    ]
+
+
+def test_scores_intervals_settings_and_commit_are_there(tmp_path):
+    text = html(members_in(tmp_path))
+    assert re.search(r"<td class=\"number\">16\.7 \[\d+\.\d, \d+\.\d\]</td>", text)
+    assert 'aria-label="WER (%) on test, lower is better: kmeans 41.7 [' in text
+    assert "WER reduction and p are relative to kmeans." in text
+    assert "abc123" in text
+    assert "One seed of each variant" in text
+
+
+def test_what_is_missing_is_named_and_the_rest_is_shown(tmp_path):
+    done, waiting = members_in(tmp_path)
+    log = waiting.nodes["evaluate_asr/test"].artifact
+    with log.write(ERROR_LOG) as file:
+        file.write(b"RuntimeError: out of memory")
+    text = html([done, unfinished(waiting)])
+    assert "1 failed" in text
+    assert "RuntimeError: out of memory" in text
+    assert "kmeans 41.7 [" in text
+    assert "No training is complete." in text
+    assert "No test split is tokenized." in text
+    # The corpus of these members has no durations.
+    assert "What cannot be shown" in text
+
+
+def test_nothing_computed_at_all_gives_a_page_too(tmp_path):
+    member = evaluated(tmp_path, "kmeans", ERRORS["kmeans"])
+    for node in member.nodes.values():
+        node.artifact.delete("")
+    text = html([member])
+    assert "Nothing is scored yet." in text
+    assert "The corpus is not prepared." in text
+    assert "not run" in text
+
+
+def test_everything_from_a_corpus_stays_text(tmp_path):
+    members = members_in(tmp_path)
+    rejects = [Reject(SCRIPT, SCRIPT, f"{SCRIPT}: {SCRIPT}")]
+    members[0].nodes["prepare_corpus"].artifact.write_table(
+        "rejects.parquet", rejects_to_table(rejects)
+    )
+    text = html(members)
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 4
+
+
+def test_nothing_comes_from_outside(tmp_path):
+    text = html(members_in(tmp_path))
+    addresses = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)|@import', text)
+    assert all("".join(each).startswith(("#", "data:")) for each in addresses)
+    assert "<link" not in text
+
+
+def test_the_page_is_written_to_a_file_and_a_folder_is_refused(tmp_path, monkeypatch):
+    members = members_in(tmp_path)
+    monkeypatch.setattr(command, "build", lambda _: Graph(tuple(members)))
+    configs = [member.config for member in members]
+    console = Console(width=200)
+    command.report(configs, str(tmp_path / "new" / "page.html"), console)
+    assert (tmp_path / "new" / "page.html").read_text().startswith("<!DOCTYPE html>")
+    with pytest.raises(ConfigError, match="is a folder: name a file, such as "):
+        command.report(configs, str(tmp_path / "new"), console)
+    command.report(configs, None, console)
+    assert (tmp_path / "report.html").exists()
+
+
+def test_a_page_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no letters left")
+
+    monkeypatch.setattr(command.page, "page", fail)
+    members, console = members_in(tmp_path), Console(width=200)
+    with console.capture() as captured:
+        command.add_report(Graph(tuple(members)), [members[0].config], {}, console)
+    assert captured.get() == "No page was made: RuntimeError: no letters left\n"
+
+
+def test_the_page_goes_to_the_runs_of_the_variants(tmp_path, monkeypatch):
+    logged = {}
+    monkeypatch.setattr(
+        TrackingSpec, "log_bytes", lambda _, content, name: logged.update({name: content})
+    )
+    members = members_in(tmp_path)
+    runs = {"kmeans": TrackingSpec.disabled()}
+    command.add_report(Graph(tuple(members)), [members[0].config], runs, Console(width=200))
+    assert logged == {"report.html": (tmp_path / "report.html").read_bytes()}
