@@ -1,7 +1,7 @@
 """The page: one HTML file with everything in it, for a browser without network or scripts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -13,11 +13,14 @@ from pipeline.redaction import redact
 from pipeline.report.codebook import Codebook, codebook
 from pipeline.report.corpus import Corpus, corpus
 from pipeline.report.curves import Curves, curves
+from pipeline.report.listening import Listening, listening
 from pipeline.report.scores import Scores, scores
 from pipeline.report.settings import Settings, settings
 from pipeline.report.stages import Stages, stages
 from pipeline.report.variant import variants
 
+MAX_BYTES = 15_000_000
+_TEXT_BYTES = 500_000  # room for what is neither sound nor picture
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -32,6 +35,7 @@ class Page:
     scores: Scores
     curves: Curves
     codebook: Codebook
+    listening: Listening
     settings: Settings
     corpus: Corpus
     stages: Stages
@@ -42,7 +46,7 @@ def page(graph: Graph, configs: Sequence[Config], found: Comparison, commit: str
     """Everything that the storage holds of the graph's variants; what is missing is left out."""
     known = variants(graph, configs)
     first = known[0].config
-    return Page(
+    silent = Page(
         title=first.tracking.experiment,
         variants=[variant.name for variant in known],
         storage=redact(first.storage),
@@ -50,11 +54,17 @@ def page(graph: Graph, configs: Sequence[Config], found: Comparison, commit: str
         scores=scores(found),
         curves=curves(known),
         codebook=codebook(known, found.splits),
+        listening=Listening({}, 0),
         settings=settings([variant.config for variant in known]),
         corpus=corpus(known),
         stages=stages(graph, [variant.name for variant in known]),
-        notes=[note for variant in known for note in variant.notes],
+        notes=[],
     )
+    room = MAX_BYTES - _TEXT_BYTES - len(render(silent))
+    heard = listening(known, found.splits, room)
+    # Whatever could not be read has been noted by now.
+    notes = [note for variant in known for note in variant.notes]
+    return replace(silent, listening=heard, notes=notes)
 
 
 def render(shown: Page) -> str:

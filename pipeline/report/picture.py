@@ -4,6 +4,7 @@ A figure is drawn with colours that stand for variables of the page's style shee
 text. So one picture suits both, and can be searched.
 """
 
+import base64
 import io
 import re
 import warnings
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from PIL import Image
 
 INK, FAINT = "#010100", "#010101"
 _NUM_SERIES = 10
@@ -27,6 +29,8 @@ _COLOUR = re.compile(r"((?:fill|stroke): )(#01010[01]|#01020[0-9])")
 # The names of parts of a figure, which repeat from picture to picture. What is referred to has a
 # hash for its name.
 _PART = re.compile(r' id="[A-Za-z0-9.]+_[0-9]+"')
+_IMAGE = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
+_NUM_COLOURS = 64  # of an image: with its 256 x 256 x 256 it would be four times as large
 _SIZE = re.compile(r'width="([\d.]+)pt" height="([\d.]+)pt"')
 
 
@@ -47,7 +51,7 @@ def picture(draw: Callable[[], Figure], alt: str, *, keeps_size: bool = False) -
     with _style(alt):
         drawn = io.StringIO()
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        draw().savefig(drawn, format="svg", metadata=metadata)
+        draw().savefig(drawn, format="svg", metadata=metadata, dpi="figure")
     svg = drawn.getvalue()
     svg = _PART.sub("", svg[svg.index("<svg") :])
     svg = _COLOUR.sub(lambda match: match[1] + _VARIABLES[match[2]], svg)
@@ -56,6 +60,14 @@ def picture(draw: Callable[[], Figure], alt: str, *, keeps_size: bool = False) -
     [(width, _)] = _SIZE.findall(svg)[:1]
     svg = _SIZE.sub(lambda _: own.format(alt, kind, width), svg, count=1)
     return Markup(svg)  # noqa: S704 - matplotlib escapes the texts of a figure
+
+
+def _data_uri(png: bytes) -> str:
+    """The image with few colours, as an address."""
+    smaller = io.BytesIO()
+    image = Image.open(io.BytesIO(png))
+    image.quantize(_NUM_COLOURS, method=Image.Quantize.FASTOCTREE).save(smaller, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(smaller.getvalue()).decode()}"
 
 
 @contextmanager

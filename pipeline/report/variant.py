@@ -10,7 +10,6 @@ from pipeline.config import Config
 from pipeline.graph.graph import Graph, Member, Node
 from pipeline.metrics import comparison
 from pipeline.redaction import redact
-from pipeline.storage.artifacts import ArtifactError
 
 _Read = TypeVar("_Read")
 
@@ -44,7 +43,7 @@ class Variant:
         """What `read` returns; None and a note if it cannot be read."""
         try:
             return read()
-        except (ArtifactError, OSError, pa.ArrowException, ValueError, LookupError) as error:
+        except (RuntimeError, OSError, pa.ArrowException, ValueError, LookupError) as error:
             self.notes.append(f"{self.name}: {what} cannot be read: {redact(str(error))}")
             return None
 

@@ -4,9 +4,9 @@ import re
 
 import pytest
 from evaluated_variants import evaluated, unfinished
+from reported_variant import reported
 from rich.console import Console
 
-from pipeline.audio.utterance import Reject, rejects_to_table
 from pipeline.commands import report as command
 from pipeline.commands.compare import compared
 from pipeline.config import ConfigError
@@ -16,7 +16,6 @@ from pipeline.storage.artifacts import ERROR_LOG
 from pipeline.tracking import TrackingSpec
 
 ERRORS = {"kmeans": [2, 1, 2, 2, 1, 2, 2, 1, 2], "dkm_full": [1, 0, 1, 1, 1, 1, 1, 0, 0]}
-SCRIPT = "<script>alert(1)</script>"
 
 
 def html(members):
@@ -66,22 +65,32 @@ def test_nothing_computed_at_all_gives_a_page_too(tmp_path):
     assert "not run" in text
 
 
-def test_everything_from_a_corpus_stays_text(tmp_path):
-    members = members_in(tmp_path)
-    rejects = [Reject(SCRIPT, SCRIPT, f"{SCRIPT}: {SCRIPT}")]
-    members[0].nodes["prepare_corpus"].artifact.write_table(
-        "rejects.parquet", rejects_to_table(rejects)
-    )
-    text = html(members)
-    assert "<script" not in text
-    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 4
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The page of two variants with everything."""
+    folder = tmp_path_factory.mktemp("whole")
+    return html([reported(folder, name) for name in ERRORS])
 
 
-def test_nothing_comes_from_outside(tmp_path):
-    text = html(members_in(tmp_path))
-    addresses = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)|@import', text)
+def test_everything_from_a_corpus_stays_text(whole):
+    assert "<script" not in whole
+    # Transcript, speaker, hypotheses, phone, reason of a reject.
+    assert whole.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 17
+
+
+def test_an_example_has_sound_pictures_and_marked_errors(whole):
+    assert whole.count('<audio controls preload="metadata" src="data:audio/flac;base64,') == 6
+    assert "<del>one" in whole
+    assert "recognised in the resynthesis, 1 errors in 2 words" in whole
+    pictures = re.findall(r"<(?:svg|img)[^>]*>", whole)
+    assert len(pictures) > 8
+    assert all(re.search(r'aria-label="[^"]{20,}"', each) for each in pictures)
+
+
+def test_nothing_comes_from_outside(whole):
+    addresses = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)|@import', whole)
     assert all("".join(each).startswith(("#", "data:")) for each in addresses)
-    assert "<link" not in text
+    assert "<link" not in whole
 
 
 def test_the_page_is_written_to_a_file_and_a_folder_is_refused(tmp_path, monkeypatch):

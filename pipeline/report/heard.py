@@ -1,0 +1,98 @@
+"""What a variant has stored of a test split to look at and to listen to: texts, units, resynthesis."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import pyarrow.compute as pc
+
+from pipeline.audio.decode import decode
+from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.utterance import Segment
+from pipeline.corpus.read_outputs import read_tokens, tokenizer_grid
+from pipeline.graph.graph import Node
+from pipeline.metrics.word_errors import SEARCH
+from pipeline.report.spectrogram import Sound, unit_segments
+from pipeline.report.variant import Variant
+from pipeline.storage.artifacts import Artifact
+
+AUDIO, WAV = "audio/", ".wav"
+
+# By utterance, the reference and the hypothesis.
+Texts = Mapping[str, Sequence[str]]
+
+
+@dataclass
+class Heard:
+    """Of each utterance what there is; that of the variant's first training, if it has several.
+
+    `texts` were recognised in the recordings, `texts_of_resynthesis` in what was made of them; `audio`
+    are the addresses of the resynthesis that is kept.
+    """
+
+    variant: Variant
+    texts: Texts = field(default_factory=dict)
+    units: Mapping[str, np.ndarray] = field(default_factory=dict)
+    grid: FrameGrid | None = None
+    audio: Mapping[str, str] = field(default_factory=dict)
+    texts_of_resynthesis: Texts = field(default_factory=dict)
+
+    def segments(self, utt_id: str) -> list[Segment]:
+        """The units of an utterance in time."""
+        if self.grid is None or utt_id not in self.units:
+            return []
+        return unit_segments(self.units[utt_id], self.grid)
+
+    def sound(self, utt_id: str) -> Sound | None:
+        """The resynthesis of an utterance, if it is kept and can be read."""
+        if utt_id not in self.audio:
+            return None
+        return self.variant.read(
+            f"the resynthesis of {utt_id}", partial(_sound, self.audio[utt_id])
+        )
+
+
+def heard(variant: Variant, split: str) -> Heard:
+    """What there is of `split`; what cannot be read becomes a note of the variant."""
+    found = Heard(variant)
+    if scored := _first(variant, f"evaluate_asr/{split}"):
+        read = partial(_texts, scored.artifact, "hypotheses.parquet")
+        found.texts = variant.read(f"the hypotheses of {scored.label}", read) or {}
+    if tokens := _first(variant, f"tokenize_corpus/{split}"):
+        read = partial(read_tokens, tokens.artifact, split)
+        found.units = variant.read(f"the tokens of {tokens.label}", read) or {}
+        trained = tokens.input_artifacts["train_joint"]
+        found.grid = variant.read("the frames of the tokens", partial(tokenizer_grid, trained))
+    if made := _first(variant, f"evaluate_resynthesis/{split}"):
+        found.audio = _audio(made.artifact)
+        read = partial(_texts, made.artifact, "scores.parquet")
+        found.texts_of_resynthesis = variant.read(f"the scores of {made.label}", read) or {}
+    return found
+
+
+def _first(variant: Variant, name: str) -> Node | None:
+    return next(variant.outputs(name), None)
+
+
+def _texts(output: Artifact, name: str) -> Texts:
+    """What the table holds of each utterance; of the search that is scored, if there are several."""
+    table = output.read_table(name)
+    if "search" in table.column_names:
+        table = table.filter(pc.field("search") == SEARCH)
+    columns = (table[column].to_pylist() for column in ("utt_id", "reference", "hypothesis"))
+    return {utt_id: texts for utt_id, *texts in zip(*columns, strict=True)}
+
+
+def _audio(output: Artifact) -> dict[str, str]:
+    """The addresses of the examples that are kept."""
+    return {
+        name.removeprefix(AUDIO).removesuffix(WAV): f"{output.uri}/{name}"
+        for name in output.names("audio")
+        if name.endswith(WAV)
+    }
+
+
+def _sound(address: str) -> Sound:
+    samples_SC, sample_rate_hz = decode(address)
+    return Sound(samples_SC.mean(axis=1), sample_rate_hz)
