@@ -99,7 +99,7 @@ def _said(counts_PK: np.ndarray, phones: Sequence[str]) -> str:
     share_K = counts_PK.max(axis=0, initial=0) / np.maximum(totals_K, 1)
     best = np.argsort(-share_K, kind="stable")[:5]
     each = (
-        f"unit {unit} is {phones[counts_PK[:, unit].argmax()]} in {share_K[unit]:.0%}"
+        f"unit {unit} is {phones[int(counts_PK[:, unit].argmax())]} in {share_K[unit]:.0%}"
         for unit in best
     )
     return f"The purest: {', '.join(each)}."

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.metrics.plots import LAYER_WEIGHT, MEASURES
 from pipeline.report.picture import colour_of, marker_of, picture
@@ -18,6 +19,7 @@ HISTORY = "history.parquet"
 # The measures that tell most, of trainings that have them; of others, every validation score.
 SHOWN = ("valid.wer", "valid.asr_loss", "train.asr_loss", "codebook_perplexity")
 _MOST_POINTS = 300  # of a curve: more are no wider than its line
+_FEW_POINTS = 40  # so few that each is marked
 _SOURCES = {"train": "training", "valid": "validation"}
 
 
@@ -103,12 +105,15 @@ def _draw(measure: str, title: str, histories: Sequence[History]) -> Figure:
     named = set()
     for history in histories:
         curve, variant = history.curves[measure], history.variant
-        label = None if variant.name in named else variant.name
-        named.add(variant.name)
-        few = (
-            {"marker": marker_of(variant.place), "markersize": 3} if len(curve.steps_N) < 40 else {}
+        axes.plot(
+            curve.steps_N,
+            curve.values_N,
+            color=colour_of(variant.place),
+            marker=marker_of(variant.place) if len(curve.steps_N) < _FEW_POINTS else "",
+            markersize=3,
+            label="" if variant.name in named else variant.name,
         )
-        axes.plot(curve.steps_N, curve.values_N, color=colour_of(variant.place), label=label, **few)
+        named.add(variant.name)
     axes.set(title=title, xlabel="step")
     axes.grid(axis="y")
     axes.legend(fontsize="small")
@@ -156,7 +161,7 @@ def _draw_weights(means: Mapping[str, Mapping[int, float]], places: Mapping[str,
             color=colour_of(place), marker=marker_of(place), label=name,
         )  # fmt: skip
     axes.set(title="layer weights after training", xlabel="layer", ylabel="weight", ylim=(0, 1.05))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y")
     axes.legend(fontsize="small")
     return figure

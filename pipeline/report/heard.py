@@ -57,17 +57,17 @@ def heard(variant: Variant, split: str) -> Heard:
     """What there is of `split`; what cannot be read becomes a note of the variant."""
     found = Heard(variant)
     if scored := _first(variant, f"evaluate_asr/{split}"):
-        read = partial(_texts, scored.artifact, "hypotheses.parquet")
-        found.texts = variant.read(f"the hypotheses of {scored.label}", read) or {}
+        hypotheses = partial(_texts, scored.artifact, "hypotheses.parquet")
+        found.texts = variant.read(f"the hypotheses of {scored.label}", hypotheses) or {}
     if tokens := _first(variant, f"tokenize_corpus/{split}"):
-        read = partial(read_tokens, tokens.artifact, split)
-        found.units = variant.read(f"the tokens of {tokens.label}", read) or {}
-        trained = tokens.input_artifacts["train_joint"]
-        found.grid = variant.read("the frames of the tokens", partial(tokenizer_grid, trained))
+        units = partial(read_tokens, tokens.artifact, split)
+        found.units = variant.read(f"the tokens of {tokens.label}", units) or {}
+        grid = partial(tokenizer_grid, tokens.input_artifacts["train_joint"])
+        found.grid = variant.read("the frames of the tokens", grid)
     if made := _first(variant, f"evaluate_resynthesis/{split}"):
         found.audio = _audio(made.artifact)
-        read = partial(_texts, made.artifact, "scores.parquet")
-        found.texts_of_resynthesis = variant.read(f"the scores of {made.label}", read) or {}
+        texts = partial(_texts, made.artifact, "scores.parquet")
+        found.texts_of_resynthesis = variant.read(f"the scores of {made.label}", texts) or {}
     return found
 
 

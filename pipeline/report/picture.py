@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 from markupsafe import Markup
@@ -73,7 +74,7 @@ def _data_uri(png: bytes) -> str:
 @contextmanager
 def _style(salt: str) -> Iterator[None]:
     """Settings of matplotlib; names within a picture depend on its `salt` alone."""
-    settings = {
+    settings: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": salt,
         "text.parse_math": False,  # a label may hold dollar signs

@@ -78,5 +78,7 @@ def _draw_value(axes: Axes, place: int, row: Mapping[str, float], name: str, sco
     colour, scale = colour_of(place), score.scale
     axes.plot((scale * low, scale * high), (place, place), color=colour, linewidth=2)
     axes.plot(scale * value, place, marker_of(place), color=colour, markersize=7)
-    where = {"textcoords": "offset points", "ha": "center"}
-    axes.annotate(score.show(value), (scale * value, place), (0, 6), fontsize=8, color=INK, **where)
+    axes.annotate(
+        score.show(value), (scale * value, place), (0, 6), textcoords="offset points",
+        fontsize=8, color=INK, ha="center",
+    )  # fmt: skip

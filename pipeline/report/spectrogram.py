@@ -99,7 +99,11 @@ def _draw_sound(axes: Axes, sound: Sound) -> None:
     samples = np.pad(sound.samples, (0, max(0, 2 * window - len(sound.samples))))
     with np.errstate(divide="ignore"):  # of the logarithm of digital silence
         power, _, _, image = axes.specgram(
-            samples, window, sound.sample_rate_hz, noverlap=window - hop, cmap="magma"
+            samples,
+            NFFT=window,
+            Fs=sound.sample_rate_hz,
+            noverlap=window - hop,
+            cmap="magma",
         )
     loudest = 10 * np.log10(max(power.max(), np.finfo(np.float32).tiny))
     axes.set_facecolor("black")  # as silence is
