@@ -106,3 +106,9 @@ def test_cluster_files_are_there(environment, elsewhere):
     for path in (ROOT / "cluster").rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             assert (folder / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
+
+
+def test_the_page_finds_its_template(environment, elsewhere):
+    execute(elsewhere, environment / "dkm", "report", "demo/kmeans", "--storage", "runs")
+    page = (elsewhere / "runs" / "report.html").read_text(encoding="utf-8")
+    assert "Nothing is scored yet." in page
