@@ -1,4 +1,7 @@
-"""How much of speech survives its units: resynthesised test speech, recognised and measured."""
+"""How much of speech survives its units: test speech, resynthesised, and measured beside recordings.
+
+The variant's own recogniser hears it here; `judge_resynthesis` has one that is the same for all.
+"""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,12 +16,16 @@ if TYPE_CHECKING:
     from pipeline.vocoder.evaluation import Listener, Resynthesis
 
 
+# Of the search: the best text of each utterance is compared, and always from units or features.
+NOT_FROM_SPEECH = {"batch_seconds", "nbest", "assignment", "soft_tau", "language_model"}
+
+
 def _settings(config: Config) -> dict[str, Any]:
-    # The best text of each utterance is compared, and always from units.
-    leave_out = {"batch_seconds", "nbest", "assignment", "soft_tau", "language_model"}
+    settings = config.resynthesis
     return {
-        "resynthesis": settings_of(config.resynthesis),
-        "asr_evaluation": settings_of(config.asr_evaluation, leave_out),
+        "utterances_per_split": settings.utterances_per_split,
+        "audio_examples": settings.audio_examples,
+        "asr_evaluation": settings_of(config.asr_evaluation, NOT_FROM_SPEECH),
     }
 
 
@@ -35,8 +42,10 @@ def _inputs(_config: Config, split: str) -> tuple[Input, ...]:
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.corpus.read_outputs import read_split, read_tokens
     from pipeline.features.batching import map_in_batches
+    from pipeline.metrics import utterance_scores
     from pipeline.vocoder import evaluation
     from pipeline.vocoder.generator import UnitVocoder
+    from pipeline.vocoder.judging import scored, table
 
     config, inputs, split = context.config, context.inputs, context.split
     with inputs["train_vocoder"].read_folder("vocoder") as folder:
@@ -51,10 +60,16 @@ def _run(context: StageContext) -> dict[str, float]:
     seconds = [utterance.duration for utterance in utterances]
     batch_seconds = config.asr_evaluation.batch_seconds
     results = map_in_batches(process, utterances, seconds, batch_seconds, report)
-    for result in results[: config.resynthesis.audio_examples]:
-        _keep_audio(context, result, vocoder.sample_rate_hz)
-    context.output.write_table("scores.parquet", evaluation.table(results))
-    return {f"{split}.{name}": value for name, value in evaluation.scores(results).items()}
+    for number, result in enumerate(results):
+        shown = number < config.resynthesis.audio_examples
+        _keep_audio(context, result, vocoder.sample_rate_hz, shown=shown)
+    heard = [each for result in results for each in result.heard]
+    context.output.write_table("heard.parquet", table(heard))
+    scores = utterance_scores.write(
+        context.output, [scored(result.utterance, result.shares) for result in results]
+    )
+    scores["synthesis_rtf"] = evaluation.real_time_factor(results, vocoder.sample_rate_hz)
+    return {f"{split}.{name}": value for name, value in scores.items()}
 
 
 def _listener(context: StageContext) -> "Listener":
@@ -70,23 +85,32 @@ def _listener(context: StageContext) -> "Listener":
     return Listener(tokenizer.encode, partial(asr.transcribe, search=context.config.asr_evaluation))
 
 
-def _keep_audio(context: StageContext, result: "Resynthesis", sample_rate_hz: int) -> None:
+def _keep_audio(
+    context: StageContext, result: "Resynthesis", sample_rate_hz: int, *, shown: bool
+) -> None:
+    """Store the speech, for listeners and other judges; MLflow has what is `shown`."""
     from pipeline.audio.decode import write_audio
 
-    name = f"audio/{result.utterance.utt_id}.wav"
+    name = audio_name(result.utterance.utt_id)
     with context.output.write(name) as file:
         write_audio(file, result.samples, sample_rate_hz, format="WAV")
-    context.tracker.log_audio(result.samples, sample_rate_hz, name)
+    if shown:
+        context.tracker.log_audio(result.samples, sample_rate_hz, name)
+
+
+def audio_name(utt_id: str) -> str:
+    """The file of an utterance's resynthesis."""
+    return f"audio/{utt_id}.wav"
 
 
 STAGE = Stage(
     name="evaluate_resynthesis",
-    version=3,
+    version=4,
     settings=_settings,
     run=_run,
     splits=lambda config: config.corpus.splits.test,
     inputs=_inputs,
     applies=train_vocoder.STAGE.applies,
     cpus=1,
-    headline=("resynthesis_wer", "resynthesis_wer_of_recordings"),
+    headline=("resynthesis_wer_own", "recordings_wer_own"),
 )

@@ -73,9 +73,9 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     return complete
 
 
-def _with_finetuners(configs: Sequence[Config]) -> list[Config]:
+def _with_trainers(configs: Sequence[Config]) -> list[Config]:
     """The configs and those whose trainings they need besides, each once."""
-    everyone = (each for config in configs for each in (config, *config.finetuners))
+    everyone = (each for config in configs for each in (config, *config.trainers))
     return list({config.variant: config for config in everyone}.values())
 
 
@@ -87,7 +87,7 @@ def _execute(
     *,
     adds_report: bool,
 ) -> "Outcome":
-    everyone = _with_finetuners(configs)
+    everyone = _with_trainers(configs)
     runs = {
         config.variant: session.start_variant(config, tags=variant_tags(config))
         for config in everyone

@@ -101,18 +101,20 @@ def absent(configs: Sequence[Config]) -> list[Path]:
 def local_inputs(config: Config) -> Iterator[tuple[str, Path]]:
     """The local files and folders that stages read, with the keys that name them.
 
-    What the stages of `ssl.finetuned_by` read counts too.
+    What the trainings of other configs read counts too.
     """
     paths = adapter_of(config.corpus).paths(config.corpus)
     named: dict[str, str | None] = {f"corpus.{key}": path for key, path in paths.items()}
     named["codebook.refine"] = config.codebook.refine
     if Path(config.ssl.model).is_dir():  # otherwise it is a model of the hub
         named["ssl.model"] = config.ssl.model
+    if config.speaks:
+        named["resynthesis.judge"] = config.resynthesis.judging_folder
     for key, path in named.items():
         if path is not None and _is_local(path):
             yield key, Path(_without_scheme(path))
-    if config.ssl.finetuned_by is not None:
-        yield from local_inputs(config.ssl.finetuned_by)
+    for other in config.trainers:
+        yield from local_inputs(other)
 
 
 def name_in(folder: Path, path: Path) -> str | None:

@@ -13,7 +13,8 @@ from pipeline.config import Config, ConfigError
 from pipeline.config.keys import put
 from pipeline.config.kinds import merge
 from pipeline.config.mistakes import explain
-from pipeline.config.overrides import FINETUNED_BY, apply
+from pipeline.config.named import JUDGE, OWN, named_configs
+from pipeline.config.overrides import apply
 from pipeline.config.section import SectionT, validate_json
 from pipeline.config.shipped import find_shipped
 from pipeline.config.yaml_file import Node, name_of, read_mapping
@@ -29,8 +30,8 @@ def load(
 ) -> Config:
     """Read one config file, follow its `extends`, apply `key.path=value` overrides.
 
-    The file that `ssl.finetuned_by` names is read alike, with the same overrides. `settings` come on
-    top of these, in their order, and are not for that file.
+    Files that `ssl.finetuned_by` and `resynthesis.judge` name are read alike, with the same overrides.
+    `settings` come on top of these, in their order, and are not for those files.
 
     Raises:
         ConfigError: the file is missing, is no YAML mapping, or says something impossible; the
@@ -55,11 +56,11 @@ def load_all(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list
     if len(set(names)) != len(names):
         raise ConfigError(f"two configs carry the same variant name: {names}; set `variant`")
     known = dict(zip(names, configs, strict=True))
-    for other in (each for config in configs for each in config.finetuners):
+    for key, other in (pair for config in configs for pair in config.named_by_key):
         if known.setdefault(other.variant, other) != other:
             raise ConfigError(
-                f"two configs carry the variant name '{other.variant}', and {FINETUNED_BY} names one "
-                "of them: set `variant` in its file"
+                f"two configs carry the variant name '{other.variant}', and {key} names one of them: "
+                "set `variant` in its file"
             )
     if len({config.storage for config in configs}) > 1:
         raise ConfigError("the configs name different storages: one comparison needs one storage")
@@ -92,36 +93,38 @@ def from_overrides(section: type[SectionT], overrides: Sequence[str]) -> Section
 
 
 def sources(path: Path) -> list[Path]:
-    """The file, all that it `extends` and what `ssl.finetuned_by` names, for a config that `load` takes."""
-    other, own = _finetuned_by(_merged(path)), _files(path)
-    return own if other is None else [*own, *sources(_find(own, other, FINETUNED_BY))]
+    """The file, all that it `extends` and the configs that it names, for a config that `load` takes."""
+    own = _files(path)
+    named = [_find(own, name, key) for key, name in named_configs(_merged(path))]
+    return [*own, *(file for each in named if not _is(each, path) for file in sources(each))]
 
 
 def _read(path: Path, overrides: Sequence[str], readers: tuple[str, ...]) -> Node:
-    """One config before it is validated; `ssl.finetuned_by` is a mapping instead of a file's name."""
+    """One config before it is validated; other configs are mappings instead of their files' names."""
     config = _merged(path)
     for override in overrides:
         config = apply(config, override)
     config = Node({"variant": Node(path.stem, str(path))}, config.place).merge(config)
-    other = _finetuned_by(config)
-    if other is None:
-        return config
     readers = (*readers, os.path.realpath(path))
-    found = _find(_files(path), other, FINETUNED_BY)
-    if os.path.realpath(found) in readers:
-        raise ConfigError(
-            f"{other.place}: `{FINETUNED_BY}` goes in a circle: name a config that does not lead back "
-            f"to {path}"
-        )
-    inner = Node({"finetuned_by": _read(found, overrides, readers)}, other.place)
-    return config.merge(Node({"ssl": inner}, other.place))
+    for key, name in named_configs(config):
+        found = _find(_files(path), name, key)
+        if key == JUDGE and _is(found, path):
+            other = Node(OWN, name.place)
+        elif os.path.realpath(found) in readers:
+            raise ConfigError(
+                f"{name.place}: `{key}` goes in a circle: name a config that does not lead back to "
+                f"{path}"
+            )
+        else:
+            other = _read(found, overrides, readers)
+        section, _, leaf = key.partition(".")
+        inner = Node({leaf: other}, name.place)
+        config = config.merge(Node({section: inner}, name.place))
+    return config
 
 
-def _finetuned_by(config: Node) -> Node | None:
-    """The name of the file that `ssl.finetuned_by` holds, with its place; None if it holds none."""
-    ssl = config.value.get("ssl")
-    found = ssl.value.get("finetuned_by") if ssl and isinstance(ssl.value, dict) else None
-    return found if found and isinstance(found.value, str) else None
+def _is(file: Path, other: Path) -> bool:
+    return os.path.realpath(file) == os.path.realpath(other)
 
 
 def _merged(path: Path) -> Node:

@@ -15,10 +15,13 @@ def members(config: Config) -> tuple[Config, ...]:
         CorpusError: whoever speaks in it cannot be found out.
     """
     found = tuple(member for fold in _folds(config) for member in _seeds(fold))
-    if config.ssl.finetuned_by is None:
-        return found
-    finetuners = members(config.ssl.finetuned_by)
-    return tuple(_finetuned_by(*pair) for pair in zip(found, finetuners, strict=True))
+    if config.ssl.finetuned_by is not None:
+        finetuners = members(config.ssl.finetuned_by)
+        found = tuple(_finetuned_by(*pair) for pair in zip(found, finetuners, strict=True))
+    if config.resynthesis.judging_config is not None:
+        judges = members(config.resynthesis.judging_config)
+        found = tuple(_judged_by(*pair) for pair in zip(found, judges, strict=True))
+    return found
 
 
 def traits(member: Config, config: Config) -> tuple[str, ...]:
@@ -67,3 +70,9 @@ def _finetuned_by(config: Config, other: Config) -> Config:
     """A member whose SSL model another variant's member fine-tunes: that of the same fold and seed."""
     ssl = config.ssl.model_copy(update={"finetuned_by": other})
     return config.model_copy(update={"ssl": ssl})
+
+
+def _judged_by(member: Config, judge: Config) -> Config:
+    """A member whose speech another variant's member judges: that of the same fold and seed."""
+    resynthesis = member.resynthesis.model_copy(update={"judge": judge})
+    return member.model_copy(update={"resynthesis": resynthesis})

@@ -4,10 +4,9 @@ import json
 import re
 
 from pipeline.config.keys import is_key, put
+from pipeline.config.named import names_config
 from pipeline.config.section import ConfigError
 from pipeline.config.yaml_file import Node, read_value, shortened
-
-FINETUNED_BY = "ssl.finetuned_by"
 
 _COMMENT = re.compile(r"(^|\s)#")
 
@@ -24,7 +23,7 @@ def apply(config: Node, override: str) -> Node:
         raise ConfigError(
             f"--set takes key.path=value, such as asr.dim=256, got '{shortened(override)}'"
         )
-    if key in ("extends", FINETUNED_BY):
+    if key == "extends" or names_config(key, text.strip()):
         raise ConfigError(f"{place}: `{key}` stands in a file: name the files there")
     return put(config, key, _value(text, place))
 

@@ -10,11 +10,13 @@ from pipeline.config.corpus import Corpus
 from pipeline.config.evaluation import Purity
 from pipeline.config.features import FAMILIES, Features, PretrainedSsl
 from pipeline.config.lm import UnitLm
+from pipeline.config.named import FINETUNED_BY, JUDGE
 from pipeline.config.quantizer import Codebook, Quantizer, in_own_section
+from pipeline.config.resynthesis import Resynthesis
 from pipeline.config.section import Address, Name, Section, Text
 from pipeline.config.token_asr import TokenAsr
 from pipeline.config.training import Pretraining, Training, speed_name
-from pipeline.config.vocoder import Resynthesis, Vocoder
+from pipeline.config.vocoder import Vocoder
 
 # The longest frame of any SSL model (w2v-BERT's), and what lies between two.
 FRAME_SECONDS, HOP_SECONDS = 0.035, 0.02
@@ -51,7 +53,7 @@ class Config(Section):
     purity: Purity = Purity()
     unit_lm: UnitLm = UnitLm()
     vocoder: Vocoder = Vocoder()
-    resynthesis: Resynthesis = Resynthesis()
+    resynthesis: Resynthesis = Field(default_factory=Resynthesis)  # which `Config` completes
     pretraining: Pretraining = Pretraining()
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()
@@ -67,6 +69,7 @@ class Config(Section):
             )
         self._check_ssl()
         self._check_finetuned()
+        self._check_judge()
         self._check_speeds()
         if not self.quantizer.passes_gradient:
             self._check_before_quantizer()
@@ -132,8 +135,8 @@ class Config(Section):
                 f"features.layers {list(self.features.layers)} cannot be stored: ssl.model "
                 f"'{self.ssl.model}' has the layers 0 to {most}"
             )
-        speaks, pool = self.vocoder.enabled and self.quantizer.has_units, self.features.pool
-        mistake = self.vocoder.hop_mistake(pool * hop) if speaks and hop is not None else None
+        pool = self.features.pool
+        mistake = self.vocoder.hop_mistake(pool * hop) if self.speaks and hop is not None else None
         if mistake:
             raise ValueError(
                 f"{mistake}; a frame of ssl.model '{self.ssl.model}' is {hop}"
@@ -168,6 +171,19 @@ class Config(Section):
                 f"{named}, which keeps the SSL model's layers up to {max(other.used_layers)}, and "
                 f"features.layers {list(self.features.layers)} go beyond: let it learn "
                 "quantizer.layer_weights, so that it keeps all"
+            )
+
+    def _check_judge(self) -> None:
+        """What the judge learned from must be what this config's speech was learned from."""
+        judge = self.resynthesis.judging_config
+        if judge is None:
+            return
+        own, others = _starting_point(self), _starting_point(judge)
+        shared = ("storage", "corpus", "training.seeds")
+        if differing := [key for key in shared if own[key] != others[key]]:
+            raise ValueError(
+                f"resynthesis.judge names the variant '{judge.variant}', which has another "
+                f"{' and another '.join(differing)}: let both extend one file"
             )
 
     def _check_before_quantizer(self) -> None:
@@ -225,10 +241,32 @@ class Config(Section):
         return self.model_copy(update={"asr": self.token_asr.asr, "training": training})
 
     @property
+    def speaks(self) -> bool:
+        """Whether a vocoder is trained, and its speech scored."""
+        return self.vocoder.enabled and self.quantizer.has_units
+
+    @property
     def finetuners(self) -> tuple["Config", ...]:
         """The config whose training this one's SSL model comes from, then that one's, and so on."""
         other = self.ssl.finetuned_by
         return () if other is None else (other, *other.finetuners)
+
+    @property
+    def named_by_key(self) -> tuple[tuple[str, "Config"], ...]:
+        """The configs that this one names, and those that they name, each with the key."""
+        named = ((FINETUNED_BY, self.ssl.finetuned_by), (JUDGE, self.resynthesis.judging_config))
+        return tuple(
+            pair
+            for key, other in named
+            if other is not None
+            for pair in ((key, other), *other.named_by_key)
+        )
+
+    @property
+    def trainers(self) -> tuple["Config", ...]:
+        """The other configs whose trainings this one needs."""
+        judge = self.resynthesis.judging_config if self.speaks else None
+        return (*self.finetuners, *(() if judge is None else (judge, *judge.finetuners)))
 
 
 def _starting_point(config: Config) -> dict[str, Any]:
@@ -242,4 +280,6 @@ def _starting_point(config: Config) -> dict[str, Any]:
     }
 
 
-Ssl.model_rebuild()  # which could not know `Config` before
+# These could not know `Config` before.
+Ssl.model_rebuild()
+Resynthesis.model_rebuild(_types_namespace={"Config": Config})

@@ -1,4 +1,4 @@
-"""The unit vocoder, and how its speech is scored."""
+"""The unit vocoder."""
 
 from math import prod
 from typing import Annotated, Literal, Self
@@ -146,12 +146,3 @@ class Vocoder(Section):
             f"vocoder.hifigan.upsample_rates {list(rates)} multiply to {prod(rates)}, but a unit "
             f"stands for {hop} samples: choose rates with the product {hop}"
         )
-
-
-class Resynthesis(Section):
-    """Scores of resynthesised test speech."""
-
-    utterances_per_split: Count = 20
-    """Utterances of each test split that are resynthesised and scored."""
-    audio_examples: Count = 3
-    """How many of them are kept as audio files."""

@@ -1,12 +1,14 @@
 """What identifies an SSL model, so that changed weights are noticed."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.config import Ssl
+from pipeline.config import Resynthesis, Ssl
 
-PATTERNS = ("config.json", "preprocessor_config.json", "*.safetensors", "*.bin")
+CONFIG = "config.json"
+PATTERNS = (CONFIG, "preprocessor_config.json", "*.safetensors", "*.bin")
 
 
 def ssl_fingerprint(ssl: Ssl) -> str:
@@ -40,3 +42,21 @@ def hash_files(folder: Path, files: Iterable[Path]) -> str:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         hasher.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
     return hasher.hexdigest()
+
+
+def whisper_fingerprint(resynthesis: Resynthesis) -> str:
+    """SHA-256 over all that the folder of a judging Whisper model consists of.
+
+    Raises:
+        FileNotFoundError: it is no such folder.
+    """
+    folder = Path(resynthesis.judging_folder or "")
+    config = folder / CONFIG
+    kind = json.loads(config.read_bytes()).get("model_type") if config.is_file() else None
+    weights = set(folder.glob("*.safetensors"))
+    if kind != "whisper" or not weights or not (folder / "tokenizer.json").is_file():
+        raise FileNotFoundError(
+            f"resynthesis.judge: {folder} is no Whisper model with its tokenizer: name a folder that "
+            "holds config.json, tokenizer.json and model.safetensors, or a config's file (.yaml)"
+        )
+    return hash_files(folder, weights | set(folder.glob("*.json")) | set(folder.glob("*.txt")))

@@ -30,6 +30,7 @@ DEFAULT_STAGES = (
     "tasks.evaluate_unit_lm",
     "tasks.train_vocoder",
     "tasks.evaluate_resynthesis",
+    "tasks.judge_resynthesis",
 )
 
 PARTS = "parts.json"

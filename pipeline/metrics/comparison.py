@@ -139,8 +139,12 @@ GROUPS = (
     (
         Score("resynthesis_wer", "resynthesis WER (%)", 100, 1),
         Score("resynthesis_cer", "resynthesis CER (%)", 100, 1),
+        Score("resynthesis_wer_own", "resynthesis WER, own recogniser (%)", 100, 1),
+        Score("recordings_wer_own", "WER of the same recordings, own recogniser (%)", 100, 1),
+        Score("resynthesis_cer_own", "resynthesis CER, own recogniser (%)", 100, 1),
         Score("mcd_db", "mel-cepstral distortion (dB)", 1, 2),
         Score("f0_error_cents", "F0 error (cents)", 1, 0),
+        Score("synthesis_rtf", "real-time factor of the synthesis", 1, 3),
     ),
 )
 # Of the training, whatever the split.

@@ -1,7 +1,7 @@
 """How close resynthesised speech is to its recording: spectral envelope and F0.
 
-Both signals have the same time axis (a vocoder of units keeps the time of its input), so frames are
-compared by index, after trimming to the shorter signal.
+A vocoder of units keeps the time of its input, so F0 is compared frame by frame, after trimming to the
+shorter signal. Spectral envelopes are compared as the field does, along the shortest path of frames.
 """
 
 import math
@@ -12,6 +12,7 @@ import torch
 from torchaudio.functional import melscale_fbanks
 
 from pipeline.audio.pitch import fundamental_hz
+from pipeline.metrics.dtw import shortest_path
 
 NUM_CEPSTRA = 13
 NUM_MELS = 80
@@ -19,6 +20,9 @@ WINDOW_SECONDS = 0.064
 HOP_SECONDS = 0.01
 # Relative to the power of a full-scale sine; the least power that counts.
 FLOOR_POWER = 1e-8
+
+# Without the cancellation of |a|^2 - 2 a b + |b|^2.
+_EXACTLY = "donot_use_mm_for_euclid_dist"
 
 Samples = np.ndarray
 
@@ -32,16 +36,17 @@ class F0Comparison:
 
 
 def mel_cepstral_distortion_db(reference: Samples, made: Samples, sample_rate_hz: int) -> float:
-    """Mean over frames of 10 / ln 10 sqrt(2 sum_{m=1..13} (c_m - c'_m)^2), in dB.
+    """Mean over pairs of frames of 10 / ln 10 sqrt(2 sum_{m=1..13} (c_m - c'_m)^2), in dB.
 
-    After Kubichek, "Mel-cepstral distance measure for objective speech quality assessment"
-    (1993); c_0, the loudness, is left out.
+    The pairs are those of the path of least total distortion (dynamic time warping). After Kubichek,
+    "Mel-cepstral distance measure for objective speech quality assessment" (1993); c_0, the
+    loudness, is left out.
     """
-    length = min(len(reference), len(made))
-    cepstra_TC = mel_cepstra(reference[:length], sample_rate_hz)
-    other_TC = mel_cepstra(made[:length], sample_rate_hz)
-    squares_T = (cepstra_TC - other_TC)[:, 1:].square().sum(dim=1)
-    return float((10 / math.log(10) * (2 * squares_T).sqrt()).mean())
+    cepstra_TC = mel_cepstra(reference, sample_rate_hz)[:, 1:]
+    other_UC = mel_cepstra(made, sample_rate_hz)[:, 1:]
+    distances_TU = torch.cdist(cepstra_TC, other_UC, compute_mode=_EXACTLY).numpy()
+    mean = distances_TU[shortest_path(distances_TU)].mean()
+    return float(10 / math.log(10) * math.sqrt(2) * mean)
 
 
 def mel_cepstra(samples_S: Samples, sample_rate_hz: int) -> torch.Tensor:

@@ -65,3 +65,10 @@ def score(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
 def cer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     """Character errors per reference character, spaces between words included."""
     return float(jiwer.cer(list(references), list(hypotheses)))
+
+
+def character_errors(reference: str, hypothesis: str) -> tuple[int, int]:
+    """Character errors, and how many characters the reference has, spaces between words included."""
+    counts = jiwer.process_characters(reference, hypothesis)
+    errors = counts.substitutions + counts.insertions + counts.deletions
+    return errors, counts.hits + counts.substitutions + counts.deletions

@@ -18,6 +18,8 @@ from pipeline.report.variant import Variant
 from pipeline.storage.artifacts import Artifact
 
 AUDIO, WAV = "audio/", ".wav"
+# Of the kinds of speech that `evaluate_resynthesis` has heard.
+RESYNTHESIS = "resynthesis"
 
 # By utterance, the reference and the hypothesis.
 Texts = Mapping[str, Sequence[str]]
@@ -66,8 +68,8 @@ def heard(variant: Variant, split: str) -> Heard:
         found.grid = variant.read("the frames of the tokens", grid)
     if made := _first(variant, f"evaluate_resynthesis/{split}"):
         found.audio = _audio(made.artifact)
-        texts = partial(_texts, made.artifact, "scores.parquet")
-        found.texts_of_resynthesis = variant.read(f"the scores of {made.label}", texts) or {}
+        texts = partial(_texts, made.artifact, "heard.parquet")
+        found.texts_of_resynthesis = variant.read(f"the texts of {made.label}", texts) or {}
     return found
 
 
@@ -76,10 +78,11 @@ def _first(variant: Variant, name: str) -> Node | None:
 
 
 def _texts(output: Artifact, name: str) -> Texts:
-    """What the table holds of each utterance; of the search that is scored, if there are several."""
+    """What the table holds of each utterance: of the search that is scored, and of resynthesis."""
     table = output.read_table(name)
-    if "search" in table.column_names:
-        table = table.filter(pc.field("search") == SEARCH)
+    for column, value in (("search", SEARCH), ("speech", RESYNTHESIS)):
+        if column in table.column_names:
+            table = table.filter(pc.field(column) == value)
     columns = (table[column].to_pylist() for column in ("utt_id", "reference", "hypothesis"))
     return {utt_id: texts for utt_id, *texts in zip(*columns, strict=True)}
 

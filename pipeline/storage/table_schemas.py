@@ -52,14 +52,14 @@ NBEST = pa.schema(
     [*_UTTERANCE, *required(rank=pa.int32(), hypothesis=pa.string(), score=pa.float64())]
 )
 
-RESYNTHESIS = pa.schema(
+UTTERANCE_SCORES = pa.schema(
     [
         *_UTTERANCE,
-        *_TEXTS,
-        pa.field("mel_cepstral_distortion_db", pa.float64()),
-        pa.field("f0_error_cents", pa.float64()),
+        *required(speaker=pa.string(), score=pa.string(), value=pa.float64(), weight=pa.float64()),
     ]
 )
+
+HEARD = pa.schema([*_UTTERANCE, *required(speech=pa.string()), *_TEXTS])
 
 
 def layer_column(layer: int) -> str:

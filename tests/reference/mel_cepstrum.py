@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from reference.dtw import least_path
 
 BANDS = 80
 ORDER = 13
@@ -10,16 +11,26 @@ FLOOR = 1e-8
 
 
 def distortion_db(first, second, rate):
-    """The mean over windows of 10 / ln 10 sqrt(2 sum (c_m - c'_m)^2), m from 1 to 13."""
-    length = min(len(first), len(second))
+    """The mean over pairs of windows of 10 / ln 10 sqrt(2 sum (c_m - c'_m)^2), m from 1 to 13.
+
+    The pairs are those of the path of least total distortion.
+    """
+    rows, columns = _cepstra(first, rate), _cepstra(second, rate)
+    distances = [
+        [
+            10 / math.log(10) * math.sqrt(2 * sum((a[m] - b[m]) ** 2 for m in range(1, ORDER + 1)))
+            for b in columns
+        ]
+        for a in rows
+    ]
+    total, length = least_path(distances)
+    return total / length
+
+
+def _cepstra(samples, rate):
     window, hop = round(0.064 * rate), round(0.01 * rate)
-    values = []
-    for start in range(0, length - window + 1, hop):
-        a = _cepstrum(first[start : start + window], rate)
-        b = _cepstrum(second[start : start + window], rate)
-        total = sum((a[m] - b[m]) ** 2 for m in range(1, ORDER + 1))
-        values.append(10 / math.log(10) * math.sqrt(2 * total))
-    return sum(values) / len(values)
+    starts = range(0, len(samples) - window + 1, hop)
+    return [_cepstrum(samples[start : start + window], rate) for start in starts]
 
 
 def _cepstrum(samples, rate):

@@ -16,6 +16,7 @@ OTHER_NODES = {
     "training.seeds",
     "training.speeds",
     "ssl.finetuned_by",
+    "resynthesis.judge",
     "token_asr.enabled",
     "unit_lm.enabled",
 }
@@ -36,6 +37,7 @@ def prepared(tmp_path_factory):
     utterances = [one for split in splits for one in tone_utterances(folder, split, 1)]
     enabled = {"enabled": True}
     sections = dict.fromkeys(("vocoder", "token_asr", "unit_lm"), enabled)
+    sections["resynthesis"] = {"judge": "whisper"}
     sections["storage"] = str(folder / "runs")
     (folder / "ssl").mkdir()
     return tiny_config(folder / "ssl", **sections), utterances
@@ -84,6 +86,7 @@ FIRST = {
     "unit_lm": "train_unit_lm",
     "purity": "phone_purity",
     "resynthesis": "evaluate_resynthesis",
+    "resynthesis.language": "judge_resynthesis",
 }
 MEANS = {
     "features.batch_seconds",
@@ -110,7 +113,8 @@ def test_keys_touch_the_stage_of_their_section_and_means_touch_nothing(prepared)
             assert stages == (), key
         elif not key.startswith("corpus.splits"):
             assert stages, key
-            assert FIRST.get(section) in {None, *stages[:1]} or key in OTHER_NODES, key
+            first = FIRST.get(key, FIRST.get(section))
+            assert first in {None, *stages[:1]} or key in OTHER_NODES, key
     assert touched["training.seeds"] == ("train_joint", "train_token_asr")
     assert touched["training.speeds"] == (
         "extract_features",
@@ -135,7 +139,7 @@ def test_a_further_test_split_is_computed_alone_and_alignments_touch_purity_alon
     after = digests(graph_of(more, [*utterances, *others]))
     assert {name for name in before if after[name] != before[name]} == {"prepare_corpus"}
     stages = ("tokenize_corpus", "evaluate_asr", "phone_purity", "evaluate_resynthesis")
-    stages += ("evaluate_unit_lm",)
+    stages += ("evaluate_unit_lm", "judge_resynthesis")
     assert after.keys() - before.keys() == {f"{stage}/other" for stage in stages}
 
     aligned = config.model_copy(

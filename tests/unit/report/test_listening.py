@@ -71,7 +71,7 @@ def test_whatever_is_damaged_becomes_a_note(tmp_path):
         "evaluate_asr/test": "hypotheses.parquet",
         "tokenize_corpus/test": "tokens/test-00000.parquet",
         "train_joint": "tokenizer/ssl/config.json",
-        "evaluate_resynthesis/test": "scores.parquet",
+        "evaluate_resynthesis/test": "heard.parquet",
     }
     for stage, name in damaged.items():
         with member.nodes[stage].artifact.write(name) as file:
@@ -85,7 +85,7 @@ def test_whatever_is_damaged_becomes_a_note(tmp_path):
         "kmeans: the hypotheses of evaluate_asr/test[kmeans]",
         "kmeans: the tokens of tokenize_corpus/test[kmeans]",
         "kmeans: the frames of the tokens",
-        "kmeans: the scores of evaluate_resynthesis/test[kmeans]",
+        "kmeans: the texts of evaluate_resynthesis/test[kmeans]",
         "kmeans: the resynthesis of u1",
     ]
 

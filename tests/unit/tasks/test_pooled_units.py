@@ -139,7 +139,7 @@ def test_purity_compares_a_unit_with_the_label_in_the_middle_of_its_two_frames(s
 def test_speech_from_units_has_640_samples_for_each(stages):
     outputs, scores, made = stages
     output = outputs["evaluate_resynthesis/test"]
-    [name] = output.names("audio")
+    name, *_ = output.names("audio")
     with output.read(name) as file:
         samples, rate = soundfile.read(file)
     [spoken] = [one for one in made if name == f"audio/{one.utt_id}.wav"]
