@@ -45,7 +45,7 @@ class WhisperRecogniser:
             )
         self._model = model.to(device).eval()
         self._extractor = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call] # transformers'
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._spoken = self._told(language)
         self.normalize = _normalizer(Path(folder), english=self._is_english(language))
 
@@ -108,7 +108,7 @@ def _normalizer(folder: Path, *, english: bool) -> Callable[[str], str]:
         return _words(BasicTextNormalizer())
     spellings = folder / SPELLINGS
     known = json.loads(spellings.read_text(encoding="utf-8")) if spellings.is_file() else {}
-    return _words(EnglishTextNormalizer(known))
+    return _words(EnglishTextNormalizer(known))  # type: ignore[no-untyped-call] # transformers'
 
 
 def _words(normalize: Callable[[str], str]) -> Callable[[str], str]:

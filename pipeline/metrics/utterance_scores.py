@@ -51,7 +51,7 @@ def _weight(shares: Sequence[Share]) -> float:
 
 
 def _by_score(scored: Sequence[ScoredUtterance]) -> dict[str, list[Share]]:
-    found = defaultdict(list)
+    found: dict[str, list[Share]] = defaultdict(list)
     for each in scored:
         for name, share in each.shares.items():
             if not math.isnan(share.value):
@@ -64,7 +64,7 @@ def intervals(scored: Sequence[ScoredUtterance]) -> dict[str, float]:
 
     A score that a single utterance has tells of no other, and has none.
     """
-    found = {}
+    found: dict[str, float] = {}
     for name in _by_score(scored):
         have = [each for each in scored if name in each.shares]
         have = [each for each in have if not math.isnan(each.shares[name].value)]
