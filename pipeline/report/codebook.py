@@ -37,13 +37,11 @@ def codebook(variants: Sequence[Variant], splits: Sequence[str]) -> Codebook:
 def _usage(variants: Sequence[Variant], split: str) -> Markup | None:
     counts = {}
     for variant in variants:
-        for node in list(variant.outputs(f"tokenize_corpus/{split}"))[:1]:
+        if node := variant.tokens(split):
             read = partial(read_tokens, node.artifact, split)
             units = variant.read(f"the tokens of {node.label}", read)
             if units:
-                num_units = variant.config.codebook.num_units
-                counts_K = np.bincount(np.concatenate(list(units.values())), minlength=num_units)
-                counts[variant.place, variant.name] = np.sort(counts_K)[::-1]
+                counts[variant.place, variant.name] = _counts(variant, list(units.values()))
     if not counts:
         return None
     said = ", ".join(
@@ -51,6 +49,13 @@ def _usage(variants: Sequence[Variant], split: str) -> Markup | None:
         for (_, name), counts_K in counts.items()
     )
     return picture(lambda: _draw_usage(counts, split), f"Codebook usage on {split}: {said}.")
+
+
+def _counts(variant: Variant, units: Sequence[np.ndarray]) -> np.ndarray:
+    """How often each of the K units occurs, most frequent first; of others' tokens, K is not known."""
+    known = variant.config.codebook.num_units if variant.config.corpus.has_audio else 0
+    counts_K = np.bincount(np.concatenate(units), minlength=known)
+    return np.sort(counts_K)[::-1]
 
 
 def _draw_usage(counts: Mapping[tuple[int, str], np.ndarray], split: str) -> Figure:
@@ -73,13 +78,13 @@ def _draw_usage(counts: Mapping[tuple[int, str], np.ndarray], split: str) -> Fig
 def _heat_maps(variants: Sequence[Variant], split: str) -> dict[str, Markup]:
     found = {}
     for variant in variants:
-        for node in list(variant.outputs(f"phone_purity/{split}"))[:1]:
-            name = f"counts-{split}.parquet"
-            if node.artifact.exists(name):
-                read = partial(node.artifact.read_table, name)
-                table = variant.read(f"the purity of {node.label}", read)
-                if table is not None:
-                    found[variant.name] = _heat_map(table, f"{variant.name} on {split}")
+        name = f"counts-{split}.parquet"
+        node = variant.first(f"phone_purity/{split}")
+        if node is not None and node.artifact.exists(name):
+            read = partial(node.artifact.read_table, name)
+            table = variant.read(f"the purity of {node.label}", read)
+            if table is not None:
+                found[variant.name] = _heat_map(table, f"{variant.name} on {split}")
     return found
 
 

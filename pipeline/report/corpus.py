@@ -61,11 +61,18 @@ def corpus(variants: Sequence[Variant]) -> Corpus:
         read = partial(node.artifact.read_table, "corpus.parquet", columns)
         if (rows := variant.read("the corpus", read)) is not None:
             whose = node.label if len(prepared) > 1 else ""
-            splits += [_split(whose, rows, each) for each in variant.config.corpus.splits.names]
+            splits += [_split(whose, rows, each) for each in _splits(variant, rows)]
         read = partial(node.artifact.read_table, "rejects.parquet")
         if (left_out := variant.read("the rejects", read)) is not None:
             rejects.append(left_out)
     return Corpus(splits, list(_rejects(rejects)))
+
+
+def _splits(variant: Variant, rows: pa.Table) -> list[str]:
+    """Those that the corpus has, in the order of the config; folds have some of their own."""
+    present = set(rows["split"].unique().to_pylist())
+    named = (*variant.config.corpus.splits.names, *sorted(present))
+    return [name for name in dict.fromkeys(named) if name in present]
 
 
 def _split(whose: str, rows: pa.Table, split: str) -> SplitRow:

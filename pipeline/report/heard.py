@@ -11,7 +11,6 @@ from pipeline.audio.decode import decode
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.utterance import Segment
 from pipeline.corpus.read_outputs import read_tokens, tokenizer_grid
-from pipeline.graph.graph import Node
 from pipeline.metrics.word_errors import SEARCH
 from pipeline.report.spectrogram import Sound, unit_segments
 from pipeline.report.variant import Variant
@@ -58,23 +57,19 @@ class Heard:
 def heard(variant: Variant, split: str) -> Heard:
     """What there is of `split`; what cannot be read becomes a note of the variant."""
     found = Heard(variant)
-    if scored := _first(variant, f"evaluate_asr/{split}"):
+    if scored := variant.first(f"evaluate_asr/{split}"):
         hypotheses = partial(_texts, scored.artifact, "hypotheses.parquet")
         found.texts = variant.read(f"the hypotheses of {scored.label}", hypotheses) or {}
-    if tokens := _first(variant, f"tokenize_corpus/{split}"):
+    if tokens := variant.first(f"tokenize_corpus/{split}"):
         units = partial(read_tokens, tokens.artifact, split)
         found.units = variant.read(f"the tokens of {tokens.label}", units) or {}
         grid = partial(tokenizer_grid, tokens.input_artifacts["train_joint"])
         found.grid = variant.read("the frames of the tokens", grid)
-    if made := _first(variant, f"evaluate_resynthesis/{split}"):
+    if made := variant.first(f"evaluate_resynthesis/{split}"):
         found.audio = _audio(made.artifact)
         texts = partial(_texts, made.artifact, "heard.parquet")
         found.texts_of_resynthesis = variant.read(f"the texts of {made.label}", texts) or {}
     return found
-
-
-def _first(variant: Variant, name: str) -> Node | None:
-    return next(variant.outputs(name), None)
 
 
 def _texts(output: Artifact, name: str) -> Texts:

@@ -79,7 +79,7 @@ def listening(variants: Sequence[Variant], splits: Sequence[str], max_bytes: int
 
 def _chosen(variants: Sequence[Variant], split: str, known: Sequence[Heard]) -> list[Utterance]:
     """Utterances whose resynthesis is kept, or else some from all over the split."""
-    node = next((node for each in variants for node in each.outputs("prepare_corpus")), None)
+    node = next(filter(None, (each.first("prepare_corpus") for each in variants)), None)
     if node is None:
         return []
     kept = [utt_id for each in known for utt_id in each.audio]

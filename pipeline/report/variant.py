@@ -30,6 +30,15 @@ class Variant:
     def name(self) -> str:
         return self.config.variant
 
+    def tokens(self, split: str) -> Node | None:
+        """The output that holds the first training's units of `split`."""
+        has_audio = self.config.corpus.has_audio
+        return self.first(f"tokenize_corpus/{split}" if has_audio else "prepare_corpus")
+
+    def first(self, name: str) -> Node | None:
+        """The first of `outputs`."""
+        return next(self.outputs(name), None)
+
     def outputs(self, name: str) -> Iterator[Node]:
         """The complete outputs of this name (`evaluate_asr/test`), of each member that has one."""
         seen = set()

@@ -1,6 +1,7 @@
 """Tokens that others made, through the whole graph on Ray: prepared, trained on, evaluated."""
 
 import io
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ from rich.console import Console
 from support import SMALL_ASR
 from token_corpus import UNITS_PER_SECOND, corpus_of, tokens_table
 
+from pipeline.commands.report import report
 from pipeline.commands.run_display import RunDisplay
 from pipeline.config import Config
 from pipeline.graph.graph import build
@@ -54,3 +56,8 @@ def test_two_workers_train_from_tokens_alone_and_the_test_split_is_scored(config
     assert all(node.artifact.is_complete() for node in member.nodes.values())
     assert member.nodes["train_token_asr"].artifact.metrics()["steps"] > 0
     assert 0 < member.nodes["evaluate_asr/test"].artifact.metrics()["test.wer"] <= 1
+    report([config], None, Console(file=io.StringIO()))
+    page = Path(config.storage, "report.html").read_text(encoding="utf-8")
+    for shown in ("<h3>train_token_asr</h3>", "codebook usage, test", "recognised, "):
+        assert shown in page
+    assert "<audio" not in page

@@ -31,7 +31,6 @@ def test_splits_and_rejects_are_counted(tmp_path):
     found = corpus(known(tmp_path)[0])
     assert found.splits == [
         SplitRow("", "train", 2, 0.5, 2),
-        SplitRow("", "valid", 0, 0.0, 0),
         SplitRow("", "test", 1, 0.25, 1),
     ]
     assert found.rejects == [

@@ -81,7 +81,7 @@ def test_everything_from_a_corpus_stays_text(whole):
 def test_an_example_has_sound_pictures_and_marked_errors(whole):
     assert whole.count('<audio controls preload="metadata" src="data:audio/flac;base64,') == 6
     assert "<del>one" in whole
-    assert "recognised in the resynthesis, 1 errors in 2 words" in whole
+    assert "recognised in the resynthesis, 1 error in 2 words" in whole
     pictures = re.findall(r"<(?:svg|img)[^>]*>", whole)
     assert len(pictures) > 8
     assert all(re.search(r'aria-label="[^"]{20,}"', each) for each in pictures)
