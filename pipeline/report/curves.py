@@ -61,7 +61,9 @@ def _histories(variants: Sequence[Variant]) -> dict[str, list[History]]:
     """The logs of all trainings, by stage."""
     found: dict[str, list[History]] = defaultdict(list)
     for variant in variants:
-        for name in dict.fromkeys(name for member in variant.members for name in member.nodes):
+        nodes = [node for member in variant.members for node in member.nodes.values()]
+        # No training is for one split.
+        for name in dict.fromkeys(node.name for node in nodes if not node.split):
             for node in variant.outputs(name):
                 if node.artifact.exists(HISTORY):
                     read = partial(node.artifact.read_table, HISTORY)

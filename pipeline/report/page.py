@@ -62,9 +62,9 @@ def page(graph: Graph, configs: Sequence[Config], found: Comparison, commit: str
     )
     room = MAX_BYTES - _TEXT_BYTES - len(render(silent))
     heard = listening(known, found.splits, room)
-    # Whatever could not be read has been noted by now.
-    notes = [note for variant in known for note in variant.notes]
-    return replace(silent, listening=heard, notes=notes)
+    # Whatever could not be read has been noted by now, perhaps in two sections.
+    notes = dict.fromkeys(note for variant in known for note in variant.notes)
+    return replace(silent, listening=heard, notes=list(notes))
 
 
 def render(shown: Page) -> str:

@@ -18,12 +18,14 @@ _Read = TypeVar("_Read")
 class Variant:
     """One variant in its place of the comparison, which gives it its colour.
 
-    `notes` are added while it is read: they say what cannot be.
+    `complete` are the keys of the outputs that are. `notes` are added while it is read: they say what
+    cannot be.
     """
 
     place: int
     config: Config
     members: tuple[Member, ...]
+    complete: frozenset[tuple[str, str]]
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -41,12 +43,9 @@ class Variant:
 
     def outputs(self, name: str) -> Iterator[Node]:
         """The complete outputs of this name (`evaluate_asr/test`), of each member that has one."""
-        seen = set()
-        for member in self.members:
-            node = member.nodes.get(name)
-            if node is not None and node.key not in seen and node.artifact.is_complete():
-                seen.add(node.key)
-                yield node
+        nodes = [member.nodes[name] for member in self.members if name in member.nodes]
+        unique = {node.key: node for node in nodes}
+        yield from (node for key, node in unique.items() if key in self.complete)
 
     def read(self, what: str, read: Callable[[], _Read]) -> _Read | None:
         """What `read` returns; None and a note if it cannot be read."""
@@ -60,7 +59,8 @@ class Variant:
 def variants(graph: Graph, configs: Sequence[Config]) -> list[Variant]:
     """The variants in the order of the comparison."""
     ordered = sorted(configs, key=lambda config: comparison.place(config.variant))
+    complete = frozenset(node.key for node in graph.nodes if node.artifact.is_complete())
     return [
-        Variant(place, config, graph.members_of(config.variant))
+        Variant(place, config, graph.members_of(config.variant), complete)
         for place, config in enumerate(ordered)
     ]
