@@ -6,6 +6,7 @@ import sys
 
 import psutil
 import pytest
+from chromium import chromium
 from rich.console import Console
 
 from pipeline.commands.ui import comparison_page, ui, ui_command
@@ -108,7 +109,19 @@ def test_a_local_server_is_two_processes_on_loopback(storage, unused_port):
             if connection.status == psutil.CONN_LISTEN
         }
         assert addresses == {"127.0.0.1"}
+        _look_at(line.partition("The comparison: ")[2].strip())
     finally:
         process.terminate()
         assert process.wait(60) == 0
     assert not any(each.is_running() for each in started)
+
+
+def _look_at(address):
+    """The page names the variant, in a browser that has nothing to complain of."""
+    with chromium() as browser:
+        page, wrong = browser.new_page(), []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(address)
+        page.get_by_role("link", name="dkm", exact=True).wait_for(timeout=60_000)
+        assert "newer" in page.inner_text("body")
+        assert wrong == []

@@ -1,17 +1,13 @@
 """The page in a real browser, opened from disk; skipped where there is none."""
 
-import shutil
-
 import pytest
+from chromium import chromium
 from reported_variant import SCRIPT, reported
 
 from pipeline.commands.compare import compared
 from pipeline.graph.graph import Graph
 from pipeline.report import page
 
-playwright = pytest.importorskip("playwright.sync_api")
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DURATIONS = """() => Promise.all([...document.querySelectorAll("audio")].map(audio =>
     new Promise(done => {
         audio.onloadedmetadata = () => done(audio.duration);
@@ -30,15 +26,8 @@ WIDTHS = "() => [document.documentElement.scrollWidth, document.documentElement.
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium: the system's, or else Playwright's own."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    with playwright.sync_playwright() as driver:
-        try:
-            launched = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no browser: {error.message.splitlines()[0]}")
-        yield launched
-        launched.close()
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
