@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.config.section import settings_of
-from pipeline.corpus.parts import AUDIO, TEXT, parts_of
+from pipeline.corpus.parts import AUDIO, SPEAKER, TEXT, parts_of
 from pipeline.graph.ssl_inputs import ssl_inputs, ssl_sources
 from pipeline.graph.stage import Input, Stage, StageContext
 from pipeline.storage.artifacts import CHECKPOINTS, Artifact
@@ -15,18 +15,21 @@ MEANS = {"gradient_checkpointing", "checkpoint_steps", "keep_checkpoints", "log_
 
 
 def _settings(config: Config) -> dict[str, Any]:
+    loss = config.resynthesis_loss
     training = settings_of(config.training, {*MEANS, "seeds"})
     return {
         "quantizer": config.quantizer.settings(),
         "asr": settings_of(config.asr),
         "training": {**training, "seed": config.training.seed},
         "layers": list(config.used_layers),
+        **({"resynthesis_loss": settings_of(loss)} if loss.weight else {}),
     }
 
 
 def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
     splits = (config.corpus.splits.train, config.corpus.splits.valid)
-    rows = tuple(part for split in splits for part in parts_of(split, AUDIO, TEXT))
+    kinds = (AUDIO, TEXT, SPEAKER) if config.resynthesis_loss.weight else (AUDIO, TEXT)
+    rows = tuple(part for split in splits for part in parts_of(split, *kinds))
     features = (Input("extract_features", split) for split in config.feature_splits)
     codebook = (Input("fit_codebook"),) if config.quantizer.has_units else ()
     return (Input("prepare_corpus", parts=rows), *features, *codebook, *ssl_inputs(config))

@@ -19,6 +19,7 @@ from pipeline.training import setup
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.history import History
 from pipeline.training.loop import JointTraining
+from pipeline.training.speech_targets import speaker_rows
 from pipeline.training.worker import Worker
 
 VARIANTS = {
@@ -33,6 +34,14 @@ VARIANTS = {
             "batch_seconds": 2.5,
             "checkpoint_steps": 2,
             "log_steps": 1,
+        },
+    },
+    "phonological": {
+        "quantizer": {"kind": "dkm"},
+        "resynthesis_loss": {"weight": 0.5, "dim": 8},
+        "training": {
+            "phases": [{"epochs": 1}, {"epochs": 1, "ssl": "finetuned"}],
+            "batch_seconds": 2.5,
         },
     },
     "continuous": {"quantizer": {"kind": "none"}},
@@ -105,7 +114,8 @@ def make_training(inputs, output, more_outputs=None, history=None, **sections):
     config = tiny_config(inputs["ssl"], **sections)
     codebook = Codebook.read(inputs["codebook"]) if config.quantizer.has_units else None
     pieces = text_pieces(config, inputs["corpus"])
-    model = setup.build_model(config, pieces, setup.load_ssl(config, {}), codebook)
+    num_speakers = len(speaker_rows(config, inputs["corpus"]))
+    model = setup.build_model(config, pieces, setup.load_ssl(config, {}), codebook, num_speakers)
     worker = Worker()
     outputs = {"prepare_corpus": inputs["corpus"], **features_of_splits(inputs["features"])}
     outputs |= more_outputs or {}

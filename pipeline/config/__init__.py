@@ -12,6 +12,7 @@ from pipeline.config.fused_lm import FusedLanguageModel
 from pipeline.config.lm import CausalTransformer, LmSubwords, LmTraining, TextLm, UnitLm
 from pipeline.config.quantizer import Codebook, Iteration, Quantizer, Sigma
 from pipeline.config.resynthesis import Resynthesis
+from pipeline.config.resynthesis_loss import ResynthesisLoss
 from pipeline.config.section import ConfigError
 from pipeline.config.token_asr import Subwords, TokenAsr
 from pipeline.config.training import LearningRates, Phase, Pretraining, Training
@@ -39,6 +40,7 @@ __all__ = [
     "Purity",
     "Quantizer",
     "Resynthesis",
+    "ResynthesisLoss",
     "Sigma",
     "Ssl",
     "Subwords",

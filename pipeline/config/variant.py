@@ -13,6 +13,7 @@ from pipeline.config.lm import UnitLm
 from pipeline.config.named import FINETUNED_BY, JUDGE
 from pipeline.config.quantizer import Codebook, Quantizer, in_own_section
 from pipeline.config.resynthesis import Resynthesis
+from pipeline.config.resynthesis_loss import ResynthesisLoss
 from pipeline.config.section import Address, Name, Section, Text
 from pipeline.config.token_asr import TokenAsr
 from pipeline.config.training import Pretraining, Training, speed_name
@@ -48,6 +49,7 @@ class Config(Section):
     quantizer: Annotated[SerializeAsAny[Quantizer], BeforeValidator(in_own_section)] = Quantizer()
     asr: Asr = Asr()
     training: Training = Training()
+    resynthesis_loss: ResynthesisLoss = ResynthesisLoss()
     token_asr: TokenAsr = TokenAsr()
     asr_evaluation: AsrEvaluation = AsrEvaluation()
     purity: Purity = Purity()
@@ -73,6 +75,7 @@ class Config(Section):
         self._check_speeds()
         if not self.quantizer.passes_gradient:
             self._check_before_quantizer()
+        self._check_resynthesis_loss()
         nearest = any(phase.quantizer == "nearest" for phase in self.training.phases)
         if nearest and not self.quantizer.has_units:
             raise ValueError(
@@ -107,6 +110,17 @@ class Config(Section):
                 "which reads audio, or store all frames"
             )
         return self
+
+    def _check_resynthesis_loss(self) -> None:
+        """A loss of the units needs units that learn."""
+        if not self.resynthesis_loss.weight:
+            return
+        if not (self.quantizer.has_units and self.quantizer.passes_gradient):
+            raise ValueError(
+                f"resynthesis_loss.weight {self.resynthesis_loss.weight:g} trains units, and "
+                f"quantizer.kind '{self.quantizer.kind}' has none that learn: set the weight to 0, or "
+                "use kind 'dkm'"
+            )
 
     def _check_speeds(self) -> None:
         """Copies at other speeds need recordings, and names that no split has."""
@@ -236,9 +250,13 @@ class Config(Section):
 
     @property
     def for_token_asr(self) -> Self:
-        """The config of a training from stored tokens, whose `asr` and `training` are its own."""
+        """The config of a training from stored tokens, whose `asr` and `training` are its own.
+
+        Units that are stored learn from no resynthesis.
+        """
         training = self.training.model_copy(update={"phases": self.token_asr.phases})
-        return self.model_copy(update={"asr": self.token_asr.asr, "training": training})
+        own = {"asr": self.token_asr.asr, "training": training}
+        return self.model_copy(update={**own, "resynthesis_loss": ResynthesisLoss()})
 
     @property
     def speaks(self) -> bool:

@@ -28,6 +28,7 @@ ORDER = (
     "dkm_layers",
     "dkm_frozen_codebook",
     "dkm_full",
+    "phonological",
     "continuous",
     "continuous_full",
 )

@@ -37,6 +37,7 @@ class Inputs:
     """A padded batch of one kind, with the numbers of frames, samples or subwords in `lengths_B`.
 
     `positions` are those of the utterances in the step's batch, over all workers, if it is a step's.
+    `log_mels_BTM` and `speakers_B` are what the resynthesis loss compares with, where there is one.
     """
 
     lengths_B: torch.Tensor
@@ -45,6 +46,8 @@ class Inputs:
     waveforms_BS: torch.Tensor | None = None
     subwords_BT: torch.Tensor | None = None
     positions: tuple[int, ...] = ()
+    log_mels_BTM: torch.Tensor | None = None
+    speakers_B: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Self:
         """On `device`; from pinned memory this does not wait."""

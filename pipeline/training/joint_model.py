@@ -16,12 +16,14 @@ from pipeline.training.inputs import Inputs
 from pipeline.training.learner import Learner, PhaseParameters, trainable
 from pipeline.training.optimizer import ssl_rate_shares
 from pipeline.training.sharding import gathered
+from pipeline.vocoder.mel_decoder import MelDecoder
 
 
 class JointModel(Learner):
     """What is trained together. `quantizer` is None for the variant on continuous features.
 
-    The SSL model hears long utterances in windows, as extraction and the trained tokenizer do.
+    The SSL model hears long utterances in windows, as extraction and the trained tokenizer do. With a
+    `mel_decoder`, which reads the same units by rows of its own, there is a resynthesis loss too.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class JointModel(Learner):
         quantizer: UnitQuantizer | None,
         asr: AsrModel,
         *,
+        mel_decoder: MelDecoder | None = None,
         windowing: Windowing = Windowing(),  # noqa: B008 - it is frozen
     ) -> None:
         super().__init__()
@@ -40,11 +43,12 @@ class JointModel(Learner):
         self.mix = mix
         self.quantizer = quantizer
         self.asr = asr
+        self.mel_decoder = mel_decoder
         self.windowing = windowing
 
     def forward(self, inputs: Inputs, tau: float, seed: int) -> dict[str, torch.Tensor]:
-        """Losses as sums over the batch ("ctc", "attention", "kmeans") and statistics; in evaluation
-        mode also "frame_pieces_BT" (see `AsrModel.losses`).
+        """Losses as sums over the batch ("ctc", "attention", "kmeans", perhaps "resynthesis") and
+        statistics; in evaluation mode also "frame_pieces_BT" (see `AsrModel.losses`).
 
         `inputs.waveforms_BS` runs through the SSL model, `inputs.hidden_LBTD` past it. In training
         mode tokens are sampled at temperature `tau` with noise drawn from `seed` and each
@@ -60,13 +64,33 @@ class JointModel(Learner):
         quantized = self.quantizer(
             mixed_BTD,
             mask_BT,
-            self.asr.unit_embedding.weight,
+            self._unit_rows(),
             tau=tau,
             seed=seed,
             keys_B=inputs.positions or None,
         )
-        losses = self.asr.losses(quantized.embedded_BTE, num_frames_B, inputs.targets)
-        return {**losses, **quantized.losses, **quantized.stats}
+        width = self.asr.settings.embedding_dim
+        embedded_BTE, spoken_BTE = quantized.embedded_BTE.tensor_split([width], dim=-1)
+        losses = self.asr.losses(embedded_BTE, num_frames_B, inputs.targets)
+        resynthesis = self._resynthesis(spoken_BTE, mask_BT, inputs)
+        return {**losses, **resynthesis, **quantized.losses, **quantized.stats}
+
+    def _unit_rows(self) -> torch.Tensor:
+        """What a unit is embedded as: the ASR model's row, then the decoder's, of one choice."""
+        rows_KE = self.asr.unit_embedding.weight
+        if self.mel_decoder is None:
+            return rows_KE
+        return torch.cat([rows_KE, self.mel_decoder.unit_embedding.weight], dim=-1)
+
+    def _resynthesis(
+        self, spoken_BTE: torch.Tensor, mask_BT: torch.Tensor, inputs: Inputs
+    ) -> dict[str, torch.Tensor]:
+        if self.mel_decoder is None:
+            return {}
+        if inputs.log_mels_BTM is None or inputs.speakers_B is None:
+            raise ValueError("a resynthesis loss needs spectra: load inputs by `WithTargets`")
+        loss = self.mel_decoder.loss(spoken_BTE, inputs.speakers_B, mask_BT, inputs.log_mels_BTM)
+        return {"resynthesis": loss}
 
     def _hidden(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
         if inputs.hidden_LBTD is not None:
@@ -79,10 +103,10 @@ class JointModel(Learner):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         groups = {
-            **super().parameter_groups(),
+            "asr": [*self.asr.parameters(), *_parameters(self.mel_decoder)],
             "layer_weights": list(self.mix.parameters()),
             **(self.quantizer.parameter_groups() if self.quantizer is not None else {}),
-            "ssl": list(self.ssl.parameters()) if self.ssl is not None else [],
+            "ssl": _parameters(self.ssl),
         }
         for name, parameters in groups.items():
             groups[name] = [parameter for parameter in parameters if parameter.requires_grad]
@@ -118,6 +142,10 @@ class JointModel(Learner):
 
     def layer_weights(self) -> dict[int, float]:
         return dict(zip(self.layers, gathered(self.mix.weights_L).tolist(), strict=True))
+
+
+def _parameters(module: nn.Module | None) -> list[nn.Parameter]:
+    return [] if module is None else list(module.parameters())
 
 
 def _makes_position_bias(block: nn.Module) -> bool:

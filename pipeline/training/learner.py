@@ -39,7 +39,7 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: Inputs, tau: float, seed: int) -> dict[str, Tensor]:
-        """Losses as sums over the batch ("ctc", "attention", perhaps others of `objective.LOSSES`).
+        """Losses as sums over the batch ("ctc", "attention", perhaps others of `Objective.names`).
 
         In evaluation mode also "frame_pieces_BT" (see `AsrModel.losses`), and "counts_K", how often
         each unit occurs, where units are chosen. `tau` and `seed` are for models that sample.

@@ -18,7 +18,7 @@ from pipeline.training.choices import ChoiceMeans
 from pipeline.training.inputs import TrainingData
 from pipeline.training.learner import Learner, PhaseParameters
 from pipeline.training.loading import Loader, Micro, Request, loader_processes
-from pipeline.training.objective import LOSSES, Objective, divisors_of
+from pipeline.training.objective import Objective, divisors_of
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.seeds import seed_of
 from pipeline.training.sharding import exchange_gradients, gathered, is_sharded
@@ -88,7 +88,7 @@ class PhaseRun:
         noise_seed = seed_of(seed, step)
         torch.manual_seed(seed_of(seed, step, worker.rank))
         self.optimizer.zero_grad(set_to_none=True)
-        parts = torch.zeros(len(LOSSES), dtype=torch.float64, device=worker.device)
+        parts = self._objective.no_parts(worker.device)
         choices = ChoiceMeans()
         for index, (inputs, counted) in enumerate(micros):
             last = index == len(micros) - 1
@@ -125,7 +125,7 @@ class PhaseRun:
         self._model.eval()
         worker = self._worker
         divisors = divisors_of(self._data.valid, self._frames_per_second)
-        parts = torch.zeros(len(LOSSES), dtype=torch.float64, device=worker.device)
+        parts = self._objective.no_parts(worker.device)
         words = ErrorCounts()
         counts_K: Tensor | None = None
         for [(inputs, counted)] in self.loader.read(self._validation_requests()):

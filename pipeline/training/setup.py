@@ -30,6 +30,9 @@ from pipeline.training.inputs import (
 )
 from pipeline.training.joint_model import JointModel
 from pipeline.training.loading import loader_cache_bytes
+from pipeline.training.speech_targets import SpeechTargets, WithTargets, speaker_rows
+from pipeline.vocoder.frame_mels import FrameMels
+from pipeline.vocoder.mel_decoder import MelDecoder
 
 
 def load_ssl(config: Config, inputs: Mapping[str, Artifact]) -> SslModel:
@@ -46,11 +49,17 @@ def load_ssl(config: Config, inputs: Mapping[str, Artifact]) -> SslModel:
 
 
 def build_model(
-    config: Config, pieces: TextPieces, ssl: SslModel, codebook: Codebook | None
+    config: Config,
+    pieces: TextPieces,
+    ssl: SslModel,
+    codebook: Codebook | None,
+    num_speakers: int = 0,
 ) -> JointModel:
     """A new joint model; random weights come from `config.training.seed` alone.
 
-    The SSL model is part of it only where some phase fine-tunes it.
+    The SSL model is part of it only where some phase fine-tunes it, and a decoder of spectra, with a
+    row for each of `num_speakers`, only where there is a resynthesis loss. The decoder comes last, so
+    that all others have the same weights with and without it.
     """
     torch.manual_seed(config.training.seed)
     layers = config.used_layers
@@ -72,6 +81,11 @@ def build_model(
         mix,
         None if codebook is None else config.quantizer.build(codebook),
         asr,
+        mel_decoder=(
+            MelDecoder(len(codebook.centroids_KD), num_speakers, config.resynthesis_loss.dim)
+            if codebook is not None and config.resynthesis_loss.weight
+            else None
+        ),
         windowing=Windowing.of(config.features),
     )
 
@@ -127,8 +141,12 @@ def training_data(
         kept.append(usable)
         rejects += unusable
     cache_bytes = loader_cache_bytes(config.cluster, device)
+    audio = AudioSource(config.corpus.sample_rate_hz, cache_bytes)
     sources: dict[str, Source] = {
         "frozen": FeatureSource(locations, config.used_layers, cache_bytes),
-        "finetuned": AudioSource(config.corpus.sample_rate_hz, cache_bytes),
+        "finetuned": audio,
     }
+    if rows := speaker_rows(config, corpus):
+        targets = SpeechTargets(audio, FrameMels(grid_of(config)), rows, cache_bytes // 4)
+        sources = {name: WithTargets(source, targets) for name, source in sources.items()}
     return TrainingData(kept[0], kept[1], sources), rejects

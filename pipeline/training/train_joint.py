@@ -18,6 +18,7 @@ from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.history import History
 from pipeline.training.joint_model import JointModel
 from pipeline.training.loop import JointTraining
+from pipeline.training.speech_targets import speaker_rows
 from pipeline.training.worker import Worker
 
 
@@ -33,7 +34,9 @@ def train_joint(
     """What every training worker does; the leading one writes. Returns scores."""
     codebook = Codebook.read(inputs["fit_codebook"]) if config.quantizer.has_units else None
     pieces = text_pieces(config, inputs["prepare_corpus"])
-    model = setup.build_model(config, pieces, setup.load_ssl(config, inputs), codebook)
+    num_speakers = len(speaker_rows(config, inputs["prepare_corpus"]))
+    ssl = setup.load_ssl(config, inputs)
+    model = setup.build_model(config, pieces, ssl, codebook, num_speakers)
     data, rejects = setup.training_data(config, inputs, model.asr, worker.device)
     num_epochs = sum(phase.epochs for phase in config.training.phases)
     leading = (tracker.log_metrics, progress) if worker.leads else ()
@@ -45,7 +48,7 @@ def train_joint(
     if worker.leads:
         # A model of its own: the trained one may be in parts, on all workers.
         ssl = setup.load_ssl(config, inputs)
-        trained = setup.build_model(config, pieces, ssl, codebook)
+        trained = setup.build_model(config, pieces, ssl, codebook, num_speakers)
         trained.load_state_dict(weights)
         export(trained, ssl, history, rejects, output)
         _log_figures(history, output, tracker)

@@ -12,6 +12,7 @@ from pipeline.config.space import read_space
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 VARIANTS = {"kmeans", "dkm_codebook", "dkm_layers", "dkm_full", "continuous"}
 CONTROLS = {"finetuned_kmeans", "dkm_frozen_codebook", "continuous_full"}
+ALL = VARIANTS | CONTROLS | {"phonological"}
 # These have every variant, and a log of what was measured.
 RECIPES = (
     "an4",
@@ -65,11 +66,11 @@ def test_a_leaf_is_its_corpus_and_its_variant_and_at_most_a_schedule_and_a_layer
     assert values.get("codebook", {}).keys() <= {"layer"}
 
 
-def test_the_variants_are_the_five_of_the_comparison_and_controls():
-    assert {path.stem for path in (CONFIGS / "variants").glob("*.yaml")} == VARIANTS | CONTROLS
+def test_the_variants_are_the_five_of_the_comparison_controls_and_the_phonological_one():
+    assert {path.stem for path in (CONFIGS / "variants").glob("*.yaml")} == ALL
     assert {path.parent.name for path in LEAVES} == {*RECIPES, *EXAMPLES}
     for corpus in RECIPES:
-        assert {path.stem for path in (CONFIGS / corpus).glob("*.yaml")} == VARIANTS | CONTROLS
+        assert {path.stem for path in (CONFIGS / corpus).glob("*.yaml")} == ALL
     for corpus in EXAMPLES:
         assert {path.stem for path in (CONFIGS / corpus).glob("*.yaml")} == {"kmeans", "dkm_full"}
 
@@ -87,7 +88,7 @@ def test_variants_differ_in_nothing_but_their_variant(corpus):
         read(path)
     configs = load_all(paths)
     own = {
-        **dict.fromkeys(("variant", "quantizer", "training", "vocoder"), True),
+        **dict.fromkeys(("variant", "quantizer", "resynthesis_loss", "training", "vocoder"), True),
         "ssl": {"finetuned_by"},
         "codebook": {"layer"},
     }
@@ -151,9 +152,19 @@ def test_what_learns_is_what_the_variant_says():
         "dkm_layers": ("dkm", "learned", False, True),
         "dkm_frozen_codebook": ("dkm", "learned", True, True),
         "dkm_full": ("dkm", "learned", True, True),
+        "phonological": ("dkm", "learned", True, True),
         "continuous": ("none", "learned", False, False),
         "continuous_full": ("none", "learned", True, False),
     }
+
+
+@pytest.mark.parametrize("corpus", RECIPES)
+def test_phonological_is_dkm_full_with_a_resynthesis_loss(corpus):
+    full, other = (read(CONFIGS / corpus / f"{name}.yaml") for name in ("dkm_full", "phonological"))
+    assert full.resynthesis_loss.weight == 0
+    assert other.resynthesis_loss.weight > 0
+    same = {"variant": "dkm_full", "resynthesis_loss": full.resynthesis_loss}
+    assert other.model_copy(update=same) == full
 
 
 @pytest.mark.parametrize("corpus", RECIPES)

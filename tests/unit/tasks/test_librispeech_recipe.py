@@ -22,6 +22,7 @@ WITH_UNITS = {
     "dkm_layers",
     "dkm_frozen_codebook",
     "dkm_full",
+    "phonological",
 }
 VARIANTS = WITH_UNITS | {"continuous", "continuous_full"}
 SMALL = [

@@ -37,6 +37,7 @@ def test_variant_trains_what_it_says_and_nothing_else(inputs, tmp_path, variant)
             "dkm_layers": {"asr", "quantizer", "mix"},
             "iterated_dkm": {"asr", "quantizer", "mix"},
             "dkm_full": {"asr", "quantizer", "mix", "ssl"},
+            "phonological": {"asr", "quantizer", "mix", "ssl", "mel_decoder"},
             "continuous": {"asr", "mix"},
             "continuous_full": {"asr", "mix", "ssl"},
             "dkm_frozen_codebook": {"asr", "mix", "ssl"},

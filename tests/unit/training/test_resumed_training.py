@@ -16,12 +16,12 @@ from joint_training import (
 from pipeline.storage.artifacts import Artifact
 from pipeline.training.history import History
 
-# What a resumed training must repeat: both phases, and micro-batches.
+# What a resumed training must repeat: both phases, and micro-batches, of a resynthesis loss too.
 RESUMED = {
     "dkm_layers": VARIANTS["dkm_layers"],
     "dkm_full": VARIANTS["dkm_full"],
     "accumulated": {
-        **VARIANTS["dkm_full"],
+        **VARIANTS["phonological"],
         "training": {
             **VARIANTS["dkm_full"]["training"],
             "accumulate": 2,

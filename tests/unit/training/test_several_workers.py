@@ -25,15 +25,17 @@ from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.history import History
 from pipeline.training.loop import JointTraining
 from pipeline.training.sharding import is_sharded
+from pipeline.training.speech_targets import speaker_rows
 from pipeline.training.worker import Worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STILL_SSL = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
-# dkm_full in float32, tokens sampled: nothing random but dropout depends on the workers.
+# phonological in float32, tokens sampled: nothing random but dropout depends on the workers.
 FULL = {
     "variant": "full",
     "quantizer": {"kind": "dkm"},
+    "resynthesis_loss": {"weight": 0.5, "dim": 8},
     "asr": {"encoder_layers": 2, "dropout": 0.0, "time_masking": {"masks": 0}},
     "training": {
         "batch_seconds": 2.5,
@@ -57,7 +59,8 @@ def make_training(root, output, worker=Worker(), sharding="ddp", **training):  #
     corpus, features = Artifact(str(root / "corpus")), Artifact(str(root / "features"))
     pieces = text_pieces(config, corpus)
     codebook = Codebook.read(Artifact(str(root / "codebook")))
-    model = setup.build_model(config, pieces, setup.load_ssl(config, {}), codebook)
+    num_speakers = len(speaker_rows(config, corpus))
+    model = setup.build_model(config, pieces, setup.load_ssl(config, {}), codebook, num_speakers)
     inputs = {"prepare_corpus": corpus, **features_of_splits(features)}
     data, _ = setup.training_data(config, inputs, model.asr, worker.device)
     store = CheckpointStore(Artifact(str(output)))
