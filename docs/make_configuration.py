@@ -124,6 +124,7 @@ def _configs() -> Iterator[Config]:
             corpus=_any_corpus(kind),
             ssl={"model": "any/model", "revision": "a" * 40},
             vocoder={"generator": generator},
+            resynthesis_loss={"weight": 1.0},
             **{key: {"enabled": True} for key in ("token_asr", "unit_lm")},
         )
 

@@ -38,6 +38,7 @@ def prepared(tmp_path_factory):
     enabled = {"enabled": True}
     sections = dict.fromkeys(("vocoder", "token_asr", "unit_lm"), enabled)
     sections["resynthesis"] = {"judge": "whisper"}
+    sections["resynthesis_loss"] = {"weight": 1.0}
     sections["storage"] = str(folder / "runs")
     (folder / "ssl").mkdir()
     return tiny_config(folder / "ssl", **sections), utterances
@@ -82,6 +83,7 @@ FIRST = {
     "quantizer": "train_joint",
     "asr": "train_joint",
     "training": "train_joint",
+    "resynthesis_loss": "train_joint",
     "token_asr": "train_token_asr",
     "unit_lm": "train_unit_lm",
     "purity": "phone_purity",
