@@ -51,8 +51,9 @@ class MelDecoder(nn.Module):
         """The sum over valid frames of the mean absolute error over mel bands, in float32."""
         made_BTM = self(embedded_BTE, speakers_B, mask_BT).float()
         # A model of the hub may have a frame more or less than its grid was taken to have.
-        error_BT = (made_BTM[:, : heard_BTM.shape[1]] - heard_BTM[:, : made_BTM.shape[1]]).abs()
-        return error_BT.mean(-1)[mask_BT[:, : error_BT.shape[1]]].sum()
+        error_BTM = (made_BTM[:, : heard_BTM.shape[1]] - heard_BTM[:, : made_BTM.shape[1]]).abs()
+        loss: Tensor = error_BTM.mean(-1)[mask_BT[:, : error_BTM.shape[1]]].sum()
+        return loss
 
     def _speakers(self, speakers_B: Tensor) -> Tensor:
         rows_BE = self.speaker_embedding(speakers_B.clamp(min=0))
