@@ -11,7 +11,7 @@ from tasks import train_joint
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    unrelated = {"enabled", "log_steps", "checkpoint_steps"}
+    unrelated = {"enabled", "log_steps", "checkpoint_steps", "example_steps"}
     others = {"istft", "hifigan"} - {config.vocoder.generator}
     return {"vocoder": config.vocoder.model_dump(mode="json", exclude=unrelated | others)}
 

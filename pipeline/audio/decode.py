@@ -70,6 +70,16 @@ def probe_seconds(uri: str) -> float:
         return opened.sound.num_samples / opened.sound.rate_hz
 
 
+def probe_rate_hz(uri: str) -> int:
+    """The sample rate that a file's header says.
+
+    Raises:
+        AudioError, AudioStorageError: as `probe_seconds`.
+    """
+    with _open(uri) as opened:
+        return opened.sound.rate_hz
+
+
 def decode(
     uri: str,
     offset: float = 0.0,

@@ -17,9 +17,10 @@ from pipeline.config.section import ConfigError
 from pipeline.config.token_asr import Subwords, TokenAsr
 from pipeline.config.training import LearningRates, Phase, Pretraining, Training
 from pipeline.config.variant import Config, Ssl
-from pipeline.config.vocoder import Hifigan, Istft, Vocoder
+from pipeline.config.vocoder import Adversaries, Hifigan, Istft, Vocoder
 
 __all__ = [
+    "Adversaries",
     "Asr",
     "AsrEvaluation",
     "CausalTransformer",

@@ -9,6 +9,8 @@ from pipeline.config.section import (
     Count,
     CountOrNone,
     Depth,
+    NotNegative,
+    Part,
     Positive,
     Rate,
     Section,
@@ -17,8 +19,6 @@ from pipeline.config.section import (
     Text,
     Width,
 )
-
-_GROUPS = 16  # of the widest layers of a discriminator
 
 
 class Istft(Section):
@@ -85,6 +85,21 @@ class Hifigan(Section):
         return self
 
 
+class Adversaries(Section):
+    """The discriminators that recordings and made speech must look alike to."""
+
+    from_step: CountOrNone = 200
+    """The first step that trains against them."""
+    channels: Width = 2
+    """Width of their first layers; the papers have 32."""
+    segment_seconds: Annotated[float, Field(ge=0.1, le=60)] = 0.32
+    """The part of each training segment that they hear."""
+    loss: Literal["least_squares", "hinge"] = "least_squares"
+    """What both sides lose by a score: HiFi-GAN's squares, or Vocos's hinge."""
+    feature_matching_weight: NotNegative = 2.0
+    """The weight of the feature matching loss."""
+
+
 class Vocoder(Section):
     """What turns the trained tokenizer's units into speech."""
 
@@ -103,39 +118,38 @@ class Vocoder(Section):
     unseen_speaker: Text | None = None
     """The training speaker that speaks for speakers not heard in training; `None` is the average of
     all."""
-    discriminator_channels: Width = 2
-    """Width of the discriminators' first layer; the paper has 32."""
     segment_seconds: Annotated[float, Field(ge=0.1, le=60)] = 0.64
     """Length of a training segment."""
-    batch_size: Width = 4
+    batch_size: Width = 8
     """Segments of a step, on each worker."""
     speaker_dropout: Share = 0.1
     """The share of segments that the average speaker speaks, so that it is trained too."""
-    steps: Count = 400
+    band_hz: Annotated[float, Field(ge=500, le=1e6)] | None = None
+    """The highest frequency that is learned. `None` is half the sample rate of the training split's
+    files, the highest of twenty: recordings of a telephone that were resampled have nothing above."""
+    steps: Count = 500
     """Steps of training."""
-    adversarial_from_step: CountOrNone = 300
-    """The first step that trains against the discriminators."""
     learning_rate: Rate = 2e-3
     """Peak learning rate of vocoder and discriminators."""
     mel_weight: Positive = 45.0
     """The weight of the mel spectrogram's loss."""
-    feature_matching_weight: Positive = 2.0
-    """The weight of the feature matching loss."""
+    stft_weight: NotNegative = 5.0
+    """The weight of the STFT loss: spectral convergence and log magnitudes."""
+    adversaries: Adversaries = Adversaries()
+    ema_decay: Part = 0.99
+    """Evaluate and keep a moving average of the vocoder's weights: at each step it moves by
+    1 - `ema_decay` of the way to them, by more in the first steps."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the networks compute in; `auto` is bfloat16 on a GPU and float32 on a CPU. Spectra and
+    losses are float32."""
     checkpoint_steps: Count = 100
     """Steps between two checkpoints."""
     log_steps: Count = 10
     """Steps between two points of the training curves."""
+    example_steps: Count = 200
+    """Steps between two sets of audio examples from the validation split in MLflow."""
     seed: Seed = 0
     """Random seed of weights and segments."""
-
-    @model_validator(mode="after")
-    def _groups(self) -> Self:
-        if self.discriminator_channels > _GROUPS and self.discriminator_channels % 4:
-            raise ValueError(
-                f"discriminator_channels above {_GROUPS} must be a multiple of 4: the layers divide "
-                f"them into {_GROUPS} groups"
-            )
-        return self
 
     def hop_mistake(self, hop: int) -> str | None:
         """Why the generator cannot make `hop` samples of a frame, and the cure, if it cannot."""

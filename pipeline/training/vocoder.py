@@ -1,6 +1,6 @@
 """One training of the unit vocoder, from the tokens and recordings of a corpus."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -17,11 +17,13 @@ from pipeline.training.inputs import AudioSource
 from pipeline.training.loading import loader_cache_bytes, loader_processes
 from pipeline.training.worker import Worker
 from pipeline.vocoder import training
+from pipeline.vocoder.evaluation import evenly_spread
 from pipeline.vocoder.generator import UnitVocoder
-from pipeline.vocoder.material import segment_frames
+from pipeline.vocoder.material import band_hz, segment_frames
 from pipeline.vocoder.segments import Clip, SegmentBatches
 
 SCORED_BATCHES = 4
+EXAMPLES = 2
 
 
 def train_vocoder(
@@ -47,21 +49,23 @@ def train_vocoder(
             values = ", ".join(f"{name} loss {loss:.3f}" for name, loss in losses.items())
             progress.update(step, config.vocoder.steps, "steps", values)
 
-    training.train_vocoder(
+    averaged = training.train_vocoder(
         vocoder,
         batches["train"],
         config.vocoder,
         state=store.latest(),
         save=store.save if worker.leads else lambda _step, _state: None,
         log=log,
+        listen=_examples(config, inputs, tracker) if worker.leads else lambda _step, _vocoder: None,
         wrap=worker.prepare,
+        autocast=partial(worker.autocast, config.vocoder.precision),
         loader_workers=loader_processes(config.cluster, worker.device),
     )
     scores = {}
     if worker.leads:
-        scores = _scores(vocoder, batches)
+        scores = _scores(averaged, batches)
         with output.write_folder("vocoder") as folder:
-            vocoder.cpu().save_pretrained(folder)
+            averaged.cpu().save_pretrained(folder)
         tracker.flush()
     worker.barrier()
     return scores
@@ -78,7 +82,27 @@ def _build(config: Config, inputs: Mapping[str, Artifact]) -> UnitVocoder:
         sorted({utterance.speaker for utterance in heard}),
         tokenizer_grid(tokenizer),
         tokenizer_of_shards(inputs[f"tokenize_corpus/{corpus.splits.train}"], FOLDER),
+        band_hz=config.vocoder.band_hz or band_hz(heard),
     )
+
+
+def _examples(
+    config: Config, inputs: Mapping[str, Artifact], tracker: StageRun
+) -> Callable[[int, UnitVocoder], None]:
+    """Logs some utterances of the validation split as a vocoder speaks them."""
+    split = config.corpus.splits.valid
+    utterances = evenly_spread(read_split(inputs["prepare_corpus"], split), EXAMPLES)
+    units = read_tokens(inputs[f"tokenize_corpus/{split}"], split)
+
+    def listen(step: int, vocoder: UnitVocoder) -> None:
+        made = vocoder.resynthesize_batch(
+            [units[each.utt_id] for each in utterances], [each.speaker for each in utterances]
+        )
+        for utterance, samples in zip(utterances, made, strict=True):
+            name = f"examples/{utterance.utt_id}/step-{step:06d}.wav"
+            tracker.log_audio(samples, vocoder.sample_rate_hz, name)
+
+    return listen
 
 
 def _batches(
@@ -114,7 +138,6 @@ def _batches(
 
 
 def _scores(vocoder: UnitVocoder, batches: Mapping[str, SegmentBatches]) -> dict[str, float]:
-    vocoder.eval()
     losses = {
         f"{split}.{name}_loss": loss
         for split, of_split in batches.items()

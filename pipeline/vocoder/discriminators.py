@@ -1,4 +1,7 @@
-"""Multi-period and multi-scale discriminators of HiFi-GAN (Kong et al., 2020, section 2.3)."""
+"""The discriminators: multi-period of HiFi-GAN and multi-resolution of UnivNet.
+
+Kong et al., "HiFi-GAN" (2020), section 2.3; Jang et al., "UnivNet" (2021), section 2.2.
+"""
 
 from typing import NamedTuple
 
@@ -8,12 +11,12 @@ from torch.nn.functional import leaky_relu, pad
 from torch.nn.utils.parametrizations import weight_norm
 
 PERIODS = (2, 3, 5, 7, 11)
-SCALES = 3
+WINDOWS = (512, 1024, 2048)  # samples; spectra are a quarter of a window apart
 SLOPE = 0.1
 
 
 class Judgement(NamedTuple):
-    """The judgement of one discriminator on a batch: scores (1 is real) and its layers' outputs."""
+    """The judgement of one discriminator on a batch: scores (high is real) and its layers' outputs."""
 
     scores: Tensor
     maps: list[Tensor]
@@ -49,42 +52,55 @@ class PeriodDiscriminator(nn.Module):
         return _judge(folded_B1RP, self.layers, self.head)
 
 
-class ScaleDiscriminator(nn.Module):
-    """Sees the waveform averaged over `reduction` samples; the paper's widths at 32 channels."""
+class ResolutionDiscriminator(nn.Module):
+    """Sees the magnitudes of spectra of one window length, frames by bins.
 
-    def __init__(self, reduction: int, channels: int) -> None:
+    `channels` is the width of all layers; the paper has 32.
+    """
+
+    window_W: Tensor
+
+    def __init__(self, window_length: int, channels: int) -> None:
         super().__init__()
-        self.pool = nn.AvgPool1d(2 * reduction, reduction, reduction)
-        self.reduction = reduction
-        widths = [factor * channels for factor in (4, 4, 8, 16, 32, 32, 32)]
-        kernels = [15, 41, 41, 41, 41, 41, 5]
-        strides = [1, 2, 2, 4, 4, 1, 1]
-        groups = [1, 4, 16, 16, 16, 16, 1]
+        self.register_buffer("window_W", torch.hann_window(window_length), persistent=False)
+        kernels = [(3, 9), (3, 9), (3, 9), (3, 9), (3, 3)]
+        strides = [1, 2, 2, 2, 1]
         self.layers = nn.ModuleList(
             weight_norm(
-                nn.Conv1d(
-                    width, next_width, kernel, stride, kernel // 2, groups=min(group, channels)
+                nn.Conv2d(
+                    channels if index else 1,
+                    channels,
+                    kernel,
+                    (1, stride),
+                    (kernel[0] // 2, kernel[1] // 2),
                 )
             )
-            for width, next_width, kernel, stride, group in zip(
-                [1, *widths[:-1]], widths, kernels, strides, groups, strict=True
-            )
+            for index, (kernel, stride) in enumerate(zip(kernels, strides, strict=True))
         )
-        self.head = weight_norm(nn.Conv1d(widths[-1], 1, 3, 1, 1))
+        self.head = weight_norm(nn.Conv2d(channels, 1, (3, 3), 1, (1, 1)))
 
     def forward(self, waveform_BS: Tensor) -> Judgement:
-        x_B1S = waveform_BS[:, None]
-        return _judge(self.pool(x_B1S) if self.reduction > 1 else x_B1S, self.layers, self.head)
+        length = len(self.window_W)
+        spectrum_BFT = torch.stft(
+            waveform_BS,
+            length,
+            length // 4,
+            window=self.window_W,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        magnitude_B1TF = spectrum_BFT.abs().transpose(1, 2)[:, None]
+        return _judge(magnitude_B1TF, self.layers, self.head)
 
 
 class Discriminators(nn.Module):
-    """All of them side by side: five periods, three scales (1, 2 and 4 samples averaged)."""
+    """All of them side by side: five periods, three resolutions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.members = nn.ModuleList(
             [PeriodDiscriminator(period, channels) for period in PERIODS]
-            + [ScaleDiscriminator(2**scale, channels) for scale in range(SCALES)]
+            + [ResolutionDiscriminator(window, channels) for window in WINDOWS]
         )
 
     def forward(self, waveform_BS: Tensor) -> list[Judgement]:

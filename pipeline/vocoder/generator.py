@@ -110,7 +110,7 @@ class UnitVocoder(nn.Module):
             inside_BT = frames_T < num_frames_B[:, None]
         x_BTU, speaker_BS = self.unit_embedding(units_BT), self._voices(speakers_B)
         waveform_BS: Tensor = self.generator(x_BTU, speaker_BS, inside_BT)
-        return waveform_BS
+        return waveform_BS.float()
 
     def _voices(self, speakers_B: Tensor) -> Tensor:
         """The embeddings of B speaker rows, B x S; `AVERAGE_SPEAKER` has the mean of all."""

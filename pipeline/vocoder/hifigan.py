@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
+from transformers.models.speecht5.modeling_speecht5 import HifiGanResidualBlock
 
 from pipeline.config import Hifigan
 
@@ -62,7 +63,7 @@ class HifiganGenerator(nn.Module):
         return waveform_BS
 
 
-def _residual(block: nn.Module, x_BCT: Tensor, inside_B1T: Tensor) -> Tensor:
+def _residual(block: HifiGanResidualBlock, x_BCT: Tensor, inside_B1T: Tensor) -> Tensor:
     """A block of transformers; each convolution sees zeros outside a row, as at its ends."""
     for first, second in zip(block.convs1, block.convs2, strict=True):
         y_BCT = first(leaky_relu(x_BCT, SLOPE) * inside_B1T)

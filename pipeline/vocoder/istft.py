@@ -60,15 +60,18 @@ class IstftGenerator(nn.Module):
         x_BTD = self.first_norm(self.first(x_BTC.transpose(1, 2)).transpose(1, 2))
         for block in self.blocks:
             x_BTD = block(x_BTD, inside_BT1)
-        return self._waveform(self.head(self.last_norm(x_BTD)), inside_BT)
+        spectrum_BTC = self.head(self.last_norm(x_BTD)).float()
+        with torch.autocast(x_BTD.device.type, enabled=False):  # no FFT in bfloat16
+            return self._waveform(spectrum_BTC, inside_BT)
 
     def _waveform(self, x_BTC: Tensor, inside_BT: Tensor) -> Tensor:
-        log_magnitude_BTF, phase_BTF = x_BTC.float().chunk(2, dim=-1)
+        log_magnitude_BTF, phase_BTF = x_BTC.chunk(2, dim=-1)
         magnitude_BTF = torch.exp(log_magnitude_BTF).clamp(max=LARGEST_MAGNITUDE)
         spectrum_BTF = torch.complex(
             magnitude_BTF * torch.cos(phase_BTF), magnitude_BTF * torch.sin(phase_BTF)
         )
-        return self.overlap_add(spectrum_BTF, inside_BT)
+        waveform_BS: Tensor = self.overlap_add(spectrum_BTF, inside_BT)
+        return waveform_BS
 
 
 class ConvNeXtBlock(nn.Module):
@@ -85,4 +88,5 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x_BTD: Tensor, inside_BT1: Tensor) -> Tensor:
         """B x T x D; frames outside their row count as zeros for those inside."""
         y_BTD = self.depthwise((x_BTD * inside_BT1).transpose(1, 2)).transpose(1, 2)
-        return x_BTD + self.scale_D * self.narrow(gelu(self.widen(self.norm(y_BTD))))
+        y_BTD = self.narrow(gelu(self.widen(self.norm(y_BTD))))
+        return x_BTD + self.scale_D * y_BTD

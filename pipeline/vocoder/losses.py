@@ -1,52 +1,116 @@
-"""The losses of HiFi-GAN (Kong et al., 2020, section 2.4), each a scalar."""
+"""What a vocoder is trained on: spectra of several resolutions, and adversaries. Each loss is a scalar."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import l1_loss
-from torchaudio.transforms import MelSpectrogram
+from torch.nn.functional import l1_loss, relu
+from torchaudio.functional import melscale_fbanks
 
 from pipeline.vocoder.discriminators import Judgement
 
 FLOOR = 1e-5
+WINDOWS = (128, 512, 2048)  # samples: 8, 32 and 128 ms at 16 kHz
 
 
-class LogMelLoss(nn.Module):
-    """L1 between log-mel magnitudes, averaged over windows of several lengths (in samples).
+class SpectralLosses(NamedTuple):
+    """The mel and the STFT loss, each averaged over the windows."""
 
-    The paper uses one window of 1024. Three windows (8, 32 and 128 ms at 16 kHz) reduced the
-    mel-cepstral distortion of held-out speech by 0.2 to 0.3 dB after 400 steps.
+    mel: Tensor
+    stft: Tensor
+
+
+class SpectralLoss(nn.Module):
+    """How far made speech is from recordings, by spectra of several window lengths.
+
+    Mel: L1 between log-mel magnitudes up to `band_hz`, as in HiFi-GAN (Kong et al., 2020), which has
+    one window of 1024. STFT: the spectral convergence |real - made| / |real| of magnitudes (Frobenius
+    norms, over the batch) plus L1 between their logarithms up to `band_hz`, as in Parallel WaveGAN
+    (Yamamoto et al., 2020). The convergence sees what lies above the band too, where recordings
+    are silent.
     """
 
-    def __init__(self, sample_rate_hz: int, windows: tuple[int, ...] = (128, 512, 2048)) -> None:
+    def __init__(
+        self, sample_rate_hz: int, band_hz: float | None = None, windows: tuple[int, ...] = WINDOWS
+    ) -> None:
         super().__init__()
-        self.mels = nn.ModuleList(
-            MelSpectrogram(
-                sample_rate_hz,
-                n_fft=window,
-                hop_length=window // 4,
-                n_mels=min(80, window // 16),
-                power=1.0,
-            )
-            for window in windows
+        self.parts = nn.ModuleList(
+            _Resolution(sample_rate_hz, band_hz or sample_rate_hz / 2, window) for window in windows
         )
 
-    def forward(self, made_BS: Tensor, real_BS: Tensor) -> Tensor:
-        terms = [l1_loss(_log(mel(made_BS)), _log(mel(real_BS))) for mel in self.mels]
-        return torch.stack(terms).mean()
+    def forward(self, made_BS: Tensor, real_BS: Tensor) -> SpectralLosses:
+        losses = [part(made_BS, real_BS) for part in self.parts]
+        mel, stft = (torch.stack(each).mean() for each in zip(*losses, strict=True))
+        return SpectralLosses(mel, stft)
 
 
-def discriminator_loss(real: list[Judgement], made: list[Judgement]) -> Tensor:
-    """Least squares: recordings towards 1, made speech towards 0; summed over discriminators."""
-    terms = [
-        (1 - r.scores).square().mean() + m.scores.square().mean()
-        for r, m in zip(real, made, strict=True)
-    ]
+class _Resolution(nn.Module):
+    """Both losses with one window length; the hop is a quarter of it."""
+
+    window_W: Tensor
+    bank_FM: Tensor
+
+    def __init__(self, sample_rate_hz: int, band_hz: float, window_length: int) -> None:
+        super().__init__()
+        num_bins = window_length // 2 + 1
+        self.band_bins = round(band_hz * window_length / sample_rate_hz) + 1
+        self.register_buffer("window_W", torch.hann_window(window_length), persistent=False)
+        bank_FM = melscale_fbanks(
+            num_bins, 0.0, band_hz, min(80, window_length // 16), sample_rate_hz
+        )
+        self.register_buffer("bank_FM", bank_FM, persistent=False)
+
+    def forward(self, made_BS: Tensor, real_BS: Tensor) -> SpectralLosses:
+        made_BTF, real_BTF = self._magnitudes(made_BS), self._magnitudes(real_BS)
+        mel = l1_loss(_log(made_BTF @ self.bank_FM), _log(real_BTF @ self.bank_FM))
+        band = slice(self.band_bins)
+        convergence = (real_BTF - made_BTF).norm() / real_BTF.norm().clamp(min=FLOOR)
+        log_distance = l1_loss(_log(made_BTF[..., band]), _log(real_BTF[..., band]))
+        return SpectralLosses(mel, convergence + log_distance)
+
+    def _magnitudes(self, waveform_BS: Tensor) -> Tensor:
+        length = len(self.window_W)
+        spectrum_BFT = torch.stft(
+            waveform_BS, length, length // 4, window=self.window_W, return_complex=True
+        )
+        # The root has no gradient at zero.
+        power_BFT = spectrum_BFT.real.square() + spectrum_BFT.imag.square()
+        return power_BFT.clamp(min=FLOOR**2).sqrt().transpose(1, 2)
+
+
+class Game(NamedTuple):
+    """What the two sides lose: a discriminator by scores of recordings and of made speech, the vocoder
+    by those of its speech.
+    """
+
+    judge: Callable[[Tensor, Tensor], Tensor]
+    speaker: Callable[[Tensor], Tensor]
+
+
+GAMES = {
+    # HiFi-GAN: recordings towards 1, made speech towards 0; the vocoder wants 1.
+    "least_squares": Game(
+        lambda real, made: (1 - real).square().mean() + made.square().mean(),
+        lambda made: (1 - made).square().mean(),
+    ),
+    # Vocos, after Lim and Ye, "Geometric GAN" (2017): recordings above 1, made speech below -1.
+    "hinge": Game(
+        lambda real, made: relu(1 - real).mean() + relu(1 + made).mean(),
+        lambda made: relu(1 - made).mean(),
+    ),
+}
+
+
+def discriminator_loss(game: Game, real: list[Judgement], made: list[Judgement]) -> Tensor:
+    """Summed over discriminators."""
+    terms = [game.judge(r.scores, m.scores) for r, m in zip(real, made, strict=True)]
     return torch.stack(terms).sum()
 
 
-def adversarial_loss(made: list[Judgement]) -> Tensor:
-    """Least squares: made speech towards 1; summed over discriminators."""
-    return torch.stack([(1 - m.scores).square().mean() for m in made]).sum()
+def adversarial_loss(game: Game, made: list[Judgement]) -> Tensor:
+    """Summed over discriminators."""
+    return torch.stack([game.speaker(m.scores) for m in made]).sum()
 
 
 def feature_matching_loss(real: list[Judgement], made: list[Judgement]) -> Tensor:
@@ -59,5 +123,5 @@ def feature_matching_loss(real: list[Judgement], made: list[Judgement]) -> Tenso
     return torch.stack(terms).sum()
 
 
-def _log(mel: Tensor) -> Tensor:
-    return torch.log(mel.clamp(min=FLOOR))
+def _log(magnitude: Tensor) -> Tensor:
+    return torch.log(magnitude.clamp(min=FLOOR))

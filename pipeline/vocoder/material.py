@@ -5,11 +5,15 @@ Imports no PyTorch, so that a run can ask before it has trained anything.
 
 from collections.abc import Sequence
 
+from pipeline.audio.decode import probe_rate_hz
 from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.utterance import Utterance
 from pipeline.config import Config, ConfigError, Vocoder
 from pipeline.corpus.read_outputs import read_split
 from pipeline.features.size import grid_of
 from pipeline.storage.artifacts import Artifact
+
+PROBED = 20  # files whose sample rates are looked up
 
 
 def check_material(config: Config, corpus: Artifact) -> None:
@@ -40,6 +44,12 @@ def require_hop(settings: Vocoder, hop: int) -> None:
     """
     if mistake := settings.hop_mistake(hop):
         raise ConfigError(mistake)
+
+
+def band_hz(utterances: Sequence[Utterance]) -> float:
+    """Half the highest sample rate among the files of some of the utterances, in Hz."""
+    some = utterances[:: -(-len(utterances) // PROBED)]
+    return max(probe_rate_hz(utterance.audio) for utterance in some) / 2
 
 
 def segment_frames(settings: Vocoder, grid: FrameGrid) -> int:

@@ -1,22 +1,26 @@
-"""Training of the unit vocoder: mel and duration losses first, adversaries later.
+"""Training of the unit vocoder: spectral and duration losses first, then adversaries too.
 
 Plain torch: the caller starts the workers and stores the checkpoints.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from pipeline.config import Vocoder
-from pipeline.vocoder.discriminators import Discriminators, Judgement
+from pipeline.vocoder.discriminators import Discriminators
 from pipeline.vocoder.generator import UnitVocoder
 from pipeline.vocoder.losses import (
-    LogMelLoss,
+    GAMES,
+    SpectralLoss,
     adversarial_loss,
     discriminator_loss,
     feature_matching_loss,
@@ -28,8 +32,9 @@ WARMUP_STEPS = 20
 FINAL_RATE_SHARE = 0.1
 
 State = dict[str, Any]
-Losses = dict[str, Tensor]
+Losses = dict[str, float]
 Wrap = Callable[[nn.Module], nn.Module]
+Autocast = Callable[[], AbstractContextManager[Any]]
 
 
 def train_vocoder(
@@ -39,10 +44,12 @@ def train_vocoder(
     *,
     state: State | None,
     save: Callable[[int, State], None],
-    log: Callable[[int, dict[str, float]], None],
+    log: Callable[[int, Losses], None],
+    listen: Callable[[int, UnitVocoder], None] = lambda _step, _vocoder: None,
     wrap: Wrap = lambda module: module,
+    autocast: Autocast = nullcontext,
     loader_workers: int = 0,
-) -> None:
+) -> UnitVocoder:
     """Train `vocoder`, equal on all workers, on its device from `state` to `settings.steps` steps.
 
     Args:
@@ -52,13 +59,18 @@ def train_vocoder(
         state: the last checkpoint, if there is one.
         save: stores the state, every `checkpoint_steps` steps and at the end.
         log: gets a step's losses, averaged over the last `log_steps` steps.
+        listen: gets the averaged vocoder every `example_steps` steps and at the end.
         wrap: makes a module data-parallel.
+        autocast: what the networks compute in.
         loader_workers: processes that read segments ahead; `batches` must be picklable for them.
+
+    Returns:
+        The moving average of the vocoder over the steps, in evaluation mode.
 
     Raises:
         FloatingPointError: a loss is not finite.
     """
-    trainer = VocoderTrainer(vocoder, settings, wrap)
+    trainer = VocoderTrainer(vocoder, settings, wrap, autocast)
     done = trainer.resume(state)
     loader = DataLoader(
         batches,
@@ -68,27 +80,29 @@ def train_vocoder(
         # A fork would copy the locks of the storage's threads.
         multiprocessing_context="spawn" if loader_workers else None,
     )
-    recent: list[Losses] = []
+    recent: list[dict[str, Tensor]] = []
     for step, batch in enumerate(loader, done + 1):
         recent.append(trainer.step(step, batch))
-        if step % settings.log_steps == 0 or step == settings.steps:
+        last = step == settings.steps
+        if step % settings.log_steps == 0 or last:
             log(step, _means(recent, step))
             recent.clear()
-        if step % settings.checkpoint_steps == 0 or step == settings.steps:
+        if step % settings.checkpoint_steps == 0 or last:
             save(step, trainer.state(step))
+        if step % settings.example_steps == 0 or last:
+            listen(step, trainer.averaged)
+    return trainer.averaged
 
 
 @torch.inference_mode()
-def evaluate_vocoder(
-    vocoder: UnitVocoder, batches: SegmentBatches, num_batches: int
-) -> dict[str, float]:
+def evaluate_vocoder(vocoder: UnitVocoder, batches: SegmentBatches, num_batches: int) -> Losses:
     """Mean mel and duration losses over the first `num_batches` batches, which never change."""
     device = vocoder.device
-    mel_loss = LogMelLoss(vocoder.sample_rate_hz).to(device)
-    losses: list[Losses] = []
+    spectral_loss = SpectralLoss(vocoder.sample_rate_hz, vocoder.band_hz).to(device)
+    losses: list[dict[str, Tensor]] = []
     for index in range(num_batches):
         units_BT, real_BS, speakers_B = (part.to(device) for part in batches[index])
-        mel = mel_loss(vocoder(units_BT, speakers_B), real_BS)
+        mel, _ = spectral_loss(vocoder(units_BT, speakers_B), real_BS)
         losses.append({"mel": mel, "duration": vocoder.durations.loss(units_BT)})
     return _means(losses, num_batches)
 
@@ -96,56 +110,92 @@ def evaluate_vocoder(
 class VocoderTrainer:
     """Models and optimizers, one step of training, and the state to resume from."""
 
-    def __init__(self, vocoder: UnitVocoder, settings: Vocoder, wrap: Wrap) -> None:
+    def __init__(
+        self, vocoder: UnitVocoder, settings: Vocoder, wrap: Wrap, autocast: Autocast
+    ) -> None:
         self.settings = settings
         self.device = device = vocoder.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.discriminators = Discriminators(settings.discriminator_channels).to(device)
-        self.models = {"vocoder": vocoder, "discriminators": self.discriminators}
+            self.discriminators = Discriminators(settings.adversaries.channels).to(device)
+        models = {"vocoder": vocoder, "discriminators": self.discriminators}
         self.optimizers = {
             name: AdamW(model.parameters(), settings.learning_rate, BETAS)
-            for name, model in self.models.items()
+            for name, model in models.items()
         }
+        self.average = AveragedModel(vocoder, multi_avg_fn=_move_by(settings.ema_decay))
+        self.models: dict[str, nn.Module] = {**models, "average": self.average}
+        self.vocoder = vocoder
         self.speak = wrap(_Speech(vocoder))
         self.judge = wrap(self.discriminators)
-        self.mel_loss = LogMelLoss(vocoder.sample_rate_hz).to(device)
+        self.autocast = autocast
+        self.spectral_loss = SpectralLoss(vocoder.sample_rate_hz, vocoder.band_hz).to(device)
 
-    def step(self, step: int, batch: Segments) -> Losses:
-        """Update the discriminators, from step `adversarial_from_step` on, and then the vocoder.
+    @property
+    def averaged(self) -> UnitVocoder:
+        """The moving average, in evaluation mode."""
+        vocoder: UnitVocoder = self.average.module.eval()
+        return vocoder
+
+    def step(self, step: int, batch: Segments) -> dict[str, Tensor]:
+        """Update the discriminators, from `adversaries.from_step` on, and then the vocoder.
 
         Steps count from 1. Returns the losses by name, without their weights.
         """
         units_BT, real_BS, speakers_B = (part.to(self.device) for part in batch)
-        made_BS, duration = self.speak(units_BT, speakers_B)
-        losses = {"mel": self.mel_loss(made_BS, real_BS), "duration": duration}
-        if step >= self.settings.adversarial_from_step:
+        with self.autocast():
+            made_BS, duration = self.speak(units_BT, speakers_B)
+        mel, stft = self.spectral_loss(made_BS, real_BS)
+        losses = {"mel": mel, "stft": stft, "duration": duration}
+        if step >= self.settings.adversaries.from_step:
             losses |= self._judge(step, real_BS, made_BS)
         self._update("vocoder", self._weighted(losses), step)
+        self.average.update_parameters(self.vocoder)
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _judge(self, step: int, real_BS: Tensor, made_BS: Tensor) -> Losses:
+    def _judge(self, step: int, real_BS: Tensor, made_BS: Tensor) -> dict[str, Tensor]:
         """Train the discriminators, then return the losses that they give the vocoder."""
-        judged = _halves(self.judge(torch.cat([real_BS, made_BS.detach()])))
-        loss = discriminator_loss(*judged)
+        adversaries = self.settings.adversaries
+        game, heard = GAMES[adversaries.loss], self._heard(step, real_BS.shape[1])
+        real_BS, made_BS = real_BS[:, heard], made_BS[:, heard]
+        with self.autocast():
+            both = self.judge(torch.cat([real_BS, made_BS.detach()]))
+        loss = discriminator_loss(game, [j.half(0) for j in both], [j.half(1) for j in both])
         self._update("discriminators", loss, step)
         # Frozen and not wrapped: the vocoder's update needs none of their gradients, and must not
         # start an exchange of them between workers.
         self.discriminators.requires_grad_(requires_grad=False)
-        real, made = _halves(self.discriminators(torch.cat([real_BS, made_BS])))
+        with self.autocast():
+            with torch.no_grad():
+                real = self.discriminators(real_BS)
+            made = self.discriminators(made_BS)
         self.discriminators.requires_grad_(requires_grad=True)
         return {
             "discriminator": loss,
-            "adversarial": adversarial_loss(made),
+            "adversarial": adversarial_loss(game, made),
             "feature_matching": feature_matching_loss(real, made),
         }
 
-    def _weighted(self, losses: Losses) -> Tensor:
-        total = self.settings.mel_weight * losses["mel"] + losses["duration"]
-        if "adversarial" in losses:
-            matching = self.settings.feature_matching_weight * losses["feature_matching"]
-            total = total + losses["adversarial"] + matching
-        return total
+    def _heard(self, step: int, num_samples: int) -> slice:
+        """What the discriminators hear of segments, at a place drawn from the step."""
+        wanted = round(self.settings.adversaries.segment_seconds * self.vocoder.sample_rate_hz)
+        length = min(wanted, num_samples)
+        random = np.random.default_rng((self.settings.seed, step))
+        first = int(random.integers(num_samples - length + 1))
+        return slice(first, first + length)
+
+    def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
+        """The sum of what trains the vocoder."""
+        settings = self.settings
+        weights = {
+            "mel": settings.mel_weight,
+            "stft": settings.stft_weight,
+            "duration": 1.0,
+            "adversarial": 1.0,
+            "feature_matching": settings.adversaries.feature_matching_weight,
+        }
+        terms = [weight * losses[name] for name, weight in weights.items() if name in losses]
+        return torch.stack(terms).sum()
 
     def _update(self, name: str, loss: Tensor, step: int) -> None:
         optimizer = self.optimizers[name]
@@ -185,6 +235,18 @@ class _Speech(nn.Module):
         return self.vocoder(units_BT, speakers_B), self.vocoder.durations.loss(units_BT)
 
 
+def _move_by(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+    """Average <- d * average + (1 - d) * weights; after n steps d is at most (1 + n) / (10 + n)."""
+
+    @torch.no_grad()
+    def move(averages: Sequence[Tensor], weights: Sequence[Tensor], num_averaged: Tensor) -> None:
+        done = float(num_averaged)
+        share = 1 - min(decay, (1 + done) / (10 + done))
+        torch._foreach_lerp_(list(averages), list(weights), share)
+
+    return move
+
+
 def rate_share(step: int, num_steps: int) -> float:
     """Share of the learning rate at `step` (from 1): linear warm-up, then half a cosine."""
     warmup = min(1.0, step / WARMUP_STEPS)
@@ -192,13 +254,7 @@ def rate_share(step: int, num_steps: int) -> float:
     return warmup * (FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * cosine)
 
 
-def _halves(judgements: list[Judgement]) -> tuple[list[Judgement], list[Judgement]]:
-    return [judgement.half(0) for judgement in judgements], [
-        judgement.half(1) for judgement in judgements
-    ]
-
-
-def _means(losses: list[Losses], step: int) -> dict[str, float]:
+def _means(losses: list[dict[str, Tensor]], step: int) -> Losses:
     """The mean of each loss over the steps that have it."""
     means = {
         name: float(torch.stack([each[name] for each in losses if name in each]).mean())

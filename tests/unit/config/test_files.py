@@ -119,7 +119,6 @@ def test_a_mistake_is_where_it_was_made(write):
         ("vocoder: {hifigan: {resblock_kernels: [3, 8]}}", "must be odd"),
         ("vocoder: {hifigan: {initial_channels: 15}}", "no channel would be left"),
         ("vocoder: {istft: {kernel: 4}}", "must be odd, so that frames stay centred"),
-        ("vocoder: {discriminator_channels: 18}", "a multiple of 4"),
         ("codebook: {sample_frames: 63}", "sample_frames 63 must not be less than num_units 64"),
         ("pretraining: {dim: 72}", "a multiple of 16"),
         ("ssl: {model: m, revision: main}", "'main' is no commit"),

@@ -97,6 +97,7 @@ MEANS = {
     "training.keep_checkpoints",
     "vocoder.checkpoint_steps",
     "vocoder.log_steps",
+    "vocoder.example_steps",
     "unit_lm.training.checkpoint_steps",
     "unit_lm.training.log_steps",
 }

@@ -37,11 +37,10 @@ SECTIONS = {
         "unit_dim": 8,
         "speaker_dim": 4,
         "istft": {"dim": 16, "blocks": 1},
-        "discriminator_channels": 1,
+        "adversaries": {"from_step": 1, "channels": 1},
         "segment_seconds": 0.2,
         "batch_size": 2,
         "steps": 2,
-        "adversarial_from_step": 1,
     },
 }
 

@@ -27,11 +27,10 @@ VOCODER = {
     "unit_dim": 8,
     "speaker_dim": 4,
     "istft": {"dim": 16, "blocks": 1},
-    "discriminator_channels": 1,
+    "adversaries": {"from_step": 3, "channels": 1},
     "segment_seconds": 0.16,
     "batch_size": 2,
     "steps": 4,
-    "adversarial_from_step": 3,
     "checkpoint_steps": 2,
     "log_steps": 2,
 }
@@ -170,7 +169,9 @@ def test_variants_without_units_have_no_vocoder(tmp_path):
 
 
 def test_what_changes_no_result_is_no_setting(tmp_path):
-    quick = make_config(tmp_path, vocoder={**VOCODER, "log_steps": 1, "checkpoint_steps": 9})
+    quick = make_config(
+        tmp_path, vocoder={**VOCODER, "log_steps": 1, "checkpoint_steps": 9, "example_steps": 7}
+    )
     other = make_config(tmp_path, vocoder={**VOCODER, "seed": 1})
     assert STAGE.settings(quick) == STAGE.settings(make_config(tmp_path))
     assert STAGE.settings(other) != STAGE.settings(make_config(tmp_path))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.config import Hifigan, Istft, Vocoder
+from pipeline.config import Adversaries, Hifigan, Istft, Vocoder
 from pipeline.vocoder.generator import UnitVocoder
 
 
@@ -19,11 +19,10 @@ def settings(request):
         ),
         unit_dim=8,
         speaker_dim=4,
-        discriminator_channels=1,
+        adversaries=Adversaries(from_step=3, channels=1, segment_seconds=0.1),
         segment_seconds=0.16,
         batch_size=2,
         steps=6,
-        adversarial_from_step=3,
         checkpoint_steps=2,
         log_steps=2,
     )

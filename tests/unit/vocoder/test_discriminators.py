@@ -4,7 +4,7 @@ import torch
 from pipeline.vocoder.discriminators import (
     Discriminators,
     PeriodDiscriminator,
-    ScaleDiscriminator,
+    ResolutionDiscriminator,
 )
 
 
@@ -26,26 +26,35 @@ def test_any_length_can_be_folded():
     assert torch.isfinite(judge(torch.randn(2, 701)).scores).all()
 
 
-def test_there_are_five_periods_and_three_scales():
+def test_there_are_five_periods_and_three_resolutions():
     judgements = Discriminators(1)(torch.randn(2, 1600))
-    assert [len(judgement.maps) for judgement in judgements] == [6] * 5 + [8] * 3
+    assert [len(judgement.maps) for judgement in judgements] == [6] * 8
     assert all(judgement.scores.shape[0] == 2 for judgement in judgements)
 
 
-def test_coarser_scales_see_fewer_samples():
-    waveform_BS = torch.randn(1, 1600)
-    lengths = [
-        ScaleDiscriminator(reduction, 1)(waveform_BS).maps[0].shape[-1] for reduction in (1, 2, 4)
+def test_a_resolution_discriminator_sees_frames_by_bins():
+    waveform_BS = torch.randn(1, 4096)
+    sizes = [
+        ResolutionDiscriminator(window, 1)(waveform_BS).maps[0].shape[2:]
+        for window in (512, 1024, 2048)
     ]
-    assert lengths == [1600, 801, 401]
+    assert sizes == [(33, 257), (17, 513), (9, 1025)]
+
+
+def test_a_resolution_discriminator_is_deaf_to_phase():
+    """What two windows share of a waveform and of its negative is the magnitudes."""
+    torch.manual_seed(0)
+    judge, waveform_BS = ResolutionDiscriminator(512, 2), torch.randn(1, 2048)
+    assert torch.allclose(judge(waveform_BS).scores, judge(-waveform_BS).scores, atol=1e-6)
+    assert not torch.allclose(judge(waveform_BS).scores, judge(2 * waveform_BS).scores, atol=1e-3)
 
 
 def test_widths_are_the_papers_at_32_channels():
     with torch.device("meta"):
         widths = [layer.out_channels for layer in PeriodDiscriminator(2, 32).layers]
-        scale_widths = [layer.out_channels for layer in ScaleDiscriminator(1, 32).layers]
+        others = [layer.out_channels for layer in ResolutionDiscriminator(512, 32).layers]
     assert widths == [32, 128, 512, 1024, 1024]
-    assert scale_widths == [128, 128, 256, 512, 1024, 1024, 1024]
+    assert others == [32] * 5
 
 
 def test_halves_of_a_batch_are_judged_as_if_alone():

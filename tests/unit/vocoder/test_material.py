@@ -3,13 +3,15 @@
 import sys
 from subprocess import run
 
+import numpy as np
 import pytest
 from support import write_corpus
 
+from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Config, ConfigError
 from pipeline.storage.artifacts import Artifact
-from pipeline.vocoder.material import check_material
+from pipeline.vocoder.material import band_hz, check_material
 
 
 @pytest.fixture
@@ -68,6 +70,20 @@ def test_units_of_pooled_frames_need_more_upsampling(corpus):
         check_material(config(pool=2, generator="hifigan"), corpus)
     with pytest.raises(ConfigError, match="none of 1 utterances has the 25 frames of a segment"):
         check_material(config(pool=2, segment_seconds=1.0), corpus)
+
+
+def test_the_band_is_that_of_the_recordings_files(tmp_path):
+    for name, rate_hz in (("phone", 8000), ("studio", 44100)):
+        write_audio(tmp_path / f"{name}.flac", np.zeros(rate_hz), rate_hz)
+
+    def said(name, count):
+        return [
+            Utterance(f"{name}-{i}", "train", str(tmp_path / f"{name}.flac"), 0.0, 1.0, "s", "x")
+            for i in range(count)
+        ]
+
+    assert band_hz(said("phone", 50)) == 4000
+    assert band_hz([*said("phone", 30), *said("studio", 30)]) == 22050
 
 
 def test_checking_imports_no_torch():

@@ -1,5 +1,6 @@
 import copy
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.config import Adversaries
 from pipeline.training.checkpoint_store import load_state, save_state
 from pipeline.vocoder.segments import Clip, SegmentBatches
 from pipeline.vocoder.training import evaluate_vocoder, rate_share, train_vocoder
@@ -52,7 +54,7 @@ class Recorder:
     def train(self, vocoder, batches, settings, from_step=None, **options):
         state = None if from_step is None else load_state(self.folder / str(from_step))
         hooks = {"state": state, "save": self.save, "log": self.log}
-        train_vocoder(vocoder, batches, settings, **hooks, **options)
+        return train_vocoder(vocoder, batches, settings, **hooks, **options)
 
 
 def test_losses_are_named_and_adversaries_come_late(vocoder, batches, settings, tmp_path):
@@ -60,9 +62,9 @@ def test_losses_are_named_and_adversaries_come_late(vocoder, batches, settings, 
     recorder.train(vocoder, batches, settings)
     assert recorder.saved == [2, 4, 6]
     assert {step: sorted(losses) for step, losses in recorder.logged.items()} == {
-        2: ["duration", "mel"],
-        4: ["adversarial", "discriminator", "duration", "feature_matching", "mel"],
-        6: ["adversarial", "discriminator", "duration", "feature_matching", "mel"],
+        2: ["duration", "mel", "stft"],
+        4: ["adversarial", "discriminator", "duration", "feature_matching", "mel", "stft"],
+        6: ["adversarial", "discriminator", "duration", "feature_matching", "mel", "stft"],
     }
 
 
@@ -72,16 +74,51 @@ def test_a_resumed_training_ends_where_an_undisturbed_one_does(
 ):
     fresh = copy.deepcopy(vocoder)
     undisturbed = Recorder(tmp_path / "undisturbed")
-    undisturbed.train(vocoder, batches, settings)
+    expected = undisturbed.train(vocoder, batches, settings).state_dict()
     resumed = Recorder(tmp_path / "undisturbed")
     resumed.save = lambda *_: None
     torch.manual_seed(99)
-    resumed.train(fresh, batches, settings, from_step)
+    averaged = resumed.train(fresh, batches, settings, from_step).state_dict()
     assert resumed.logged == {
         step: losses for step, losses in undisturbed.logged.items() if step > from_step
     }
     for name, weight in vocoder.state_dict().items():
         assert torch.equal(weight, fresh.state_dict()[name]), name
+        assert torch.equal(expected[name], averaged[name]), name
+
+
+def test_what_comes_out_is_the_moving_average(vocoder, batches, settings, tmp_path):
+    changes = {"steps": 3, "checkpoint_steps": 1, "ema_decay": 0.15}
+    recorder = Recorder(tmp_path)
+    averaged = recorder.train(vocoder, batches, settings.model_copy(update=changes))
+    steps = [load_state(tmp_path / str(step))["models"]["vocoder"] for step in (1, 2, 3)]
+    assert not averaged.training
+    for name, weight in averaged.state_dict().items():
+        first, second, third = (step[name] for step in steps)
+        after_two = second + 0.15 * (first - second)  # at most 2 / 11, 3 / 12, ...
+        assert torch.allclose(weight, third + 0.15 * (after_two - third), atol=1e-6), name
+
+
+def test_examples_are_heard_as_it_goes(vocoder, batches, settings, tmp_path):
+    heard = []
+
+    def listen(step, averaged):
+        heard.append((step, averaged.resynthesize([0, 1], "ann").shape))
+
+    changed = settings.model_copy(update={"example_steps": 4})
+    Recorder(tmp_path).train(vocoder, batches, changed, listen=listen)
+    assert heard == [(4, (720,)), (6, (720,))]
+
+
+def test_bfloat16_trains_too(vocoder, batches, settings, tmp_path):
+    autocast = partial(torch.autocast, "cpu", dtype=torch.bfloat16)
+    exact = copy.deepcopy(vocoder)
+    Recorder(tmp_path / "float32").train(exact, batches, settings)
+    Recorder(tmp_path / "bfloat16").train(vocoder, batches, settings, autocast=autocast)
+    for name, weight in vocoder.state_dict().items():
+        assert weight.dtype == torch.float32
+        assert torch.allclose(weight, exact.state_dict()[name], atol=0.02), name
+    assert not torch.equal(vocoder.unit_embedding.weight, exact.unit_embedding.weight)
 
 
 def test_a_finished_training_has_nothing_to_do(vocoder, batches, settings, tmp_path):
@@ -93,14 +130,16 @@ def test_a_finished_training_has_nothing_to_do(vocoder, batches, settings, tmp_p
 
 
 def test_the_mel_loss_falls(vocoder, batches, settings, tmp_path):
-    changes = {"steps": 120, "adversarial_from_step": 121, "learning_rate": 1e-2}
+    alone = Adversaries(from_step=61)
+    changes = {"steps": 60, "adversaries": alone, "learning_rate": 1e-2, "ema_decay": 0.5}
     before = evaluate_vocoder(vocoder, batches, 2)["mel"]
-    Recorder(tmp_path).train(vocoder, batches, settings.model_copy(update=changes))
-    assert evaluate_vocoder(vocoder, batches, 2)["mel"] < 0.7 * before
+    averaged = Recorder(tmp_path).train(vocoder, batches, settings.model_copy(update=changes))
+    assert evaluate_vocoder(averaged, batches, 2)["mel"] < 0.7 * before
 
 
 def test_both_sides_of_the_game_are_trained(vocoder, batches, settings, tmp_path):
-    changes = {"steps": 2, "adversarial_from_step": 1, "checkpoint_steps": 1}
+    early = settings.adversaries.model_copy(update={"from_step": 1})
+    changes = {"steps": 2, "adversaries": early, "checkpoint_steps": 1}
     Recorder(tmp_path).train(vocoder, batches, settings.model_copy(update=changes))
     first, second = (load_state(tmp_path / step)["models"] for step in ("1", "2"))
     still = {
