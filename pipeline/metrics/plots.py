@@ -112,7 +112,8 @@ def purity_heat_map(counts_PK: np.ndarray, phones: Sequence[str]) -> Figure:
         ylabel="phone, most frequent first",
     )
     rows, columns = _labelled(num_phones), _labelled(num_units)
-    axes.set_yticks(rows, [phones[order_P[row]] for row in rows], fontsize=8)
+    labels = [phones[order_P[row]] for row in rows]
+    axes.set_yticks(rows, labels, fontsize=8, parse_math=False)  # a label may hold dollar signs
     axes.set_xticks(columns, order_U[columns].tolist(), fontsize=7, rotation=90)
     figure.colorbar(image, label="share of the unit's frames")
     return figure

@@ -78,23 +78,21 @@ def listening(variants: Sequence[Variant], splits: Sequence[str], max_bytes: int
 
 
 def _chosen(variants: Sequence[Variant], split: str, known: Sequence[Heard]) -> list[Utterance]:
-    """Utterances whose resynthesis is kept, or else some from all over the split."""
+    """Some from all over those whose resynthesis is kept, or else from all over the split."""
     node = next(filter(None, (each.first("prepare_corpus") for each in variants)), None)
     if node is None:
         return []
-    kept = [utt_id for each in known for utt_id in each.audio]
-    read = partial(_utterances, node.artifact, split, list(dict.fromkeys(kept))[:EXAMPLES])
+    kept = list(dict.fromkeys(utt_id for each in known for utt_id in each.audio))
+    read = partial(_utterances, node.artifact, split, kept)
     return variants[0].read(f"the utterances of {split}", read) or []
 
 
-def _utterances(corpus: Artifact, split: str, wanted: Sequence[str]) -> list[Utterance]:
-    ids = corpus.read_table("corpus.parquet", ["utt_id", "split"])
-    of_split = ids.filter(pc.field("split") == split)["utt_id"].to_pylist()
-    spread = [of_split[number * len(of_split) // EXAMPLES] for number in range(EXAMPLES)]
-    chosen = list(wanted) or list(dict.fromkeys(spread))
-    table = corpus.read_table("corpus.parquet")
-    is_chosen = (pc.field("split") == split) & pc.field("utt_id").isin(chosen)
-    return from_table(table.filter(is_chosen))
+def _utterances(corpus: Artifact, split: str, kept: Sequence[str]) -> list[Utterance]:
+    rows = corpus.read_table("corpus.parquet").filter(pc.field("split") == split)
+    known = kept or rows["utt_id"].to_pylist()
+    count = min(EXAMPLES, len(known))
+    chosen = [known[number * len(known) // count] for number in range(count)]
+    return from_table(rows.filter(pc.field("utt_id").isin(chosen)))
 
 
 def _example(first: Variant, utterance: Utterance, known: Sequence[Heard]) -> Example:

@@ -120,3 +120,7 @@ def test_a_heat_map_without_any_frame_says_so(tmp_path):
     figure = plots.purity_heat_map(np.zeros((2, 3)), ["a", "b"])
     assert "no frame" in figure.axes[0].get_title()
     assert png(figure, tmp_path)
+
+
+def test_a_phone_with_dollar_signs_is_no_formula(tmp_path):
+    assert png(plots.purity_heat_map(np.array([[1, 2]]), ["$\\oops$"]), tmp_path)
