@@ -17,6 +17,7 @@ BENCHMARKS = (
     "codebook",
     "joint_step",
     "decoding",
+    "vocoder",
     "extraction",
     "driver_memory",
     "shard_format",

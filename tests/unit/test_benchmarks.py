@@ -33,6 +33,10 @@ EXPECTED = {
         {"tiny, beam 2, batch", "tiny, beam 2, one at a time", "tiny, beam 2, encoder"},
         set(),
     ),
+    "vocoder": (
+        {"istft", "istft, one at a time", "hifigan", "hifigan, one at a time"},
+        set(),
+    ),
     "joint_step": ({"with quantizer", "without quantizer"}, set()),
     "step_shares": ({"2 s", "4 s"}, set()),
     "workers": ({"one worker", "two workers"}, set()),
@@ -115,6 +119,14 @@ def test_searches_agree_and_find_the_texts():
     checks = record("decoding")["checks"]
     assert checks["tiny, beam 2: same texts"] == checks["tiny, beam 2: right texts"] == 1
     assert checks["tiny, beam 2: CPU seconds an utterance"] > 0
+
+
+def test_a_vocoder_speaks_faster_than_time_passes():
+    factors = record("vocoder")["checks"]
+    assert set(factors) == {
+        f"{name}: CPU seconds a second of speech" for name in ("istft", "hifigan")
+    }
+    assert 0 < factors["istft: CPU seconds a second of speech"] < 1
 
 
 def memory_of_known_calls() -> tuple[int | None, int | None]:
