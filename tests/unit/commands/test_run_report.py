@@ -1,6 +1,7 @@
 """What `run` says at its end of what failed, and of how to go on."""
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -11,10 +12,11 @@ from evaluated_variants import config, evaluated
 from rich.console import Console
 
 from pipeline.commands import run
-from pipeline.config import Config
+from pipeline.config import Config, Tracking
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph.graph import Graph, Member, Node
 from pipeline.graph.stage import Stage
+from pipeline.runtime import scheduler
 from pipeline.runtime.scheduler import NodeOutcome, Outcome
 from pipeline.storage.artifacts import ArtifactError
 from pipeline.storage.failures import StorageError
@@ -110,3 +112,23 @@ def test_the_folder_of_each_trained_model_is_named(tmp_path):
         f"Model of tiny: {trained.artifact.uri}",
         f"Model of tiny, seed 1: {trained.artifact.uri}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("only", "is_complete"), [((), True), ((), False), (("evaluate_asr",), False)]
+)
+def test_a_run_of_all_stages_ends_with_the_page(tmp_path, monkeypatch, only, is_complete):
+    member = evaluated(tmp_path, "kmeans", [1] * 9)
+    scored = member.nodes["evaluate_asr/test"].artifact
+    if not is_complete:
+        scored.delete("manifest.json")
+    silent = member.config.model_copy(update={"tracking": Tracking(enabled=False)})
+    monkeypatch.setattr(run, "build", lambda *_, **__: Graph((member,)))
+    monkeypatch.setattr(run.plan, "show", lambda *_: None)
+    monkeypatch.setattr(run, "on_ray", lambda *_: nullcontext())
+    monkeypatch.setattr(scheduler, "execute", lambda *_: scored.finish({}) or Outcome(()))
+    console = Console(width=200)
+    with console.capture() as captured:
+        assert run.run([silent], only, console)
+    assert (tmp_path / "report.html").exists() == (not only)
+    assert (f"Page: {tmp_path}/report.html" in captured.get()) == (not only)
