@@ -20,6 +20,7 @@ PLANNING = [
     "pipeline.commands.plan",
     "pipeline.config",
     "pipeline.graph.graph",
+    "pipeline.report",
     "tasks",
 ]
 MODELS = [

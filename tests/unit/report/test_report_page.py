@@ -93,6 +93,14 @@ def test_nothing_comes_from_outside(whole):
     assert "<link" not in whole
 
 
+def test_a_page_is_no_larger_than_it_may_be(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(page, "MAX_BYTES", len(whole) - 20_000 + page._TEXT_BYTES)
+    text = html([reported(tmp_path, name) for name in ERRORS])
+    assert len(text) < len(whole) - 20_000
+    assert "1 more would not fit on a page of 15 MB." in text
+    assert "<audio" in text
+
+
 def test_the_page_is_written_to_a_file_and_a_folder_is_refused(tmp_path, monkeypatch):
     members = members_in(tmp_path)
     monkeypatch.setattr(command, "build", lambda _: Graph(tuple(members)))
