@@ -200,12 +200,16 @@ def resynthesize(
         ),
     ],
     speaker: Annotated[str | None, typer.Option(help="One of the vocoder's speakers")] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option(help="Audio of anybody who is to speak, for vocoders with a speaker encoder"),
+    ] = None,
     output: Annotated[str, typer.Option(help="The folder for the WAV files")] = ".",
 ) -> None:
     """Turn units into speech."""
-    from pipeline.commands.resynthesize import resynthesize
+    from pipeline.commands.resynthesize import Speaker, resynthesize
 
-    resynthesize(vocoder, tokens, speaker, output, console())
+    resynthesize(vocoder, tokens, Speaker(speaker, voice), output, console())
 
 
 @app.command("continue")

@@ -51,11 +51,10 @@ def _run(context: StageContext) -> dict[str, float]:
     with inputs["train_vocoder"].read_folder("vocoder") as folder:
         vocoder = UnitVocoder.from_pretrained(folder)
     listener = _listener(context)
-    utterances = evaluation.evenly_spread(
-        read_split(inputs["prepare_corpus"], split), config.resynthesis.utterances_per_split
-    )
+    everything = read_split(inputs["prepare_corpus"], split)
+    utterances = evaluation.evenly_spread(everything, config.resynthesis.utterances_per_split)
     units = read_tokens(inputs[f"tokenize_corpus/{split}"], split)
-    process = partial(evaluation.resynthesize, vocoder, listener, units)
+    process = partial(evaluation.resynthesize, vocoder, listener, units, everything)
     report = partial(context.progress.update, total=len(utterances), unit="utterances")
     seconds = [utterance.duration for utterance in utterances]
     batch_seconds = config.asr_evaluation.batch_seconds
@@ -105,7 +104,7 @@ def audio_name(utt_id: str) -> str:
 
 STAGE = Stage(
     name="evaluate_resynthesis",
-    version=4,
+    version=5,
     settings=_settings,
     run=_run,
     splits=lambda config: config.corpus.splits.test,

@@ -38,7 +38,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="train_vocoder",
-    version=3,
+    version=4,
     settings=_settings,
     run=_run,
     inputs=_inputs,

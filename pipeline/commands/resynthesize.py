@@ -1,12 +1,13 @@
 """`resynthesize`: speech from stored units, by a trained vocoder."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 from rich.console import Console
 
-from pipeline.audio.decode import write_audio
+from pipeline.audio.decode import read_audio, write_audio
 from pipeline.commands.find_model import load_model
 from pipeline.commands.token_files import check_tokenizer, token_files
 from pipeline.config import ConfigError
@@ -14,6 +15,8 @@ from pipeline.features.batching import map_in_batches
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.writable import require_writable
 from pipeline.vocoder.generator import UnitVocoder, as_units
+from pipeline.vocoder.speakers import NO_VOICE
+from pipeline.vocoder.voice import LEAST_SECONDS, Voice, is_enough, voice_of
 
 # Of a file's 255; the rest is for a number, the extension and the name of the file being written.
 MOST_NAME_BYTES = 200
@@ -23,8 +26,16 @@ BLOCK, BATCH_SECONDS = 64, 60.0
 Row = tuple[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class Speaker:
+    """Who is to speak: a training speaker's name, or an audio file of a voice, or neither."""
+
+    name: str | None = None
+    voice: str | None = None
+
+
 def resynthesize(
-    model: str, tokens: Sequence[str], speaker: str | None, output: str, console: Console
+    model: str, tokens: Sequence[str], speaker: Speaker, output: str, console: Console
 ) -> None:
     """Write one WAV file into the folder `output` for each row of the Parquet files `tokens`.
 
@@ -32,29 +43,50 @@ def resynthesize(
     De-duplicated units, such as those of `continue`, last as long as the vocoder predicts.
 
     Raises:
-        ConfigError: a file has no tokens, or units of another tokenizer, or the speaker is unknown.
+        ConfigError: a file has no tokens, or units of another tokenizer, or the speaker is unknown,
+            or the vocoder cannot take a voice, or there is too little of it.
+        AudioError: the file of the voice is missing or no audio.
         UnwritableError: `output` cannot be written, which is found before any work.
     """
     require_writable(output)
     vocoder = load_model(model, "vocoder", UnitVocoder.from_pretrained)
-    if speaker is not None and speaker not in vocoder.speakers:
-        raise ConfigError(
-            f"the vocoder does not know the speaker '{speaker}': leave --speaker out, or name one of "
-            f"{', '.join(vocoder.speakers)}"
-        )
+    who = _who(vocoder, speaker)
     files = token_files(tokens)
     check_tokenizer(model, vocoder.tokenizer, "train_vocoder", files, console)
     folder = Artifact(output.rstrip("/") or output)
     taken: set[str] = set()
     for file in files:
         for rows in _blocks(file.rows()):
-            waveforms = _speak(vocoder, rows, speaker, deduplicated=file.deduplicated)
+            waveforms = _speak(vocoder, rows, who, deduplicated=file.deduplicated)
             for (utt_id, _), waveform in zip(rows, waveforms, strict=True):
                 name = f"{_free_name(utt_id, taken)}.wav"
                 with folder.write(name) as wav:
                     write_audio(wav, waveform, vocoder.sample_rate_hz, format="WAV")
                 line = f"{folder.uri}/{name}: {len(waveform) / vocoder.sample_rate_hz:.2f} s"
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _who(vocoder: UnitVocoder, speaker: Speaker) -> str | Voice | None:
+    """The training speaker or the voice, if the vocoder can speak so."""
+    name, rate_hz = speaker.name, vocoder.sample_rate_hz
+    if name is not None and speaker.voice is not None:
+        raise ConfigError("--speaker and --voice both say who speaks: give one of them")
+    if speaker.voice is not None:
+        if vocoder.settings.speaker != "encoder":
+            raise ConfigError(f"--voice: {NO_VOICE}")
+        samples = read_audio(speaker.voice, rate_hz)
+        if not is_enough(samples, rate_hz):
+            raise ConfigError(
+                f"{speaker.voice} has less than {LEAST_SECONDS:g} seconds of speech: a voice needs "
+                "some seconds"
+            )
+        return voice_of(samples, rate_hz)
+    if name is not None and name not in vocoder.speakers:
+        raise ConfigError(
+            f"the vocoder does not know the speaker '{name}': leave --speaker out, or name one of "
+            f"{', '.join(vocoder.speakers)}"
+        )
+    return name
 
 
 def _blocks(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -64,7 +96,7 @@ def _blocks(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def _speak(
-    vocoder: UnitVocoder, rows: Sequence[Row], speaker: str | None, *, deduplicated: bool
+    vocoder: UnitVocoder, rows: Sequence[Row], speaker: str | Voice | None, *, deduplicated: bool
 ) -> list[np.ndarray]:
     """The waveform of each row; rows of similar length are spoken together."""
     for utt_id, units in rows:

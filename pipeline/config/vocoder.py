@@ -113,11 +113,17 @@ class Vocoder(Section):
     hifigan: Hifigan = Hifigan()
     unit_dim: Width = 64
     """Width of a unit's embedding."""
+    speaker: Literal["table", "encoder"] = "table"
+    """What stands for a speaker: `table` learns a vector for each training speaker, `encoder` makes
+    one of some seconds of anybody's speech, so that unheard speakers keep their voice."""
     speaker_dim: Width = 32
-    """Width of a speaker's embedding."""
+    """Width of a speaker's vector."""
     unseen_speaker: Text | None = None
-    """The training speaker that speaks for speakers not heard in training; `None` is the average of
-    all."""
+    """The training speaker that speaks where the speaker was not heard in training, and with
+    `encoder` no voice is given; `None` is the average of all."""
+    pitch: Literal["none", "predicted"] = "none"
+    """With `predicted`, F0 and voicing are predicted from units and speaker, and `istft` filters
+    pulses and noise instead of finding phases, so that speech is voiced after few steps."""
     segment_seconds: Annotated[float, Field(ge=0.1, le=60)] = 0.64
     """Length of a training segment."""
     batch_size: Width = 8
@@ -150,6 +156,15 @@ class Vocoder(Section):
     """Steps between two sets of audio examples from the validation split in MLflow."""
     seed: Seed = 0
     """Random seed of weights and segments."""
+
+    @model_validator(mode="after")
+    def _excited(self) -> Self:
+        if self.pitch == "predicted" and self.generator != "istft":
+            raise ValueError(
+                f"pitch: predicted needs spectra that it can excite, which {self.generator} has not: "
+                "set vocoder.generator to istft, or vocoder.pitch to none"
+            )
+        return self
 
     def hop_mistake(self, hop: int) -> str | None:
         """Why the generator cannot make `hop` samples of a frame, and the cure, if it cannot."""

@@ -1,10 +1,14 @@
 """One training of the unit vocoder, from the tokens and recordings of a corpus."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 
+from pipeline.audio.level import at_one_level
+from pipeline.audio.pitch import fundamental_hz
+from pipeline.audio.utterance import Utterance
 from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split, read_tokens, tokenizer_grid
 from pipeline.progress import Progress
@@ -21,6 +25,8 @@ from pipeline.vocoder.evaluation import evenly_spread
 from pipeline.vocoder.generator import UnitVocoder
 from pipeline.vocoder.material import band_hz, segment_frames
 from pipeline.vocoder.segments import Clip, SegmentBatches
+from pipeline.vocoder.speakers import Key, SpeakerTable
+from pipeline.vocoder.voice import KnownVoices, Read
 
 SCORED_BATCHES = 4
 EXAMPLES = 2
@@ -114,16 +120,16 @@ def _batches(
 ) -> SegmentBatches:
     """This worker's share of the segments of `split`."""
     settings, grid = config.vocoder, vocoder.grid
+    utterances = read_split(inputs["prepare_corpus"], split)
     audio = AudioSource(grid.sample_rate_hz, loader_cache_bytes(config.cluster, worker.device))
+    read = partial(_at_one_level, audio, grid.sample_rate_hz)
     units = read_tokens(inputs[f"tokenize_corpus/{split}"], split)
+    keys = _keys(vocoder, utterances, read, learns=split == config.corpus.splits.train)
     clips = [
-        Clip(
-            units[utterance.utt_id],
-            vocoder.speaker_index(utterance.speaker),
-            partial(audio.waveform, utterance),
-        )
-        for utterance in read_split(inputs["prepare_corpus"], split)
+        Clip(units[utterance.utt_id], keys[utterance.utt_id], partial(read, utterance))
+        for utterance in utterances
     ]
+    track = partial(fundamental_hz, sample_rate_hz=grid.sample_rate_hz, hop=grid.hop)
     return SegmentBatches(
         clips=clips,
         segment_frames=segment_frames(settings, grid),
@@ -133,8 +139,26 @@ def _batches(
         seed=settings.seed,
         rank=worker.rank,
         world_size=worker.world_size,
+        average_speaker=vocoder.voices.key(None),
         speaker_dropout=settings.speaker_dropout,
+        track=track if vocoder.pitch else None,
     )
+
+
+def _at_one_level(audio: AudioSource, sample_rate_hz: int, utterance: Utterance) -> np.ndarray:
+    return at_one_level(audio.waveform(utterance), sample_rate_hz)
+
+
+def _keys(
+    vocoder: UnitVocoder, utterances: Sequence[Utterance], read: Read, *, learns: bool
+) -> dict[str, Sequence[Key]]:
+    """By utt_id, the keys of its speaker; an encoder learns what voices there are."""
+    if isinstance(vocoder.voices, SpeakerTable):
+        return {each.utt_id: (vocoder.voices.key(each.speaker),) for each in utterances}
+    known = KnownVoices(utterances, read, vocoder.sample_rate_hz)
+    if learns:
+        vocoder.voices.hear([known.of(speaker) for speaker in vocoder.speakers])
+    return {each.utt_id: known.for_utterance(each) for each in utterances}
 
 
 def _scores(vocoder: UnitVocoder, batches: Mapping[str, SegmentBatches]) -> dict[str, float]:

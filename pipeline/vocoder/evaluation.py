@@ -7,11 +7,13 @@ from time import perf_counter
 import numpy as np
 
 from pipeline.audio.decode import read_utterance
+from pipeline.audio.level import at_one_level
 from pipeline.audio.utterance import Utterance
 from pipeline.metrics.resynthesis import compare_f0, mel_cepstral_distortion_db
 from pipeline.metrics.utterance_scores import Share
 from pipeline.vocoder.generator import UnitVocoder
 from pipeline.vocoder.judging import RECORDINGS, RESYNTHESIS, Heard
+from pipeline.vocoder.voice import Voice, other_utterances, voice_of
 
 Units = np.ndarray
 # Behind the names of scores that are by the variant's own recogniser.
@@ -51,12 +53,17 @@ def resynthesize(
     vocoder: UnitVocoder,
     listener: Listener,
     units_of: Mapping[str, Units],
+    split: Sequence[Utterance],
     utterances: Sequence[Utterance],
 ) -> list[Resynthesis]:
-    """Speak every utterance from its units (by utt_id), hear it, and compare with its recording."""
+    """Speak every utterance from its units (by utt_id), hear it, and compare with its recording.
+
+    `split` has more of their speakers; see `who_speaks`.
+    """
     units = [units_of[utterance.utt_id] for utterance in utterances]
+    speakers = [who_speaks(vocoder, utterance, split) for utterance in utterances]
     start = perf_counter()
-    made = vocoder.resynthesize_batch(units, [utterance.speaker for utterance in utterances])
+    made = vocoder.resynthesize_batch(units, speakers)
     seconds = (perf_counter() - start) / len(made)
     units_of_made = listener.tokenize(made)
     texts_of_recordings = listener.transcribe(units)
@@ -80,8 +87,25 @@ def resynthesize(
     return results
 
 
+def who_speaks(
+    vocoder: UnitVocoder, utterance: Utterance, split: Sequence[Utterance]
+) -> str | Voice | None:
+    """The utterance's speaker, or an unheard one's voice in other utterances of the split.
+
+    `None`, who stands for all others, if there are none or the vocoder takes no voices.
+    """
+    if utterance.speaker in vocoder.speakers:
+        return utterance.speaker
+    others = list(other_utterances(utterance, split))
+    if not others or vocoder.settings.speaker != "encoder":
+        return None
+    rate_hz = vocoder.sample_rate_hz
+    return voice_of(np.concatenate([read_utterance(each, rate_hz) for each in others]), rate_hz)
+
+
 def likeness(recording: np.ndarray, made: np.ndarray, sample_rate_hz: int) -> dict[str, Share]:
-    """How close speech is to a recording; without frames that are voiced in both no F0 error."""
+    """How close speech is to a recording at one level; without frames voiced in both no F0 error."""
+    recording, made = (at_one_level(samples, sample_rate_hz) for samples in (recording, made))
     f0 = compare_f0(recording, made, sample_rate_hz)
     return {
         "mcd_db": Share(mel_cepstral_distortion_db(recording, made, sample_rate_hz)),

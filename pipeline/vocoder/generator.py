@@ -17,13 +17,16 @@ from torch.nn.utils.rnn import pad_sequence
 from pipeline.audio.frame_grid import SSL_GRID, FrameGrid
 from pipeline.config import Vocoder
 from pipeline.vocoder.durations import DurationPredictor
+from pipeline.vocoder.excitation import Excitation
 from pipeline.vocoder.hifigan import HifiganGenerator
 from pipeline.vocoder.istft import IstftGenerator
-from pipeline.vocoder.material import require_hop, require_speaker
+from pipeline.vocoder.material import require_hop
+from pipeline.vocoder.pitch_predictor import PITCH_CHANNELS, PitchPredictor, pitch_channels
+from pipeline.vocoder.speakers import make_speakers
+from pipeline.vocoder.voice import Voice
 
-ARCHITECTURE = {"generator", "unit_dim", "speaker_dim", "unseen_speaker"}
+ARCHITECTURE = {"generator", "unit_dim", "speaker", "speaker_dim", "unseen_speaker", "pitch"}
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-AVERAGE_SPEAKER = -1
 
 
 class UnitVocoder(nn.Module):
@@ -68,10 +71,10 @@ class UnitVocoder(nn.Module):
         self.sample_rate_hz = grid.sample_rate_hz
         self.band_hz = min(band_hz or math.inf, grid.sample_rate_hz / 2)
         self.unit_embedding = nn.Embedding(num_units, settings.unit_dim)
-        self.speaker_embedding = nn.Embedding(len(self.speakers), settings.speaker_dim)
+        self.voices = make_speakers(settings, self.speakers)
         self.durations = DurationPredictor(num_units, settings.unit_dim)
+        self.pitch = self._pitch_predictor()
         self.generator = self._generator()
-        self.speaker_index(settings.unseen_speaker)
 
     @property
     def device(self) -> torch.device:
@@ -82,46 +85,42 @@ class UnitVocoder(nn.Module):
         """Where in the recording the vocoder's first sample is."""
         return self.grid.start + (self.grid.receptive_field - self.grid.hop) // 2
 
-    def speaker_index(self, speaker: str | None) -> int:
-        """The row of a speaker's embedding, to be passed to `forward`.
-
-        `settings.unseen_speaker` stands for `None` and for speakers not heard in training; if it is
-        `None`, the average of all speakers does (`AVERAGE_SPEAKER`).
-        """
-        if speaker in self.speakers:
-            return self.speakers.index(speaker)
-        substitute = self.settings.unseen_speaker
-        if substitute is None:
-            return AVERAGE_SPEAKER
-        require_speaker(substitute, self.speakers)
-        return self.speakers.index(substitute)
-
     def forward(
-        self, units_BT: Tensor, speakers_B: Tensor, num_frames_B: Tensor | None = None
+        self,
+        units_BT: Tensor,
+        speakers_B: Tensor,
+        num_frames_B: Tensor | None = None,
+        f0_BT: Tensor | None = None,
     ) -> Tensor:
-        """Turn B x T units and B speaker rows into B x (hop T) samples.
+        """Turn B x T units and B keys of speakers (`self.voices`) into B x (hop T) samples.
 
         With the frames of each row, a row's samples do not depend on what follows them; those
-        after hop x its frames have no meaning.
+        after hop x its frames have no meaning. A vocoder with `pitch` predicts F0 where none is given.
         """
         frames_T = torch.arange(units_BT.shape[1], device=units_BT.device)
         inside_BT = torch.ones_like(units_BT, dtype=torch.bool)
         if num_frames_B is not None:
             inside_BT = frames_T < num_frames_B[:, None]
-        x_BTU, speaker_BS = self.unit_embedding(units_BT), self._voices(speakers_B)
-        waveform_BS: Tensor = self.generator(x_BTU, speaker_BS, inside_BT)
-        return waveform_BS.float()
+        speakers = self.voices(speakers_B)
+        x_BTU = self.unit_embedding(units_BT)
+        if self.pitch is not None and f0_BT is None:
+            f0_BT = self.pitch.predict(units_BT, speakers, inside_BT)
+        if self.pitch is None or f0_BT is None:
+            waveform_BS: Tensor = self.generator(x_BTU, speakers.vectors_BS, inside_BT)
+            return waveform_BS.float()
+        x_BTU = torch.cat([x_BTU, pitch_channels(f0_BT)], dim=-1)
+        excited_BS: Tensor = self.generator(x_BTU, speakers.vectors_BS, inside_BT, f0_BT)
+        return excited_BS.float()
 
-    def _voices(self, speakers_B: Tensor) -> Tensor:
-        """The embeddings of B speaker rows, B x S; `AVERAGE_SPEAKER` has the mean of all."""
-        return torch.where(
-            (speakers_B == AVERAGE_SPEAKER)[:, None],
-            self.speaker_embedding.weight.mean(dim=0),
-            self.speaker_embedding(speakers_B.clamp(min=0)),
-        )
+    def side_losses(self, units_BT: Tensor, speakers_B: Tensor, f0_BT: Tensor) -> dict[str, Tensor]:
+        """The losses of what is predicted beside the waveform: durations, and F0 if there is `pitch`."""
+        losses = {"duration": self.durations.loss(units_BT)}
+        if self.pitch is not None:
+            losses["pitch"] = self.pitch.loss(units_BT, self.voices(speakers_B), f0_BT)
+        return losses
 
     def resynthesize(
-        self, units: Any, speaker: str | None, *, deduplicated: bool = False
+        self, units: Any, speaker: str | Voice | None, *, deduplicated: bool = False
     ) -> np.ndarray:
         """`resynthesize_batch` of one utterance."""
         [waveform_S] = self.resynthesize_batch([units], [speaker], deduplicated=deduplicated)
@@ -131,7 +130,7 @@ class UnitVocoder(nn.Module):
     def resynthesize_batch(
         self,
         units: Sequence[Any],
-        speakers: Sequence[str | None],
+        speakers: Sequence[str | Voice | None],
         *,
         deduplicated: bool = False,
     ) -> list[np.ndarray]:
@@ -143,17 +142,21 @@ class UnitVocoder(nn.Module):
 
         Args:
             units: of each utterance a list, an array or a tensor of T integers.
-            speakers: of each utterance; see `speaker_index`.
+            speakers: of each utterance a training speaker's name, or with `vocoder.speaker: encoder`
+                anybody's voice (`vocoder.voice.voice_of`). `unseen_speaker` stands for `None` and for
+                unknown names; if that is `None`, the average of all speakers does.
             deduplicated: whether to repeat each unit for its predicted duration first.
 
         Raises:
-            ValueError: no units, not integers, or a unit that is not in the codebook.
+            ValueError: no units, not integers, a unit that is not in the codebook, or a voice for a
+                vocoder that knows only names.
         """
         device = self.device
         rows = [torch.as_tensor(as_units(row, self.num_units), device=device) for row in units]
         if deduplicated:
             rows = [self.durations.expand(row) for row in rows]
-        speakers_B = torch.tensor([self.speaker_index(name) for name in speakers], device=device)
+        keys = np.stack([self.voices.key(speaker) for speaker in speakers])
+        speakers_B = torch.from_numpy(keys).to(device)
         num_frames_B = torch.tensor([len(row) for row in rows], device=device)
         units_BT = pad_sequence(rows, batch_first=True)
         waveforms_BS = self(units_BT, speakers_B, num_frames_B).float().cpu().numpy()
@@ -165,13 +168,22 @@ class UnitVocoder(nn.Module):
         heard_S = np.pad(made_S, (max(self.shift, 0), 0))[max(-self.shift, 0) :]
         return np.pad(heard_S, (0, self.grid.num_samples(num_frames) - len(heard_S)))
 
+    def _pitch_predictor(self) -> PitchPredictor | None:
+        settings = self.settings
+        if settings.pitch == "none":
+            return None
+        return PitchPredictor(self.num_units, settings.speaker_dim, settings.unit_dim)
+
     def _generator(self) -> IstftGenerator | HifiganGenerator:
         settings = self.settings
-        dims = settings.unit_dim, settings.speaker_dim
+        dims = settings.unit_dim + (PITCH_CHANNELS if self.pitch else 0), settings.speaker_dim
         if settings.generator == "hifigan":
             return HifiganGenerator(settings.hifigan, *dims)
         band = 2 * self.band_hz / self.sample_rate_hz
-        return IstftGenerator(settings.istft, *dims, self.grid.hop, band)
+        excitation = Excitation(self.sample_rate_hz, self.grid.hop) if self.pitch else None
+        return IstftGenerator(
+            settings.istft, *dims, self.grid.hop, band=band, excitation=excitation
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         folder = Path(folder)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from pipeline.config import Istft
+from pipeline.vocoder.excitation import Excitation
 from pipeline.vocoder.overlap_add import OverlapAdd
 
 # Of a frame's spectrum; a full-scale sine has half of its window, some hundreds.
@@ -26,6 +27,8 @@ class IstftGenerator(nn.Module):
         speaker_dim: S of the speaker.
         hop: samples of a frame.
         band: the part of the spectrum, from 0 Hz on, that is not silent.
+        excitation: if given, the network makes two filters, of pulses and of noise; otherwise it
+            makes magnitudes and phases.
     """
 
     def __init__(
@@ -34,9 +37,12 @@ class IstftGenerator(nn.Module):
         condition_dim: int,
         speaker_dim: int,
         hop: int,
+        *,
         band: float = 1.0,
+        excitation: Excitation | None = None,
     ) -> None:
         super().__init__()
+        self.excitation = excitation
         self.overlap_add = OverlapAdd(settings.overlap * hop, hop)
         self.num_bins = 1 + round(band * (self.overlap_add.window_length // 2))
         dim, kernel = settings.dim, settings.kernel
@@ -49,10 +55,17 @@ class IstftGenerator(nn.Module):
         self.last_norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, 2 * self.num_bins)
 
-    def forward(self, x_BTD: Tensor, speaker_BS: Tensor, inside_BT: Tensor) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        speaker_BS: Tensor,
+        inside_BT: Tensor,
+        f0_BT: Tensor | None = None,
+    ) -> Tensor:
         """B x T x D conditions and B x S speakers become B x (hop T) samples.
 
-        Frames that are not `inside` their row are silent and leave the others as they are.
+        Frames that are not `inside` their row are silent and leave the others as they are. F0 is for
+        the excitation, 0 where unvoiced.
         """
         inside_BT1 = inside_BT[:, :, None]
         speaker_BTS = speaker_BS[:, None].expand(-1, x_BTD.shape[1], -1)
@@ -60,18 +73,34 @@ class IstftGenerator(nn.Module):
         x_BTD = self.first_norm(self.first(x_BTC.transpose(1, 2)).transpose(1, 2))
         for block in self.blocks:
             x_BTD = block(x_BTD, inside_BT1)
-        spectrum_BTC = self.head(self.last_norm(x_BTD)).float()
-        with torch.autocast(x_BTD.device.type, enabled=False):  # no FFT in bfloat16
-            return self._waveform(spectrum_BTC, inside_BT)
-
-    def _waveform(self, x_BTC: Tensor, inside_BT: Tensor) -> Tensor:
-        log_magnitude_BTF, phase_BTF = x_BTC.chunk(2, dim=-1)
-        magnitude_BTF = torch.exp(log_magnitude_BTF).clamp(max=LARGEST_MAGNITUDE)
-        spectrum_BTF = torch.complex(
-            magnitude_BTF * torch.cos(phase_BTF), magnitude_BTF * torch.sin(phase_BTF)
-        )
-        waveform_BS: Tensor = self.overlap_add(spectrum_BTF, inside_BT)
+        x_BTC = self.head(self.last_norm(x_BTD)).float()
+        with torch.autocast(x_BTC.device.type, enabled=False):  # no FFT in bfloat16
+            spectrum_BTF = (
+                _polar(x_BTC) if f0_BT is None else self._filtered(x_BTC, inside_BT, f0_BT)
+            )
+            waveform_BS: Tensor = self.overlap_add(spectrum_BTF, inside_BT)
         return waveform_BS
+
+    def _filtered(self, x_BTC: Tensor, inside_BT: Tensor, f0_BT: Tensor) -> Tensor:
+        """B x T x F: the spectra of pulses and of noise, each times its filter."""
+        assert self.excitation is not None  # noqa: S101 - F0 is given to those who have one
+        pulses_BTF, noise_BTF = (
+            self.overlap_add.spectrum(samples_BS)[:, :, : self.num_bins]
+            for samples_BS in self.excitation(f0_BT, inside_BT)
+        )
+        pulse_filter_BTF, noise_filter_BTF = map(_magnitude, x_BTC.chunk(2, dim=-1))
+        return pulses_BTF * pulse_filter_BTF + noise_BTF * noise_filter_BTF
+
+
+def _polar(x_BTC: Tensor) -> Tensor:
+    """B x T x F complex numbers from logarithms of magnitudes and from phases."""
+    log_magnitude_BTF, phase_BTF = x_BTC.chunk(2, dim=-1)
+    magnitude_BTF = _magnitude(log_magnitude_BTF)
+    return torch.complex(magnitude_BTF * torch.cos(phase_BTF), magnitude_BTF * torch.sin(phase_BTF))
+
+
+def _magnitude(log_BTF: Tensor) -> Tensor:
+    return torch.exp(log_BTF).clamp(max=LARGEST_MAGNITUDE)
 
 
 class ConvNeXtBlock(nn.Module):

@@ -32,6 +32,12 @@ class OverlapAdd(nn.Module):
         # Only samples outside their row have no window.
         return total_BS / weight_BS.clamp(min=1e-4)
 
+    def spectrum(self, samples_BS: Tensor) -> Tensor:
+        """B x (hop T) samples to the B x T x F spectra of which `forward` makes them again."""
+        margin = (self.window_length - self.hop) // 2
+        frames_BTW = pad(samples_BS, (margin, margin)).unfold(1, self.window_length, self.hop)
+        return torch.fft.rfft(frames_BTW * self.window_W)
+
     def _sum(self, frames_BTW: Tensor) -> Tensor:
         """Add frames where they belong; what reaches beyond the first and the last hop is cut off."""
         num_frames = frames_BTW.shape[1]

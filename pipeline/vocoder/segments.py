@@ -1,7 +1,7 @@
-"""Random segments of utterances for training: units, their samples and the speaker."""
+"""Random segments of utterances for training: units, their samples, the speaker and F0."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -9,25 +9,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipeline.vocoder.generator import AVERAGE_SPEAKER
 from pipeline.vocoder.material import require_length
 
 
 @dataclass(frozen=True)
 class Clip:
-    """An utterance with its units; `read` gives its samples at the vocoder's sample rate."""
+    """An utterance with its units; `read` gives its samples at the vocoder's sample rate.
+
+    Any of `speakers` may be taken for the key of its speaker (`vocoder.speakers`).
+    """
 
     units_T: np.ndarray
-    speaker: int
+    speakers: Sequence[np.ndarray]
     read: Callable[[], np.ndarray]
 
 
 class Segments(NamedTuple):
-    """A batch: B x T units, B x (hop T) samples, B rows of the speaker embedding."""
+    """A batch: B x T units, B x (hop T) samples, B keys of speakers, B x T hertz (0 is unvoiced)."""
 
     units_BT: Tensor
     waveform_BS: Tensor
     speakers_B: Tensor
+    f0_BT: Tensor
 
 
 @dataclass(kw_only=True)
@@ -44,8 +47,10 @@ class SegmentBatches(Dataset[Segments]):
         batch_size: segments on each of the `world_size` workers.
         hop: samples between two frames.
         shift: where in the recording the vocoder's first sample is; before it, if negative.
-        speaker_dropout: share of segments that the average speaker speaks, so that it is trained to
-            stand for unknown speakers.
+        average_speaker: the key of who speaks for unknown speakers.
+        speaker_dropout: share of segments that the average speaker speaks, so that it is trained.
+        track: gives F0 of an utterance's frames from the samples that belong to them; without it,
+            all are 0.
 
     Raises:
         ConfigError: no clip is as long as a segment.
@@ -59,7 +64,10 @@ class SegmentBatches(Dataset[Segments]):
     seed: int
     rank: int = 0
     world_size: int = 1
+    average_speaker: np.ndarray
     speaker_dropout: float = 0.0
+    track: Callable[[np.ndarray], np.ndarray] | None = None
+    _tracked: dict[int, np.ndarray] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         require_length([len(clip.units_T) for clip in self.clips], self.segment_frames)
@@ -76,28 +84,40 @@ class SegmentBatches(Dataset[Segments]):
             self._cut(self._clip(position), random)
             for position in range(first, first + self.batch_size)
         ]
-        units, waveforms, speakers = zip(*parts, strict=True)
+        units, waveforms, speakers, f0 = zip(*parts, strict=True)
         return Segments(
             torch.from_numpy(np.stack(units).astype(np.int64)),
             torch.from_numpy(np.stack(waveforms).astype(np.float32)),
-            torch.tensor(speakers),
+            torch.from_numpy(np.stack(speakers)),
+            torch.from_numpy(np.stack(f0).astype(np.float32)),
         )
 
-    def _clip(self, position: int) -> Clip:
+    def _clip(self, position: int) -> int:
         epoch, rank = divmod(position, len(self.clips))
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.clips))
-        return self.clips[int(order[rank])]
+        return int(order[rank])
 
-    def _cut(self, clip: Clip, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
+    def _cut(self, index: int, random: np.random.Generator) -> tuple[np.ndarray, ...]:
+        clip = self.clips[index]
         first = int(random.integers(len(clip.units_T) - self.segment_frames + 1))
         last = first + self.segment_frames
         dropped = random.random() < self.speaker_dropout
+        speaker = clip.speakers[int(random.integers(len(clip.speakers)))]
         samples = aligned(clip.read(), len(clip.units_T), self.hop, self.shift)
         return (
             clip.units_T[first:last],
             samples[first * self.hop : last * self.hop],
-            AVERAGE_SPEAKER if dropped else clip.speaker,
+            self.average_speaker if dropped else speaker,
+            self._f0(index, samples)[first:last],
         )
+
+    def _f0(self, index: int, samples: np.ndarray) -> np.ndarray:
+        """F0 of a clip's frames, which is measured once: that takes longer than to cut a segment."""
+        if self.track is None:
+            return np.zeros(len(self.clips[index].units_T))
+        if index not in self._tracked:
+            self._tracked[index] = self.track(samples).astype(np.float32)
+        return self._tracked[index]
 
 
 def aligned(waveform_S: np.ndarray, num_frames: int, hop: int, shift: int) -> np.ndarray:

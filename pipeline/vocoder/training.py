@@ -96,14 +96,14 @@ def train_vocoder(
 
 @torch.inference_mode()
 def evaluate_vocoder(vocoder: UnitVocoder, batches: SegmentBatches, num_batches: int) -> Losses:
-    """Mean mel and duration losses over the first `num_batches` batches, which never change."""
+    """Means of the mel and side losses over the first `num_batches` batches, which never change."""
     device = vocoder.device
     spectral_loss = SpectralLoss(vocoder.sample_rate_hz, vocoder.band_hz).to(device)
     losses: list[dict[str, Tensor]] = []
     for index in range(num_batches):
-        units_BT, real_BS, speakers_B = (part.to(device) for part in batches[index])
+        units_BT, real_BS, speakers_B, f0_BT = (part.to(device) for part in batches[index])
         mel, _ = spectral_loss(vocoder(units_BT, speakers_B), real_BS)
-        losses.append({"mel": mel, "duration": vocoder.durations.loss(units_BT)})
+        losses.append({"mel": mel, **vocoder.side_losses(units_BT, speakers_B, f0_BT)})
     return _means(losses, num_batches)
 
 
@@ -142,11 +142,11 @@ class VocoderTrainer:
 
         Steps count from 1. Returns the losses by name, without their weights.
         """
-        units_BT, real_BS, speakers_B = (part.to(self.device) for part in batch)
+        units_BT, real_BS, speakers_B, f0_BT = (part.to(self.device) for part in batch)
         with self.autocast():
-            made_BS, duration = self.speak(units_BT, speakers_B)
+            made_BS, side_losses = self.speak(units_BT, speakers_B, f0_BT)
         mel, stft = self.spectral_loss(made_BS, real_BS)
-        losses = {"mel": mel, "stft": stft, "duration": duration}
+        losses = {"mel": mel, "stft": stft, **side_losses}
         if step >= self.settings.adversaries.from_step:
             losses |= self._judge(step, real_BS, made_BS)
         self._update("vocoder", self._weighted(losses), step)
@@ -191,6 +191,7 @@ class VocoderTrainer:
             "mel": settings.mel_weight,
             "stft": settings.stft_weight,
             "duration": 1.0,
+            "pitch": 1.0,
             "adversarial": 1.0,
             "feature_matching": settings.adversaries.feature_matching_weight,
         }
@@ -225,14 +226,17 @@ class VocoderTrainer:
 
 
 class _Speech(nn.Module):
-    """Waveform and duration loss in one forward pass, which data-parallel training needs."""
+    """Waveform and side losses in one forward pass, which data-parallel training needs."""
 
     def __init__(self, vocoder: UnitVocoder) -> None:
         super().__init__()
         self.vocoder = vocoder
 
-    def forward(self, units_BT: Tensor, speakers_B: Tensor) -> tuple[Tensor, Tensor]:
-        return self.vocoder(units_BT, speakers_B), self.vocoder.durations.loss(units_BT)
+    def forward(
+        self, units_BT: Tensor, speakers_B: Tensor, f0_BT: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        made_BS = self.vocoder(units_BT, speakers_B, f0_BT=f0_BT)
+        return made_BS, self.vocoder.side_losses(units_BT, speakers_B, f0_BT)
 
 
 def _move_by(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:

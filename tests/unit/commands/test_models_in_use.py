@@ -82,8 +82,8 @@ def continuous(tmp_path_factory, mixer):
     return folder
 
 
-def save_vocoder(folder, of_tokenizer=None):
-    settings = Vocoder(unit_dim=8, speaker_dim=4, istft=Istft(dim=16))
+def save_vocoder(folder, of_tokenizer=None, **changes):
+    settings = Vocoder(unit_dim=8, speaker_dim=4, istft=Istft(dim=16), **changes)
     vocoder = UnitVocoder(settings, NUM_UNITS, ["ann", "bob"], tokenizer=of_tokenizer)
     vocoder.save_pretrained(folder / "vocoder")
     return folder
@@ -215,6 +215,29 @@ def test_resynthesize_speaks_what_tokenize_wrote(trained, vocoder, recording, tm
     assert Artifact("memory://spoken/here").names() == ["me at home.wav"]
 
 
+def test_resynthesize_speaks_with_the_voice_of_a_file(recording, tmp_path):
+    write_units(tmp_path / "tokens.parquet", [0, 1, 2])
+    trained = save_vocoder(tmp_path / "trained", speaker="encoder")
+    for name, options in (("whoever", ()), ("voice", ("--voice", recording))):
+        arguments = (trained, tmp_path / "tokens.parquet", "--output", tmp_path / name, *options)
+        result = invoke("resynthesize", *arguments)
+        assert result.exit_code == 0, result.output
+    whoever, voice = (
+        soundfile.read(tmp_path / name / "tokens.wav")[0] for name in ("whoever", "voice")
+    )
+    assert len(voice) == len(whoever)
+    assert not np.allclose(voice, whoever)
+    scrap = tmp_path / "scrap.wav"
+    soundfile.write(scrap, 0.1 * np.ones(4000), 16000)
+    for options, message in (
+        (("--voice", recording, "--speaker", "bob"), "both say who speaks: give one"),
+        (("--voice", scrap), "scrap.wav has less than 0.5 seconds of speech"),
+    ):
+        error = invoke("resynthesize", trained, tmp_path / "tokens.parquet", *options).exception
+        with pytest.raises(ConfigError, match=message):
+            raise error
+
+
 def test_resynthesize_names_a_users_mistakes(vocoder, tmp_path):
     tokens = tmp_path / "tokens.parquet"
     write_units(tokens, [NUM_UNITS])
@@ -228,6 +251,7 @@ def test_resynthesize_names_a_users_mistakes(vocoder, tmp_path):
     pq.write_table(pa.table({"utt_id": ["a"], "units": [[1, None]]}), unknown)
     for arguments, message in (
         ((tokens, "--speaker", "eve"), "does not know the speaker 'eve'.* ann, bob"),
+        ((tokens, "--voice", "eve.wav"), "--voice: this vocoder has a table of its training speak"),
         ((tokens,), "codebook of 7"),
         ((other,), "has no tokens.* lacks units, utt_id"),
         ((tmp_path / "text.parquet",), "has no tokens"),

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import Utterance, to_table
@@ -14,6 +15,7 @@ from pipeline.storage.artifacts import Artifact
 from pipeline.tracking import StageRun
 from pipeline.training.worker import Worker
 from pipeline.vocoder.generator import UnitVocoder
+from pipeline.vocoder.voice import voice_of
 from tasks.train_vocoder import STAGE
 
 # utt_id -> split, speaker, frames; "short" has fewer than a segment's.
@@ -122,6 +124,19 @@ def test_a_vocoder_of_the_corpus_speakers_and_scores_come_out(context, run_alone
         (4, 4, "steps"),
     ]
     assert "mel loss" in sent[-1].note
+
+
+def test_anybody_can_speak_with_an_encoder_and_a_pitch(context, run_alone, tmp_path):
+    changes = {"speaker": "encoder", "pitch": "predicted"}
+    config = make_config(tmp_path, vocoder=VOCODER | changes)
+    scores = STAGE.run(dataclasses.replace(context, config=config))
+    assert {"train.pitch_loss", "valid.pitch_loss"} <= set(scores)
+    with context.output.read_folder("vocoder") as folder:
+        vocoder = UnitVocoder.from_pretrained(folder)
+    ann, bob = vocoder.voices.voices_NV
+    assert torch.allclose(vocoder.voices.mean_V, (ann + 2 * bob) / 3, atol=1e-4)  # of a1, b1, short
+    voice = voice_of(np.random.default_rng(0).normal(size=16000).astype(np.float32), 16000)
+    assert len(vocoder.resynthesize([0, 1, 2], voice)) == 3 * 320 + 80
 
 
 def test_a_stopped_training_goes_on(context, run_alone, tmp_path):

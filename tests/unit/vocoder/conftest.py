@@ -5,10 +5,13 @@ from pipeline.config import Adversaries, Hifigan, Istft, Vocoder
 from pipeline.vocoder.generator import UnitVocoder
 
 
-@pytest.fixture(params=["istft", "hifigan"])
+@pytest.fixture(params=["istft", "hifigan", "pitch"])
 def settings(request):
+    """Each generator, and the one that filters pulses and noise."""
+    pitch = request.param == "pitch"
     return Vocoder(
-        generator=request.param,
+        generator="istft" if pitch else request.param,
+        pitch="predicted" if pitch else "none",
         istft=Istft(dim=16, blocks=2, expansion=2, kernel=3),
         hifigan=Hifigan(
             upsample_rates=(20, 16),

@@ -8,6 +8,7 @@ from pipeline.audio.frame_grid import FrameGrid
 from pipeline.config import Istft, Vocoder
 from pipeline.vocoder.generator import UnitVocoder
 from pipeline.vocoder.segments import Clip, SegmentBatches
+from pipeline.vocoder.speakers import AVERAGE_SPEAKER
 
 HOP, UNITS = 64, 4
 GRIDS = [FrameGrid(100, HOP, 3200), FrameGrid(HOP, HOP, 3200, start=-HOP // 2)]
@@ -34,16 +35,17 @@ def test_one_utterance_is_learned_to_the_sample(grid):
     torch.manual_seed(0)
     vocoder = UnitVocoder(settings, UNITS, ["ann"], grid)
     batches = SegmentBatches(
-        clips=[Clip(units_T, 0, lambda: samples_S)],
+        clips=[Clip(units_T, (np.array(0),), lambda: samples_S)],
         segment_frames=8,
         batch_size=8,
         hop=HOP,
         shift=vocoder.shift,
         seed=0,
+        average_speaker=np.array(AVERAGE_SPEAKER),
     )
     optimizer = torch.optim.Adam(vocoder.parameters(), 1e-2)
     for step in range(250):
-        units_BT, waveform_BS, speakers_B = batches[step]
+        units_BT, waveform_BS, speakers_B, _ = batches[step]
         loss = (vocoder(units_BT, speakers_B) - waveform_BS).square().mean()
         optimizer.zero_grad()
         loss.backward()

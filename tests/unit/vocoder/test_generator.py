@@ -6,8 +6,9 @@ import torch
 
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.config import Hifigan, Vocoder
-from pipeline.vocoder.generator import AVERAGE_SPEAKER, UnitVocoder
+from pipeline.vocoder.generator import UnitVocoder
 from pipeline.vocoder.material import require_hop
+from pipeline.vocoder.speakers import AVERAGE_SPEAKER
 
 UNITS = np.array([0, 0, 3, 3, 3, 1, 4, 4], dtype=np.uint16)
 
@@ -26,19 +27,19 @@ def test_rates_of_another_product_are_rejected():
 
 
 def test_unknown_speakers_get_the_average_embedding(vocoder):
-    assert vocoder.speaker_index("dee") == AVERAGE_SPEAKER
-    assert vocoder.speaker_index(None) == AVERAGE_SPEAKER
+    assert vocoder.voices.key("dee") == AVERAGE_SPEAKER
+    assert vocoder.voices.key(None) == AVERAGE_SPEAKER
     units_BT = torch.from_numpy(UNITS.astype(np.int64))[None]
     averaged = vocoder(units_BT, torch.tensor([AVERAGE_SPEAKER]))
     with torch.no_grad():
-        vocoder.speaker_embedding.weight[1] = vocoder.speaker_embedding.weight.mean(dim=0)
+        vocoder.voices.embedding.weight[1] = vocoder.voices.embedding.weight.mean(dim=0)
     assert torch.equal(averaged, vocoder(units_BT, torch.tensor([1])))
 
 
 def test_unknown_speakers_can_be_spoken_by_a_named_one(settings):
     settings = settings.model_copy(update={"unseen_speaker": "bob"})
     vocoder = UnitVocoder(settings, 5, ["ann", "bob"])
-    assert [vocoder.speaker_index(name) for name in ("ann", "bob", "dee")] == [0, 1, 1]
+    assert [vocoder.voices.key(name) for name in ("ann", "bob", "dee")] == [0, 1, 1]
 
 
 def test_a_stand_in_that_is_no_speaker_is_rejected(settings):
@@ -171,7 +172,7 @@ def test_the_saved_config_names_the_speakers_and_the_architecture(vocoder, tmp_p
     kind = architecture["generator"]
     sizes = architecture["unit_dim"], architecture[kind]
     assert sizes == (8, vocoder.settings.model_dump(mode="json")[kind])
-    assert len(architecture) == 5  # nothing of the other generator, nor of training
+    assert len(architecture) == 7  # nothing of the other generator, nor of training
 
 
 def test_the_saved_config_names_the_tokenizer_where_it_is_known(settings, tmp_path):

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from pipeline.audio.frame_grid import FrameGrid
-from pipeline.vocoder.generator import AVERAGE_SPEAKER
 from pipeline.vocoder.segments import Clip, SegmentBatches, aligned
+from pipeline.vocoder.speakers import AVERAGE_SPEAKER
 
 HOP, SHIFT = 320, 40
 
@@ -13,11 +13,12 @@ def clip(index, num_frames):
     """Every sample and every unit says where it stands: frame i is centred at 200 + 320 i."""
     samples = np.arange(num_frames * HOP + 80, dtype=np.float32) + 1e6 * index
     units = np.arange(num_frames, dtype=np.uint16)
-    return Clip(units, index, lambda: samples)
+    return Clip(units, (np.array(index),), lambda: samples)
 
 
 def batches(clips, **changes):
     settings = {"segment_frames": 4, "batch_size": 2, "hop": HOP, "shift": SHIFT, "seed": 0}
+    settings["average_speaker"] = np.array(AVERAGE_SPEAKER)
     return SegmentBatches(clips=clips, **{**settings, **changes})
 
 
@@ -28,7 +29,7 @@ def clips(count, num_frames=20):
 def test_units_and_samples_are_of_one_place():
     made = batches(clips(3))
     for step in range(5):
-        units_BT, waveform_BS, speakers_B = made[step]
+        units_BT, waveform_BS, speakers_B, _ = made[step]
         assert waveform_BS.shape == (2, 4 * HOP)
         first_B = units_BT[:, 0].double()
         expected_B = first_B * HOP + SHIFT + 1e6 * speakers_B
@@ -118,3 +119,22 @@ def test_speakers_are_dropped_for_the_average():
     assert (batches(clips(2), speaker_dropout=1.0)[0].speakers_B == AVERAGE_SPEAKER).all()
     many = batches(clips(2), batch_size=400, speaker_dropout=0.25)[0].speakers_B
     assert 0.15 < (many == AVERAGE_SPEAKER).float().mean() < 0.35
+
+
+def test_f0_is_measured_once_and_cut_where_the_units_are():
+    measured = []
+
+    def track(samples_S):
+        measured.append(samples_S[0])
+        return np.arange(len(samples_S) // HOP, dtype=np.float64)
+
+    made = batches(clips(3), track=track)
+    for step in range(6):
+        assert torch.equal(made[step].f0_BT, made[step].units_BT.float())
+    assert len(measured) == 3
+    assert not batches(clips(3))[0].f0_BT.any()
+
+
+def test_any_of_a_clips_keys_may_speak():
+    two = Clip(np.arange(20), (np.array(3), np.array(4)), clip(0, 20).read)
+    assert set(batches([two], batch_size=50)[0].speakers_B.tolist()) == {3, 4}
