@@ -1,12 +1,16 @@
 """The generator of HiFi-GAN, which upsamples to the sample rate (Kong et al., 2020, section 2.2)."""
 
+from typing import TYPE_CHECKING, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
-from transformers.models.speecht5.modeling_speecht5 import HifiGanResidualBlock
 
 from pipeline.config import Hifigan
+
+if TYPE_CHECKING:
+    from transformers.models.speecht5.modeling_speecht5 import HifiGanResidualBlock
 
 SLOPE = 0.1
 
@@ -57,15 +61,16 @@ class HifiganGenerator(nn.Module):
         for index, (rate, upsampler) in enumerate(zip(self.rates, self.upsamplers, strict=True)):
             x_BCT = upsampler(leaky_relu(x_BCT, SLOPE) * inside_B1T)
             inside_B1T = inside_B1T.repeat_interleave(rate, dim=-1)
-            blocks = self.residuals[index * each : (index + 1) * each]
+            blocks = list(self.residuals)[index * each : (index + 1) * each]
             x_BCT = torch.stack([_residual(block, x_BCT, inside_B1T) for block in blocks]).mean(0)
         waveform_BS: Tensor = torch.tanh(self.last(leaky_relu(x_BCT) * inside_B1T)).squeeze(1)
         return waveform_BS
 
 
-def _residual(block: HifiGanResidualBlock, x_BCT: Tensor, inside_B1T: Tensor) -> Tensor:
+def _residual(block: nn.Module, x_BCT: Tensor, inside_B1T: Tensor) -> Tensor:
     """A block of transformers; each convolution sees zeros outside a row, as at its ends."""
-    for first, second in zip(block.convs1, block.convs2, strict=True):
+    layers = cast("HifiGanResidualBlock", block)
+    for first, second in zip(layers.convs1, layers.convs2, strict=True):
         y_BCT = first(leaky_relu(x_BCT, SLOPE) * inside_B1T)
         x_BCT = x_BCT + second(leaky_relu(y_BCT, SLOPE) * inside_B1T)
     return x_BCT

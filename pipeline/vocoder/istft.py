@@ -117,5 +117,5 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x_BTD: Tensor, inside_BT1: Tensor) -> Tensor:
         """B x T x D; frames outside their row count as zeros for those inside."""
         y_BTD = self.depthwise((x_BTD * inside_BT1).transpose(1, 2)).transpose(1, 2)
-        y_BTD = self.narrow(gelu(self.widen(self.norm(y_BTD))))
-        return x_BTD + self.scale_D * y_BTD
+        narrowed_BTD: Tensor = self.narrow(gelu(self.widen(self.norm(y_BTD))))
+        return x_BTD + self.scale_D * narrowed_BTD

@@ -4,9 +4,9 @@ Plain torch: the caller starts the workers and stores the checkpoints.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ FINAL_RATE_SHARE = 0.1
 State = dict[str, Any]
 Losses = dict[str, float]
 Wrap = Callable[[nn.Module], nn.Module]
+Weights = tuple[Tensor, ...] | list[Tensor]
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 
@@ -134,8 +135,7 @@ class VocoderTrainer:
     @property
     def averaged(self) -> UnitVocoder:
         """The moving average, in evaluation mode."""
-        vocoder: UnitVocoder = self.average.module.eval()
-        return vocoder
+        return cast("UnitVocoder", self.average.module).eval()
 
     def step(self, step: int, batch: Segments) -> dict[str, Tensor]:
         """Update the discriminators, from `adversaries.from_step` on, and then the vocoder.
@@ -239,11 +239,11 @@ class _Speech(nn.Module):
         return made_BS, self.vocoder.side_losses(units_BT, speakers_B, f0_BT)
 
 
-def _move_by(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+def _move_by(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
     """Average <- d * average + (1 - d) * weights; after n steps d is at most (1 + n) / (10 + n)."""
 
     @torch.no_grad()
-    def move(averages: Sequence[Tensor], weights: Sequence[Tensor], num_averaged: Tensor) -> None:
+    def move(averages: Weights, weights: Weights, num_averaged: Tensor | int) -> None:
         done = float(num_averaged)
         share = 1 - min(decay, (1 + done) / (10 + done))
         torch._foreach_lerp_(list(averages), list(weights), share)
