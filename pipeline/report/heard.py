@@ -67,9 +67,18 @@ def heard(variant: Variant, split: str) -> Heard:
         found.grid = variant.read("the frames of the tokens", grid)
     if made := variant.first(f"evaluate_resynthesis/{split}"):
         found.audio = _audio(made.artifact)
-        texts = partial(_texts, made.artifact, "heard.parquet")
-        found.texts_of_resynthesis = variant.read(f"the texts of {made.label}", texts) or {}
+        found.texts_of_resynthesis = _texts_of_resynthesis(variant, split)
     return found
+
+
+def _texts_of_resynthesis(variant: Variant, split: str) -> Texts:
+    """What the judge of all variants heard, or else the variant's own recogniser."""
+    for stage in ("judge_resynthesis", "evaluate_resynthesis"):
+        if node := variant.first(f"{stage}/{split}"):
+            read = partial(_texts, node.artifact, "heard.parquet")
+            if texts := variant.read(f"the texts of {node.label}", read):
+                return texts
+    return {}
 
 
 def _texts(output: Artifact, name: str) -> Texts:

@@ -12,7 +12,11 @@ from pipeline.metrics.comparison import MISSING, Comparison, Score
 from pipeline.report.picture import INK, colour_of, marker_of, picture
 
 # What the picture shows, with the direction that is better.
-SHOWN = {"wer": "lower is better", "phone_purity": "higher is better"}
+SHOWN = {
+    "wer": "lower is better",
+    "phone_purity": "higher is better",
+    "resynthesis_wer": "lower is better",
+}
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 import base64
 import io
+from dataclasses import replace
 
+import pyarrow as pa
 import soundfile
 from reported_variant import SCRIPT, UTTERANCES, reported
 
 from pipeline.graph.graph import Graph
+from pipeline.graph.stage import Stage
 from pipeline.report.listening import listening
 from pipeline.report.variant import variants
 
@@ -99,3 +102,16 @@ def test_texts_are_those_of_the_search_that_is_scored(tmp_path):
     voice = listening(known, ["test"], ROOM).examples["test"][0].voices[1]
     assert voice.read.parts[-1].heard == "three"
     assert SCRIPT in [part.said for part in voice.read.parts]
+
+
+def test_the_judge_of_all_variants_is_asked_before_the_own_recogniser(tmp_path):
+    member = reported(tmp_path, "kmeans")
+    own = member.nodes["evaluate_resynthesis/test"]
+    judge = replace(own, stage=Stage("judge_resynthesis", 1, dict, dict))
+    member.nodes[judge.name] = judge
+    heard = own.artifact.read_table("heard.parquet").to_pylist()
+    rows = [{**row, "hypothesis": "what the judge heard"} for row in heard]
+    judge.artifact.write_table("heard.parquet", pa.Table.from_pylist(rows))
+    judge.artifact.finish({})
+    voice = listening(read([member]), ["test"], ROOM).examples["test"][0].voices[1]
+    assert " ".join(part.heard for part in voice.heard.parts) == "what the judge heard"
