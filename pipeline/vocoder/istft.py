@@ -100,7 +100,8 @@ def _polar(x_BTC: Tensor) -> Tensor:
 
 
 def _magnitude(log_BTF: Tensor) -> Tensor:
-    return torch.exp(log_BTF).clamp(max=LARGEST_MAGNITUDE)
+    magnitude_BTF: Tensor = torch.exp(log_BTF).clamp(max=LARGEST_MAGNITUDE)
+    return magnitude_BTF
 
 
 class ConvNeXtBlock(nn.Module):

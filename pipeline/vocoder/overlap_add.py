@@ -36,7 +36,8 @@ class OverlapAdd(nn.Module):
         """B x (hop T) samples to the B x T x F spectra of which `forward` makes them again."""
         margin = (self.window_length - self.hop) // 2
         frames_BTW = pad(samples_BS, (margin, margin)).unfold(1, self.window_length, self.hop)
-        return torch.fft.rfft(frames_BTW * self.window_W)
+        spectrum_BTF: Tensor = torch.fft.rfft(frames_BTW * self.window_W)
+        return spectrum_BTF
 
     def _sum(self, frames_BTW: Tensor) -> Tensor:
         """Add frames where they belong; what reaches beyond the first and the last hop is cut off."""

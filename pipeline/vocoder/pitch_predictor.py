@@ -54,13 +54,15 @@ class PitchPredictor(nn.Module):
         voiced_BT = f0_BT > 0
         error_BT = (log2_BT - torch.log2(f0_BT.clamp(min=1.0))).abs() * voiced_BT
         voicing = binary_cross_entropy_with_logits(logits_BT, voiced_BT.to(logits_BT.dtype))
-        return voicing + error_BT.sum() / voiced_BT.sum().clamp(min=1)
+        loss: Tensor = voicing + error_BT.sum() / voiced_BT.sum().clamp(min=1)
+        return loss
 
     def predict(self, units_BT: Tensor, speakers: Speakers, inside_BT: Tensor) -> Tensor:
         """B x T hertz, 0 where unvoiced and outside a row."""
         logits_BT, log2_BT = self(units_BT, speakers, inside_BT)
         hz_BT = torch.exp2(log2_BT).clamp(LOWEST_HZ, HIGHEST_HZ)
-        return hz_BT * ((logits_BT > 0) & inside_BT)
+        voiced_BT: Tensor = hz_BT * ((logits_BT > 0) & inside_BT)
+        return voiced_BT
 
 
 def pitch_channels(f0_BT: Tensor) -> Tensor:
