@@ -1,13 +1,11 @@
 """ABX errors of the units on a test split; not a default stage, as it needs the package fastabx."""
 
-from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from pipeline.config import Config, ConfigError
 from pipeline.corpus.parts import ALIGNMENT, SPEAKER, parts_of
 from pipeline.graph.stage import Input, Stage, StageContext
-from pipeline.storage.artifacts import Artifact
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -19,7 +17,7 @@ def _inputs(_config: Config, split: str) -> tuple[Input, ...]:
     return (rows, Input("train_joint"), Input("tokenize_corpus", split))
 
 
-def _check(_config: Config, _inputs: Mapping[str, Artifact]) -> None:
+def _requires(_config: Config) -> None:
     if find_spec("fastabx") is None:
         raise ConfigError(
             "extra_stages names 'tasks.abx', which needs the package fastabx, and that Python 3.12 or "
@@ -55,7 +53,7 @@ STAGE = Stage(
     run=_run,
     splits=lambda config: config.corpus.splits.test,
     inputs=_inputs,
-    check=_check,
+    requires=_requires,
     applies=lambda config: config.quantizer.has_units,
     cpus=1,
     headline=("abx_within_speaker", "abx_across_speakers"),

@@ -104,7 +104,7 @@ def audio_name(utt_id: str) -> str:
 
 STAGE = Stage(
     name="evaluate_resynthesis",
-    version=5,
+    version=6,
     settings=_settings,
     run=_run,
     splits=lambda config: config.corpus.splits.test,

@@ -3,16 +3,21 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import pyarrow as pa
 
 from pipeline.config import Config
 from pipeline.graph.graph import Graph, Member
-from pipeline.metrics import comparison
+from pipeline.metrics import comparison, utterance_scores
 from pipeline.metrics.seed_scores import over_folds, over_seeds
+from pipeline.metrics.utterance_scores import ScoredUtterance
 from pipeline.metrics.word_errors import WordErrors, pooled, read_word_errors, stacked
 from pipeline.redaction import redact
 from pipeline.storage.artifacts import ArtifactError
+
+# Those that score speech utterance by utterance.
+SPEECH_STAGES = ("evaluate_resynthesis", "judge_resynthesis", "bound_resynthesis")
 
 
 @dataclass
@@ -50,7 +55,11 @@ def read_results(graph: Graph, configs: Sequence[Config]) -> Results:
                 results.errors[split][config.variant] = stacked(list(errors.values()))
             for seed, each in errors.items():
                 rows[seed][f"{split}.wer"] = float(each.rates[0])
-        results.rows[config.variant] = over_seeds(rows, _shared(list(seeds.values())))
+        # Others than the first seed do not speak.
+        first = next(iter(seeds))
+        speech, edges = _speech_scores(seeds[first], config, results.notes)
+        rows[first] |= speech
+        results.rows[config.variant] = over_seeds(rows, _shared(list(seeds.values()))) | edges
         if len(seeds) < len(members):
             results.rows[config.variant] |= {
                 f"{name}[{fold}]": value for fold, row in own.items() for name, value in row.items()
@@ -91,3 +100,32 @@ def _word_errors(folds: Sequence[Member], split: str) -> WordErrors | None:
             return None
         read.append(read_word_errors(scored.artifact, corpus.artifact, split))
     return pooled(read)
+
+
+def _speech_scores(
+    folds: Sequence[Member], config: Config, notes: list[str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The scores of resynthesised speech, pooled over the folds of a seed, and their intervals."""
+    totals: dict[str, float] = {}
+    edges: dict[str, float] = {}
+    for split, stage in product(config.corpus.scored_splits, SPEECH_STAGES):
+        try:
+            scored = _scored_speech(folds, f"{stage}/{split}")
+        except (ArtifactError, pa.ArrowException) as error:
+            notes.append(
+                f"{split}: no interval of {stage} for {config.variant}: {redact(str(error))}."
+            )
+            continue
+        found = utterance_scores.totals(scored), utterance_scores.intervals(scored)
+        for scores, named in zip(found, (totals, edges), strict=True):
+            named |= {f"{split}.{name}": value for name, value in scores.items()}
+    return totals, edges
+
+
+def _scored_speech(folds: Sequence[Member], name: str) -> list[ScoredUtterance]:
+    """What a stage has stored of each utterance; nothing if a fold lacks its output."""
+    nodes = [fold.nodes.get(name) for fold in folds]
+    outputs = [node.artifact for node in nodes if node and node.artifact.is_complete()]
+    if len(outputs) < len(folds):
+        return []
+    return [each for output in outputs for each in utterance_scores.read(output)]

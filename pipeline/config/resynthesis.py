@@ -1,6 +1,6 @@
 """How resynthesised speech is scored."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
@@ -38,9 +38,20 @@ class Resynthesis(Section):
     language: Text | None = None
     """The language that a judging Whisper model is told, such as `en`; `None` lets it find out."""
 
+    measures: tuple[Literal["dnsmos", "similarity", "crepe"], ...] = ()
+    """What models of the extra `judges` (`pip install 'dkm-pipeline[judges]'`) say of the speech
+    besides: `dnsmos`, its quality; `similarity`, how alike the speakers of speech and recording are;
+    `crepe`, F0 by a neural tracker."""
+
     @property
     def has_judge(self) -> bool:
+        """Whether a recogniser hears the speech of all variants."""
         return self.judge != OWN
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether anything is the judge of all variants' speech."""
+        return self.has_judge or bool(self.measures)
 
     @property
     def judging_config(self) -> "Config | None":

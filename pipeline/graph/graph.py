@@ -31,6 +31,7 @@ DEFAULT_STAGES = (
     "tasks.train_vocoder",
     "tasks.evaluate_resynthesis",
     "tasks.judge_resynthesis",
+    "tasks.bound_resynthesis",
 )
 
 PARTS = "parts.json"
@@ -179,13 +180,14 @@ class Graph:
         return tuple(node for node in self.nodes if not node.artifact.is_complete())
 
     def check(self) -> None:
-        """Let each pending stage look at what it is to read, as far as that is known.
+        """Let each pending stage look at what it needs and is to read, as far as that is known.
 
         Raises:
             Exception: a stage's own error for the user.
         """
         checked = set()
         for node in self.pending():
+            node.stage.requires(node.config)
             # The seeds of a variant read the same, and take the same of it.
             same = node.name, node.config.variant, node.config.corpus.fold.speaker
             if not node.awaits and same not in checked:

@@ -113,6 +113,9 @@ class Stage:
     `check` raises an error for the user where the parts that the stage is to read cannot be used. It
     is called before anything is computed from them, and reads no other input.
 
+    `requires` raises an error for the user where this machine lacks something that the stage needs,
+    such as an optional package. It is called before anything is computed.
+
     A stage that computes by itself holds `cpus` and `gpus`, on any node. One that starts Ray Data
     jobs, Ray tasks or Ray Train workers holds none and stays with the driver: `workers` says how
     many it starts, each with `cluster.cpus_per_worker` and `cluster.gpus_per_worker`; where there are
@@ -136,6 +139,7 @@ class Stage:
     check: Callable[[Config, Mapping[str, Artifact]], None] = field(
         default=lambda _config, _inputs: None
     )
+    requires: Callable[[Config], None] = field(default=lambda _config: None)
     cpus: float = 0.0
     workers: Callable[[Config], int] = field(default=lambda _config: 0)
     gpus: float = 0.0

@@ -139,13 +139,36 @@ GROUPS = (
     ),
     (
         Score("resynthesis_wer", "resynthesis WER (%)", 100, 1),
+        Score("copy_synthesis_wer", "WER of copy-synthesis (%)", 100, 1),
+        Score("recordings_wer", "WER of the same recordings (%)", 100, 1),
         Score("resynthesis_cer", "resynthesis CER (%)", 100, 1),
         Score("resynthesis_wer_own", "resynthesis WER, own recogniser (%)", 100, 1),
         Score("recordings_wer_own", "WER of the same recordings, own recogniser (%)", 100, 1),
         Score("resynthesis_cer_own", "resynthesis CER, own recogniser (%)", 100, 1),
         Score("mcd_db", "mel-cepstral distortion (dB)", 1, 2),
-        Score("f0_error_cents", "F0 error (cents)", 1, 0),
+        Score("copy_synthesis_mcd_db", "distortion of copy-synthesis (dB)", 1, 2),
+        Score("other_utterance_mcd_db", "distortion of another utterance (dB)", 1, 2),
+        Score("f0_correlation", "F0 correlation", 1, 2),
+        Score("copy_synthesis_f0_correlation", "F0 correlation of copy-synthesis", 1, 2),
+        Score("f0_rmse_cents", "F0 error (cents, RMS)", 1, 0),
+        Score("copy_synthesis_f0_rmse_cents", "F0 error of copy-synthesis (cents, RMS)", 1, 0),
+        Score("f0_voicing_error", "voicing error (%)", 100, 1),
+        Score("copy_synthesis_f0_voicing_error", "voicing error of copy-synthesis (%)", 100, 1),
+        Score("other_utterance_f0_voicing_error", "voicing error of another utterance (%)", 100, 1),
         Score("synthesis_rtf", "real-time factor of the synthesis", 1, 3),
+    ),
+    (
+        Score("dnsmos", "DNSMOS", 1, 2),
+        Score("copy_synthesis_dnsmos", "DNSMOS of copy-synthesis", 1, 2),
+        Score("recordings_dnsmos", "DNSMOS of the same recordings", 1, 2),
+        Score("speaker_similarity", "speaker similarity", 1, 2),
+        Score("copy_synthesis_speaker_similarity", "speaker similarity of copy-synthesis", 1, 2),
+        Score(
+            "other_utterance_speaker_similarity", "speaker similarity of another utterance", 1, 2
+        ),
+        Score("crepe_f0_correlation", "F0 correlation by CREPE", 1, 2),
+        Score("crepe_f0_rmse_cents", "F0 error by CREPE (cents, RMS)", 1, 0),
+        Score("crepe_f0_voicing_error", "voicing error by CREPE (%)", 100, 1),
     ),
 )
 # Of the training, whatever the split.

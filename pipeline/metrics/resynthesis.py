@@ -5,9 +5,11 @@ shorter signal. Spectral envelopes are compared as the field does, along the sho
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torchaudio.functional import melscale_fbanks
 
@@ -24,15 +26,27 @@ FLOOR_POWER = 1e-8
 # Without the cancellation of |a|^2 - 2 a b + |b|^2.
 _EXACTLY = "donot_use_mm_for_euclid_dist"
 
+# Of frames 10 ms apart.
+MIN_VOICED = 10
+
 Samples = np.ndarray
+Floats = npt.NDArray[np.float64]
+Tracker = Callable[[Samples, int, int], Floats]
 
 
 @dataclass(frozen=True)
 class F0Comparison:
-    """`error_cents` is NaN if no frame is voiced in both signals (100 cents are a semitone)."""
+    """How close one F0 track is to another; NaN where too few frames are voiced in both.
 
-    error_cents: float
-    voicing_disagreement: float
+    Attributes:
+        correlation: Pearson's, of the logarithms of F0.
+        rmse_cents: the root mean square of their differences; 100 cents are a semitone.
+        voicing_error: the share of frames that are voiced in one track only.
+    """
+
+    correlation: float
+    rmse_cents: float
+    voicing_error: float
 
 
 def mel_cepstral_distortion_db(reference: Samples, made: Samples, sample_rate_hz: int) -> float:
@@ -74,17 +88,31 @@ def mel_cepstra(samples_S: Samples, sample_rate_hz: int) -> torch.Tensor:
     return cepstra_TC
 
 
-def compare_f0(reference: Samples, made: Samples, sample_rate_hz: int) -> F0Comparison:
-    """Mean absolute F0 difference in cents over the frames voiced in both, and the share of frames
-    that are voiced in one signal only, of frames 10 ms apart (`pipeline.audio.pitch`).
+def compare_f0(
+    reference: Samples, made: Samples, sample_rate_hz: int, track: Tracker = fundamental_hz
+) -> F0Comparison:
+    """Compare the F0 of two signals on frames 10 ms apart, as far as the shorter one reaches.
+
+    `track` gives F0 in Hz, 0 where unvoiced, of some samples at a rate with a hop in samples.
     """
-    length, hop = min(len(reference), len(made)), round(HOP_SECONDS * sample_rate_hz)
-    f0_T = fundamental_hz(reference[:length], sample_rate_hz, hop)
-    other_T = fundamental_hz(made[:length], sample_rate_hz, hop)
-    voiced_T, other_voiced_T = f0_T > 0, other_T > 0
-    both_T = voiced_T & other_voiced_T
-    cents = 1200 * np.abs(np.log2(f0_T[both_T] / other_T[both_T]))
+    hop = round(HOP_SECONDS * sample_rate_hz)
+    tracks = (track(samples, sample_rate_hz, hop) for samples in (reference, made))
+    return compare_tracks(*tracks)
+
+
+def compare_tracks(f0_T: Floats, other_U: Floats) -> F0Comparison:
+    """Compare two tracks of F0 in Hz, 0 where unvoiced, frame by frame up to the shorter one's end.
+
+    A correlation takes `MIN_VOICED` frames that are voiced in both, and F0 that moves in each.
+    """
+    length = min(len(f0_T), len(other_U))
+    f0_T, other_T = f0_T[:length], other_U[:length]
+    both_T = (f0_T > 0) & (other_T > 0)
+    octaves, others = np.log2(f0_T[both_T]), np.log2(other_T[both_T])
+    known = len(octaves) > 0
+    moves = len(octaves) >= MIN_VOICED and np.ptp(octaves) > 0 and np.ptp(others) > 0
     return F0Comparison(
-        error_cents=float(cents.mean()) if len(cents) else math.nan,
-        voicing_disagreement=float((voiced_T != other_voiced_T).mean()),
+        correlation=float(np.corrcoef(octaves, others)[0, 1]) if moves else math.nan,
+        rmse_cents=1200 * math.sqrt(np.square(octaves - others).mean()) if known else math.nan,
+        voicing_error=float(((f0_T > 0) != (other_T > 0)).mean()) if length else math.nan,
     )

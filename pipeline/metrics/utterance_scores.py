@@ -62,24 +62,27 @@ def _by_score(scored: Sequence[ScoredUtterance]) -> dict[str, list[Share]]:
 def intervals(scored: Sequence[ScoredUtterance]) -> dict[str, float]:
     """The 95 % interval of each score, `wer_low` and `wer_high`, over other speakers and utterances.
 
-    A score that a single utterance has tells of no other, and has none.
+    All scores of a round come from the same utterances. A score that a single utterance has tells of
+    no other, and has none.
     """
+    names = [name for name, shares in _by_score(scored).items() if len(shares) > 1]
+    if not names:
+        return {}
+    shares_UN2 = np.zeros((len(scored), len(names), 2))
+    for row, each in enumerate(scored):
+        for column, name in enumerate(names):
+            share = each.shares.get(name, Share(math.nan))
+            shares_UN2[row, column] = (0, 0) if math.isnan(share.value) else share
+    speakers_U = np.array([each.speaker for each in scored])
+    sums_RC = resampled_sums(shares_UN2.reshape(len(scored), -1), speakers_U)
+    sums_RN2 = sums_RC.reshape(len(sums_RC), len(names), 2)
     found: dict[str, float] = {}
-    for name in _by_score(scored):
-        have = [each for each in scored if name in each.shares]
-        have = [each for each in have if not math.isnan(each.shares[name].value)]
-        if len(have) > 1 and any(each.shares[name].weight for each in have):
-            low, high = _interval(name, have)
+    for column, name in enumerate(names):
+        values_R, weights_R = sums_RN2[:, column].T
+        if (drawn_R := weights_R > 0).any():
+            low, high = interval(values_R[drawn_R] / weights_R[drawn_R])
             found |= {f"{name}_low": low, f"{name}_high": high}
     return found
-
-
-def _interval(name: str, scored: Sequence[ScoredUtterance]) -> tuple[float, float]:
-    shares_U2 = np.array([each.shares[name] for each in scored], dtype=np.float64)
-    sums_R2 = resampled_sums(shares_U2, np.array([each.speaker for each in scored]))
-    values_R, weights_R = sums_R2.T
-    known_R = weights_R > 0
-    return interval(values_R[known_R] / weights_R[known_R])
 
 
 def write(output: Artifact, scored: Sequence[ScoredUtterance]) -> dict[str, float]:

@@ -7,12 +7,11 @@ from time import perf_counter
 import numpy as np
 
 from pipeline.audio.decode import read_utterance
-from pipeline.audio.level import at_one_level
 from pipeline.audio.utterance import Utterance
-from pipeline.metrics.resynthesis import compare_f0, mel_cepstral_distortion_db
 from pipeline.metrics.utterance_scores import Share
 from pipeline.vocoder.generator import UnitVocoder
 from pipeline.vocoder.judging import RECORDINGS, RESYNTHESIS, Heard
+from pipeline.vocoder.likeness import likeness
 from pipeline.vocoder.voice import Voice, other_utterances, voice_of
 
 Units = np.ndarray
@@ -101,17 +100,6 @@ def who_speaks(
         return None
     rate_hz = vocoder.sample_rate_hz
     return voice_of(np.concatenate([read_utterance(each, rate_hz) for each in others]), rate_hz)
-
-
-def likeness(recording: np.ndarray, made: np.ndarray, sample_rate_hz: int) -> dict[str, Share]:
-    """How close speech is to a recording at one level; without frames voiced in both no F0 error."""
-    recording, made = (at_one_level(samples, sample_rate_hz) for samples in (recording, made))
-    f0 = compare_f0(recording, made, sample_rate_hz)
-    return {
-        "mcd_db": Share(mel_cepstral_distortion_db(recording, made, sample_rate_hz)),
-        "voicing_disagreement": Share(f0.voicing_disagreement),
-        "f0_error_cents": Share(f0.error_cents),
-    }
 
 
 def real_time_factor(results: Sequence[Resynthesis], sample_rate_hz: int) -> float:

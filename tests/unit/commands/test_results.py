@@ -1,10 +1,15 @@
 """Scores and word errors of variants, gathered over seeds and folds."""
 
+from dataclasses import replace
+
 import pytest
 from evaluated_variants import SPEAKERS, config, evaluated, unfinished
 
 from pipeline.commands.results import read_results
 from pipeline.graph.graph import Graph
+from pipeline.graph.stage import Stage
+from pipeline.metrics import utterance_scores
+from pipeline.metrics.utterance_scores import ScoredUtterance, Share
 
 
 def test_a_variant_that_was_trained_once_has_the_scores_of_its_stages(tmp_path):
@@ -107,6 +112,56 @@ def test_hypotheses_that_are_missing_or_damaged_are_named(tmp_path, damage):
     [note] = found.notes
     assert note.startswith("test: no interval and no p for kmeans: ")
     assert damage != "missing" or "hypotheses.parquet is missing" in note
+
+
+def spoken(member, errors, stage="evaluate_resynthesis"):
+    """The member with scores of speech, of which each reference has four words."""
+    node = replace(
+        member.nodes["evaluate_asr/test"], stage=Stage(stage, 1, dict, dict), digest=member.name
+    )
+    scored = [
+        ScoredUtterance(f"u{i}", "test", "ab"[i % 2], {"resynthesis_wer": Share(number, 4)})
+        for i, number in enumerate(errors)
+    ]
+    totals = utterance_scores.write(node.artifact, scored)
+    node.artifact.write_json("metrics.json", {f"test.{name}": totals[name] for name in totals})
+    node.artifact.finish({})
+    member.nodes[f"{stage}/test"] = node
+    return scored
+
+
+@pytest.mark.parametrize(
+    "stage", ["evaluate_resynthesis", "judge_resynthesis", "bound_resynthesis"]
+)
+def test_scores_of_speech_have_intervals(tmp_path, stage):
+    member = evaluated(tmp_path, "kmeans", [1] * 9, name="m")
+    scored = spoken(member, [1, 0, 3, 2], stage)
+    row = read_results(Graph((member,)), [config(tmp_path, "kmeans")]).rows["kmeans"]
+    edges = utterance_scores.intervals(scored)
+    found = [row[f"test.resynthesis_wer{end}"] for end in ("", "_low", "_high")]
+    assert found == [6 / 16, edges["resynthesis_wer_low"], edges["resynthesis_wer_high"]]
+
+
+def test_speech_of_all_folds_is_pooled_and_of_the_first_seed_alone(tmp_path):
+    first, second = folds(tmp_path, 1), folds(tmp_path, 2)
+    spoken(first[0], [1, 0, 3])
+    spoken(first[1], [4])
+    row = read_results(Graph((*first, *second)), [config(tmp_path, "kmeans")]).rows["kmeans"]
+    assert row["test.resynthesis_wer"] == 8 / 16
+    assert row["test.resynthesis_wer_num_seeds"] == 1
+    assert row["test.resynthesis_wer_low"] < 8 / 16 < row["test.resynthesis_wer_high"]
+    assert "test.resynthesis_wer_low_num_seeds" not in row
+
+
+def test_scores_of_speech_that_are_damaged_are_named(tmp_path):
+    member = evaluated(tmp_path, "kmeans", [1] * 9, name="m")
+    spoken(member, [1, 0, 3, 2])
+    with member.nodes["evaluate_resynthesis/test"].artifact.write("scores.parquet") as file:
+        file.write(b"not Parquet")
+    found = read_results(Graph((member,)), [config(tmp_path, "kmeans")])
+    assert found.rows["kmeans"]["test.resynthesis_wer"] == 6 / 16
+    [note] = found.notes
+    assert note.startswith("test: no interval of evaluate_resynthesis for kmeans: ")
 
 
 def test_nothing_evaluated_is_nothing_to_say(tmp_path):

@@ -95,7 +95,7 @@ def test_a_digest_has_the_training_in_place_of_the_pretrained_model(configs):
     )
     assert before["prepare_corpus"].digest == after["prepare_corpus"].digest
     changed = [name for name in before if before[name].digest != after[name].digest]
-    assert sorted(changed) == sorted(before.keys() - {"prepare_corpus"})
+    assert sorted(changed) == sorted(before.keys() - {"prepare_corpus", "bound_resynthesis/test"})
     for name in ("extract_features/valid", "train_joint"):
         assert "ssl" not in before[name].settings
         assert before[name].inputs["train_joint"] == before[name].reads["train_joint"]

@@ -440,6 +440,15 @@ def test_a_pending_stage_checks_its_parts_as_soon_as_they_are_known(build, tmp_p
     build([config("v", storage=str(tmp_path))], stages).check()
 
 
+def test_what_a_stage_lacks_is_said_before_anything_it_reads_is_there(build, tmp_path):
+    def refuse(config):
+        raise ConfigError(f"{config.variant} needs a package")
+
+    stages = (*PARTS[:2], replace(stage("train", "features"), requires=refuse))
+    with pytest.raises(ConfigError, match="v needs a package"):
+        build([config("v", storage=str(tmp_path))], stages).check()
+
+
 def test_the_seeds_of_a_variant_are_checked_once(build, tmp_path):
     checked = []
     stages = (

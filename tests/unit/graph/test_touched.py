@@ -89,6 +89,7 @@ FIRST = {
     "purity": "phone_purity",
     "resynthesis": "evaluate_resynthesis",
     "resynthesis.language": "judge_resynthesis",
+    "resynthesis.measures": "judge_resynthesis",
 }
 MEANS = {
     "features.batch_seconds",
@@ -142,7 +143,7 @@ def test_a_further_test_split_is_computed_alone_and_alignments_touch_purity_alon
     after = digests(graph_of(more, [*utterances, *others]))
     assert {name for name in before if after[name] != before[name]} == {"prepare_corpus"}
     stages = ("tokenize_corpus", "evaluate_asr", "phone_purity", "evaluate_resynthesis")
-    stages += ("evaluate_unit_lm", "judge_resynthesis")
+    stages += ("evaluate_unit_lm", "judge_resynthesis", "bound_resynthesis")
     assert after.keys() - before.keys() == {f"{stage}/other" for stage in stages}
 
     aligned = config.model_copy(
@@ -164,4 +165,5 @@ def test_other_speeds_add_splits_and_leave_recordings_and_codebook(prepared):
     assert after.keys() - before.keys() == copies
     assert len({after[copy] for copy in copies}) == 4
     kept = {"prepare_corpus", "extract_features/train", "extract_features/valid", "fit_codebook"}
+    kept |= {"bound_resynthesis/test"}
     assert {name for name in before if before[name] == after[name]} == kept

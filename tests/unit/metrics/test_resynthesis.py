@@ -2,9 +2,10 @@ import math
 
 import numpy as np
 import pytest
+from reference.f0 import f0_comparison
 from reference.mel_cepstrum import distortion_db
 
-from pipeline.metrics.resynthesis import compare_f0, mel_cepstral_distortion_db
+from pipeline.metrics.resynthesis import compare_f0, compare_tracks, mel_cepstral_distortion_db
 
 RATE = 16000
 
@@ -66,16 +67,46 @@ def test_a_signal_shorter_than_a_window_has_a_distortion():
 
 def test_a_semitone_is_a_hundred_cents():
     comparison = compare_f0(pulses(200), pulses(200 * 2 ** (1 / 12)), RATE)
-    assert comparison.error_cents == pytest.approx(100, abs=2)
-    assert comparison.voicing_disagreement == 0
+    assert comparison.rmse_cents == pytest.approx(100, abs=2)
+    assert comparison.voicing_error == 0
 
 
-def test_voicing_disagreement_is_a_share_of_all_frames():
+def test_the_voicing_error_is_a_share_of_all_frames():
     half = np.concatenate([pulses(200), np.zeros(8000)])
     comparison = compare_f0(pulses(200, 1.0), half, RATE)
-    assert comparison.error_cents == pytest.approx(0, abs=2)
-    assert comparison.voicing_disagreement == pytest.approx(0.5, abs=0.04)
+    assert comparison.rmse_cents == pytest.approx(0, abs=2)
+    assert comparison.voicing_error == pytest.approx(0.5, abs=0.04)
 
 
 def test_without_common_voicing_there_is_no_error():
-    assert math.isnan(compare_f0(pulses(200), np.zeros(8000), RATE).error_cents)
+    comparison = compare_f0(pulses(200), np.zeros(8000), RATE)
+    assert math.isnan(comparison.rmse_cents)
+    assert math.isnan(comparison.correlation)
+
+
+def test_tracks_are_compared_as_the_oracle_does():
+    random = np.random.default_rng(0)
+    first = np.exp(random.normal(5, 0.2, 60)) * (random.random(60) > 0.3)
+    other = np.exp(random.normal(5, 0.2, 70)) * (random.random(70) > 0.3)
+    found = compare_tracks(first, other)
+    expected = f0_comparison(first.tolist(), other.tolist())
+    assert (found.correlation, found.rmse_cents, found.voicing_error) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "correlation"),
+    [
+        ([100.0 + i for i in range(10)], [200.0 + 2 * i for i in range(10)], 1.0),
+        ([100.0 + i for i in range(10)], [1 / (100.0 + i) for i in range(10)], -1.0),
+        ([100.0 + i for i in range(9)], [100.0 + i for i in range(9)], math.nan),
+        ([100.0] * 20, [100.0 + i for i in range(20)], math.nan),
+    ],
+)
+def test_a_correlation_needs_ten_frames_in_which_f0_moves(first, other, correlation):
+    found = compare_tracks(np.array(first), np.array(other))
+    assert found.correlation == pytest.approx(correlation, nan_ok=True)
+
+
+def test_another_tracker_may_be_used():
+    found = compare_f0(noise(), noise(), RATE, lambda samples, _rate, hop: samples[::hop] * 0 + 100)
+    assert (found.rmse_cents, found.voicing_error) == (0, 0)

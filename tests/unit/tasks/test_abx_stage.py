@@ -25,10 +25,10 @@ def test_labels_of_silence_are_no_phones(context_of):
 def test_without_fastabx_the_error_names_the_extra_before_anything_runs(monkeypatch):
     monkeypatch.setattr(abx, "find_spec", lambda _name: None)
     with pytest.raises(ValueError, match=r"pip install 'dkm-pipeline\[abx\]'") as refused:
-        abx.STAGE.check(None, {})
+        abx.STAGE.requires(None)
     assert is_for_user(refused.value)
 
 
 def test_with_fastabx_nothing_is_refused(monkeypatch):
     monkeypatch.setattr(abx, "find_spec", lambda name: name)
-    abx.STAGE.check(None, {})
+    abx.STAGE.requires(None)

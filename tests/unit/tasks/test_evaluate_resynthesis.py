@@ -20,7 +20,7 @@ from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.tracking import StageRun
-from pipeline.vocoder import evaluation
+from pipeline.vocoder import likeness
 from pipeline.vocoder.generator import UnitVocoder
 from tasks.evaluate_resynthesis import STAGE
 
@@ -131,13 +131,14 @@ def test_what_each_utterance_scores_is_stored(context, units):
     ("cents", "mean"), [([50.0, math.nan, 150.0], 100.0), ([math.nan] * 3, None)]
 )
 def test_utterances_without_common_voicing_have_no_f0_error(context, monkeypatch, cents, mean):
-    comparisons = iter([F0Comparison(error, 0.5) for error in cents])
-    monkeypatch.setattr(evaluation, "compare_f0", lambda *_: next(comparisons))
+    comparisons = iter([F0Comparison(math.nan, error, 0.5) for error in cents])
+    monkeypatch.setattr(likeness, "compare_f0", lambda *_: next(comparisons))
     scores = STAGE.run(context)
-    found = [each.shares.get("f0_error_cents") for each in utterance_scores.read(context.output)]
+    found = [each.shares.get("f0_rmse_cents") for each in utterance_scores.read(context.output)]
     assert found == [None if math.isnan(value) else (value, 1.0) for value in cents]
-    assert scores.get("test.f0_error_cents") == mean
-    assert scores["test.voicing_disagreement"] == 0.5
+    assert scores.get("test.f0_rmse_cents") == mean
+    assert scores["test.f0_voicing_error"] == 0.5
+    assert "test.f0_correlation" not in scores
 
 
 def test_known_speakers_speak_with_their_own_embedding(context, units):

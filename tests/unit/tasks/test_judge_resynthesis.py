@@ -12,7 +12,7 @@ from support import (
 from pipeline.asr.model import AsrModel
 from pipeline.asr.text_pieces import TextPieces
 from pipeline.audio.decode import read_audio, write_audio
-from pipeline.config import Asr
+from pipeline.config import Asr, ConfigError
 from pipeline.config import TextPieces as TextPiecesSettings
 from pipeline.features.encoders.load import load_encoder
 from pipeline.graph.graph import build
@@ -24,6 +24,7 @@ from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tracking import StageRun
+from tasks.bound_resynthesis import STAGE as BOUNDS
 from tasks.judge_resynthesis import STAGE
 
 
@@ -44,10 +45,10 @@ def make(tmp_path):
         with spoken.write(f"audio/{utterance.utt_id}.wav") as file:
             write_audio(file, read_audio(utterance.audio, 16000), 16000, format="WAV")
 
-    def make(judge, **inputs) -> StageContext:
-        config = tiny_config(
-            save_tiny_ssl(tmp_path / "ssl"), storage=str(tmp_path), resynthesis={"judge": judge}
-        )
+    def make(judge, measures=(), **inputs) -> StageContext:
+        settings = {"judge": judge, "measures": measures, "utterances_per_split": 3}
+        ssl = save_tiny_ssl(tmp_path / "ssl")
+        config = tiny_config(ssl, storage=str(tmp_path), resynthesis=settings)
         named = {"prepare_corpus": corpus, "evaluate_resynthesis/test": spoken, **inputs}
         output = Artifact(str(tmp_path / "out"))
         return StageContext(config, output, named, StageRun.disabled(), split="test")
@@ -96,21 +97,70 @@ def test_the_asr_of_another_variant_hears_speech_through_its_own_features(make, 
     ]
 
 
-def test_a_whisper_is_judged_by_normalized_texts(make, monkeypatch):
-    context_of, utterances = make
+class Whisper:
+    """Hears an a in all that is loud."""
 
-    class Whisper:
-        def __init__(self, folder, language):
-            assert (folder, language) == ("some/whisper", None)
-            self.normalize = str.lower
+    def __init__(self, folder, language):
+        assert (folder, language) == ("some/whisper", None)
+        self.normalize = str.lower
 
-        def transcribe(self, waveforms):
-            return ["A" if np.abs(one).max() > 0.1 else "" for one in waveforms]
+    def transcribe(self, waveforms):
+        return ["A" if np.abs(one).max() > 0.1 else "" for one in waveforms]
 
+
+@pytest.fixture
+def whisper(monkeypatch):
     monkeypatch.setattr("pipeline.asr.whisper_recogniser.WhisperRecogniser", Whisper)
+
+
+def test_a_whisper_is_judged_by_normalized_texts(make, whisper):
+    context_of, utterances = make
     scores = STAGE.run(context_of("some/whisper"))
     references = [each.text for each in utterances[1:]]
     assert scores["test.resynthesis_wer"] == score(references, ["a"] * 3).wer
+
+
+def test_bounds_have_the_judges_errors_on_recordings_and_their_copies(make, whisper):
+    context_of, utterances = make
+    context = context_of("some/whisper")
+    scores = BOUNDS.run(context)
+    references = [each.text for each in utterances[:3]]
+    expected = score(references, ["a"] * 3).wer
+    assert scores["test.recordings_wer"] == scores["test.copy_synthesis_wer"] == expected
+    assert 0 < scores["test.copy_synthesis_mcd_db"] < scores["test.other_utterance_mcd_db"]
+    rows = context.output.read_table("heard.parquet").to_pylist()
+    assert [row["speech"] for row in rows] == ["recordings"] * 3 + ["copy_synthesis"] * 3
+    assert len(context.output.names("audio")) == 3
+
+
+def test_without_a_judge_bounds_are_measured_alone(make):
+    context_of, _ = make
+    context = context_of("own")
+    scores = BOUNDS.run(context)
+    assert "test.copy_synthesis_mcd_db" in scores
+    assert not [name for name in scores if "wer" in name]
+    assert "heard.parquet" not in context.output.names()
+
+
+def test_measures_compare_speech_with_its_recording(make, monkeypatch):
+    context_of, _ = make
+
+    def open_measures(names):
+        assert names == ("similarity",)
+        return lambda recording, made: {"alike": Share(float(np.abs(recording - made).max()))}
+
+    monkeypatch.setattr("pipeline.vocoder.measures.open_measures", open_measures)
+    context = context_of("own", measures=["similarity"])
+    assert STAGE.run(context) == {"test.alike": pytest.approx(0, abs=1e-4)}
+    assert len(utterance_scores.read(context.output)) == 3
+    assert STAGE.applies(context.config)
+
+
+@pytest.mark.parametrize("stage", [STAGE, BOUNDS])
+def test_a_measure_that_is_not_installed_is_refused_before_anything_runs(make, monkeypatch, stage):
+    monkeypatch.setattr("pipeline.vocoder.measures.find_spec", lambda _name: None)
+    with pytest.raises(ConfigError, match="needs the packages torchcrepe: pip install"):
+        stage.requires(make[0]("own", measures=["crepe"]).config)
 
 
 def test_another_model_in_the_folder_is_another_digest(make, tmp_path):
