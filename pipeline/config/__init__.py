@@ -11,12 +11,11 @@ from pipeline.config.features import Features
 from pipeline.config.fused_lm import FusedLanguageModel
 from pipeline.config.lm import CausalTransformer, LmSubwords, LmTraining, TextLm, UnitLm
 from pipeline.config.quantizer import Codebook, Iteration, Quantizer, Sigma
-from pipeline.config.resynthesis import Resynthesis
 from pipeline.config.resynthesis_loss import ResynthesisLoss
 from pipeline.config.section import ConfigError
 from pipeline.config.token_asr import Subwords, TokenAsr
 from pipeline.config.training import LearningRates, Phase, Pretraining, Training
-from pipeline.config.variant import Config, Ssl
+from pipeline.config.variant import Config, Resynthesis, Ssl
 from pipeline.config.vocoder import Adversaries, Hifigan, Istft, Vocoder
 
 __all__ = [

@@ -2,7 +2,14 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, WithJsonSchema, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from pipeline.config.asr import Asr, AsrEvaluation
 from pipeline.config.cluster import Cluster, Tracking
@@ -10,11 +17,11 @@ from pipeline.config.corpus import Corpus
 from pipeline.config.evaluation import Purity
 from pipeline.config.features import FAMILIES, Features, PretrainedSsl
 from pipeline.config.lm import UnitLm
-from pipeline.config.named import FINETUNED_BY, JUDGE
+from pipeline.config.named import FINETUNED_BY, JUDGE, OWN, is_file_name
 from pipeline.config.quantizer import Codebook, Quantizer, in_own_section
-from pipeline.config.resynthesis import Resynthesis
+from pipeline.config.resynthesis import SpeechScores
 from pipeline.config.resynthesis_loss import ResynthesisLoss
-from pipeline.config.section import Address, Name, Section, Text
+from pipeline.config.section import Address, Name, Section, Text, validate_part
 from pipeline.config.token_asr import TokenAsr
 from pipeline.config.training import Pretraining, Training, speed_name
 from pipeline.config.vocoder import Vocoder
@@ -32,6 +39,46 @@ class Ssl(PretrainedSsl):
     """The config file of another variant: take `ssl.model` as that one's training has fine-tuned it.
     The file lies beside this config, or beside one that it extends, or is shipped. `--set` changes both
     configs."""
+
+
+def _judge(judge: Any, info: ValidationInfo) -> Any:
+    """The config of another variant as one; a text as it is."""
+    if isinstance(judge, dict):
+        return validate_part(Config, judge, info)
+    if isinstance(judge, Config) or (isinstance(judge, str) and not is_file_name(judge)):
+        return judge
+    raise ValueError(f"takes '{OWN}', a config's file or the folder of a Whisper model")
+
+
+class Resynthesis(SpeechScores):
+    """Scores of resynthesised test speech."""
+
+    judge: Annotated[
+        "Config | Text", BeforeValidator(_judge), WithJsonSchema({"type": "string"})
+    ] = OWN
+    """Whose recogniser tells how intelligible the speech of all variants is, beside the variant's own:
+    the config file of another variant, found as `ssl.finetuned_by` is, such as `continuous.yaml`; or
+    a folder with a Whisper model. `own` has none: each variant is heard by its own recogniser alone."""
+
+    @property
+    def has_judge(self) -> bool:
+        """Whether a recogniser hears the speech of all variants."""
+        return self.judge != OWN
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether anything is the judge of all variants' speech."""
+        return self.has_judge or bool(self.measures)
+
+    @property
+    def judging_config(self) -> "Config | None":
+        """The config of the variant that judges, if one does."""
+        return None if isinstance(self.judge, str) else self.judge
+
+    @property
+    def judging_folder(self) -> str | None:
+        """The folder of the Whisper model that judges, if one does."""
+        return self.judge if isinstance(self.judge, str) and self.has_judge else None
 
 
 class Config(Section):
@@ -55,7 +102,7 @@ class Config(Section):
     purity: Purity = Purity()
     unit_lm: UnitLm = UnitLm()
     vocoder: Vocoder = Vocoder()
-    resynthesis: Resynthesis = Field(default_factory=Resynthesis)  # which `Config` completes
+    resynthesis: Resynthesis = Field(default_factory=Resynthesis)  # which is complete below
     pretraining: Pretraining = Pretraining()
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()
@@ -300,4 +347,4 @@ def _starting_point(config: Config) -> dict[str, Any]:
 
 # These could not know `Config` before.
 Ssl.model_rebuild()
-Resynthesis.model_rebuild(_types_namespace={"Config": Config})
+Resynthesis.model_rebuild()
