@@ -1,6 +1,10 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from pipeline.audio.decode import read_audio
 from pipeline.audio.utterance import Utterance
 from pipeline.vocoder.voice import (
     LOG2_F0,
@@ -98,3 +102,22 @@ def test_eight_utterances_of_a_speaker_are_heard():
     known = KnownVoices(every, read, RATE)
     assert heard == ["0", "3", "6", "9", "12", "15", "18"]
     assert len(known.for_utterance(every[1])) == 7
+
+
+def test_real_voices_are_told_apart():
+    """The nearest other voice is of the same speaker."""
+    folder = Path(__file__).parents[4] / "shared/data/spoken_digits"
+    if not folder.exists():
+        pytest.skip("no real speech here")
+    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    chosen = {}
+    for row in rows:
+        chosen.setdefault(row["speaker"], []).append(folder / row["audio"])
+    files = [(speaker, path) for speaker, own in chosen.items() for path in own[::20][:5]]
+    voices_RV = np.stack([voice_of(read_audio(str(path), RATE), RATE) for _, path in files])
+    standard_RV = (voices_RV - voices_RV.mean(axis=0)) / voices_RV.std(axis=0)
+    distances_RR = np.linalg.norm(standard_RV[:, None] - standard_RV, axis=-1)
+    np.fill_diagonal(distances_RR, np.inf)
+    speakers = np.array([speaker for speaker, _ in files])
+    assert len(set(speakers)) > 4
+    assert (speakers[distances_RR.argmin(axis=1)] == speakers).mean() >= 0.8  # 0.2 by chance
