@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pipeline.metrics import comparison
 from pipeline.metrics.comparison import MISSING, Comparison, Score
-from pipeline.report.picture import INK, colour_of, marker_of, picture
+from pipeline.report.picture import FAINT, INK, colour_of, marker_of, picture
 
 # What the picture shows, with the direction that is better.
 SHOWN = {
@@ -17,6 +17,9 @@ SHOWN = {
     "phone_purity": "higher is better",
     "resynthesis_wer": "lower is better",
 }
+
+# What the same judge says of other speech, by score, with the line that shows it.
+BOUNDS = {"resynthesis_wer": {"recordings_wer": "--", "copy_synthesis_wer": ":"}}
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ def _draw(found: Comparison, split: str, score: Score) -> Figure:
     axes = figure.add_subplot()
     for place, row in enumerate(found.rows.values()):
         _draw_value(axes, place, row, f"{split}.{score.name}", score)
+    for name, style in BOUNDS.get(score.name, {}).items():
+        if (bound := _bound(found, f"{split}.{name}")) is not None:
+            label = name.removesuffix("_wer").replace("_", "-")
+            axes.axvline(score.scale * bound, color=FAINT, linestyle=style, label=label)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     axes.set(
         title=f"{score.title}, {split}: {SHOWN[score.name]}",
         ylim=(len(found.rows) - 0.5, -0.75),
@@ -70,6 +78,11 @@ def _draw(found: Comparison, split: str, score: Score) -> Figure:
     axes.margins(x=0.12)
     axes.grid(axis="x")
     return figure
+
+
+def _bound(found: Comparison, name: str) -> float | None:
+    """A score of speech that no variant has made, which is the same for all."""
+    return next((row[name] for row in found.rows.values() if name in row), None)
 
 
 def _draw_value(axes: Axes, place: int, row: Mapping[str, float], name: str, score: Score) -> None:
