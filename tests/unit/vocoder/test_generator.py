@@ -105,6 +105,14 @@ def test_a_generator_with_an_inverse_stft_has_any_hop(settings, hop):
     assert vocoder.sample_rate_hz == 50 * hop
 
 
+def test_filters_begin_at_the_level_of_speech(settings):
+    """A gain of 1 would be that of the excitation, a hundred times too loud to learn from."""
+    torch.manual_seed(0)
+    excited = settings.model_copy(update={"generator": "istft", "pitch": "predicted"})
+    waveform_S = UnitVocoder(excited, 5, ["ann"]).resynthesize(np.tile(UNITS, 8), "ann")
+    assert 0.005 < np.sqrt(np.mean(waveform_S**2)) < 0.05
+
+
 def test_nothing_sounds_above_the_band(settings, tmp_path):
     settings = settings.model_copy(update={"generator": "istft"})
     UnitVocoder(settings, 5, ["ann"], band_hz=4000).save_pretrained(tmp_path)
