@@ -22,7 +22,8 @@ from pipeline.config import ConfigError
 from pipeline.features.ssl import no_progress_bars
 
 SPELLINGS = "normalizer.json"  # British words and their American forms
-_WITHIN_NUMBER = re.compile(r"(?<=\d)(?=\d)")
+WINDOWS_AT_ONCE = 4  # of 30 s each, however short the speech is
+_DIGIT = re.compile(r"(\d)")
 
 
 class WhisperRecogniser:
@@ -80,6 +81,17 @@ class WhisperRecogniser:
             for start in range(0, max(1, len(waveform)), most):
                 owners.append(owner)
                 windows.append(np.asarray(waveform[start : start + most], dtype=np.float32))
+        texts = [
+            text
+            for first in range(0, len(windows), WINDOWS_AT_ONCE)
+            for text in self._write(windows[first : first + WINDOWS_AT_ONCE])
+        ]
+        found: list[list[str]] = [[] for _ in waveforms]
+        for owner, text in zip(owners, texts, strict=True):
+            found[owner].append(text.strip())
+        return [" ".join(each) for each in found]
+
+    def _write(self, windows: Sequence[np.ndarray]) -> list[str]:
         features = self._extractor(
             windows,
             sampling_rate=self.sample_rate_hz,
@@ -87,20 +99,14 @@ class WhisperRecogniser:
             return_tensors="pt",
         )
         pieces = self._model.generate(
-            **features.to(self._model.device),
-            num_beams=1,
-            do_sample=False,
-            **self._spoken,
+            **features.to(self._model.device), num_beams=1, do_sample=False, **self._spoken
         )
-        texts = self._tokenizer.batch_decode(pieces, skip_special_tokens=True)
-        found: list[list[str]] = [[] for _ in waveforms]
-        for owner, text in zip(owners, texts, strict=True):
-            found[owner].append(text.strip())
-        return [" ".join(each) for each in found]
+        texts: list[str] = self._tokenizer.batch_decode(pieces, skip_special_tokens=True)
+        return texts
 
 
 def _normalizer(folder: Path, *, english: bool) -> Callable[[str], str]:
-    """Whisper's own normalisation, but with each digit of a number as a word.
+    """Whisper's own normalization, but with each digit as a word.
 
     It writes numbers in digits, "one two" as 12, so that a string of digits would count as one word.
     """
@@ -112,4 +118,4 @@ def _normalizer(folder: Path, *, english: bool) -> Callable[[str], str]:
 
 
 def _words(normalize: Callable[[str], str]) -> Callable[[str], str]:
-    return lambda text: " ".join(_WITHIN_NUMBER.sub(" ", normalize(text)).split())
+    return lambda text: " ".join(_DIGIT.sub(r" \1 ", normalize(text)).split())

@@ -74,5 +74,14 @@ def compared(
         variant: {**row, **found.rows.get(variant, {})} for variant, row in results.rows.items()
     }
     rows = comparison.with_reductions(rows, splits, base)
-    notes = (*comparison.captions(rows, base), *found.notes, *results.notes)
-    return comparison.Comparison(rows, splits, notes)
+    said = (*found.notes, *_judge_notes(configs), *results.notes)
+    return comparison.Comparison(rows, splits, (*comparison.captions(rows, base), *said))
+
+
+def _judge_notes(configs: Sequence[Config]) -> list[str]:
+    """Whose resynthesis is judged by whom, if not all variants have one judge."""
+    judges = {config.variant: config.resynthesis.judge_name for config in configs if config.speaks}
+    if len(set(judges.values())) < 2:
+        return []
+    named = ", ".join(f"{judge} for {variant}" for variant, judge in judges.items())
+    return [f"Resynthesis is judged by different recognisers, which do not compare: {named}."]

@@ -71,6 +71,11 @@ class Resynthesis(SpeechScores):
         return self.has_judge or bool(self.measures)
 
     @property
+    def judge_name(self) -> str:
+        """The judging variant or folder, or `own`."""
+        return self.judge if isinstance(self.judge, str) else self.judge.variant
+
+    @property
     def judging_config(self) -> "Config | None":
         """The config of the variant that judges, if one does."""
         return None if isinstance(self.judge, str) else self.judge

@@ -39,7 +39,7 @@ def test_it_writes_what_transformers_writes(folder):
     say(folder)
     recogniser = WhisperRecogniser(folder)
     model = WhisperForConditionalGeneration.from_pretrained(folder)
-    waveforms = [noise(1.2), noise(0.4, seed=1)]
+    waveforms = [noise(1.2), *(noise(0.4, seed=seed) for seed in range(1, 6))]
     for waveform, text in zip(waveforms, recogniser.transcribe(waveforms), strict=True):
         mels = recogniser._extractor(waveform, sampling_rate=RATE, return_tensors="pt")
         [pieces] = model.generate(mels.input_features, num_beams=1).tolist()
@@ -80,6 +80,7 @@ def test_a_multilingual_model_is_told_the_language(folder):
     [
         ("One, two, three!", "1 2 3"),
         ("twenty-one", "2 1"),
+        ("GMEF39", "gmef 3 9"),
         ("Mr. Brown, uh, can't.", "mister brown can not"),
         ("The colour", "the color"),
         ("  ", ""),

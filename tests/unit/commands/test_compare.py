@@ -46,6 +46,16 @@ def test_every_format_has_the_intervals(tmp_path):
     assert f"test.wer_low,{found['kmeans']['test.wer_low']}," in shown(graph, configs, "csv")
 
 
+def test_judges_that_differ_are_named(tmp_path):
+    graph = graph_of(tmp_path, ERRORS)
+    configs = [config(tmp_path, name) for name in ERRORS]
+    assert "judged by" not in shown(graph, configs, "markdown")
+    resynthesis = configs[1].resynthesis.model_copy(update={"judge": "models/whisper"})
+    configs[1] = configs[1].model_copy(update={"resynthesis": resynthesis})
+    note = "which do not compare: own for kmeans, models/whisper for dkm_full."
+    assert note in shown(graph, configs, "markdown")
+
+
 def test_all_scores_are_shown_when_asked_for(tmp_path):
     graph, configs = graph_of(tmp_path, ERRORS), [config(tmp_path, "kmeans")]
     for output_format in ("table", "markdown"):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.commands.submit_paths import local_inputs
 from pipeline.config import Config, ConfigError
 from pipeline.config.files import load, load_all, sources
 from pipeline.config.members import members
@@ -73,6 +74,15 @@ def test_any_other_text_is_a_folder_which_may_come_from_the_command_line(write):
     assert (named.judging_config, named.judging_folder) == (None, "models/whisper-base")
     own = load("kmeans.yaml", ["resynthesis.judge=own"]).resynthesis
     assert (own.judging_config, own.judging_folder, own.has_judge) == (None, None, False)
+
+
+def test_a_job_needs_the_folder_if_there_is_speech_to_judge(write):
+    judged = ["resynthesis.judge=models/whisper-base"]
+    assert dict(local_inputs(load("kmeans.yaml", judged))) == {
+        "resynthesis.judge": Path("models/whisper-base")
+    }
+    assert dict(local_inputs(load("kmeans.yaml", [*judged, "vocoder.enabled=false"]))) == {}
+    assert dict(local_inputs(load("kmeans.yaml"))) == {}
 
 
 @pytest.mark.parametrize(
