@@ -21,7 +21,7 @@ from pipeline.training.inputs import AudioSource
 from pipeline.training.loading import loader_cache_bytes, loader_processes
 from pipeline.training.worker import Worker
 from pipeline.vocoder import training
-from pipeline.vocoder.evaluation import evenly_spread
+from pipeline.vocoder.evaluation import evenly_spread, who_speaks
 from pipeline.vocoder.generator import UnitVocoder
 from pipeline.vocoder.material import band_hz, segment_frames
 from pipeline.vocoder.segments import Clip, SegmentBatches
@@ -97,12 +97,14 @@ def _examples(
 ) -> Callable[[int, UnitVocoder], None]:
     """Logs some utterances of the validation split as a vocoder speaks them."""
     split = config.corpus.splits.valid
-    utterances = evenly_spread(read_split(inputs["prepare_corpus"], split), EXAMPLES)
+    of_split = read_split(inputs["prepare_corpus"], split)
+    utterances = evenly_spread(of_split, EXAMPLES)
     units = read_tokens(inputs[f"tokenize_corpus/{split}"], split)
 
     def listen(step: int, vocoder: UnitVocoder) -> None:
         made = vocoder.resynthesize_batch(
-            [units[each.utt_id] for each in utterances], [each.speaker for each in utterances]
+            [units[each.utt_id] for each in utterances],
+            [who_speaks(vocoder, each, of_split) for each in utterances],
         )
         for utterance, samples in zip(utterances, made, strict=True):
             name = f"examples/{utterance.utt_id}/step-{step:06d}.wav"

@@ -126,6 +126,35 @@ def test_a_vocoder_of_the_corpus_speakers_and_scores_come_out(context, run_alone
     assert "mel loss" in sent[-1].note
 
 
+class Tracker:
+    """Keeps the names of what is logged."""
+
+    def __init__(self):
+        self.metrics, self.audio = {}, []
+
+    def log_metrics(self, values, step):
+        self.metrics[step] = sorted(values)
+
+    def log_audio(self, samples, sample_rate_hz, name):
+        self.audio.append((name, len(samples), sample_rate_hz))
+
+    def flush(self):
+        pass
+
+
+def test_losses_and_examples_of_valid_are_logged_as_it_goes(context, run_alone, tmp_path):
+    tracker = Tracker()
+    config = make_config(tmp_path, vocoder={**VOCODER, "example_steps": 2})
+    STAGE.run(dataclasses.replace(context, config=config, tracker=tracker))
+    first = ["duration_loss", "mel_loss", "stft_loss"]
+    adversaries = ["adversarial_loss", "discriminator_loss", "feature_matching_loss"]
+    assert tracker.metrics == {2: first, 4: sorted(first + adversaries)}
+    samples = 12 * 320 + 80
+    assert tracker.audio == [
+        (f"examples/c1/step-{step:06d}.wav", samples, 16000) for step in (2, 4)
+    ]
+
+
 def test_anybody_can_speak_with_an_encoder_and_a_pitch(context, run_alone, tmp_path):
     changes = {"speaker": "encoder", "pitch": "predicted"}
     config = make_config(tmp_path, vocoder=VOCODER | changes)
