@@ -91,7 +91,7 @@ class WhisperRecogniser:
             found[owner].append(text.strip())
         return [" ".join(each) for each in found]
 
-    def _write(self, windows: Sequence[np.ndarray]) -> list[str]:
+    def _write(self, windows: list[np.ndarray]) -> list[str]:
         features = self._extractor(
             windows,
             sampling_rate=self.sample_rate_hz,
