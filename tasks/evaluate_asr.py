@@ -93,7 +93,7 @@ def _decode(
 ) -> list[dict[str, Any]]:
     """What `ShardTranscriber` says of all utterances, here or on the workers that there are."""
     from pipeline.asr.shard_transcriber import ShardTranscriber
-    from pipeline.features.extraction import plan_shards
+    from pipeline.corpus.shards import plan_shards
 
     config, workers = context.config, context.config.cluster.decoding_workers
     arguments: dict[str, Any] = {

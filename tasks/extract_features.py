@@ -52,8 +52,9 @@ def _estimate(config: Config, split: str, outputs: Mapping[str, Artifact]) -> Es
 
 
 def _run(context: StageContext) -> dict[str, float]:
+    from pipeline.corpus.shards import plan_shards
     from pipeline.corpus.speed import read_split_or_copy
-    from pipeline.features.extraction import ShardWriter, plan_shards
+    from pipeline.runtime.imported import Imported
     from pipeline.runtime.shard_pool import run_shards
 
     config = context.config
@@ -68,7 +69,8 @@ def _run(context: StageContext) -> dict[str, float]:
         "finetuned": context.inputs.get(TRAINING),
     }
     # Longest utterances first: what does not fit into memory fails at once instead of after days.
-    written = run_shards(ShardWriter, arguments, shards[::-1], config.cluster, context.progress)
+    writer = Imported("pipeline.features.extraction:ShardWriter")
+    written = run_shards(writer, arguments, shards[::-1], config.cluster, context.progress)
     counters = {"utterances": "rows", "frames": "frames", "bytes": "bytes"}
     return {
         name: float(sum(shard[counter] for shard in written)) for name, counter in counters.items()

@@ -21,22 +21,23 @@ def _inputs(config: Config, split: str) -> tuple[Input, ...]:
 
 
 def _run(context: StageContext) -> dict[str, float]:
+    from pipeline.corpus.shards import TOKENS, plan_shards
     from pipeline.corpus.speed import read_split_or_copy
-    from pipeline.features.extraction import plan_shards
+    from pipeline.runtime.imported import Imported
     from pipeline.runtime.shard_pool import run_shards
-    from pipeline.tokenizer.shard_tokenizer import FOLDER, ShardTokenizer
 
     config = context.config
     utterances = read_split_or_copy(config, context.inputs["prepare_corpus"], context.split)
     shards = plan_shards(
-        utterances, config.features.shard_utterances, config.features.shard_seconds, FOLDER
+        utterances, config.features.shard_utterances, config.features.shard_seconds, TOKENS
     )
     arguments = {
         "trained": context.inputs["train_joint"],
         "output": context.output,
         "batch_seconds": config.features.batch_seconds,
     }
-    run_shards(ShardTokenizer, arguments, shards, config.cluster, context.progress)
+    tokenizer = Imported("pipeline.tokenizer.shard_tokenizer:ShardTokenizer")
+    run_shards(tokenizer, arguments, shards, config.cluster, context.progress)
     return _scores(context)
 
 

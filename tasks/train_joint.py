@@ -45,10 +45,11 @@ def _check(config: Config, inputs: Mapping[str, Artifact]) -> None:
 
 
 def _run(context: StageContext) -> dict[str, float]:
+    from pipeline.runtime.imported import Imported
     from pipeline.runtime.train import run_workers
-    from pipeline.training.train_joint import train_joint
 
-    return run_workers(train_joint, context, "train_joint")
+    train = Imported("pipeline.training.train_joint:train_joint")
+    return run_workers(train, context, "train_joint")
 
 
 STAGE = Stage(

@@ -32,10 +32,11 @@ def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
 
 
 def _run(context: StageContext) -> dict[str, float]:
+    from pipeline.runtime.imported import Imported
     from pipeline.runtime.train import run_workers
-    from pipeline.training.train_token_asr import train_token_asr
 
-    return run_workers(train_token_asr, context, "train_token_asr")
+    train = Imported("pipeline.training.train_token_asr:train_token_asr")
+    return run_workers(train, context, "train_token_asr")
 
 
 STAGE = Stage(

@@ -26,10 +26,11 @@ def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
 
 
 def _run(context: StageContext) -> dict[str, float]:
+    from pipeline.runtime.imported import Imported
     from pipeline.runtime.train import run_workers
-    from pipeline.training.unit_lm import train_unit_lm
 
-    return run_workers(train_unit_lm, context, "train_unit_lm")
+    train = Imported("pipeline.training.unit_lm:train_unit_lm")
+    return run_workers(train, context, "train_unit_lm")
 
 
 STAGE = Stage(

@@ -30,10 +30,11 @@ def _check(config: Config, inputs: Mapping[str, Artifact]) -> None:
 
 
 def _run(context: StageContext) -> dict[str, float]:
+    from pipeline.runtime.imported import Imported
     from pipeline.runtime.train import run_workers
-    from pipeline.training.vocoder import train_vocoder
 
-    return run_workers(train_vocoder, context, "train_vocoder")
+    train = Imported("pipeline.training.vocoder:train_vocoder")
+    return run_workers(train, context, "train_vocoder")
 
 
 STAGE = Stage(

@@ -13,7 +13,7 @@ from pipeline.commands.run_display import RunDisplay
 from pipeline.commands.tokenize_listing import REJECTS, SHARDS, Listing
 from pipeline.config import Cluster
 from pipeline.corpus.shard_store import Record, ShardStore
-from pipeline.features.extraction import Shard
+from pipeline.corpus.shards import Shard
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import CHECKSUM_THREADS, MANIFEST, Artifact, ArtifactError
 from pipeline.storage.folders import Folder

@@ -14,7 +14,7 @@ from pipeline.commands.listed_changes import Changes, Listed, Search, compare
 from pipeline.commands.unit_ids import Naming, name_files
 from pipeline.config import ConfigError
 from pipeline.corpus.shard_store import ShardStore
-from pipeline.features.extraction import Shard, plan_shards
+from pipeline.corpus.shards import Shard, plan_shards
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import CHECKSUM_THREADS, MANIFEST, RECORDS, ArtifactError
 from pipeline.storage.table_schemas import required

@@ -1,10 +1,8 @@
 """Hidden states of a corpus, shard by shard, as each worker of the extraction pool computes them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import groupby
 from threading import Lock
 from typing import Any
 
@@ -22,7 +20,7 @@ from pipeline.features.fingerprint import ssl_fingerprint
 from pipeline.features.size import sample_frames
 from pipeline.features.ssl import pad_waveforms
 from pipeline.features.ssl_folder import ssl_to_load
-from pipeline.features.stored_frames import FOLDER, frames_column
+from pipeline.features.stored_frames import frames_column
 from pipeline.features.windows import Windowing, encode_in_windows
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
@@ -31,59 +29,12 @@ from pipeline.storage.artifacts import Artifact
 # in parallel.
 ROWS_PER_GROUP = 4
 DECODING_THREADS = 2
-SHARDS_OF_CORPUS, LEAST_SHARD_SECONDS, MOST_SHARD_SECONDS = 16, 60.0, 300.0
 # Settings that group utterances without changing their features.
 LAYOUT = {"batch_seconds", "shard_utterances", "shard_seconds"}
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Utterances of one split, and the name of their file."""
-
-    name: str
-    utterances: tuple[Utterance, ...]
-
-
 class FeatureRangeError(ValueError):
     """Hidden states that float16 cannot hold."""
-
-
-def plan_shards(
-    utterances: Sequence[Utterance],
-    shard_utterances: int,
-    shard_seconds: float | None = None,
-    folder: str = FOLDER,
-) -> list[Shard]:
-    """Divide each split, sorted by duration, into shards `<folder>/<split>-00000.parquet`.
-
-    A shard has utterances of similar length, so its batches need little padding: at most
-    `shard_utterances` and at most `shard_seconds` of audio, or one longer utterance. If
-    `shard_seconds` is `None`, it is a 16th of the corpus, so that all workers finish at about the
-    same time, but within limits: shards are not tiny, and the layers of a *large* model fit into a
-    worker's memory.
-    """
-    if shard_seconds is None:
-        share = sum(utterance.duration for utterance in utterances) / SHARDS_OF_CORPUS
-        shard_seconds = min(max(share, LEAST_SHARD_SECONDS), MOST_SHARD_SECONDS)
-    ordered = sorted(utterances, key=lambda each: (each.split, each.duration, each.utt_id))
-    shards = []
-    for split, group in groupby(ordered, key=lambda each: each.split):
-        for number, members in enumerate(_cut(group, shard_utterances, shard_seconds)):
-            shards.append(Shard(f"{folder}/{split}-{number:05d}.parquet", tuple(members)))
-    return shards
-
-
-def _cut(utterances: Iterable[Utterance], most: int, most_seconds: float) -> list[list[Utterance]]:
-    groups: list[list[Utterance]] = []
-    seconds = 0.0
-    for utterance in utterances:
-        if groups and len(groups[-1]) < most and seconds + utterance.duration <= most_seconds:
-            groups[-1].append(utterance)
-            seconds += utterance.duration
-        else:
-            groups.append([utterance])
-            seconds = utterance.duration
-    return groups
 
 
 class ShardWriter:

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.corpus.shards import FEATURES
 from pipeline.storage.artifacts import MANIFEST, Artifact
 from pipeline.storage.table_schemas import FRAME_INDEX, layer_column, num_stored_frames
 
-FOLDER = "shards"
 # A block holds at least this many frames, except the last; an utterance is never cut.
 BLOCK_FRAMES = 16_384
 # Rows decoded at a time, and bytes fetched at a time: a shard may be one row group of gigabytes.
@@ -34,8 +34,8 @@ class StoredFrames:
         Raises:
             ValueError: there are none.
         """
-        names = features.names(FOLDER)
-        shards = tuple(n for n in names if n.rpartition("-")[0] == f"{FOLDER}/{split}")
+        names = features.names(FEATURES)
+        shards = tuple(n for n in names if n.rpartition("-")[0] == f"{FEATURES}/{split}")
         if not shards:
             raise ValueError(
                 f"{features.uri} has no shard of split '{split}': run extract_features for it"

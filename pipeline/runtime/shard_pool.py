@@ -10,8 +10,8 @@ import torch
 
 from pipeline.audio.utterance import Utterance, from_table, to_table
 from pipeline.config import Cluster
+from pipeline.corpus.shards import Shard
 from pipeline.errors import is_for_user
-from pipeline.features.extraction import Shard
 from pipeline.progress import SILENT, Progress
 
 Row = dict[str, Any]

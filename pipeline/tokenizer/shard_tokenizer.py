@@ -23,7 +23,6 @@ from pipeline.tokenizer.feature_mixer import read_settings
 from pipeline.tokenizer.identity import TOKENIZER, tokenizer_digest
 from pipeline.tokenizer.unit_tokenizer import MODEL_TYPE, UnitTokenizer
 
-FOLDER = "tokens"
 # In a shard and its record: why utterances have no row, by utt_id.
 REJECTS = "rejects"
 

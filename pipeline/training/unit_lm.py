@@ -7,6 +7,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split, read_tokens, tokenizer_grid
+from pipeline.corpus.shards import TOKENS
 from pipeline.lm.causal_lm import CausalLm
 from pipeline.lm.unit_lm import UnitLm
 from pipeline.metrics import plots
@@ -14,7 +15,6 @@ from pipeline.metrics.units import units_in_range
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.identity import tokenizer_of_shards
-from pipeline.tokenizer.shard_tokenizer import FOLDER
 from pipeline.tracking import StageRun
 from pipeline.training.causal_lm import CausalLmTraining
 from pipeline.training.checkpoint_store import CheckpointStore
@@ -77,7 +77,7 @@ def _build(config: Config, inputs: Mapping[str, Artifact], units: Sequence[np.nd
         CausalLm.build(config.unit_lm.transformer, edge + 1, edge),
         subwords,
         num_units=num_units,
-        tokenizer=tokenizer_of_shards(inputs[f"tokenize_corpus/{split}"], FOLDER),
+        tokenizer=tokenizer_of_shards(inputs[f"tokenize_corpus/{split}"], TOKENS),
         units_per_second=tokenizer_grid(trained).frames_per_second,
         symbols_per_second=symbols / seconds,
     )

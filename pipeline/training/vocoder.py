@@ -11,10 +11,10 @@ from pipeline.audio.pitch import fundamental_hz
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split, read_tokens, tokenizer_grid
+from pipeline.corpus.shards import TOKENS
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.identity import tokenizer_of_shards
-from pipeline.tokenizer.shard_tokenizer import FOLDER
 from pipeline.tracking import StageRun
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.inputs import AudioSource
@@ -87,7 +87,7 @@ def _build(config: Config, inputs: Mapping[str, Artifact]) -> UnitVocoder:
         tokenizer.read_json("tokenizer/config.json")["num_units"],
         sorted({utterance.speaker for utterance in heard}),
         tokenizer_grid(tokenizer),
-        tokenizer_of_shards(inputs[f"tokenize_corpus/{corpus.splits.train}"], FOLDER),
+        tokenizer_of_shards(inputs[f"tokenize_corpus/{corpus.splits.train}"], TOKENS),
         band_hz=config.vocoder.band_hz or band_hz(heard),
     )
 

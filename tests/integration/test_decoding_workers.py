@@ -10,7 +10,7 @@ from pipeline.asr.model import AsrModel
 from pipeline.asr.shard_transcriber import ShardTranscriber, texts_of
 from pipeline.asr.text_pieces import TextPieces
 from pipeline.audio.utterance import Utterance
-from pipeline.features.extraction import plan_shards
+from pipeline.corpus.shards import plan_shards
 from pipeline.progress import Progress
 from pipeline.runtime.shard_pool import run_shards
 from pipeline.storage.artifacts import Artifact

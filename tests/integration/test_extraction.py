@@ -8,7 +8,8 @@ import ray
 from support import run_shards_here, save_tiny_ssl, tone_utterances
 
 from pipeline.config import Cluster, Features, Ssl
-from pipeline.features.extraction import ShardWriter, plan_shards
+from pipeline.corpus.shards import plan_shards
+from pipeline.features.extraction import ShardWriter
 from pipeline.progress import Progress
 from pipeline.runtime.shard_pool import SHARDS_IN_FLIGHT, ShardError, run_shards
 from pipeline.storage.artifacts import Artifact

@@ -13,7 +13,8 @@ import ray
 from support import save_tiny_ssl, tone_utterances
 
 from pipeline.config import Cluster, Features, Ssl
-from pipeline.features.extraction import ShardWriter, plan_shards
+from pipeline.corpus.shards import plan_shards
+from pipeline.features.extraction import ShardWriter
 from pipeline.runtime.shard_pool import run_shards
 from pipeline.storage.artifacts import Artifact
 

@@ -28,12 +28,22 @@ MODELS = [
     for folder in ("asr", "clustering", "features", "quantizer", "tokenizer", "training", "vocoder")
 ]
 
+# What a stage's own process loads before its workers do the work; torch before a Ray Data job.
+STARTING_WORKERS = [
+    "pipeline.corpus.shards",
+    "pipeline.corpus.speed",
+    "pipeline.runtime.imported",
+    "pipeline.runtime.shard_pool",
+    "pipeline.runtime.train",
+]
+
 
 @pytest.mark.parametrize(
     ("absent", "packages"),
     [
         pytest.param("torch,torchaudio,transformers,ray,mlflow", PLANNING, id="planning"),
         pytest.param("ray,mlflow,typer", MODELS, id="models"),
+        pytest.param("torchaudio,transformers,matplotlib,mlflow", STARTING_WORKERS, id="workers"),
     ],
 )
 def test_imports_without(absent, packages):

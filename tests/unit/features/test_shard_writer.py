@@ -14,12 +14,12 @@ from support import hidden_states, save_tiny_ssl, tone_utterances
 
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Features, Ssl
+from pipeline.corpus.shards import plan_shards
 from pipeline.features.encoders.load import load_encoder
 from pipeline.features.extraction import (
     ROWS_PER_GROUP,
     FeatureRangeError,
     ShardWriter,
-    plan_shards,
 )
 from pipeline.features.fingerprint import ssl_fingerprint
 from pipeline.features.size import sample_frames
