@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class VocabularyError(ValueError):
@@ -24,7 +25,7 @@ class VocabularyError(ValueError):
 
 
 def train_sentencepiece(
-    lines: Iterable[str], num_pieces: int, model_type: str, **options: int | bool
+    lines: Iterable[str], num_pieces: int, model_type: str, **options: Any
 ) -> bytes:
     """The serialised model; piece 0 is "unknown", and no line begins or ends with a piece of its own.
 
