@@ -41,7 +41,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="train_token_asr",
-    version=1,
+    version=2,
     settings=_settings,
     run=_run,
     inputs=_inputs,

@@ -5,7 +5,7 @@ and in training another segmentation each time.
 """
 
 import json
-import threading
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline import config
 from pipeline.metrics.units import deduplicate
 from pipeline.sentencepiece_training import VocabularyError, train_sentencepiece
+from pipeline.units.segmentation import drop_merges, sample_pieces
 
 # Unit u is the character 0xF0000 + u: a plane of Unicode for private use, with room for 16 bits, in
 # which nothing is a space, and no two characters are one to SentencePiece.
@@ -29,9 +30,6 @@ MODEL = "subwords.model"
 
 # SentencePiece would leave out longer lines, of which it counts bytes: an hour of units has a million.
 LONGEST_LINE = 1 << 30
-
-# SentencePiece seeds a thread's generator when the thread first draws, from one number for all.
-_SEEDING = threading.Lock()
 
 
 class SubwordError(ValueError):
@@ -65,7 +63,8 @@ class Subwords(ABC):
         if settings.subwords.kind == "none":
             return SingleUnits(np.unique(np.concatenate(rows)).tolist(), **shape)
         model = _train_pieces(settings.subwords, rows)
-        return SentencePieces(model, settings.subwords.sampling, **shape)
+        kind, sampling = settings.subwords.kind, settings.subwords.sampling
+        return SentencePieces(model, kind, sampling, **shape)
 
     @staticmethod
     def load(folder: str | Path) -> "Subwords":
@@ -75,7 +74,7 @@ class Subwords(ABC):
         if "units" in description:
             return SingleUnits(description["units"], **shape)
         model = (Path(folder) / MODEL).read_bytes()
-        return SentencePieces(model, description["sampling"], **shape)
+        return SentencePieces(model, description["kind"], description["sampling"], **shape)
 
     def save(self, folder: str | Path) -> None:
         """Write the subwords into `folder`, which exists."""
@@ -125,14 +124,27 @@ class SingleUnits(Subwords):
 
 
 class SentencePieces(Subwords):
-    """The pieces of a SentencePiece model, given as its serialised form; 0 is its "unknown"."""
+    """The pieces of a SentencePiece model, given as its serialised form; 0 is its "unknown".
 
-    def __init__(self, model: bytes, sampling: float, *, deduplicated: bool) -> None:
+    Args:
+        model: the serialised model.
+        kind: of the model, `bpe` or `unigram`.
+        sampling: the share of merges dropped in a draw, or the exponent of its probabilities; 0 draws
+            nothing.
+    """
+
+    def __init__(self, model: bytes, kind: str, sampling: float, *, deduplicated: bool) -> None:
         from sentencepiece import SentencePieceProcessor
 
         super().__init__(deduplicated=deduplicated)
-        self._model, self._sampling = model, sampling
+        self._model, self._kind, self._sampling = model, kind, sampling
         self._processor = SentencePieceProcessor(model_proto=model)
+        # Those of a BPE model were made in the order of their ids.
+        ids = range(UNKNOWN + 1, len(self))
+        self._ids = {self._processor.id_to_piece(one): one for one in ids}
+        self._log_probs = {
+            self._processor.id_to_piece(one): self._processor.get_score(one) for one in ids
+        }
 
     def decode(self, ids: Sequence[int]) -> NDArray[np.int64]:
         text = "".join(self._processor.id_to_piece(one) for one in ids)
@@ -152,26 +164,15 @@ class SentencePieces(Subwords):
         return np.array(self._draw(text, seed), dtype=np.int64)
 
     def _draw(self, text: str, seed: int) -> list[int]:
-        """In a thread of its own, whose random numbers come from `seed` alone."""
-        from sentencepiece import set_random_generator_seed
-
-        drawn: list[int] = []
-
-        def draw() -> None:
-            ids = self._processor.encode(
-                text, enable_sampling=True, alpha=self._sampling, nbest_size=-1
-            )
-            drawn.extend(ids)
-
-        with _SEEDING:
-            set_random_generator_seed(seed)
-            thread = threading.Thread(target=draw, name="subwords")
-            thread.start()
-            thread.join()
-        return drawn
+        chance = random.Random(seed)  # noqa: S311 - a draw, no secret
+        if self._kind == "bpe":
+            pieces = drop_merges(text, self._ids, self._sampling, chance)
+        else:
+            pieces = sample_pieces(text, self._log_probs, self._sampling, chance)
+        return [self._ids.get(piece, UNKNOWN) for piece in pieces]
 
     def _description(self) -> dict[str, Any]:
-        return {"sampling": self._sampling}
+        return {"kind": self._kind, "sampling": self._sampling}
 
 
 def _prepared(units: ArrayLike, *, deduplicated: bool) -> NDArray[np.int64]:

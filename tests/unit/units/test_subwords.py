@@ -1,14 +1,19 @@
 """Units as subwords: what a text of units is cut into, with and without chance."""
 
 import copy
-import threading
+import os
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.config import TokenAsr
 from pipeline.units.subwords import FIRST_CHARACTER, UNKNOWN, SubwordError, Subwords
+
+TESTS = Path(__file__).parents[2]
 
 WORDS = ([1, 2, 3], [4, 5], [6, 7, 8, 9], [1, 9], [3])
 
@@ -81,14 +86,31 @@ def test_a_draw_depends_on_its_seed_alone(kind):
     subwords = make(kind)
     first = [subwords.encode(units, 7).tolist() for units in UTTERANCES]
     subwords.encode(UTTERANCES[3], 11)
-    again = []
-    thread = threading.Thread(
-        target=lambda: again.extend(make(kind).encode(units, 7).tolist() for units in UTTERANCES)
-    )
-    thread.start()
-    thread.join()
-    assert first == again
+    assert first == [make(kind).encode(units, 7).tolist() for units in UTTERANCES]
     assert subwords.encode(UTTERANCES[0], 8).tolist() != first[0]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_another_process_draws_the_same(kind):
+    """SentencePiece's own sampling does not: a training that resumes would see other subwords."""
+    program = (
+        "from unit.units.test_subwords import UTTERANCES, make\n"
+        f"print(*make('{kind}').encode(UTTERANCES[0], 8))"
+    )
+    here = make(kind).encode(UTTERANCES[0], 8).tolist()
+    for hash_seed in ("1", "2"):
+        there = subprocess.run(
+            [sys.executable, "-c", program],
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{TESTS.parent}:{TESTS}",
+                "PYTHONHASHSEED": hash_seed,
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert list(map(int, there.stdout.split())) == here
 
 
 def test_dropout_leaves_out_the_share_of_merges_that_it_says():
