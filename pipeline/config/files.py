@@ -13,7 +13,7 @@ from pipeline.config import Config, ConfigError
 from pipeline.config.keys import put
 from pipeline.config.kinds import merge
 from pipeline.config.mistakes import explain
-from pipeline.config.named import JUDGE, OWN, named_configs
+from pipeline.config.named import FINETUNED_BY, JUDGE, OWN, names_config
 from pipeline.config.overrides import apply
 from pipeline.config.section import SectionT, validate_json
 from pipeline.config.shipped import find_shipped
@@ -95,7 +95,7 @@ def from_overrides(section: type[SectionT], overrides: Sequence[str]) -> Section
 def sources(path: Path) -> list[Path]:
     """The file, all that it `extends` and the configs that it names, for a config that `load` takes."""
     own = _files(path)
-    named = [_find(own, name, key) for key, name in named_configs(_merged(path))]
+    named = [_find(own, name, key) for key, name in _named_configs(_merged(path))]
     return [*own, *(file for each in named if not _is(each, path) for file in sources(each))]
 
 
@@ -106,7 +106,7 @@ def _read(path: Path, overrides: Sequence[str], readers: tuple[str, ...]) -> Nod
         config = apply(config, override)
     config = Node({"variant": Node(path.stem, str(path))}, config.place).merge(config)
     readers = (*readers, os.path.realpath(path))
-    for key, name in named_configs(config):
+    for key, name in _named_configs(config):
         found = _find(_files(path), name, key)
         if key == JUDGE and _is(found, path):
             other = Node(OWN, name.place)
@@ -188,3 +188,13 @@ def _find(readers: Sequence[Path], name: Node, key: str) -> Path:
             f"relative to {readers[0]}, or a shipped config such as demo.yaml"
         )
     return found
+
+
+def _named_configs(config: Node) -> Iterator[tuple[str, Node]]:
+    """The keys of a config that name other files, each with the name and its place."""
+    for key in (FINETUNED_BY, JUDGE):
+        section, _, name = key.partition(".")
+        holder = config.value.get(section)
+        found = holder.value.get(name) if holder and isinstance(holder.value, dict) else None
+        if found is not None and names_config(key, found.value):
+            yield key, found
