@@ -45,7 +45,7 @@ def test_everything_dropped_leaves_the_characters():
 
 
 def test_each_merge_that_is_due_is_dropped_by_itself():
-    """ "abc" needs two merges: it is whole with probability (1 - 0.3)^2; "bc" may follow a dropped "ab"."""
+    # Once "ab" was dropped, "bc" is due, and then "abc" of "a" and "bc".
     draws = chance(1)
     counts = Counter(tuple(drop_merges("abc", RANKS, 0.3, draws)) for _ in range(20_000))
     expected = {
