@@ -13,7 +13,7 @@ from pipeline.corpus.read_outputs import read_split
 from pipeline.storage.artifacts import Artifact
 from pipeline.training.inputs import AudioSource, Cache, Example, Inputs, Source
 from pipeline.vocoder.frame_mels import FrameMels
-from pipeline.vocoder.mel_decoder import UNHEARD
+from pipeline.vocoder.speakers import AVERAGE_SPEAKER
 
 
 def speaker_rows(config: Config, corpus: Artifact) -> dict[str, int]:
@@ -36,7 +36,7 @@ class SpeechTargets:
     def add(self, inputs: Inputs, examples: Sequence[Example]) -> Inputs:
         """`inputs` with the targets of its utterances; a speaker unheard in training has no row."""
         spectra = [torch.from_numpy(self._spectra(example.utterance)) for example in examples]
-        rows = [self._rows.get(example.utterance.speaker, UNHEARD) for example in examples]
+        rows = [self._rows.get(example.utterance.speaker, AVERAGE_SPEAKER) for example in examples]
         return replace(
             inputs,
             log_mels_BTM=pad_sequence(spectra, batch_first=True),

@@ -5,10 +5,10 @@ import torch
 from torchaudio.transforms import MelSpectrogram
 
 from pipeline.audio.frame_grid import FrameGrid
+from pipeline.audio.level import at_one_level
 
 NUM_MELS = 80
 WINDOW_SECONDS = 0.064
-LEVEL_RMS = 0.1  # to which each utterance is brought: its level is the microphone's
 FLOOR = 1e-5
 
 
@@ -37,9 +37,9 @@ class FrameMels:
         num_frames = grid.num_frames(len(waveform_S))
         first = grid.start + (grid.receptive_field - window) // 2
         end = first + window + grid.hop * (num_frames - 1)
-        heard_S = waveform_S[max(first, 0) : end]
+        # The level is the microphone's, not the speaker's.
+        heard_S = at_one_level(waveform_S, grid.sample_rate_hz)[max(first, 0) : end]
         padded_S = np.pad(heard_S, (max(-first, 0), max(end - len(waveform_S), 0)))
-        scale = LEVEL_RMS / max(float(np.sqrt(np.square(waveform_S).mean())), FLOOR)
-        mel_MT = self._mel(torch.from_numpy(np.asarray(padded_S * scale, dtype=np.float32)))
+        mel_MT = self._mel(torch.from_numpy(np.asarray(padded_S, dtype=np.float32)))
         log_mel_TM: np.ndarray = mel_MT.clamp(min=FLOOR).log().T.contiguous().numpy()
         return log_mel_TM

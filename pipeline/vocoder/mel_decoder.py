@@ -3,13 +3,12 @@
 Shapes: B utterances, T frames, E embedding, M mel bands.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from pipeline.vocoder.frame_mels import NUM_MELS
+from pipeline.vocoder.speakers import SpeakerRows
 
-UNHEARD = -1  # a speaker without a row: the mean of all rows stands for it
 KERNEL, LAYERS = 5, 3
 
 
@@ -22,7 +21,7 @@ class MelDecoder(nn.Module):
     def __init__(self, num_units: int, num_speakers: int, dim: int) -> None:
         super().__init__()
         self.unit_embedding = nn.Embedding(num_units, dim)
-        self.speaker_embedding = nn.Embedding(num_speakers, dim)
+        self.speaker_embedding = SpeakerRows(num_speakers, dim)
         for table in (self.unit_embedding, self.speaker_embedding):
             nn.init.normal_(table.weight, std=dim**-0.5)
         self.convolutions = nn.ModuleList(
@@ -36,10 +35,10 @@ class MelDecoder(nn.Module):
 
         Args:
             embedded_BTE: the row of `unit_embedding` of each frame's unit.
-            speakers_B: int64, rows of `speaker_embedding` or `UNHEARD`.
+            speakers_B: int64, rows of `speaker_embedding` or `AVERAGE_SPEAKER`.
             mask_BT: bool, true on valid frames.
         """
-        x_BET = (embedded_BTE + self._speakers(speakers_B)[:, None]).transpose(1, 2)
+        x_BET = (embedded_BTE + self.speaker_embedding(speakers_B)[:, None]).transpose(1, 2)
         for convolution in self.convolutions:
             x_BET = x_BET + gelu(convolution(x_BET * mask_BT[:, None]))
         made_BTM: Tensor = self.head(self.norm(x_BET.transpose(1, 2)))
@@ -54,8 +53,3 @@ class MelDecoder(nn.Module):
         error_BTM = (made_BTM[:, : heard_BTM.shape[1]] - heard_BTM[:, : made_BTM.shape[1]]).abs()
         loss: Tensor = error_BTM.mean(-1)[mask_BT[:, : error_BTM.shape[1]]].sum()
         return loss
-
-    def _speakers(self, speakers_B: Tensor) -> Tensor:
-        rows_BE = self.speaker_embedding(speakers_B.clamp(min=0))
-        mean_E = self.speaker_embedding.weight.mean(0)
-        return torch.where((speakers_B == UNHEARD)[:, None], mean_E, rows_BE)

@@ -34,6 +34,15 @@ class Speakers(NamedTuple):
     log2_f0_B: Tensor
 
 
+class SpeakerRows(nn.Embedding):
+    """A trained vector for each speaker; the mean of all stands for `AVERAGE_SPEAKER`."""
+
+    def forward(self, rows_B: Tensor) -> Tensor:
+        vectors_BS = super().forward(rows_B.clamp(min=0))
+        average_B = rows_B == AVERAGE_SPEAKER
+        return torch.where(average_B[:, None], self.weight.mean(dim=0), vectors_BS)
+
+
 class SpeakerTable(nn.Module):
     """A trained vector for each training speaker; a key is the number of its row.
 
@@ -47,7 +56,7 @@ class SpeakerTable(nn.Module):
         super().__init__()
         self.names = tuple(names)
         self.unseen = unseen
-        self.embedding = nn.Embedding(len(names), dim)
+        self.embedding = SpeakerRows(len(names), dim)
 
     def key(self, speaker: str | Voice | None) -> Key:
         """The row of a speaker, or of who stands for unknown ones.
@@ -61,9 +70,7 @@ class SpeakerTable(nn.Module):
         return np.array(AVERAGE_SPEAKER if known is None else self.names.index(known))
 
     def forward(self, keys_B: Tensor) -> Speakers:
-        rows_B, average_B = keys_B.clamp(min=0), keys_B == AVERAGE_SPEAKER
-        average_S = self.embedding.weight.mean(dim=0)
-        vectors_BS = torch.where(average_B[:, None], average_S, self.embedding(rows_B))
+        vectors_BS = self.embedding(keys_B)
         return Speakers(vectors_BS, vectors_BS.new_full(keys_B.shape, UNKNOWN_LOG2_F0))
 
 

@@ -8,7 +8,7 @@ from support import tiny_config
 
 from pipeline.storage.artifacts import Artifact
 from pipeline.training.speech_targets import speaker_rows
-from pipeline.vocoder.mel_decoder import UNHEARD
+from pipeline.vocoder.speakers import AVERAGE_SPEAKER
 from tasks import train_joint
 
 PHONOLOGICAL = VARIANTS["phonological"]
@@ -90,7 +90,7 @@ def test_targets_have_a_row_for_each_frame_and_speaker(inputs, tmp_path, kind):
     assert not loaded.log_mels_BTM[1, len(alone) :].any()
     assert np.isfinite(loaded.log_mels_BTM.numpy()).all()
     source._targets._rows = {"another": 0}
-    assert source.load(examples).speakers_B.tolist() == [UNHEARD] * 3
+    assert source.load(examples).speakers_B.tolist() == [AVERAGE_SPEAKER] * 3
 
 
 def test_rows_are_those_of_the_training_splits_speakers(inputs):
