@@ -36,6 +36,13 @@ def report(configs: Sequence[Config], output: str | None, console: Console) -> N
     _write(content, folder, name, console)
 
 
+def has_report(storage: str) -> bool:
+    """Whether a run has left its page there. To make it takes longer than all else of a run that has
+    nothing to compute.
+    """
+    return Artifact(storage).exists(REPORT)
+
+
 def add_report(
     graph: Graph, configs: Sequence[Config], runs: Mapping[str, TrackingSpec], console: Console
 ) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pipeline import tracking
 from pipeline.commands import compare, plan
-from pipeline.commands.report import add_report
+from pipeline.commands.report import add_report, has_report
 from pipeline.commands.results import read_results, test_splits
 from pipeline.commands.run_display import RunDisplay
 from pipeline.commands.ui import ui_command
@@ -64,7 +64,7 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
         complete, graph = not outcome.failed, current()
     else:
         send_rest(session, console)
-        if not only:
+        if not only and not has_report(storage):
             add_report(graph, configs, {}, console)
     if not only:
         compare.show(graph, configs, "table", console)

@@ -132,3 +132,14 @@ def test_a_run_of_all_stages_ends_with_the_page(tmp_path, monkeypatch, only, is_
         assert run.run([silent], only, console)
     assert (tmp_path / "report.html").exists() == (not only)
     assert (f"Page: {tmp_path}/report.html" in captured.get()) == (not only)
+
+
+def test_a_run_without_work_leaves_the_page_that_is_there(tmp_path, monkeypatch):
+    member = evaluated(tmp_path, "kmeans", [1] * 9)
+    silent = member.config.model_copy(update={"tracking": Tracking(enabled=False)})
+    monkeypatch.setattr(run, "build", lambda *_, **__: Graph((member,)))
+    monkeypatch.setattr(run.plan, "show", lambda *_: None)
+    page = tmp_path / "report.html"
+    page.write_text("as it was")
+    assert run.run([silent], (), Console(width=200))
+    assert page.read_text() == "as it was"
