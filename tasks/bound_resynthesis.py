@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
 from pipeline.corpus.parts import AUDIO, SPEAKER, TEXT, parts_of
-from pipeline.graph.stage import Input, Stage, StageContext
-from tasks.evaluate_resynthesis import audio_name
-from tasks.judge_resynthesis import (
+from pipeline.graph.judge_inputs import (
     judge_inputs,
     judge_settings,
     judge_sources,
-    open_judge,
-    requires,
+    require_measures,
 )
+from pipeline.graph.stage import Input, Stage, StageContext
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.metrics.utterance_scores import Share
-    from pipeline.vocoder.bounds import Bound
+    from pipeline.resynthesis.bounds import Bound
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -38,9 +36,10 @@ def _inputs(config: Config, split: str) -> tuple[Input, ...]:
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.corpus.read_outputs import read_split
     from pipeline.metrics import utterance_scores
-    from pipeline.vocoder.bounds import Bounds, others_in_place
-    from pipeline.vocoder.evaluation import evenly_spread
-    from pipeline.vocoder.judging import scored
+    from pipeline.resynthesis.bounds import Bounds, others_in_place
+    from pipeline.resynthesis.evaluation import evenly_spread
+    from pipeline.resynthesis.heard import scored
+    from pipeline.resynthesis.speech_files import write_speech
 
     settings, rate_hz = context.config.resynthesis, context.config.corpus.sample_rate_hz
     of_split = read_split(context.inputs["prepare_corpus"], context.split)
@@ -49,7 +48,8 @@ def _run(context: StageContext) -> dict[str, float]:
     for utterance, other in zip(chosen, others_in_place(chosen, of_split), strict=True):
         found.append(compute(utterance, other))
         context.progress.update(len(found), total=len(chosen), unit="utterances")
-    _keep_audio(context, found)
+    for each in found:
+        write_speech(context.output, each.utterance.utt_id, each.copy, rate_hz)
     errors = _errors(context, found)
     rows = [
         scored(each.utterance, {**each.shares, **errors.get(each.utterance.utt_id, {})})
@@ -59,24 +59,17 @@ def _run(context: StageContext) -> dict[str, float]:
     return {f"{context.split}.{name}": value for name, value in scores.items()}
 
 
-def _keep_audio(context: StageContext, found: "Sequence[Bound]") -> None:
-    """Store the copy-synthesis for listeners."""
-    from pipeline.audio.decode import write_audio
-
-    for each in found:
-        with context.output.write(audio_name(each.utterance.utt_id)) as file:
-            write_audio(file, each.copy, context.config.corpus.sample_rate_hz, format="WAV")
-
-
 def _errors(context: StageContext, found: "Sequence[Bound]") -> dict[str, dict[str, "Share"]]:
     """What the judge is wrong on in recordings and their copies, by utt_id; nothing without a judge."""
     from pipeline.audio.decode import read_utterance
-    from pipeline.vocoder.bounds import COPY
-    from pipeline.vocoder.judging import RECORDINGS, table
+    from pipeline.resynthesis.bounds import COPY
+    from pipeline.resynthesis.heard import RECORDINGS, table
+    from pipeline.resynthesis.judge import open_judge
 
-    if not context.config.resynthesis.has_judge:
+    settings, utterances = context.config.resynthesis, [each.utterance for each in found]
+    if not settings.has_judge:
         return {}
-    judge, utterances = open_judge(context), [each.utterance for each in found]
+    judge = open_judge(settings, context.inputs.get("train_joint"))
     read = partial(read_utterance, sample_rate_hz=context.config.corpus.sample_rate_hz)
     copies = {each.utterance.utt_id: each.copy for each in found}
     heard = judge.hear(utterances, RECORDINGS, read)
@@ -96,7 +89,7 @@ STAGE = Stage(
     run=_run,
     splits=lambda config: config.corpus.splits.test,
     inputs=_inputs,
-    requires=requires,
+    requires=require_measures,
     applies=lambda config: config.speaks,
     cpus=1,
     headline=("recordings_wer", "copy_synthesis_wer", "copy_synthesis_mcd_db"),

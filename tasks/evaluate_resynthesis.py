@@ -7,17 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
-from pipeline.config.section import settings_of
 from pipeline.corpus.parts import AUDIO, SPEAKER, TEXT, parts_of
+from pipeline.graph.judge_inputs import hearing_settings
 from pipeline.graph.stage import Input, Stage, StageContext
 from tasks import train_vocoder
 
 if TYPE_CHECKING:
-    from pipeline.vocoder.evaluation import Listener, Resynthesis
-
-
-# Of the search: the best text of each utterance is compared, and always from units or features.
-NOT_FROM_SPEECH = {"batch_seconds", "nbest", "assignment", "soft_tau", "language_model"}
+    from pipeline.resynthesis.evaluation import Listener
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -25,7 +21,7 @@ def _settings(config: Config) -> dict[str, Any]:
     return {
         "utterances_per_split": settings.utterances_per_split,
         "audio_examples": settings.audio_examples,
-        "asr_evaluation": settings_of(config.asr_evaluation, NOT_FROM_SPEECH),
+        **hearing_settings(config),
     }
 
 
@@ -43,9 +39,10 @@ def _run(context: StageContext) -> dict[str, float]:
     from pipeline.corpus.read_outputs import read_split, read_tokens
     from pipeline.features.batching import map_in_batches
     from pipeline.metrics import utterance_scores
-    from pipeline.vocoder import evaluation
+    from pipeline.resynthesis import evaluation
+    from pipeline.resynthesis.heard import scored, table
+    from pipeline.resynthesis.speech_files import speech_file, write_speech
     from pipeline.vocoder.generator import UnitVocoder
-    from pipeline.vocoder.judging import scored, table
 
     config, inputs, split = context.config, context.inputs, context.split
     with inputs["train_vocoder"].read_folder("vocoder") as folder:
@@ -60,8 +57,10 @@ def _run(context: StageContext) -> dict[str, float]:
     batch_seconds = config.asr_evaluation.batch_seconds
     results = map_in_batches(process, utterances, seconds, batch_seconds, report)
     for number, result in enumerate(results):
-        shown = number < config.resynthesis.audio_examples
-        _keep_audio(context, result, vocoder.sample_rate_hz, shown=shown)
+        utt_id, rate_hz = result.utterance.utt_id, vocoder.sample_rate_hz
+        write_speech(context.output, utt_id, result.samples, rate_hz)
+        if number < config.resynthesis.audio_examples:
+            context.tracker.log_audio(result.samples, rate_hz, speech_file(utt_id))
     heard = [each for result in results for each in result.heard]
     context.output.write_table("heard.parquet", table(heard))
     scores = utterance_scores.write(
@@ -73,8 +72,8 @@ def _run(context: StageContext) -> dict[str, float]:
 
 def _listener(context: StageContext) -> "Listener":
     from pipeline.asr.model import AsrModel
+    from pipeline.resynthesis.evaluation import Listener
     from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
-    from pipeline.vocoder.evaluation import Listener
 
     trained = context.inputs["train_joint"]
     with trained.read_folder("tokenizer") as folder:
@@ -82,24 +81,6 @@ def _listener(context: StageContext) -> "Listener":
     with trained.read_folder("asr") as folder:
         asr = AsrModel.from_pretrained(folder)
     return Listener(tokenizer.encode, partial(asr.transcribe, search=context.config.asr_evaluation))
-
-
-def _keep_audio(
-    context: StageContext, result: "Resynthesis", sample_rate_hz: int, *, shown: bool
-) -> None:
-    """Store the speech, for listeners and other judges; MLflow has what is `shown`."""
-    from pipeline.audio.decode import write_audio
-
-    name = audio_name(result.utterance.utt_id)
-    with context.output.write(name) as file:
-        write_audio(file, result.samples, sample_rate_hz, format="WAV")
-    if shown:
-        context.tracker.log_audio(result.samples, sample_rate_hz, name)
-
-
-def audio_name(utt_id: str) -> str:
-    """The file of an utterance's resynthesis."""
-    return f"audio/{utt_id}.wav"
 
 
 STAGE = Stage(

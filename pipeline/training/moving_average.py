@@ -1,6 +1,6 @@
 """An exponential moving average of a model's weights over the steps (EMA)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -12,9 +12,8 @@ from pipeline.training.sharding import cut
 class MovingAverage:
     """average <- d * average + (1 - d) * weights, of whatever of `model` requires a gradient now.
 
-    After step t (from 0), d = min(decay, (1 + t) / (10 + t)), so that the random weights of the
-    start are soon forgotten (as TensorFlow's ExponentialMovingAverage does). The weights themselves
-    train on as if there were none. Without a `decay` nothing is averaged or held.
+    d is that of `move_towards`. The weights themselves train on as if there were none. Without a
+    `decay` nothing is averaged or held.
     """
 
     def __init__(self, model: nn.Module, decay: float | None) -> None:
@@ -23,15 +22,10 @@ class MovingAverage:
         self._learning = dict(learning if decay is not None else [])
         self.weights = {name: weight.detach().clone() for name, weight in self._learning.items()}
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Move towards the weights after `step`."""
-        if self._decay is None:
-            return
-        decay = min(self._decay, (1 + step) / (10 + step))
-        averages: list[Tensor] = list(self.weights.values())
-        weights: list[Tensor] = list(self._learning.values())
-        torch._foreach_lerp_(averages, weights, 1 - decay)
+        if self._decay is not None:
+            move_towards(self._learning.values(), self.weights.values(), self._decay, step)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -52,3 +46,16 @@ class MovingAverage:
     def _set(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():
             targets[name].copy_(value)
+
+
+@torch.no_grad()
+def move_towards(
+    weights: Iterable[Tensor], averages: Iterable[Tensor], decay: float, step: int
+) -> None:
+    """Average <- d * average + (1 - d) * weight with d = min(decay, (1 + t) / (10 + t)) after step t.
+
+    Steps count from 0. So the random weights of the start are soon forgotten (as TensorFlow's
+    ExponentialMovingAverage does).
+    """
+    d = min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(averages), list(weights), 1 - d)

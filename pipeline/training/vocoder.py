@@ -13,15 +13,15 @@ from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split, read_tokens, tokenizer_grid
 from pipeline.corpus.shards import TOKENS
 from pipeline.progress import Progress
+from pipeline.resynthesis.evaluation import evenly_spread, who_speaks
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.identity import tokenizer_of_shards
 from pipeline.tracking import StageRun
+from pipeline.training import vocoder_trainer
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.inputs import AudioSource
 from pipeline.training.loading import loader_cache_bytes, loader_processes
 from pipeline.training.worker import Worker
-from pipeline.vocoder import training
-from pipeline.vocoder.evaluation import evenly_spread, who_speaks
 from pipeline.vocoder.generator import UnitVocoder
 from pipeline.vocoder.material import band_hz, segment_frames
 from pipeline.vocoder.segments import Clip, SegmentBatches
@@ -55,7 +55,7 @@ def train_vocoder(
             values = ", ".join(f"{name} loss {loss:.3f}" for name, loss in losses.items())
             progress.update(step, config.vocoder.steps, "steps", values)
 
-    averaged = training.train_vocoder(
+    averaged = vocoder_trainer.train_vocoder(
         vocoder,
         batches["train"],
         config.vocoder,
@@ -167,6 +167,8 @@ def _scores(vocoder: UnitVocoder, batches: Mapping[str, SegmentBatches]) -> dict
     losses = {
         f"{split}.{name}_loss": loss
         for split, of_split in batches.items()
-        for name, loss in training.evaluate_vocoder(vocoder, of_split, SCORED_BATCHES).items()
+        for name, loss in vocoder_trainer.evaluate_vocoder(
+            vocoder, of_split, SCORED_BATCHES
+        ).items()
     }
     return {**losses, "too_short_utterances": float(batches["train"].num_too_short)}

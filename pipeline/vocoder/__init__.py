@@ -1,1 +1,1 @@
-"""Unit HiFi-GAN: from the units of a tokenizer back to a waveform."""
+"""Unit vocoders: from the units of a tokenizer back to a waveform."""

@@ -16,11 +16,11 @@ from pipeline.graph.stage import StageContext
 from pipeline.metrics import utterance_scores
 from pipeline.metrics.resynthesis import F0Comparison, mel_cepstral_distortion_db
 from pipeline.metrics.wer import cer, score
+from pipeline.resynthesis import likeness
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.tracking import StageRun
-from pipeline.vocoder import likeness
 from pipeline.vocoder.generator import UnitVocoder
 from tasks.evaluate_resynthesis import STAGE
 

@@ -110,7 +110,7 @@ class Whisper:
 
 @pytest.fixture
 def whisper(monkeypatch):
-    monkeypatch.setattr("pipeline.asr.whisper_recogniser.WhisperRecogniser", Whisper)
+    monkeypatch.setattr("pipeline.resynthesis.judge.WhisperRecogniser", Whisper)
 
 
 def test_a_whisper_is_judged_by_normalized_texts(make, whisper):
@@ -149,7 +149,7 @@ def test_measures_compare_speech_with_its_recording(make, monkeypatch):
         assert names == ("similarity",)
         return lambda recording, made: {"alike": Share(float(np.abs(recording - made).max()))}
 
-    monkeypatch.setattr("pipeline.vocoder.measures.open_measures", open_measures)
+    monkeypatch.setattr("pipeline.resynthesis.measures.open_measures", open_measures)
     context = context_of("own", measures=["similarity"])
     assert STAGE.run(context) == {"test.alike": pytest.approx(0, abs=1e-4)}
     assert len(utterance_scores.read(context.output)) == 3
@@ -158,7 +158,7 @@ def test_measures_compare_speech_with_its_recording(make, monkeypatch):
 
 @pytest.mark.parametrize("stage", [STAGE, BOUNDS])
 def test_a_measure_that_is_not_installed_is_refused_before_anything_runs(make, monkeypatch, stage):
-    monkeypatch.setattr("pipeline.vocoder.measures.find_spec", lambda _name: None)
+    monkeypatch.setattr("pipeline.resynthesis.measures.find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match="needs the packages torchcrepe: pip install"):
         stage.requires(make[0]("own", measures=["crepe"]).config)
 

@@ -1,22 +1,17 @@
-"""What recognisers hear in speech, and how much of the text that is."""
+"""What a recogniser hears in speech, and how much of the text that is."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from pipeline.audio.utterance import Utterance
-from pipeline.features.batching import map_in_batches
 from pipeline.metrics.utterance_scores import ScoredUtterance, Share
 from pipeline.metrics.wer import character_errors, score_each
 from pipeline.storage import table_schemas
 
 # Kinds of speech that recognisers hear; scores begin with them.
 RECORDINGS, RESYNTHESIS = "recordings", "resynthesis"
-BATCH_SECONDS = 60.0
-
-Waveforms = Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -38,33 +33,6 @@ class Heard:
             f"{self.speech}_wer{who}": Share(counts.errors, counts.reference_words),
             f"{self.speech}_cer{who}": Share(*character_errors(reference, text)),
         }
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A recogniser that is the same for all variants, and how its texts are normalized."""
-
-    transcribe: Callable[[Waveforms], list[str]]
-    normalize: Callable[[str], str] = str
-
-    def hear(
-        self,
-        utterances: Sequence[Utterance],
-        speech: str,
-        read: Callable[[Utterance], np.ndarray],
-        report: Callable[[int], None] = lambda _done: None,
-    ) -> list[Heard]:
-        """What it makes of each utterance as `read` gives it; utterances of similar length at once."""
-
-        def transcribe(batch: Sequence[Utterance]) -> list[Heard]:
-            texts = self.transcribe([read(each) for each in batch])
-            return [Heard(each, speech, text) for each, text in zip(batch, texts, strict=True)]
-
-        seconds = [utterance.duration for utterance in utterances]
-        return map_in_batches(transcribe, utterances, seconds, BATCH_SECONDS, report)
-
-    def errors(self, heard: Heard) -> dict[str, Share]:
-        return heard.errors(normalize=self.normalize)
 
 
 def scored(utterance: Utterance, shares: Mapping[str, Share]) -> ScoredUtterance:

@@ -6,14 +6,25 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from tiny_vocoders import KINDS, tiny_settings, tiny_vocoder
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.audio.pitch import fundamental_hz
 from pipeline.config import Adversaries
 from pipeline.training.checkpoint_store import load_state, save_state
+from pipeline.training.vocoder_trainer import evaluate_vocoder, rate_share, train_vocoder
 from pipeline.vocoder.segments import Clip, SegmentBatches
 from pipeline.vocoder.speakers import AVERAGE_SPEAKER
-from pipeline.vocoder.training import evaluate_vocoder, rate_share, train_vocoder
+
+
+@pytest.fixture(params=KINDS)
+def settings(request):
+    return tiny_settings(request.param)
+
+
+@pytest.fixture
+def vocoder(settings):
+    return tiny_vocoder(settings)
 
 
 @pytest.fixture

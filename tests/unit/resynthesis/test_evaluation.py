@@ -5,9 +5,9 @@ import torch
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Istft, Vocoder
-from pipeline.vocoder.evaluation import evenly_spread, who_speaks
+from pipeline.resynthesis.evaluation import evenly_spread, who_speaks
+from pipeline.resynthesis.likeness import likeness
 from pipeline.vocoder.generator import UnitVocoder
-from pipeline.vocoder.likeness import likeness
 from pipeline.vocoder.voice import voice_of
 
 RATE = 16000

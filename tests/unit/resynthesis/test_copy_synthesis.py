@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from pipeline.metrics.resynthesis import compare_f0, mel_cepstral_distortion_db
-from pipeline.vocoder.copy_synthesis import copy_synthesis
+from pipeline.resynthesis.copy_synthesis import copy_synthesis
 
 RATE = 16000
 

@@ -9,9 +9,9 @@ import numpy as np
 from pipeline.audio.decode import read_utterance
 from pipeline.audio.utterance import Utterance
 from pipeline.metrics.utterance_scores import Share
+from pipeline.resynthesis.heard import RECORDINGS, RESYNTHESIS, Heard
+from pipeline.resynthesis.likeness import likeness
 from pipeline.vocoder.generator import UnitVocoder
-from pipeline.vocoder.judging import RECORDINGS, RESYNTHESIS, Heard
-from pipeline.vocoder.likeness import likeness
 from pipeline.vocoder.voice import Voice, other_utterances, voice_of
 
 Units = np.ndarray

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.config import ConfigError
-from pipeline.vocoder import measures
-from pipeline.vocoder.measures import PACKAGES, open_measures, require_packages
+from pipeline.resynthesis import measures
+from pipeline.resynthesis.measures import PACKAGES, open_measures, require_packages
 
 RATE = 16000
 

@@ -3,8 +3,8 @@ from support import tone_utterances
 
 from pipeline.audio.utterance import Utterance
 from pipeline.metrics.utterance_scores import Share
-from pipeline.vocoder import bounds
-from pipeline.vocoder.bounds import Bounds, others_in_place
+from pipeline.resynthesis import bounds
+from pipeline.resynthesis.bounds import Bounds, others_in_place
 
 
 def said_by(*speakers):

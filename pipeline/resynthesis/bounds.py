@@ -8,10 +8,10 @@ import numpy as np
 from pipeline.audio.decode import read_utterance
 from pipeline.audio.utterance import Utterance
 from pipeline.metrics.utterance_scores import Share
-from pipeline.vocoder.copy_synthesis import copy_synthesis
-from pipeline.vocoder.judging import RECORDINGS
-from pipeline.vocoder.likeness import likeness
-from pipeline.vocoder.measures import WITHOUT_REFERENCE, open_measures
+from pipeline.resynthesis.copy_synthesis import copy_synthesis
+from pipeline.resynthesis.heard import RECORDINGS
+from pipeline.resynthesis.likeness import likeness
+from pipeline.resynthesis.measures import WITHOUT_REFERENCE, open_measures
 
 # Scores begin with these.
 COPY, OTHER = "copy_synthesis", "other_utterance"

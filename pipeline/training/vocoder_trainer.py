@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from pipeline.config import Vocoder
+from pipeline.training.moving_average import move_towards
 from pipeline.vocoder.discriminators import Discriminators
 from pipeline.vocoder.generator import UnitVocoder
 from pipeline.vocoder.losses import (
@@ -34,7 +35,6 @@ FINAL_RATE_SHARE = 0.1
 State = dict[str, Any]
 Losses = dict[str, float]
 Wrap = Callable[[nn.Module], nn.Module]
-Weights = tuple[Tensor, ...] | list[Tensor]
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 
@@ -124,7 +124,13 @@ class VocoderTrainer:
             name: AdamW(model.parameters(), settings.learning_rate, BETAS)
             for name, model in models.items()
         }
-        self.average = AveragedModel(vocoder, multi_avg_fn=_move_by(settings.ema_decay))
+        # The average begins as the weights after the first step, and is moved from the second on.
+        self.average = AveragedModel(
+            vocoder,
+            multi_avg_fn=lambda averages, weights, done: move_towards(
+                weights, averages, settings.ema_decay, int(done)
+            ),
+        )
         self.models: dict[str, nn.Module] = {**models, "average": self.average}
         self.vocoder = vocoder
         self.speak = wrap(_Speech(vocoder))
@@ -237,18 +243,6 @@ class _Speech(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         made_BS = self.vocoder(units_BT, speakers_B, f0_BT=f0_BT)
         return made_BS, self.vocoder.side_losses(units_BT, speakers_B, f0_BT)
-
-
-def _move_by(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
-    """Average <- d * average + (1 - d) * weights; after n steps d is at most (1 + n) / (10 + n)."""
-
-    @torch.no_grad()
-    def move(averages: Weights, weights: Weights, num_averaged: Tensor | int) -> None:
-        done = float(num_averaged)
-        share = 1 - min(decay, (1 + done) / (10 + done))
-        torch._foreach_lerp_(list(averages), list(weights), share)
-
-    return move
 
 
 def rate_share(step: int, num_steps: int) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.audio.level import at_one_level
 from pipeline.config import ConfigError
 from pipeline.metrics.utterance_scores import Share
-from pipeline.vocoder.likeness import f0_likeness
+from pipeline.resynthesis.likeness import f0_likeness
 
 PACKAGES = {
     "dnsmos": ("speechmos", "librosa", "onnxruntime"),

@@ -1,0 +1,1 @@
+"""Speech that is made of units again, beside its recording: how well it is understood and how alike."""
