@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torchaudio.functional import melscale_fbanks
 
+from pipeline.audio.mel import mel_bank, power_spectra
 from pipeline.audio.pitch import fundamental_hz
 from pipeline.metrics.dtw import shortest_path
 
@@ -72,15 +72,10 @@ def mel_cepstra(samples_S: Samples, sample_rate_hz: int) -> torch.Tensor:
     """
     window = round(WINDOW_SECONDS * sample_rate_hz)
     hop = round(HOP_SECONDS * sample_rate_hz)
-    samples = torch.from_numpy(np.asarray(samples_S, dtype=np.float64))
-    samples = torch.nn.functional.pad(samples, (0, max(0, window - len(samples))))
-    taper = torch.hann_window(window, dtype=torch.float64)
-    spectrum_TF = torch.fft.rfft(samples.unfold(0, window, hop) * taper)
-    power_TF = (2 * spectrum_TF.abs() / taper.sum()).square()
-    bank_FJ = melscale_fbanks(
-        window // 2 + 1, 0.0, sample_rate_hz / 2, NUM_MELS, sample_rate_hz
-    ).double()
-    log_amplitude_TJ = 0.5 * torch.log((power_TF @ bank_FJ).clamp(min=FLOOR_POWER))
+    power_TJ = (
+        power_spectra(samples_S, window, hop) @ mel_bank(window, sample_rate_hz, NUM_MELS).double()
+    )
+    log_amplitude_TJ = 0.5 * torch.log(power_TJ.clamp(min=FLOOR_POWER))
     centres_J = (torch.arange(NUM_MELS, dtype=torch.float64) + 0.5) / NUM_MELS
     cosines_JC = torch.cos(math.pi * torch.outer(centres_J, torch.arange(NUM_CEPSTRA + 1)))
     cepstra_TC = 2 * log_amplitude_TJ @ cosines_JC / NUM_MELS

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, relu
-from torchaudio.functional import melscale_fbanks
 
+from pipeline.audio.mel import mel_bank
 from pipeline.vocoder.discriminators import Judgement
 
 FLOOR = 1e-5
@@ -53,12 +53,10 @@ class _Resolution(nn.Module):
 
     def __init__(self, sample_rate_hz: int, band_hz: float, window_length: int) -> None:
         super().__init__()
-        num_bins = window_length // 2 + 1
         self.band_bins = round(band_hz * window_length / sample_rate_hz) + 1
         self.register_buffer("window_W", torch.hann_window(window_length), persistent=False)
-        bank_FM = melscale_fbanks(
-            num_bins, 0.0, band_hz, min(80, window_length // 16), sample_rate_hz
-        )
+        num_mels = min(80, window_length // 16)
+        bank_FM = mel_bank(window_length, sample_rate_hz, num_mels, band_hz)
         self.register_buffer("bank_FM", bank_FM, persistent=False)
 
     def forward(self, made_BS: Tensor, real_BS: Tensor) -> SpectralLosses:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torchaudio.functional import melscale_fbanks
 
 from pipeline.audio.level import BLOCK_SECONDS, active, at_one_level, block_powers
+from pipeline.audio.mel import mel_bank, power_spectra
 from pipeline.audio.pitch import fundamental_hz
 from pipeline.audio.utterance import Utterance
 
@@ -98,12 +98,9 @@ def other_utterances(utterance: Utterance, utterances: Sequence[Utterance]) -> I
 def _log_mel_of_speech(samples_S: npt.NDArray[np.float32], sample_rate_hz: int) -> np.ndarray:
     """T x NUM_MELS natural logarithms of power, of the frames that are not pauses."""
     window, hop = (round(each * sample_rate_hz) for each in (WINDOW_SECONDS, HOP_SECONDS))
-    padded_S = np.pad(samples_S, (0, max(0, window - len(samples_S))))
-    frames_TW = torch.from_numpy(padded_S).double().unfold(0, window, hop)
-    taper_W = torch.hann_window(window, dtype=torch.float64)
-    power_TF = (2 * torch.fft.rfft(frames_TW * taper_W).abs() / taper_W.sum()).square()
-    bank_FM = melscale_fbanks(window // 2 + 1, 0.0, sample_rate_hz / 2, NUM_MELS, sample_rate_hz)
+    power_TF = power_spectra(samples_S, window, hop)
     spoken_T = torch.from_numpy(active(power_TF.sum(dim=1).numpy()))
-    mel_TM = (power_TF[spoken_T] if spoken_T.any() else power_TF) @ bank_FM.double()
+    bank_FM = mel_bank(window, sample_rate_hz, NUM_MELS).double()
+    mel_TM = (power_TF[spoken_T] if spoken_T.any() else power_TF) @ bank_FM
     log_mel_TM: np.ndarray = torch.log(mel_TM.clamp(min=FLOOR_POWER)).numpy()
     return log_mel_TM

@@ -41,7 +41,7 @@ def _cepstrum(samples, rate):
         np.asarray(samples, dtype=np.float64) * taper
     )
     power = (2 * np.abs(spectrum) / taper.sum()) ** 2
-    logs = [0.5 * math.log(max(FLOOR, band @ power)) for band in _triangles(size, rate)]
+    logs = [0.5 * math.log(max(FLOOR, band @ power)) for band in triangles(size, rate)]
     cepstrum = []
     for m in range(ORDER + 1):
         terms = [logs[j] * math.cos(math.pi * m * (j + 0.5) / BANDS) for j in range(BANDS)]
@@ -49,7 +49,8 @@ def _cepstrum(samples, rate):
     return cepstrum
 
 
-def _triangles(size, rate):
+def triangles(size, rate):
+    """The weights of 80 mel bands (rows) over the bins of a spectrum of `size` samples at `rate`."""
     top = 2595 * math.log10(1 + rate / 2 / 700)
     corners = [700 * (10 ** (top * k / (BANDS + 1) / 2595) - 1) for k in range(BANDS + 2)]
     rows = []
