@@ -33,24 +33,16 @@ def compare(
             f"no config is of the variant '{against}' to compare with; there are: "
             f"{', '.join(variants)}"
         )
-    show(build(configs), configs, output_format, console, against=against, show_all=show_all)
+    show(compared(build(configs), configs, against), output_format, console, show_all=show_all)
 
 
 def show(
-    graph: Graph,
-    configs: Sequence[Config],
-    output_format: Format,
-    console: Console,
-    *,
-    against: str | None = None,
-    show_all: bool = False,
+    found: comparison.Comparison, output_format: Format, console: Console, *, show_all: bool = False
 ) -> None:
-    """Print the table, or plain text in another format, with the intervals of the WERs.
+    """Print the table, or plain text in another format.
 
-    `against` is the variant that others are compared with: without it, the baseline. `show_all` is
-    for the table and its Markdown, which show the main scores otherwise.
+    `show_all` is for the table and its Markdown, which show the main scores otherwise.
     """
-    found = compared(graph, configs, against)
     if output_format == "table":
         console.print(comparison.comparison_table(found, show_all=show_all))
         return
@@ -66,7 +58,10 @@ def show(
 def compared(
     graph: Graph, configs: Sequence[Config], against: str | None = None
 ) -> comparison.Comparison:
-    """The scores of all variants that are computed, with the intervals of the WERs."""
+    """The scores of all variants that are computed, with the intervals of the WERs.
+
+    `against` is the variant that others are compared with: without it, the baseline.
+    """
     results, splits = read_results(graph, configs), test_splits(configs)
     base = against or comparison.baseline(results.rows)
     found = error_intervals(results.errors, base, comparison.best(results.rows))

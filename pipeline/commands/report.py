@@ -8,14 +8,16 @@ from rich.console import Console
 from pipeline.commands.compare import compared
 from pipeline.config import Config, ConfigError
 from pipeline.graph.graph import Graph, build
+from pipeline.metrics.comparison import Comparison
 from pipeline.redaction import redact
 from pipeline.report import page
-from pipeline.storage.artifacts import Artifact
+from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.storage.folders import Folder
 from pipeline.tracking import TrackingSpec
 from pipeline.tracking.description import git_commit
 
 REPORT = "report.html"
+_HEAD_BYTES = 2000
 
 
 def report(configs: Sequence[Config], output: str | None, console: Console) -> None:
@@ -24,7 +26,8 @@ def report(configs: Sequence[Config], output: str | None, console: Console) -> N
     Raises:
         ConfigError: `output` is a folder.
     """
-    content = _content(build(configs), configs)
+    graph = build(configs)
+    content = _content(graph, configs, compared(graph, configs))
     if output is None:
         folder, name = Folder.at(configs[0].storage), REPORT
     elif Folder.at(output).is_folder():
@@ -36,22 +39,32 @@ def report(configs: Sequence[Config], output: str | None, console: Console) -> N
     _write(content, folder, name, console)
 
 
-def has_report(storage: str) -> bool:
-    """Whether a run has left its page there. To make it takes longer than all else of a run that has
-    nothing to compute.
+def is_reported(graph: Graph, storage: str) -> bool:
+    """Whether the page in the storage is of these variants and outputs. To make it takes longer than
+    all else of a run that has nothing to compute.
     """
-    return Artifact(storage).exists(REPORT)
+    try:
+        with Artifact(storage).read(REPORT) as file:
+            head = file.read(_HEAD_BYTES)
+    except ArtifactError:
+        return False
+    return f'name="outputs" content="{page.outputs_of(graph)}"'.encode() in head
 
 
 def add_report(
-    graph: Graph, configs: Sequence[Config], runs: Mapping[str, TrackingSpec], console: Console
+    graph: Graph,
+    configs: Sequence[Config],
+    found: Comparison,
+    runs: Mapping[str, TrackingSpec],
+    console: Console,
 ) -> None:
-    """Write the page into the storage and give it to the variants' MLflow runs.
+    """Write the page, with the scores `found`, into the storage and give it to the variants' MLflow
+    runs.
 
     One that cannot be made is a warning.
     """
     try:
-        content = _content(graph, configs)
+        content = _content(graph, configs, found)
         _write(content, Folder.at(configs[0].storage), REPORT, console)
         for config in configs:
             if config.variant in runs:
@@ -61,8 +74,8 @@ def add_report(
         console.print(message, style="yellow", markup=False, soft_wrap=True)
 
 
-def _content(graph: Graph, configs: Sequence[Config]) -> bytes:
-    shown = page.page(graph, configs, compared(graph, configs), git_commit(Path(__file__).parent))
+def _content(graph: Graph, configs: Sequence[Config], found: Comparison) -> bytes:
+    shown = page.page(graph, configs, found, git_commit(Path(__file__).parent))
     return page.render(shown).encode(errors="backslashreplace")
 
 

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from pipeline import tracking
 from pipeline.commands import compare, plan
-from pipeline.commands.report import add_report, has_report
+from pipeline.commands.compare import compared
+from pipeline.commands.report import add_report, is_reported
 from pipeline.commands.results import read_results, test_splits
 from pipeline.commands.run_display import RunDisplay
 from pipeline.commands.ui import ui_command
@@ -26,7 +27,7 @@ from pipeline.storage.writable import require_writable
 from pipeline.tracking.description import variant_tags
 
 if TYPE_CHECKING:
-    from pipeline.metrics.comparison import Rows
+    from pipeline.metrics.comparison import Comparison, Rows
     from pipeline.runtime.scheduler import Outcome
     from pipeline.tracking import Status
 
@@ -52,22 +53,23 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
 
     graph = current()
     plan.show(graph, storage, console)
-    complete = True
+    complete, found = True, None
     if graph.pending():
         plan.check_space(graph, storage)
         graph.check()
         require_writable(storage)
         session.check()
         session.send_waiting()
-        outcome = _execute(current, configs, session, console, adds_report=not only)
+        outcome, found = _execute(current, configs, session, console, compares=not only)
         _show_failures(outcome, console)
         complete, graph = not outcome.failed, current()
     else:
         send_rest(session, console)
-        if not only and not has_report(storage):
-            add_report(graph, configs, {}, console)
-    if not only:
-        compare.show(graph, configs, "table", console)
+        found = None if only else compared(graph, configs)
+        if found and not is_reported(graph, storage):
+            add_report(graph, configs, found, {}, console)
+    if found:
+        compare.show(found, "table", console)
         _show_models(graph, console)
     show_tracker(configs[0], console)
     return complete
@@ -85,8 +87,9 @@ def _execute(
     session: tracking.TrackingSession,
     console: Console,
     *,
-    adds_report: bool,
-) -> "Outcome":
+    compares: bool,
+) -> "tuple[Outcome, Comparison | None]":
+    """What became of the stages, and the scores afterwards if it `compares` them; the page has both."""
     everyone = _with_trainers(configs)
     runs = {
         config.variant: session.start_variant(config, tags=variant_tags(config))
@@ -99,14 +102,16 @@ def _execute(
 
             outcome = execute(current, runs, display)
         status = "FAILED" if outcome.failed else "FINISHED"
-        if adds_report:
-            add_report(current(), configs, runs, console)
+        graph = current()
+        found = compared(graph, configs) if compares else None
+        if found:
+            add_report(graph, configs, found, runs, console)
     finally:
         for variant, scores in _scores_so_far(current, everyone).items():
             runs[variant].log_metrics(scores)
             runs[variant].finish(status)
         send_rest(session, console)
-    return outcome
+    return outcome, found
 
 
 @contextmanager

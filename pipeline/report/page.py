@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.config import Config
+from pipeline.config.digests import digest
 from pipeline.graph.graph import Graph
 from pipeline.metrics.comparison import Comparison
 from pipeline.redaction import redact
@@ -26,9 +27,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Page:
-    """What the template shows. `commit` is that of the code that made the page."""
+    """What the template shows. `commit` is that of the code that made the page.
+
+    `outputs` stands for what the storage held, see `outputs_of`.
+    """
 
     title: str
+    outputs: str
     variants: list[str]
     storage: str
     commit: str
@@ -48,6 +53,7 @@ def page(graph: Graph, configs: Sequence[Config], found: Comparison, commit: str
     first = known[0].config
     silent = Page(
         title=first.tracking.experiment,
+        outputs=outputs_of(graph),
         variants=[variant.name for variant in known],
         storage=redact(first.storage),
         commit=commit,
@@ -65,6 +71,12 @@ def page(graph: Graph, configs: Sequence[Config], found: Comparison, commit: str
     # Whatever could not be read has been noted by now, perhaps in two sections.
     notes = dict.fromkeys(note for variant in known for note in variant.notes)
     return replace(silent, listening=heard, notes=list(notes))
+
+
+def outputs_of(graph: Graph) -> str:
+    """A digest of what a page of this graph is made of: its outputs, and which are complete."""
+    found = {" ".join(node.key): node.artifact.is_complete() for node in graph.nodes}
+    return digest({"variants": [member.config.variant for member in graph.members], **found})
 
 
 def render(shown: Page) -> str:

@@ -6,7 +6,7 @@ import pytest
 from evaluated_variants import config, evaluated
 from rich.console import Console
 
-from pipeline.commands.compare import compare, show
+from pipeline.commands.compare import compare, compared, show
 from pipeline.commands.error_intervals import METHOD
 from pipeline.config import ConfigError
 from pipeline.graph.graph import Graph
@@ -18,10 +18,10 @@ def graph_of(tmp_path, errors):
     return Graph(tuple(evaluated(tmp_path, name, each) for name, each in errors.items()))
 
 
-def shown(graph, configs, output_format, **options):
+def shown(graph, configs, output_format, against=None, **options):
     console = Console(width=200)
     with console.capture() as captured:
-        show(graph, configs, output_format, console, **options)
+        show(compared(graph, configs, against), output_format, console, **options)
     return captured.get()
 
 

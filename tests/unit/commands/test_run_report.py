@@ -134,12 +134,22 @@ def test_a_run_of_all_stages_ends_with_the_page(tmp_path, monkeypatch, only, is_
     assert (f"Page: {tmp_path}/report.html" in captured.get()) == (not only)
 
 
-def test_a_run_without_work_leaves_the_page_that_is_there(tmp_path, monkeypatch):
-    member = evaluated(tmp_path, "kmeans", [1] * 9)
-    silent = member.config.model_copy(update={"tracking": Tracking(enabled=False)})
-    monkeypatch.setattr(run, "build", lambda *_, **__: Graph((member,)))
+def test_a_run_without_work_makes_the_page_unless_it_is_of_the_same_outputs(tmp_path, monkeypatch):
+    """One of a single variant in between has left a page of that one."""
+    members = [evaluated(tmp_path, name, [1] * 9) for name in ("kmeans", "dkm_full")]
     monkeypatch.setattr(run.plan, "show", lambda *_: None)
     page = tmp_path / "report.html"
-    page.write_text("as it was")
-    assert run.run([silent], (), Console(width=200))
-    assert page.read_text() == "as it was"
+
+    def run_of(*members):
+        silent = [
+            m.config.model_copy(update={"tracking": Tracking(enabled=False)}) for m in members
+        ]
+        monkeypatch.setattr(run, "build", lambda *_, **__: Graph(members))
+        assert run.run(silent, (), Console(width=200))
+        return page.read_text()
+
+    both, alone, again = run_of(*members), run_of(members[0]), run_of(*members)
+    assert "dkm_full" not in alone
+    assert again == both
+    page.write_text(again + "<!-- as it was -->")
+    assert run_of(*members).endswith("<!-- as it was -->")
