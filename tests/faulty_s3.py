@@ -24,6 +24,8 @@ ANSWERS = {
     "internal_error": (500, "InternalError"),
     "denied": (403, "AccessDenied"),
     "no_such_upload": (404, "NoSuchUpload"),
+    "conflict": (409, "ConditionalRequestConflict"),
+    "not_implemented": (501, "NotImplemented"),
 }
 
 Plan = Callable[[str, str], str | None]

@@ -10,7 +10,7 @@ from support import run_shards_here
 from pipeline.graph.graph import build
 from pipeline.progress import SILENT
 from pipeline.runtime import shard_pool, train
-from pipeline.runtime.scheduler import run_node
+from pipeline.runtime.node_run import run_node
 from pipeline.runtime.task_pool import TaskPool
 from pipeline.tracking import StageRun
 from pipeline.training.worker import Worker

@@ -23,6 +23,7 @@ from pipeline.graph.sources import Fingerprints
 from pipeline.metrics import comparison
 from pipeline.redaction import redact
 from pipeline.storage.artifacts import ArtifactError
+from pipeline.storage.owner import command_line
 from pipeline.storage.writable import require_writable
 from pipeline.tracking.description import variant_tags
 
@@ -181,7 +182,7 @@ def _show_failures(outcome: "Outcome", console: Console) -> None:
 def _same_command() -> str:
     """This process's command; in a job, the command that submits it."""
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
-        return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
+        return command_line()
     arguments = [each for each in sys.argv[2:] if each != "--set=cluster.address=auto"]
     return shlex.join(["python", "-m", "pipeline", "submit", *arguments])
 

@@ -2,39 +2,31 @@
 
 When a node fails, only the nodes that read it are skipped. When its process is lost, alone or with
 its machine, it runs again and resumes from what it had written, as soon as Ray reports the loss. A
-machine that is cut off but alive may work on for up to a minute. Two processes that write the same
-output, such as two jobs on one storage, write the same files, and each file appears complete: that
-costs time and damages nothing.
+machine that is cut off but alive may work on for up to a minute: two processes that write the same
+output write the same files, and each file appears complete.
+
+Where another run works on the same storage, this one makes what is free, and waits for what the
+other makes (see `pipeline.storage.leases`).
 """
 
-import importlib.metadata
-import platform
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import ray
-from ray.exceptions import (
-    NodeDiedError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    WorkerCrashedError,
-)
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.errors import is_for_user
-from pipeline.graph.disk_space import require_space
 from pipeline.graph.graph import Graph, Node
-from pipeline.graph.stage import Resources, StageContext
-from pipeline.progress import Display, Progress
-from pipeline.redaction import redact
+from pipeline.graph.stage import Resources
+from pipeline.progress import Display
 from pipeline.runtime.machines import Machines
+from pipeline.runtime.node_run import NodeOutcome, message, run_node
 from pipeline.runtime.progress_channel import ProgressChannel
-from pipeline.storage.artifacts import ERROR_LOG, METRICS, Artifact
+from pipeline.storage.leases import Leases
+from pipeline.storage.owner import Owner
 from pipeline.tracking import StageRun, TrackingSpec, start_stage
 
 # How often reports are shown, and machines that came or went are noticed.
@@ -47,24 +39,8 @@ SETTLING_SECONDS = 3.0
 UNEXPLAINED_SECONDS = 30.0
 # How long the mailbox may take to answer.
 ANSWER_SECONDS = 0.1
-LIBRARIES = ("numpy", "pyarrow", "ray", "torch", "torchaudio", "transformers")
 
 Key = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class NodeOutcome:
-    """How one node ended. `error` is one message for the user; `log` holds the traceback.
-
-    A `lost` one ended because a process was lost, and runs again.
-    """
-
-    node: Node
-    status: Literal["done", "failed", "skipped", "lost"]
-    seconds: float = 0.0
-    scores: Mapping[str, float] = field(default_factory=dict)
-    error: str = ""
-    log: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,13 +69,14 @@ def execute(
     `Node.awaits`). `runs` are the variants' MLflow runs (a shared node is a child of its first
     variant's).
     """
-    execution = _Execution(build, runs, display, ProgressChannel())
-    try:
-        while execution.waiting or execution.running:
-            execution.start_ready()
-            execution.collect()
-    finally:
-        execution.stop()
+    with Leases(Owner.this_process()) as leases:
+        execution = _Execution(build, runs, display, ProgressChannel(), leases)
+        try:
+            while execution.waiting or execution.running:
+                execution.start_ready()
+                execution.collect()
+        finally:
+            execution.stop()
     return Outcome(tuple(execution.outcomes.values()))
 
 
@@ -121,6 +98,7 @@ class _Execution:
         runs: Mapping[str, TrackingSpec],
         display: Display,
         channel: ProgressChannel,
+        leases: Leases,
     ) -> None:
         self.build = build
         self.waiting: dict[Key, Node] = {}
@@ -131,6 +109,8 @@ class _Execution:
         self.display = display
         self.machines = Machines()
         self.channel = channel
+        self.leases = leases
+        self.holders: set[str] = set()
         self.take_nodes(build())
 
     def take_nodes(self, graph: Graph) -> None:
@@ -152,7 +132,8 @@ class _Execution:
         for node in ordered:
             if node.awaits:
                 continue
-            if unfinished.isdisjoint(node.inputs.items()) and self._has_room(node, machines):
+            ready = node.key in self.waiting and unfinished.isdisjoint(node.inputs.items())
+            if ready and self._has_room(node, machines) and self._may_make(node):
                 del self.waiting[node.key]
                 self._start(node, machines)
 
@@ -165,6 +146,27 @@ class _Execution:
         wanted = sum((each.node.resources for each in self.running.values()), node.resources)
         return not self.running or wanted.fits(sum(machines, Resources()))
 
+    def _may_make(self, node: Node) -> bool:
+        """Whether it is left to this run to make the output; if another has made it, take it."""
+        lease = self.leases.of(node.artifact)
+        try:
+            if not lease.take():
+                if lease.holder not in self.holders:
+                    self.holders.add(lease.holder)
+                    self._tell(node.label, f"is being made by {lease.holder}: waits for it")
+                return False
+            if not node.artifact.is_complete():
+                return True
+            outcome = NodeOutcome(node, "done", scores=node.artifact.metrics())
+        except OSError as error:
+            outcome = NodeOutcome(node, "failed", error=message(error))
+        lease.release()
+        del self.waiting[node.key]
+        how = outcome.error and f"FAILED: {outcome.error}"
+        self._tell(node.label, how or f"was made by {lease.holder or 'another run'}")
+        self._record(outcome)
+        return False
+
     def _start(self, node: Node, machines: Sequence[Resources]) -> None:
         parent = self.runs.get(node.config.variant, TrackingSpec.disabled())
         tracker = start_stage(parent, node.name, node.digest, node.member)
@@ -176,14 +178,18 @@ class _Execution:
         worker = node.worker_resources
         if node.workers and not any(worker.fits(machine) for machine in machines):
             self._tell(node.label, f"waits for a machine with {worker}, which each worker needs")
-        settling = SETTLING_SECONDS if self.losses[node.key] else 0.0
+        lease = self.leases.of(node.artifact)
+        if lease.taken_from:
+            self._tell(node.label, f"is taken over from {lease.taken_from}")
+        settling = SETTLING_SECONDS if self.losses[node.key] or lease.taken_from else 0.0
         progress = self.channel.progress(node.label)
-        reference = task.remote(node, tracker, progress, settling)
+        reference = task.remote(node, tracker, progress, settling, lease.claim)
         self.running[reference] = _Running(node, tracker, time.monotonic())
 
     def collect(self) -> None:
         """Wait for the next node to end, but not for long; show progress; record the outcome."""
-        ended_nodes = ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)[0]
+        self._stand_back()
+        ended_nodes = self._wait()
         self._report()
         for reference in ended_nodes:
             ended = self.running.pop(reference)
@@ -199,8 +205,29 @@ class _Execution:
             else:
                 if outcome.status == "lost":
                     self._lose(ended, outcome.error)
+                elif outcome.status == "taken":
+                    self._wait_for_other(ended)
                 else:
                     self._settle(outcome, ended)
+
+    def _wait(self) -> "list[ray.ObjectRef[NodeOutcome]]":
+        if not self.running:  # all that is left, other runs make
+            time.sleep(POLL_SECONDS)
+            return []
+        return ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)[0]
+
+    def _stand_back(self) -> None:
+        """Stop what another run has taken over, because this one was not heard of for too long."""
+        for reference, ended in list(self.running.items()):
+            if self.leases.of(ended.node.artifact).is_lost:
+                ray.cancel(reference, force=True)
+                del self.running[reference]
+                self._wait_for_other(ended)
+
+    def _wait_for_other(self, ended: _Running) -> None:
+        ended.tracker.finish("KILLED")
+        self.display.end(ended.node.label, "stops: another run has not heard of this one for long")
+        self.waiting[ended.node.key] = ended.node
 
     def _report(self) -> None:
         """Show what the stages have sent, and the machines that were lost."""
@@ -236,19 +263,27 @@ class _Execution:
 
     def _settle(self, outcome: NodeOutcome, ended: _Running) -> None:
         node = outcome.node
-        self.outcomes[node.key] = outcome
         if outcome.status == "done":
             ended.tracker.log_metrics(outcome.scores)
             ended.tracker.finish()
             shown = node.stage.headline_of(outcome.scores)
             self.display.end(node.label, f"done in {outcome.seconds:.1f} s{shown}")
+        else:
+            ended.tracker.finish("FAILED")
+            self.display.end(node.label, f"FAILED after {outcome.seconds:.1f} s: {outcome.error}")
+        self.leases.of(node.artifact).release()
+        self._record(outcome)
+
+    def _record(self, outcome: NodeOutcome) -> None:
+        """Keep the outcome; a failed node's readers are skipped, what awaited it is known now."""
+        node = outcome.node
+        self.outcomes[node.key] = outcome
+        if outcome.status == "done":
             if node.stage.has_parts:
                 graph = self.build()
                 graph.check()
                 self.take_nodes(graph)
             return
-        ended.tracker.finish("FAILED")
-        self.display.end(node.label, f"FAILED after {outcome.seconds:.1f} s: {outcome.error}")
         missing = {node.key}
         for reader in list(self.waiting.values()):
             if not missing.isdisjoint(reader.inputs.items()):
@@ -278,82 +313,3 @@ def _ray_options(node: Node, machines: Sequence[Resources]) -> dict[str, Any]:
         return {"num_cpus": 0, "num_gpus": node.stage.gpus, "scheduling_strategy": strategy}
     largest = max((machine.cpus for machine in machines), default=1.0)
     return {"num_cpus": min(node.cpus, largest or 1.0), "num_gpus": node.stage.gpus}
-
-
-def run_node(
-    node: Node, tracker: StageRun, progress: Progress, settling_seconds: float
-) -> NodeOutcome:
-    """Run one stage in this process; its scores and manifest are written when it succeeds.
-
-    Its inputs are complete by now, so its estimate may be better than when the run began. After a
-    loss it starts `settling_seconds` later. An output that is complete by now is kept: the lost
-    process may have been at its very end, or another job may have written it.
-    """
-    time.sleep(settling_seconds)
-    started = time.monotonic()
-    output = node.artifact
-    try:
-        if output.is_complete():
-            return NodeOutcome(node, "done", scores=output.metrics())
-        output.delete(ERROR_LOG)
-        output.sweep()
-        estimate = node.estimate()
-        require_space(node.config.storage, node.bytes_to_write(estimate), estimate)
-        inputs, split = node.input_artifacts, node.split
-        context = StageContext(node.config, output, inputs, tracker, progress, split)
-        scores = {name: float(value) for name, value in node.stage.run(context).items()}
-        output.write_json(METRICS, scores)
-        seconds = time.monotonic() - started
-        output.finish(
-            {**node.description(), "seconds": seconds, "versions": versions()},
-            node.stage.temporary(node.config),
-        )
-    except Exception as error:  # noqa: BLE001 - whatever a stage raises must not stop the others
-        seconds = time.monotonic() - started
-        if isinstance(error, RayActorError) and not error.actor_init_failed:
-            return NodeOutcome(node, "lost", seconds, error=message(error))
-        return NodeOutcome(node, "failed", seconds, error=message(error), log=_log(output))
-    finally:
-        tracker.flush()
-    return NodeOutcome(node, "done", seconds, scores)
-
-
-def _log(output: Artifact) -> str:
-    """Write the current error's traceback beside the output; return its address."""
-    try:
-        with output.write(ERROR_LOG) as file:
-            file.write(redact(traceback.format_exc()).encode())
-    except Exception:  # noqa: BLE001 - a full or unreachable storage is often the error itself
-        return ""
-    return f"{output.uri}/{ERROR_LOG}"
-
-
-def message(error: BaseException) -> str:
-    """The project's own error where there is one, else the outermost that is not Ray's."""
-    causes = [cause for cause in _causes(error) if not type(cause).__module__.startswith("ray.")]
-    for cause in causes:
-        if is_for_user(cause):
-            return redact(str(cause))
-    shown = causes[0] if causes else error
-    return redact(f"{type(shown).__name__}: {shown}")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and all its causes, through the wrappers of Ray."""
-    yield error
-    workers = getattr(error, "worker_failures", None)
-    below = list(workers.values()) if isinstance(workers, dict) else []
-    for cause in (getattr(error, "cause", None), error.__cause__, *below):
-        if isinstance(cause, BaseException):
-            yield from _causes(cause)
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that are installed."""
-    versions = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions

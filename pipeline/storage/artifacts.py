@@ -170,9 +170,13 @@ class Artifact:
         aside.mkdir(parents=True)
         try:
             yield aside
-            if folder.exists():
+            with suppress(FileNotFoundError):
                 folder.rename(old)
-            aside.rename(folder)
+            try:
+                aside.rename(folder)
+            except OSError as error:
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                    raise  # else another writer was quicker, and its folder is as good
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -205,7 +209,8 @@ class Artifact:
 
     def delete(self, name: str) -> None:
         if self.exists(name):
-            self.filesystem.rm(self.path(name), recursive=True)
+            with suppress(FileNotFoundError):  # another process deletes it, too
+                self.filesystem.rm(self.path(name), recursive=True)
 
     def finish(self, description: dict[str, Any], temporary: Sequence[str] = ()) -> None:
         """Write the manifest: `description`, and every file with bytes and SHA-256.

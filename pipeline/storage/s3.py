@@ -42,6 +42,7 @@ UNKNOWN_KEY = {
     "SignatureDoesNotMatch",
 }
 MOST_KEY_BYTES = 1024
+UNKNOWN_REQUEST = 501
 OTHER_REGION = {"301", "AuthorizationHeaderMalformed", "PermanentRedirect"}
 
 
@@ -205,7 +206,7 @@ def explain(error: Exception, endpoint: str, request: dict[str, Any]) -> Excepti
 def _is_transient(error: Exception) -> bool:
     """Whether the server or the network failed, not the request."""
     status = http_status(error)
-    busy = status >= 500 or status == 429 or _code(error) in BUSY
+    busy = (status >= 500 and status != UNKNOWN_REQUEST) or status == 429 or _code(error) in BUSY
     return busy or isinstance(error, NoConnectionError)
 
 

@@ -12,7 +12,7 @@ from pipeline.config import Cluster, Codebook
 from pipeline.features.stored_frames import StoredFrames, frames_column
 from pipeline.progress import Progress, Report
 from pipeline.runtime.fit_codebook import fit_codebook
-from pipeline.runtime.scheduler import message
+from pipeline.runtime.node_run import message
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, ArtifactError
 

@@ -10,7 +10,7 @@ from ray import cloudpickle
 
 from pipeline.clustering.assignment import FramesError
 from pipeline.config import Cluster
-from pipeline.runtime.scheduler import message
+from pipeline.runtime.node_run import message
 from pipeline.runtime.task_pool import TaskPool
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]

@@ -11,7 +11,7 @@ from pipeline.corpus.adapters.manifest import ManifestCorpus
 from pipeline.graph.graph import Node
 from pipeline.graph.stage import Stage
 from pipeline.progress import SILENT, Progress
-from pipeline.runtime.scheduler import run_node
+from pipeline.runtime.node_run import run_node
 from pipeline.tracking import StageRun
 from pipeline.tracking.outbox import Outbox
 

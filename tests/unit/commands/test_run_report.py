@@ -17,7 +17,8 @@ from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph.graph import Graph, Member, Node
 from pipeline.graph.stage import Stage
 from pipeline.runtime import scheduler
-from pipeline.runtime.scheduler import NodeOutcome, Outcome
+from pipeline.runtime.node_run import NodeOutcome
+from pipeline.runtime.scheduler import Outcome
 from pipeline.storage.artifacts import ArtifactError
 from pipeline.storage.failures import StorageError
 

@@ -17,7 +17,8 @@ from pipeline.config.files import load
 from pipeline.graph.graph import PARTS
 from pipeline.metrics.trials import LOSS, WER
 from pipeline.runtime import scheduler
-from pipeline.runtime.scheduler import NodeOutcome, Outcome
+from pipeline.runtime.node_run import NodeOutcome
+from pipeline.runtime.scheduler import Outcome
 from pipeline.storage.artifacts import METRICS
 
 CONFIG = """

@@ -16,7 +16,7 @@ from pipeline.features.encoders.load import load_encoder
 from pipeline.graph import graph as stage_graph
 from pipeline.progress import SILENT
 from pipeline.quantizer.layer_mix import LayerMix
-from pipeline.runtime import scheduler, shard_pool
+from pipeline.runtime import node_run, shard_pool
 from pipeline.storage.artifacts import MANIFEST, Artifact
 from pipeline.storage.s3 import StorageError
 from pipeline.tokenizer.feature_mixer import FeatureMixer
@@ -70,7 +70,7 @@ class Project:
         """As a run would: nothing where the manifest stands."""
         for node in self.nodes(stage):
             if not node.artifact.is_complete():
-                outcome = scheduler.run_node(node, TrackingSpec.disabled(), SILENT, 0.0)
+                outcome = node_run.run_node(node, TrackingSpec.disabled(), SILENT, 0.0)
                 assert outcome.status == "done", outcome.error
 
     def verify(self, stage, **options):

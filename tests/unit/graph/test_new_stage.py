@@ -11,7 +11,7 @@ from support import save_tiny_ssl, tiny_config, write_tone_manifest
 
 from pipeline.graph.graph import build
 from pipeline.progress import Progress
-from pipeline.runtime.scheduler import run_node
+from pipeline.runtime.node_run import run_node
 from pipeline.storage import table_schemas
 from pipeline.tracking import StageRun
 

@@ -1,58 +1,34 @@
-"""What a failed node tells its user, and which nodes may run side by side. Needs no cluster."""
+"""Which nodes run side by side, and which wait: for room, for inputs, for another run. Needs no cluster."""
 
 import dataclasses
-import errno
-import os
-from pathlib import Path
 
 import pytest
-from fsspec.implementations.local import LocalFileOpener
-from ray.exceptions import ActorDiedError, RayTaskError
-from ray.train import WorkerGroupError
 
-from pipeline.config import Config, ConfigError
+from pipeline.config import Config
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
-from pipeline.graph import disk_space
 from pipeline.graph.graph import Graph, Member, Node
-from pipeline.graph.stage import Estimate, Resources, Stage
+from pipeline.graph.stage import Resources, Stage
 from pipeline.progress import SILENT, Report
 from pipeline.runtime import scheduler
-from pipeline.storage.artifacts import Artifact, ArtifactError
+from pipeline.runtime.node_run import NodeOutcome
+from pipeline.storage import leases
+from pipeline.storage.artifacts import MANIFEST, METRICS
 from pipeline.storage.failures import StorageError
-from pipeline.tracking import StageRun, TrackingSpec
+from pipeline.storage.leases import Lease, Leases
+from pipeline.storage.owner import Owner
+from pipeline.tracking import StageRun
 
 
-def brought_home(cause: Exception) -> Exception:
-    """As Ray raises an error of a remote task: an instance of both its own and the cause's class."""
-    return RayTaskError("run", "Traceback ...", cause, pid=1, ip="0").as_instanceof_cause()
-
-
-def chained(error: Exception, cause: Exception) -> Exception:
-    error.__cause__ = cause
-    return error
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (ConfigError("set x"), "set x"),
-        (ZeroDivisionError("no frames"), "ZeroDivisionError: no frames"),
-        (brought_home(ArtifactError("it is gone")), "it is gone"),
-        (brought_home(ZeroDivisionError("no frames")), "ZeroDivisionError: no frames"),
-        (WorkerGroupError("trace", {0: ArtifactError("it is gone")}), "it is gone"),
-        (WorkerGroupError("trace", {1: brought_home(KeyError("a"))}), "KeyError: 'a'"),
-        (chained(RuntimeError("stage"), ConfigError("set x")), "set x"),
-        (chained(RuntimeError("reading"), OSError("disk")), "RuntimeError: reading"),
-    ],
-)
-def test_the_message_is_the_projects_own_or_the_outermost_one(error, expected):
-    assert scheduler.message(error) == expected
+@pytest.fixture(autouse=True)
+def storage(tmp_path, monkeypatch):
+    """The nodes' storage, which is below the current folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 def node(name: str, cpus: float, *inputs: Node, workers: int = 0, **cluster) -> Node:
     config = Config(
         variant="v",
-        storage="/nowhere",
+        storage="runs",
         corpus=SyntheticCorpus(),
         ssl={"model": "some/model", "revision": "0" * 40},
         cluster=cluster,
@@ -104,13 +80,18 @@ class Channel:
         return SILENT
 
 
+def execution_of(*nodes: Node) -> scheduler._Execution:
+    held = Leases(Owner.this_process())
+    return scheduler._Execution(lambda: graph(*nodes), {}, Display(), Channel(), held)
+
+
 @pytest.fixture
 def execution(monkeypatch):
     """An execution over given nodes on a machine of two CPUs, which only notes what it starts."""
 
     def make(*nodes: Node, machines=None):
         monkeypatch.setattr(scheduler.ray, "nodes", lambda: machines or [machine(2)])
-        made = scheduler._Execution(lambda: graph(*nodes), {}, Display(), Channel())
+        made = execution_of(*nodes)
 
         def start(one: Node, _machines) -> None:
             made.running[one.key] = scheduler._Running(one, None, 0.0)
@@ -119,112 +100,6 @@ def execution(monkeypatch):
         return made
 
     return make
-
-
-NOTHING_KNOWN = Estimate()
-
-
-@pytest.fixture
-def alone(tmp_path):
-    """A node over `run` that stores under `tmp_path`."""
-
-    def make(run, estimate=NOTHING_KNOWN):
-        config = node("extract", 1).config.model_copy(update={"storage": str(tmp_path)})
-        stage = Stage("extract", 1, lambda _: {}, run, estimate=lambda *_: estimate)
-        return Node(stage, "d", config, {"v": ()}, {}, {})
-
-    return make
-
-
-def run_alone(one: Node) -> scheduler.NodeOutcome:
-    return scheduler.run_node(one, TrackingSpec.disabled(), SILENT, 0.0)
-
-
-def test_a_stage_that_cannot_fit_does_not_start(alone, monkeypatch):
-    started = []
-    one = alone(
-        lambda _: started.append(1) or {}, Estimate(3600.0, 5, 1000, {"layers": 2, "hours": 1.0})
-    )
-    monkeypatch.setattr(disk_space, "free_bytes", lambda _: 600)
-    outcome = run_alone(one)
-    assert outcome.status == "failed"
-    assert "room for 1 of the 2 layers or 0.6 of the 1 hours" in outcome.error
-    assert not started
-    # What an earlier run left counts.
-    with one.artifact.write("shard") as file:
-        file.write(b"0" * 400)
-    one.artifact.delete(scheduler.ERROR_LOG)
-    assert run_alone(one).status == "done"
-
-
-def test_a_full_disk_is_the_error_even_if_no_log_can_be_written(alone, monkeypatch):
-    def fill(context):
-        context.output.write_json("half.json", 1)
-        monkeypatch.setattr(LocalFileOpener, "write", _no_space)
-        context.output.write_json("whole.json", 2)
-
-    one = alone(fill)
-    outcome = run_alone(one)
-    assert outcome.status == "failed"
-    assert "no space left to write" in outcome.error
-    assert outcome.log == ""
-    assert [path.name for path in Path(one.artifact.path()).iterdir()] == ["half.json"]
-
-
-def test_a_storage_out_of_reach_is_the_error_and_no_more_is_tried_than_that(alone, monkeypatch):
-    def cut_off(self, *_arguments):
-        raise StorageError(f"{self.uri} cannot be reached: check the network")
-
-    one = alone(lambda _: {"score": 1.0})
-    for method in ("delete", "write", "write_json"):
-        monkeypatch.setattr(Artifact, method, cut_off)
-    outcome = run_alone(one)
-    assert outcome.status == "failed"
-    assert outcome.error == f"{one.artifact.uri} cannot be reached: check the network"
-    assert outcome.log == ""
-
-
-def test_what_another_process_has_made_meanwhile_is_not_made_again(alone):
-    runs = []
-    one = alone(lambda _: runs.append(1) or {"score": 1.0})
-    assert run_alone(one).scores == {"score": 1.0}
-    again = run_alone(one)
-    assert (again.status, again.scores) == ("done", {"score": 1.0})
-    assert len(runs) == 1
-
-
-def test_a_helper_of_rays_that_is_gone_is_a_loss_and_one_that_cannot_start_an_error(alone):
-    def lose(cause):
-        def run(_context):
-            raise ActorDiedError(cause)
-
-        return run_alone(alone(run))
-
-    lost = lose(None)
-    assert (lost.status, lost.log) == ("lost", "")
-    failed = lose(RayTaskError("init", "Traceback ...", ZeroDivisionError(), pid=1, ip="0"))
-    assert failed.status == "failed"
-    assert failed.log
-
-
-def _no_space(*_arguments):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_what_killed_writers_left_is_swept_away_and_nothing_else(alone):
-    one = alone(lambda _: {"score": 1.0})
-    folder = Path(one.artifact.path("shards"))
-    (folder / ".old.12ab.aside").mkdir(parents=True)
-    for name in (".a.parquet.12ab.aside", ".b.parquet.34cd.aside", "c.parquet"):
-        (folder / name).write_text("half")
-    for path in folder.iterdir():
-        if path.name != ".b.parquet.34cd.aside":  # another process is at work on it
-            os.utime(path, (0, 0))
-    run_alone(one)
-    assert sorted(path.name for path in folder.iterdir()) == [
-        ".b.parquet.34cd.aside",
-        "c.parquet",
-    ]
 
 
 def running(execution) -> list[str]:
@@ -357,14 +232,14 @@ def test_the_line_of_a_stages_end_has_its_headline_scores(execution):
     made = execution(first)
     ended = scheduler._Running(first, StageRun.disabled(), 0.0)
     scores = {"test.wer": 0.05123456, "wer": 1.0, "test.cer": 0.01}
-    made._settle(scheduler.NodeOutcome(first, "done", 2.0, scores), ended)
+    made._settle(NodeOutcome(first, "done", 2.0, scores), ended)
     assert made.display.ends == ["a[v] done in 2.0 s, test.wer 0.05123, wer 1"]
 
 
 def test_a_worker_that_fits_on_no_machine_is_reported(monkeypatch):
     monkeypatch.setattr(scheduler, "ray", FakeRay())
     wide = node("train", 0, workers=1, cpus_per_worker=1, gpus_per_worker=1)
-    made = scheduler._Execution(lambda: graph(wide), {}, Display(), Channel())
+    made = execution_of(wide)
     made._start(wide, [Resources(8, 0)])
     assert made.display.lines == [
         "train[v] starts",
@@ -399,7 +274,7 @@ def test_a_node_waits_for_its_inputs(execution):
 
 def test_an_outcome_tells_failed_from_skipped():
     done, failed, skipped = (
-        scheduler.NodeOutcome(node(name, 1), name) for name in ("done", "failed", "skipped")
+        NodeOutcome(node(name, 1), name) for name in ("done", "failed", "skipped")
     )
     outcome = scheduler.Outcome((done, failed, skipped))
     assert outcome.failed == (failed,)
@@ -407,6 +282,74 @@ def test_an_outcome_tells_failed_from_skipped():
     assert dataclasses.replace(outcome, nodes=(done,)).failed == ()
 
 
-def test_versions_name_what_is_installed(monkeypatch):
-    monkeypatch.setattr(scheduler, "LIBRARIES", ("numpy", "no-such-library"))
-    assert set(scheduler.versions()) == {"python", "numpy"}
+@pytest.fixture
+def elsewhere():
+    return Owner(7, "node-3", "another boot", "python -m pipeline run demo")
+
+
+def test_what_another_run_makes_is_waited_for_while_free_stages_start(
+    execution, elsewhere, monkeypatch
+):
+    monkeypatch.setattr(leases, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(scheduler, "POLL_SECONDS", 0.0)
+    train, tune, free = (node(name, 0, workers=1) for name in ("train", "tune", "free"))
+    reader = node("reader", 1, train)
+    theirs = [Lease(each.artifact, elsewhere) for each in (train, tune)]
+    assert all(lease.take() for lease in theirs)
+    made = execution(train, tune, free, reader)
+    assert running(made) == ["free"]
+    assert running(made) == ["free"]
+    assert made.display.lines == [f"train[v] is being made by {elsewhere}: waits for it"]
+    made.running.clear()
+
+    train.artifact.write_json(METRICS, {"wer": 0.5})
+    train.artifact.write_json(MANIFEST, {})
+    theirs[0].release()
+    assert running(made) == []
+    made.collect()
+    assert made.display.lines[1:] == [f"train[v] was made by {elsewhere}"]
+    assert made.outcomes[train.key] == NodeOutcome(train, "done", scores={"wer": 0.5})
+    assert running(made) == ["reader"]
+
+    made.running.clear()
+    theirs[1].release()  # it failed, or was stopped
+    assert running(made) == ["tune"]
+
+
+def test_an_output_that_was_made_since_the_plan_is_taken_as_it_is(execution):
+    first = node("first", 1)
+    made = execution(first)
+    first.artifact.write_json(MANIFEST, {})
+    assert running(made) == []
+    assert made.display.lines == ["first[v] was made by another run"]
+    assert not made.waiting
+
+
+def test_a_storage_that_cannot_say_who_makes_an_output_fails_the_stage(execution, monkeypatch):
+    def cut_off(_claim):
+        raise StorageError("s3://b cannot be reached: check the network")
+
+    first = node("first", 1)
+    made = execution(first, node("second", 1, first))
+    monkeypatch.setattr(leases.Claim, "newest", cut_off)
+    assert running(made) == []
+    assert made.display.lines == ["first[v] FAILED: s3://b cannot be reached: check the network"]
+    assert [outcome.status for outcome in made.outcomes.values()] == ["failed", "skipped"]
+
+
+def test_a_stage_that_another_run_has_taken_over_stops_and_waits(execution, elsewhere, monkeypatch):
+    cancelled = []
+    monkeypatch.setattr(scheduler.ray, "cancel", lambda key, **_: cancelled.append(key))
+    first = node("first", 1)
+    made = execution(first)
+    assert running(made) == ["first"]
+    made.running[first.key] = scheduler._Running(first, StageRun.disabled(), 0.0)
+    lease = made.leases.of(first.artifact)
+    lease.claim.folder.delete(lease.claim.file(1))
+    assert Lease(first.artifact, elsewhere).take()
+    lease.beat()
+    made._stand_back()
+    assert cancelled == [first.key]
+    assert made.display.ends == ["first[v] stops: another run has not heard of this one for long"]
+    assert running(made) == []
+    assert made.display.lines == [f"first[v] is being made by {elsewhere}: waits for it"]
