@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -51,17 +51,20 @@ class Runs:
     """Runs of two toy stages on one storage."""
 
     folder: Path
+    started: list[subprocess.Popen] = field(default_factory=list)
 
     def start(self, name: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "pipeline", "run", "toy.yaml", "--stage", "quick"]
         with (self.folder / name).open("w") as log:
-            return subprocess.Popen(
+            run = subprocess.Popen(
                 command,
                 cwd=self.folder,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+        self.started.append(run)
+        return run
 
     def log(self, name: str) -> str:
         return (self.folder / name).read_text()
@@ -74,10 +77,12 @@ class Runs:
     def go(self) -> None:
         (self.folder / "go").touch()
 
-    def until(self, happened: Callable[[], bool]) -> None:
+    def until(self, happened: Callable[[], bool], run: subprocess.Popen) -> None:
+        """Wait until something has happened, which `run` is to bring about."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not happened():
             logs = "\n".join(path.read_text() for path in self.folder.glob("*.log"))
+            assert run.poll() is None, logs
             assert time.monotonic() < deadline, logs
             time.sleep(0.05)
 
@@ -94,17 +99,21 @@ def runs(tmp_path):
         "tracking": {"enabled": False},
     }
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(config))
-    return Runs(tmp_path)
+    made = Runs(tmp_path)
+    yield made
+    for run in made.started:
+        run.kill()
+        run.wait()
 
 
 def test_each_output_is_made_once_and_the_second_says_for_whom_it_waits(runs):
-    with runs.start("first.log") as first:
-        runs.until(lambda: runs.made() == ["slow"])
-        with runs.start("second.log") as second:
-            runs.until(lambda: "waits for it" in runs.log("second.log"))
-            runs.go()
-            assert first.wait(PATIENCE_SECONDS) == 0, runs.log("first.log")
-            assert second.wait(PATIENCE_SECONDS) == 0, runs.log("second.log")
+    first = runs.start("first.log")
+    runs.until(lambda: runs.made() == ["slow"], first)
+    second = runs.start("second.log")
+    runs.until(lambda: "waits for it" in runs.log("second.log"), second)
+    runs.go()
+    assert first.wait(PATIENCE_SECONDS) == 0, runs.log("first.log")
+    assert second.wait(PATIENCE_SECONDS) == 0, runs.log("second.log")
     assert runs.made() == ["slow", "quick"]
     who = f"process {first.pid} on this machine (python -m pipeline run toy.yaml --stage quick)"
     [waits] = re.findall(r".*waits for it.*", runs.log("second.log"))
@@ -115,15 +124,15 @@ def test_each_output_is_made_once_and_the_second_says_for_whom_it_waits(runs):
 
 @pytest.mark.soak  # a minute; without Ray, the tests of leases and of the scheduler show the same
 def test_a_run_that_waits_takes_over_from_one_that_is_killed(runs):
-    with runs.start("first.log") as first:
-        runs.until(lambda: runs.made() == ["slow"])
-        with runs.start("second.log") as second:
-            runs.until(lambda: "waits for it" in runs.log("second.log"))
-            os.kill(first.pid, signal.SIGKILL)
-            first.wait()
-            runs.until(lambda: runs.made() == ["slow", "slow"])
-            runs.go()
-            assert second.wait(PATIENCE_SECONDS) == 0, runs.log("second.log")
+    first = runs.start("first.log")
+    runs.until(lambda: runs.made() == ["slow"], first)
+    second = runs.start("second.log")
+    runs.until(lambda: "waits for it" in runs.log("second.log"), second)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    runs.until(lambda: runs.made() == ["slow", "slow"], second)
+    runs.go()
+    assert second.wait(PATIENCE_SECONDS) == 0, runs.log("second.log")
     assert runs.made() == ["slow", "slow", "quick"]
     assert re.search(
         rf"slow\[toy\] is taken over from process {first.pid} .*, which has ended",
