@@ -40,7 +40,7 @@ def run_here(configs):
     ran = []
     with without_ray():
         while pending := (graph := build(configs)).pending():
-            outcome = run_node(pending[0], StageRun.disabled(), SILENT, 0.0)
+            outcome = run_node(pending[0], StageRun.disabled(), SILENT, 0.0, None)
             assert outcome.status == "done", outcome.error
             ran.append(pending[0].label)
     return graph, ran

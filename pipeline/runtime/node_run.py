@@ -43,8 +43,8 @@ def run_node(
     node: Node,
     tracker: StageRun,
     progress: Progress,
-    settling_seconds: float = 0.0,
-    claim: Claim | None = None,
+    settling_seconds: float,
+    claim: Claim | None,
 ) -> NodeOutcome:
     """Run one stage in this process; its scores and manifest are written when it succeeds.
 

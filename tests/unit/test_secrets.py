@@ -43,7 +43,7 @@ def test_no_secret_is_in_a_failed_stages_log(config, tmp_path):
         raise ValueError(TEXT)
 
     node = Node(Stage("toy", 1, lambda _: {}, fail), "00", config, {"v": ()}, {}, {})
-    outcome = run_node(node, StageRun.disabled(), SILENT, 0.0)
+    outcome = run_node(node, StageRun.disabled(), SILENT, 0.0, None)
     log = (tmp_path / "toy" / "00" / "error.log").read_text()
     for text in (log, outcome.error):
         assert "part=3" in text

@@ -49,7 +49,7 @@ def test_the_stage_of_the_page_runs_and_is_complete_afterwards(config):
     nodes["tokenize_corpus/train"].artifact.write_table("tokens/train-00000.parquet", tokens)
 
     reports = []
-    outcome = run_node(node, StageRun.disabled(), Progress(reports.append), 0.0)
+    outcome = run_node(node, StageRun.disabled(), Progress(reports.append), 0.0, None)
 
     assert (outcome.status, outcome.error) == ("done", "")
     assert outcome.scores == {"unit_pairs": 3.0}

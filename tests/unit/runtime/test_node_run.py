@@ -71,7 +71,7 @@ def alone(tmp_path):
 
 
 def run_alone(one: Node, claim=None) -> node_run.NodeOutcome:
-    return node_run.run_node(one, TrackingSpec.disabled(), SILENT, claim=claim)
+    return node_run.run_node(one, TrackingSpec.disabled(), SILENT, 0.0, claim)
 
 
 def test_a_stage_that_cannot_fit_does_not_start(alone, monkeypatch):
