@@ -70,7 +70,8 @@ def compared(
     }
     rows = comparison.with_reductions(rows, splits, base)
     said = (*found.notes, *_judge_notes(configs), *results.notes)
-    return comparison.Comparison(rows, splits, (*comparison.captions(rows, base), *said))
+    notes = (*comparison.captions(rows, base), *said)
+    return comparison.Comparison(rows, splits, notes, tuple(sorted(results.own)))
 
 
 def _judge_notes(configs: Sequence[Config]) -> list[str]:

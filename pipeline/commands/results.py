@@ -8,7 +8,7 @@ from itertools import product
 import pyarrow as pa
 
 from pipeline.config import Config
-from pipeline.graph.graph import Graph, Member
+from pipeline.graph.graph import Graph, Member, load_stage
 from pipeline.metrics import comparison, utterance_scores
 from pipeline.metrics.seed_scores import over_folds, over_seeds
 from pipeline.metrics.utterance_scores import ScoredUtterance
@@ -24,12 +24,14 @@ SPEECH_STAGES = ("evaluate_resynthesis", "judge_resynthesis", "bound_resynthesis
 class Results:
     """Each variant's scores by name, and by split its word errors if it is evaluated.
 
-    `notes` say whose word errors could not be read, and why.
+    `notes` say whose word errors could not be read, and why. `own` are the names of scores that no
+    title is known for, of stages that configs add.
     """
 
     rows: dict[str, dict[str, float]] = field(default_factory=dict)
     errors: dict[str, dict[str, WordErrors]] = field(default_factory=lambda: defaultdict(dict))
     notes: list[str] = field(default_factory=list)
+    own: set[str] = field(default_factory=set)
 
 
 def test_splits(configs: Sequence[Config]) -> tuple[str, ...]:
@@ -45,10 +47,12 @@ def read_results(graph: Graph, configs: Sequence[Config]) -> Results:
         seeds: dict[int, list[Member]] = defaultdict(list)
         for member in members:
             seeds[member.config.training.seed].append(member)
-        own = {member.name: _scores(member) for member in members}
+        of_members = {member.name: _scores(member) for member in members}
         rows = {
-            seed: over_folds([own[fold.name] for fold in folds]) for seed, folds in seeds.items()
+            seed: over_folds([of_members[fold.name] for fold in folds])
+            for seed, folds in seeds.items()
         }
+        results.own |= _own_scores(members[0])
         for split in config.corpus.scored_splits:
             errors = _errors_of_seeds(seeds, split, config.variant, results.notes)
             if errors:
@@ -62,13 +66,25 @@ def read_results(graph: Graph, configs: Sequence[Config]) -> Results:
         results.rows[config.variant] = over_seeds(rows, _shared(list(seeds.values()))) | edges
         if len(seeds) < len(members):
             results.rows[config.variant] |= {
-                f"{name}[{fold}]": value for fold, row in own.items() for name, value in row.items()
+                f"{name}[{fold}]": value
+                for fold, row in of_members.items()
+                for name, value in row.items()
             }
     return results
 
 
 def _scores(member: Member) -> dict[str, float]:
     return comparison.scores({name: node.artifact for name, node in member.nodes.items()})
+
+
+def _own_scores(member: Member) -> set[str]:
+    """The names of scores without a title, of the stages that the config adds."""
+    added = {load_stage(module).name for module in member.config.extra_stages}
+    if not added:
+        return set()
+    others = {n: node.artifact for n, node in member.nodes.items() if node.stage.name not in added}
+    own = _scores(member).keys() - comparison.scores(others).keys()
+    return {name for name in own if name.rpartition(".")[2] not in comparison.TITLED}
 
 
 def _shared(seeds: Sequence[Sequence[Member]]) -> set[str]:

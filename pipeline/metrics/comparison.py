@@ -1,7 +1,7 @@
 """The comparison: one row for each score and test split, one column for each variant.
 
-Scores have the names that the stages give them (`test.wer`, `training_seconds`); a score's 95 %
-interval is two more, `test.wer_low` and `test.wer_high`, and `pipeline/metrics/seed_scores.py` says
+Scores have the names that the stages give them (`test.wer`, `training_seconds`), by which those of a
+user's own stages are shown; a score's 95 % interval is two more, `test.wer_low` and `test.wer_high`, and `pipeline/metrics/seed_scores.py` says
 what several seeds add. The table and its Markdown show the main scores, or all that have a title,
 rounded; JSON and CSV have every score, unrounded.
 """
@@ -45,17 +45,19 @@ Rows = Mapping[str, Mapping[str, float]]
 class Comparison:
     """Scores by variant, in the order in which they are shown, on the test splits.
 
-    `notes` say what the figures are relative to, and which are missing and why.
+    `notes` say what the figures are relative to, and which are missing and why. `own` are the names
+    of the scores of users' own stages.
     """
 
     rows: Rows
     splits: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Score:
-    """How a score is shown: its name after the split, title, factor and decimals.
+    """How a score is shown: its name after the split, title, factor and decimals (None: four digits).
 
     One that is `main` is shown without being asked for; one that is `optional` is of a stage that not
     everybody runs, and shown only where some variant has it.
@@ -64,7 +66,7 @@ class Score:
     name: str
     title: str
     scale: float = 1.0
-    decimals: int = 3
+    decimals: int | None = 3
     main: bool = False
     optional: bool = False
 
@@ -76,7 +78,11 @@ class Score:
         return f"{title} in {spelled}" if unit else title
 
     def show(self, value: float | None) -> str:
-        return MISSING if value is None else f"{self.scale * value:.{self.decimals}f}"
+        if value is None:
+            return MISSING
+        if self.decimals is None:
+            return f"{value:.0f}" if value.is_integer() or abs(value) >= 1000 else f"{value:.4g}"
+        return f"{self.scale * value:.{self.decimals}f}"
 
     def cell(self, row: Mapping[str, float], split: str) -> str:
         """The value in `row` with what is known of it: `17.4 ± 1.2 [14.9, 20.2] (2 of 3 seeds)`.
@@ -177,6 +183,9 @@ TRAINING = (
     Score("train.noisy_share", "noisy choices in training (%)", 100, 1),
     Score("training_seconds", "training (s)", 1, 0),
 )
+
+
+TITLED = {score.name for score in (*TRAINING, *(score for group in GROUPS for score in group))}
 
 
 def place(variant: str) -> int:
@@ -337,3 +346,11 @@ def lines(found: Comparison, *, show_all: bool) -> Iterator[list[tuple[str, ...]
             for score in TRAINING
             if any(score.name in row for row in rows.values())
         ]
+    yield [_own_line(name, rows, splits) for name in found.own]
+
+
+def _own_line(name: str, rows: Rows, splits: Sequence[str]) -> tuple[str, ...]:
+    split, _, rest = name.partition(".")
+    split, rest = (split, rest) if split in splits else ("", name)
+    score = Score(rest, rest.replace("_", " "), decimals=None)
+    return score.title, split, *(score.cell(row, split) for row in rows.values())

@@ -168,3 +168,21 @@ def test_nothing_evaluated_is_nothing_to_say(tmp_path):
     member = unfinished(evaluated(tmp_path, "kmeans", [1] * len(SPEAKERS)))
     found = read_results(Graph((member,)), [config(tmp_path, "kmeans")])
     assert (found.rows, dict(found.errors), found.notes) == ({"kmeans": {}}, {}, [])
+
+
+def test_scores_of_stages_that_a_config_adds_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    declared = "from pipeline.graph.stage import Stage\nSTAGE = Stage('own', 1, dict, dict)\n"
+    (tmp_path / "my_own_stage.py").write_text(declared)
+    member = evaluated(tmp_path, "kmeans", [1] * 9)
+    settings = member.config.model_copy(update={"extra_stages": ("my_own_stage",)})
+    own = replace(member.nodes["evaluate_asr/test"], stage=Stage("own", 1, dict, dict), split="")
+    own.artifact.write_json("metrics.json", {"test.wer": 1.0, "test.cer": 0.5, "test.pairs": 2.0})
+    own.artifact.finish({})
+    member = replace(member, config=settings, nodes={**member.nodes, "own": own})
+    found = read_results(Graph((member,)), [settings])
+    assert found.own == {"test.pairs"}
+    assert found.rows["kmeans"]["test.pairs"] == 2.0
+    assert found.rows["kmeans"]["own.test.cer"] == 0.5
+    without = member.config.model_copy(update={"extra_stages": ()})
+    assert read_results(Graph((replace(member, config=without),)), [without]).own == set()

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 from support import save_tiny_ssl, tiny_config, write_tone_manifest
 
+from pipeline.commands.compare import compared
 from pipeline.graph.graph import build
+from pipeline.metrics.comparison import as_markdown
 from pipeline.progress import Progress
 from pipeline.runtime.node_run import run_node
 from pipeline.storage import table_schemas
@@ -61,6 +63,10 @@ def test_the_stage_of_the_page_runs_and_is_complete_afterwards(config):
     }
     assert reports[-1].done == reports[-1].total == 2
     assert node not in build([config], ["count_pairs"]).pending()
+
+    found = compared(build([config]), [config])
+    assert found.own == ("unit_pairs",)
+    assert "| unit pairs |  | 3 |" in as_markdown(found)
 
 
 def test_the_page_names_every_field_of_a_stage(config):

@@ -301,3 +301,15 @@ def test_mlflow_gets_a_score_by_the_name_it_always_had():
             "training in s": 286.4,
         }
     )
+
+
+def test_scores_of_a_users_own_stage_have_their_names_as_titles():
+    rows = {
+        "kmeans": {"num_pairs": 12345.0, "test.edit_rate": 0.123456, "test.edit_rate_sd": 0.01},
+        "dkm": {"test.edit_rate": 0.5},
+    }
+    own = ("num_pairs", "test.edit_rate", "unseen.edit_rate")
+    shown = comparison.as_markdown(Comparison(rows, ("test",), own=own))
+    assert "| num pairs |  | 12345 | – |" in shown  # noqa: RUF001 - see comparison.MISSING
+    assert "| edit rate | test | 0.1235 ± 0.01 | 0.5 |" in shown
+    assert "| unseen.edit rate |  | – | – |" in shown  # noqa: RUF001
