@@ -10,7 +10,7 @@ from support import run_shards_here
 from pipeline.graph.graph import build
 from pipeline.progress import SILENT
 from pipeline.runtime import shard_pool, train
-from pipeline.runtime.node_run import run_node
+from pipeline.runtime.node_run import Start, run_node
 from pipeline.runtime.task_pool import TaskPool
 from pipeline.tracking import StageRun
 from pipeline.training.worker import Worker
@@ -40,7 +40,7 @@ def run_here(configs):
     ran = []
     with without_ray():
         while pending := (graph := build(configs)).pending():
-            outcome = run_node(pending[0], StageRun.disabled(), SILENT, 0.0, None)
+            outcome = run_node(pending[0], StageRun.disabled(), SILENT, Start())
             assert outcome.status == "done", outcome.error
             ran.append(pending[0].label)
     return graph, ran

@@ -1,7 +1,6 @@
 """`report`: the page that shows what configs have given, as one HTML file."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from rich.console import Console
 
@@ -14,7 +13,6 @@ from pipeline.report import page
 from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.storage.folders import Folder
 from pipeline.tracking import TrackingSpec
-from pipeline.tracking.description import git_commit
 
 REPORT = "report.html"
 _HEAD_BYTES = 2000
@@ -75,7 +73,7 @@ def add_report(
 
 
 def _content(graph: Graph, configs: Sequence[Config], found: Comparison) -> bytes:
-    shown = page.page(graph, configs, found, git_commit(Path(__file__).parent))
+    shown = page.page(graph, configs, found)
     return page.render(shown).encode(errors="backslashreplace")
 
 

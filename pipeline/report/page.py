@@ -27,16 +27,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Page:
-    """What the template shows. `commit` is that of the code that made the page.
-
-    `outputs` stands for what the storage held, see `outputs_of`.
-    """
+    """What the template shows; `outputs` stands for what the storage held, see `outputs_of`."""
 
     title: str
     outputs: str
     variants: list[str]
     storage: str
-    commit: str
     scores: Scores
     curves: Curves
     codebook: Codebook
@@ -47,7 +43,7 @@ class Page:
     notes: list[str]
 
 
-def page(graph: Graph, configs: Sequence[Config], found: Comparison, commit: str = "") -> Page:
+def page(graph: Graph, configs: Sequence[Config], found: Comparison) -> Page:
     """Everything that the storage holds of the graph's variants; what is missing is left out."""
     known = variants(graph, configs)
     first = known[0].config
@@ -56,7 +52,6 @@ def page(graph: Graph, configs: Sequence[Config], found: Comparison, commit: str
         outputs=outputs_of(graph),
         variants=[variant.name for variant in known],
         storage=redact(first.storage),
-        commit=commit,
         scores=scores(found),
         curves=curves(known),
         codebook=codebook(known, found.splits),

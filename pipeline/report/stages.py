@@ -9,6 +9,7 @@ from pipeline.graph.disk_space import readable_bytes
 from pipeline.graph.graph import Graph, Node
 from pipeline.redaction import redact
 from pipeline.storage.artifacts import ERROR_LOG, MANIFEST, ArtifactError
+from pipeline.storage.provenance import shown_commit
 
 COMPLETE = "complete"
 
@@ -77,11 +78,12 @@ class StageRow:
 
 @dataclass(frozen=True)
 class Stages:
-    """The rows in the order of the graph, failures, and by library its versions."""
+    """The rows in the order of the graph, failures, versions by library, and stages by commit."""
 
     rows: list[StageRow]
     failures: list[Failure]
     versions: dict[str, str]
+    commits: dict[str, str]
 
     @property
     def seconds(self) -> float:
@@ -102,6 +104,7 @@ def stages(graph: Graph, variants: Sequence[str]) -> Stages:
         [StageRow.of(name, each, variants) for name, each in outputs.items()],
         [output.failure for output in everything if output.failure],
         _versions([output.manifest for output in everything]),
+        _commits(outputs),
     )
 
 
@@ -129,3 +132,13 @@ def _versions(manifests: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         for library, version in manifest.get("versions", {}).items():
             found[library][version] = None
     return {library: ", ".join(versions) for library, versions in found.items()}
+
+
+def _commits(outputs: Mapping[str, Sequence[Output]]) -> dict[str, str]:
+    """Each commit that made outputs, and of which stages, in the order of the graph."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for stage, each in outputs.items():
+        for output in each:
+            if commit := shown_commit(output.manifest):
+                found[commit][stage] = None
+    return {commit: ", ".join(stages) for commit, stages in found.items()}

@@ -1,12 +1,10 @@
 """The run of one node, in the process of its own Ray task: its work, scores and manifest, or its error."""
 
-import importlib.metadata
-import platform
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ray.exceptions import RayActorError
 
@@ -18,9 +16,20 @@ from pipeline.progress import Progress
 from pipeline.redaction import redact
 from pipeline.storage.artifacts import ERROR_LOG, METRICS, Artifact
 from pipeline.storage.leases import Claim
+from pipeline.storage.provenance import versions
 from pipeline.tracking import StageRun
 
-LIBRARIES = ("numpy", "pyarrow", "ray", "torch", "torchaudio", "transformers")
+
+@dataclass(frozen=True)
+class Start:
+    """How the driver lets a node start: after which time, under whose claim to the output.
+
+    `provenance` is for the manifest; a node's own process knows neither commit nor command.
+    """
+
+    settling_seconds: float = 0.0
+    claim: Claim | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,20 +48,13 @@ class NodeOutcome:
     log: str = ""
 
 
-def run_node(
-    node: Node,
-    tracker: StageRun,
-    progress: Progress,
-    settling_seconds: float,
-    claim: Claim | None,
-) -> NodeOutcome:
+def run_node(node: Node, tracker: StageRun, progress: Progress, start: Start) -> NodeOutcome:
     """Run one stage in this process; its scores and manifest are written when it succeeds.
 
-    Its inputs are complete by now, so its estimate may be better than when the run began. After a
-    loss it starts `settling_seconds` later. An output that is complete by now is kept: the lost
-    process may have been at its very end. Without its `claim` it has no right to finish.
+    Its inputs are complete by now, so its estimate may be better than when the run began. An output that is complete by now is kept: the lost
+    process may have been at its very end. Once its claim has fallen, it has no right to finish.
     """
-    time.sleep(settling_seconds)
+    time.sleep(start.settling_seconds)
     started = time.monotonic()
     output = node.artifact
     try:
@@ -66,11 +68,11 @@ def run_node(
         context = StageContext(node.config, output, inputs, tracker, progress, split)
         scores = {name: float(value) for name, value in node.stage.run(context).items()}
         seconds = time.monotonic() - started
-        if claim is not None and not claim.stands():
+        if start.claim is not None and not start.claim.stands():
             return NodeOutcome(node, "taken", seconds)
         output.write_json(METRICS, scores)
         output.finish(
-            {**node.description(), "seconds": seconds, "versions": versions()},
+            {**node.description(), "seconds": seconds, **start.provenance, "versions": versions()},
             node.stage.temporary(node.config),
         )
     except Exception as error:  # noqa: BLE001 - whatever a stage raises must not stop the others
@@ -111,14 +113,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     for cause in (getattr(error, "cause", None), error.__cause__, *below):
         if isinstance(cause, BaseException):
             yield from _causes(cause)
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that are installed."""
-    versions = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions

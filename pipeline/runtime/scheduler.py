@@ -23,10 +23,11 @@ from pipeline.graph.graph import Graph, Node
 from pipeline.graph.stage import Resources
 from pipeline.progress import Display
 from pipeline.runtime.machines import Machines
-from pipeline.runtime.node_run import NodeOutcome, message, run_node
+from pipeline.runtime.node_run import NodeOutcome, Start, message, run_node
 from pipeline.runtime.progress_channel import ProgressChannel
 from pipeline.storage.leases import Leases
 from pipeline.storage.owner import Owner
+from pipeline.storage.provenance import provenance
 from pipeline.tracking import StageRun, TrackingSpec, start_stage
 
 # How often reports are shown, and machines that came or went are noticed.
@@ -111,6 +112,7 @@ class _Execution:
         self.channel = channel
         self.leases = leases
         self.holders: set[str] = set()
+        self.provenance = provenance()
         self.take_nodes(build())
 
     def take_nodes(self, graph: Graph) -> None:
@@ -183,7 +185,8 @@ class _Execution:
             self._tell(node.label, f"is taken over from {lease.taken_from}")
         settling = SETTLING_SECONDS if self.losses[node.key] or lease.taken_from else 0.0
         progress = self.channel.progress(node.label)
-        reference = task.remote(node, tracker, progress, settling, lease.claim)
+        start = Start(settling, lease.claim, self.provenance)
+        reference = task.remote(node, tracker, progress, start)
         self.running[reference] = _Running(node, tracker, time.monotonic())
 
     def collect(self) -> None:

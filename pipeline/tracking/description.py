@@ -1,18 +1,15 @@
-"""What MLflow shows of a variant's run at its top: what was run, and from which commit."""
-
-import subprocess
-from pathlib import Path
+"""What MLflow shows of a variant's run at its top: what was run, and by which code and command."""
 
 from pipeline.config import Config
+from pipeline.storage.provenance import provenance, shown_commit, tags
 
 NOTE_TAG = "mlflow.note.content"
-COMMIT_TAG = "mlflow.source.git.commit"
 
 
 def variant_tags(config: Config) -> dict[str, str]:
-    """The description and, if this code lies in a git checkout, its commit, as MLflow tags."""
-    commit = git_commit(Path(__file__).parent)
-    return {NOTE_TAG: describe(config, commit), **({COMMIT_TAG: commit} if commit else {})}
+    """The description, and the provenance of what this process makes, as MLflow tags."""
+    told = provenance()
+    return {NOTE_TAG: describe(config, shown_commit(told)), **tags(told)}
 
 
 def describe(config: Config, commit: str = "") -> str:
@@ -58,24 +55,3 @@ def _members(config: Config) -> str:
     who = "each speaker" if folds == "speaker" else " and ".join(folds)
     left_out = f"; left out in turn: {who}" if folds else ""
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}{left_out}"
-
-
-def git_commit(folder: Path) -> str:
-    """The commit of the checkout that tracks `folder`, marked if files differ; empty without one."""
-    # An installed copy may lie, untracked, within a checkout of something else.
-    if not _git(folder, "ls-files", "."):
-        return ""
-    commit = _git(folder, "rev-parse", "HEAD")
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return f"{commit} with local changes" if changed else commit
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        finished = subprocess.run(  # noqa: S603 - fixed arguments
-            command, capture_output=True, text=True, check=False, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return finished.stdout.strip() if finished.returncode == 0 else ""

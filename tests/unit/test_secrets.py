@@ -11,7 +11,7 @@ from pipeline.corpus.adapters.manifest import ManifestCorpus
 from pipeline.graph.graph import Node
 from pipeline.graph.stage import Stage
 from pipeline.progress import SILENT, Progress
-from pipeline.runtime.node_run import run_node
+from pipeline.runtime.node_run import Start, run_node
 from pipeline.tracking import StageRun
 from pipeline.tracking.outbox import Outbox
 
@@ -43,7 +43,7 @@ def test_no_secret_is_in_a_failed_stages_log(config, tmp_path):
         raise ValueError(TEXT)
 
     node = Node(Stage("toy", 1, lambda _: {}, fail), "00", config, {"v": ()}, {}, {})
-    outcome = run_node(node, StageRun.disabled(), SILENT, 0.0, None)
+    outcome = run_node(node, StageRun.disabled(), SILENT, Start())
     log = (tmp_path / "toy" / "00" / "error.log").read_text()
     for text in (log, outcome.error):
         assert "part=3" in text

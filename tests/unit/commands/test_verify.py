@@ -70,7 +70,7 @@ class Project:
         """As a run would: nothing where the manifest stands."""
         for node in self.nodes(stage):
             if not node.artifact.is_complete():
-                outcome = node_run.run_node(node, TrackingSpec.disabled(), SILENT, 0.0, None)
+                outcome = node_run.run_node(node, TrackingSpec.disabled(), SILENT, node_run.Start())
                 assert outcome.status == "done", outcome.error
 
     def verify(self, stage, **options):

@@ -13,7 +13,7 @@ from pipeline.commands.compare import compared
 from pipeline.graph.graph import build
 from pipeline.metrics.comparison import as_markdown
 from pipeline.progress import Progress
-from pipeline.runtime.node_run import run_node
+from pipeline.runtime.node_run import Start, run_node
 from pipeline.storage import table_schemas
 from pipeline.tracking import StageRun
 
@@ -51,7 +51,7 @@ def test_the_stage_of_the_page_runs_and_is_complete_afterwards(config):
     nodes["tokenize_corpus/train"].artifact.write_table("tokens/train-00000.parquet", tokens)
 
     reports = []
-    outcome = run_node(node, StageRun.disabled(), Progress(reports.append), 0.0, None)
+    outcome = run_node(node, StageRun.disabled(), Progress(reports.append), Start())
 
     assert (outcome.status, outcome.error) == ("done", "")
     assert outcome.scores == {"unit_pairs": 3.0}

@@ -13,7 +13,7 @@ from pipeline.config import ConfigError
 from pipeline.graph.graph import Graph
 from pipeline.metrics.comparison import Comparison
 from pipeline.report import page
-from pipeline.storage.artifacts import ERROR_LOG
+from pipeline.storage.artifacts import ERROR_LOG, MANIFEST
 from pipeline.tracking import TrackingSpec
 
 NOTHING = Comparison({}, ())
@@ -23,7 +23,7 @@ ERRORS = {"kmeans": [2, 1, 2, 2, 1, 2, 2, 1, 2], "dkm_full": [1, 0, 1, 1, 1, 1, 
 def html(members):
     graph = Graph(tuple(members))
     configs = [member.config for member in members]
-    return page.render(page.page(graph, configs, compared(graph, configs), "abc123"))
+    return page.render(page.page(graph, configs, compared(graph, configs)))
 
 
 def members_in(tmp_path, names=tuple(ERRORS)):
@@ -34,11 +34,16 @@ def members_in(tmp_path, names=tuple(ERRORS)):
 
 
 def test_scores_intervals_settings_and_commit_are_there(tmp_path):
-    text = html(members_in(tmp_path))
+    members = members_in(tmp_path)
+    for member, commit in zip(members, ("abc123", "def456"), strict=True):
+        output = member.nodes["evaluate_asr/test"].artifact
+        output.write_json(MANIFEST, {**output.read_json(MANIFEST), "commit": commit})
+    text = html(members)
     assert re.search(r"<td class=\"number\">16\.7 \[\d+\.\d, \d+\.\d\]</td>", text)
     assert 'aria-label="WER (%) on test, lower is better: kmeans 41.7 [' in text
     assert "WER reduction and p are relative to kmeans." in text
-    assert "abc123" in text
+    assert "<dd>abc123 made evaluate_asr</dd>" in text
+    assert "<dd>def456 made evaluate_asr</dd>" in text
     assert "One seed of each variant" in text
 
 

@@ -17,6 +17,7 @@ def test_seconds_and_bytes_are_summed_and_versions_listed(tmp_path):
     for number, member in enumerate(members):
         manifest = {"seconds": 1.5, "files": {"x": {"bytes": 700}}, "versions": {"torch": "2"}}
         manifest["versions"]["ray"] = str(number)
+        manifest |= {"commit": "abc", "local_changes": number == 1}
         member.nodes["evaluate_asr/test"].artifact.write_json(MANIFEST, manifest)
     found = stages(Graph(tuple(members)), ["b", "a"])
     row = row_of(found, "evaluate_asr")
@@ -27,6 +28,10 @@ def test_seconds_and_bytes_are_summed_and_versions_listed(tmp_path):
         ["b", "a"],
     )
     assert found.versions == {"torch": "2", "ray": "0, 1"}
+    assert found.commits == {
+        "abc": "evaluate_asr",
+        "abc with local changes": "evaluate_asr",
+    }
 
 
 def test_what_failed_is_named_with_its_error(tmp_path):

@@ -16,10 +16,11 @@ from pipeline.graph.graph import Node
 from pipeline.graph.stage import Estimate, Stage
 from pipeline.progress import SILENT
 from pipeline.runtime import node_run
-from pipeline.storage.artifacts import ERROR_LOG, METRICS, Artifact, ArtifactError
+from pipeline.storage.artifacts import ERROR_LOG, MANIFEST, METRICS, Artifact, ArtifactError
 from pipeline.storage.failures import StorageError
 from pipeline.storage.leases import Lease
 from pipeline.storage.owner import Owner
+from pipeline.storage.provenance import versions
 from pipeline.tracking import TrackingSpec
 
 
@@ -51,6 +52,12 @@ def test_the_message_is_the_projects_own_or_the_outermost_one(error, expected):
 
 
 NOTHING_KNOWN = Estimate()
+ORIGIN = {
+    "commit": "0" * 40,
+    "local_changes": True,
+    "command": "python -m pipeline run demo",
+    "versions": {"torch": "that of the driver"},
+}
 
 
 @pytest.fixture
@@ -71,7 +78,9 @@ def alone(tmp_path):
 
 
 def run_alone(one: Node, claim=None) -> node_run.NodeOutcome:
-    return node_run.run_node(one, TrackingSpec.disabled(), SILENT, 0.0, claim)
+    return node_run.run_node(
+        one, TrackingSpec.disabled(), SILENT, node_run.Start(claim=claim, provenance=ORIGIN)
+    )
 
 
 def test_a_stage_that_cannot_fit_does_not_start(alone, monkeypatch):
@@ -161,9 +170,16 @@ def test_what_killed_writers_left_is_swept_away_and_nothing_else(alone):
     ]
 
 
-def test_versions_name_what_is_installed(monkeypatch):
-    monkeypatch.setattr(node_run, "LIBRARIES", ("numpy", "no-such-library"))
-    assert set(node_run.versions()) == {"python", "numpy"}
+def test_the_manifest_tells_what_made_the_output(alone):
+    one = alone(lambda _: {})
+    run_alone(one)
+    manifest = one.artifact.read_json(MANIFEST)
+    assert {name: manifest[name] for name in ORIGIN if name != "versions"} == {
+        "commit": "0" * 40,
+        "local_changes": True,
+        "command": "python -m pipeline run demo",
+    }
+    assert manifest["versions"] == versions()
 
 
 def test_a_node_without_its_claim_does_not_finish(alone):

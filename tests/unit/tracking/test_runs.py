@@ -1,17 +1,15 @@
 """Which MLflow run is whose, whoever comes to it and how often."""
 
 import dataclasses
+import platform
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 from stored_runs import run_id, stored
 
-import pipeline
 from pipeline import tracking
 from pipeline.tracking import RunName, StageRun, TrackingSpec, outbox
-from pipeline.tracking.description import git_commit, variant_tags
+from pipeline.tracking.description import variant_tags
 from pipeline.tracking.failure import RunNotFoundError
 from pipeline.tracking.spelling import spell_text
 from pipeline.tracking.tracker import Tracker
@@ -130,14 +128,10 @@ def test_a_variant_says_what_it_is_and_from_which_commit(session, config):
     run = session.start_variant(config, tags=variant_tags(config))
     tags = stored(run).data.tags
     assert f"**{config.variant}** on the manifest corpus" in tags["mlflow.note.content"]
-    commit = git_commit(Path(pipeline.__file__).parent)
+    commit = tags["mlflow.source.git.commit"]
     assert re.fullmatch(r"[0-9a-f]{40}( with local changes)?", commit)
-    assert tags["mlflow.source.git.commit"] == commit
+    assert f"- commit: `{commit}`" in tags["mlflow.note.content"]
+    assert tags["pipeline.command"].startswith("python -m pipeline")
+    assert tags["pipeline.version.python"] == platform.python_version()
     assert session.start_variant(config, tags={"mlflow.note.content": "new"}) == run
     assert stored(run).data.tags["mlflow.note.content"] == "new"
-
-
-def test_code_outside_a_checkout_has_no_commit(tmp_path):
-    assert git_commit(tmp_path) == ""
-    subprocess.run(["git", "init", "-q", tmp_path], check=True)  # noqa: S607
-    assert git_commit(tmp_path) == ""
