@@ -4,7 +4,7 @@ Plain torch: the caller starts the workers and stores the checkpoints.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from pipeline.config import Vocoder
+from pipeline.training.loading import ahead
 from pipeline.training.moving_average import move_towards
 from pipeline.vocoder.discriminators import Discriminators
 from pipeline.vocoder.generator import UnitVocoder
@@ -63,7 +64,8 @@ def train_vocoder(
         listen: gets the averaged vocoder every `example_steps` steps and at the end.
         wrap: makes a module data-parallel.
         autocast: what the networks compute in.
-        loader_workers: processes that read segments ahead; `batches` must be picklable for them.
+        loader_workers: processes that read segments ahead, or 0 for a thread; `batches` must be
+            picklable for processes.
 
     Returns:
         The moving average of the vocoder over the steps, in evaluation mode.
@@ -73,16 +75,9 @@ def train_vocoder(
     """
     trainer = VocoderTrainer(vocoder, settings, wrap, autocast)
     done = trainer.resume(state)
-    loader = DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(done, settings.steps),
-        num_workers=loader_workers,
-        # A fork would copy the locks of the storage's threads.
-        multiprocessing_context="spawn" if loader_workers else None,
-    )
     recent: list[dict[str, Tensor]] = []
-    for step, batch in enumerate(loader, done + 1):
+    read = _read(batches, range(done, settings.steps), loader_workers)
+    for step, batch in enumerate(read, done + 1):
         recent.append(trainer.step(step, batch))
         last = step == settings.steps
         if step % settings.log_steps == 0 or last:
@@ -93,6 +88,20 @@ def train_vocoder(
         if step % settings.example_steps == 0 or last:
             listen(step, trainer.averaged)
     return trainer.averaged
+
+
+def _read(batches: SegmentBatches, steps: range, num_processes: int) -> Iterable[Segments]:
+    """The batches of the steps, read ahead of their use."""
+    if not num_processes:
+        return ahead(steps, batches.__getitem__)
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=steps,
+        num_workers=num_processes,
+        # A fork would copy the locks of the storage's threads.
+        multiprocessing_context="spawn",
+    )
 
 
 @torch.inference_mode()
