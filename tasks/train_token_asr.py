@@ -14,6 +14,7 @@ _OF_JOINT_TRAINING = {
     "seeds",
     "phases",
     "train_front_end",
+    "remember_front_end",
     "ssl_dropout",
 }
 

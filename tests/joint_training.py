@@ -57,6 +57,7 @@ VARIANTS = {
                 {"epochs": 1, "ssl": "finetuned", "codebook": "frozen"},
             ],
             "batch_seconds": 2.5,
+            "remember_front_end": True,
         },
     },
     "nearest": {

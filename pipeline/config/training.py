@@ -109,6 +109,10 @@ class Training(Section):
     where `token_asr` learns from units."""
     train_front_end: bool = False
     """Also train the SSL model's convolutional front end where it is fine-tuned."""
+    remember_front_end: Annotated[bool, UNLESS_DEFAULT] = False
+    """Compute what a front end that is not trained makes of an utterance once instead of in each epoch,
+    and keep it, up to `cluster.cache_gigabytes` more for each worker (a second of audio takes 100 kB for
+    WavLM large). It differs by rounding. For training on CPUs, with WavLM, HuBERT or wav2vec 2.0."""
     ssl_dropout: Part | None = None
     """Dropout of the SSL model where it is fine-tuned, of hidden states, attention, activations and
     the front end's projection alike; `None` leaves what the model's own config says."""
@@ -154,6 +158,15 @@ class Training(Section):
     def _phases(self) -> Self:
         if not self.phases:
             raise ValueError("training needs at least one phase")
+        return self
+
+    @model_validator(mode="after")
+    def _front_end(self) -> Self:
+        if self.train_front_end and self.remember_front_end:
+            raise ValueError(
+                "remember_front_end keeps what the front end makes of utterances, which "
+                "train_front_end changes: set one of them to false"
+            )
         return self
 
     @model_validator(mode="after")

@@ -63,6 +63,13 @@ class SslModel(nn.Module, ABC):
     def freeze_front_end(self) -> None:
         """Freeze the convolutions that make frames: they get no gradient from now on."""
 
+    def remember_front_end(self, max_bytes: int) -> None:
+        """From now on keep up to `max_bytes` of what a frozen front end makes of utterances.
+
+        It makes the same of an utterance in every batch then, and no more than rounding differs from
+        what it makes otherwise. A model whose front end takes little time may ignore it.
+        """
+
     @property
     def final_norm(self) -> nn.Module | None:
         """The norm after the last block, where there is one."""

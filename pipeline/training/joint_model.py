@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.asr.model import AsrModel
-from pipeline.config import Phase, Training
+from pipeline.config import Config, Phase
 from pipeline.features.ssl import SslModel
 from pipeline.features.windows import Windowing, hidden_states_in_windows
 from pipeline.quantizer.layer_mix import LayerMix
@@ -115,13 +115,15 @@ class JointModel(Learner):
     def rate_shares(self, phase: Phase) -> dict[nn.Parameter, float]:
         return ssl_rate_shares(self.ssl, phase.ssl_layer_decay) if self.ssl is not None else {}
 
-    def prepare(self, training: Training) -> None:
+    def prepare(self, config: Config) -> None:
         if self.ssl is None:
             return
-        if training.gradient_checkpointing:
+        if config.training.gradient_checkpointing:
             self.ssl.checkpoint_gradients()
-        if not training.train_front_end:
+        if not config.training.train_front_end:
             self.ssl.freeze_front_end()
+        if config.training.remember_front_end:
+            self.ssl.remember_front_end(int(config.cluster.cache_gigabytes * 2**30))
 
     def parts(self) -> list[nn.Module]:
         parts = super().parts()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from pipeline.asr.model import AsrModel
-from pipeline.config import Phase, Training
+from pipeline.config import Config, Phase
 from pipeline.training.inputs import Inputs
 
 
@@ -53,7 +53,7 @@ class Learner(nn.Module, ABC):
         """Of parameters that learn at a share of their group's rate, that share."""
         return {}
 
-    def prepare(self, training: Training) -> None:
+    def prepare(self, config: Config) -> None:
         """Arrange for training, before the model is moved or cut into parts."""
 
     def parts(self) -> list[nn.Module]:

@@ -81,7 +81,7 @@ class JointTraining:
         self._early_stop = EarlyStop(config.training.patience)
         self._saved_optimizer: dict[str, Any] | None = None
         saved_average = self._resume()
-        model.prepare(config.training)
+        model.prepare(config)
         if worker.world_size > 1 and config.cluster.sharding == "fsdp":
             shard(model, worker)
         model.to(worker.device)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.audio.model_grid import grid_of_model
 from pipeline.features.cpu_layers import keep_narrow_groups_in_float32, replace_linears
+from pipeline.features.row_memory import RowMemory
 from pipeline.features.ssl import (
     HiddenStates,
     TransformersEncoder,
@@ -50,6 +51,7 @@ class ConvolutionalEncoder(TransformersEncoder):
         settings.layerdrop = 0.0
         settings.apply_spec_augment = False
         self._front_end_frozen = False
+        self._remembered: RowMemory | None = None
         # Otherwise it is the first thing of the encoder, as in data2vec-audio always.
         self._norm_is_last = getattr(settings, "do_stable_layer_norm", False)
         self._is_cut = cut(backbone, "num_hidden_layers", max_layer)
@@ -64,7 +66,10 @@ class ConvolutionalEncoder(TransformersEncoder):
     ) -> HiddenStates:
         """See `SslModel`; the model's mask embedding replaces frames `masked_BT`."""
         self.check_request(num_samples_B, layers)
-        front_BTC, num_frames_B = self._front_end(waveforms_BS, num_samples_B)
+        if self._remembered is None:
+            front_BTC, num_frames_B = self._front_end(waveforms_BS, num_samples_B)
+        else:
+            front_BTC, num_frames_B = self._by_row(self._remembered, waveforms_BS, num_samples_B)
         # HuBERT returns the projection alone, the other models also its normalised input.
         projected = self.backbone.feature_projection(front_BTC)
         frames_BTD = projected[0] if isinstance(projected, tuple) else projected
@@ -84,6 +89,27 @@ class ConvolutionalEncoder(TransformersEncoder):
         """Freeze the convolutions: they get no gradient from now on."""
         self._front_end_frozen = True
         self.backbone.feature_extractor.requires_grad_(requires_grad=False)
+
+    def remember_front_end(self, max_bytes: int) -> None:
+        self._remembered = RowMemory(self._front_end_of, max_bytes)
+
+    def _by_row(
+        self, front_end_of: RowMemory, waveforms_BS: Tensor, num_samples_B: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `_front_end`, but each row by itself, with zeros behind its frames."""
+        rows = zip(waveforms_BS, num_samples_B.tolist(), strict=True)
+        fronts = [front_end_of(row_S[:length]) for row_S, length in rows]
+        num_frames = self.grid.num_frames(waveforms_BS.shape[1])
+        front_BTC = fronts[0].new_zeros((len(fronts), num_frames, fronts[0].shape[1]))
+        for row_TC, front_TC in zip(front_BTC, fronts, strict=True):
+            row_TC[: len(front_TC)] = front_TC
+        lengths = [len(front_TC) for front_TC in fronts]
+        return front_BTC, torch.tensor(lengths, device=waveforms_BS.device)
+
+    def _front_end_of(self, row_S: Tensor) -> Tensor:
+        """T x C of one utterance."""
+        num_samples_B = torch.tensor([len(row_S)], device=row_S.device)
+        return self._front_end(row_S[None], num_samples_B)[0][0]
 
     def _front_end(self, waveforms_BS: Tensor, num_samples_B: Tensor) -> tuple[Tensor, Tensor]:
         """The convolutions; group norm is over each row's valid frames only."""

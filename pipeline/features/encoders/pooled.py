@@ -47,6 +47,9 @@ class PooledEncoder(SslModel):
     def freeze_front_end(self) -> None:
         self.encoder.freeze_front_end()
 
+    def remember_front_end(self, max_bytes: int) -> None:
+        self.encoder.remember_front_end(max_bytes)
+
     def checkpoint_gradients(self) -> None:
         self.encoder.checkpoint_gradients()
 

@@ -16,3 +16,9 @@ def test_without_units_there_is_no_nearest(tmp_path):
     with pytest.raises(ValueError, match=r"quantizer\.kind 'none' has no units"):
         tiny_config(tmp_path, quantizer={"kind": "none"}, training={"phases": [NEAREST]})
     assert tiny_config(tmp_path, training={"phases": [NEAREST]})
+
+
+def test_a_front_end_that_is_trained_is_not_remembered(tmp_path):
+    keys = {"train_front_end": True, "remember_front_end": True}
+    with pytest.raises(ValueError, match="which train_front_end changes: set one of them to false"):
+        tiny_config(tmp_path, training=keys)

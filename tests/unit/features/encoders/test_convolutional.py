@@ -158,6 +158,51 @@ def test_frozen_front_end_takes_no_gradient_and_the_rest_does():
     assert model.backbone.feature_projection.projection.weight.grad is not None
 
 
+def remembering(norm="group", max_bytes=10**6):
+    """A frozen model that remembers, and the rows for which its front end has run."""
+    model = ConvolutionalEncoder(backbone(norm=norm), extractor(do_normalize=True)).eval()
+    model.freeze_front_end()
+    seen, front_end = [], model._front_end
+    model._front_end = lambda rows, lengths: (
+        seen.append(tuple(rows.shape)) or front_end(rows, lengths)
+    )
+    model.remember_front_end(max_bytes)
+    return model, seen
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_a_remembered_front_end_runs_once_for_each_utterance_and_rounds_otherwise(norm):
+    model, seen = remembering(norm)
+    batch = pad_waveforms([speech(0.4, 1), speech(0.7, 2), speech(0.4, 3)])
+    plain = ConvolutionalEncoder(backbone(norm=norm), extractor(do_normalize=True)).eval()
+    with torch.no_grad():
+        first, again, expected = (m(*batch, layers=(0, 3)) for m in (model, model, plain))
+    assert seen == [(1, 6400), (1, 11200), (1, 6400)]
+    assert torch.equal(first.hidden_LBTD, again.hidden_LBTD)
+    assert torch.equal(first.num_frames_B, expected.num_frames_B)
+    torch.testing.assert_close(first.hidden_LBTD, expected.hidden_LBTD, atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_remembered_is_the_same_from_any_batch_and_whatever_had_room():
+    waveforms = [speech(0.4, 1), speech(0.7, 2)]
+    found = []
+    for max_bytes in (0, 20_000, 10**6):
+        model, seen = remembering(max_bytes=max_bytes)
+        with torch.no_grad():
+            model(*pad_waveforms(waveforms[::-1]), layers=(3,))
+            found.append(model(*pad_waveforms(waveforms[:1]), layers=(3,)).hidden_LBTD)
+        assert len(seen) == (3 if max_bytes == 0 else 2)
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+def test_gradients_pass_above_a_remembered_front_end():
+    model, _ = remembering()
+    model.train()
+    model(*pad_waveforms([speech(0.4)]), layers=(3,)).hidden_LBTD.square().sum().backward()
+    assert model.backbone.feature_projection.projection.weight.grad is not None
+    assert all(p.grad is None for p in model.backbone.feature_extractor.parameters())
+
+
 def test_input_normalisation_follows_the_feature_extractor():
     waveforms = [speech(0.3, 1), speech(0.7, 2)]
     waveforms_BS, num_samples_B = pad_waveforms(waveforms)
