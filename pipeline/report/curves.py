@@ -16,7 +16,8 @@ from pipeline.report.picture import colour_of, marker_of, picture
 from pipeline.report.variant import Variant
 
 HISTORY = "history.parquet"
-# The measures that tell most, of trainings that have them; of others, every validation score.
+# The measures that tell most, of trainings that have them; of others, every validation score, and of
+# those that are never validated, every measure.
 SHOWN = ("valid.wer", "valid.asr_loss", "train.asr_loss", "codebook_perplexity")
 _MOST_POINTS = 300  # of a curve: more are no wider than its line
 _FEW_POINTS = 40  # so few that each is marked
@@ -88,7 +89,7 @@ def _curves(table: pa.Table) -> dict[str, Curve]:
 def _shown(histories: Sequence[History]) -> list[str]:
     names = sorted({name for history in histories for name in history.curves})
     chosen = [name for name in SHOWN if name in names]
-    return chosen or [name for name in names if name.startswith("valid.")]
+    return chosen or [name for name in names if name.startswith("valid.")] or names
 
 
 def _picture(stage: str, measure: str, histories: Sequence[History]) -> Markup:
