@@ -1,6 +1,7 @@
 """`plan`: what is done, what would run and how much it would write, without Ray or torch."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,9 +11,15 @@ from pipeline.config import Config
 from pipeline.graph.disk_space import free_bytes, readable_bytes, require_space
 from pipeline.graph.graph import Graph, Node, build
 from pipeline.graph.stage import Estimate
+from pipeline.graph.stage_code import changes
+from pipeline.source_code import SourceCode
 from pipeline.storage.artifacts import MANIFEST
 
+CODE_CHANGED = (
+    "Code has changed since outputs were made; if that changes results, raise `version` of"
+)
 Estimates = Mapping[tuple[str, str], Estimate]
+Manifests = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 def plan(configs: Sequence[Config], only: Sequence[str], console: Console) -> None:
@@ -22,7 +29,12 @@ def plan(configs: Sequence[Config], only: Sequence[str], console: Console) -> No
 
 def show(graph: Graph, storage: str, console: Console) -> None:
     pending = {node.key: node.estimate() for node in graph.pending()}
-    console.print(_table(graph, pending))
+    done = [node for node in graph.nodes if node.key not in pending]
+    manifests = {node.key: node.artifact.read_json(MANIFEST) for node in done}
+    console.print(_table(graph, pending, manifests))
+    if changed := changes([(node, manifests[node.key]) for node in done], SourceCode()):
+        lines = "\n  ".join([CODE_CHANGED, *changed])
+        console.print(lines, soft_wrap=True, highlight=False, markup=False)
     if any(estimate.sampled for estimate in pending.values()):
         console.print("~ extrapolated from the headers of some of the audio files")
     for note in dict.fromkeys(note for node in graph.nodes for note in _skipped(node)):
@@ -38,7 +50,7 @@ def show(graph: Graph, storage: str, console: Console) -> None:
     )
 
 
-def _table(graph: Graph, pending: Estimates) -> Table:
+def _table(graph: Graph, pending: Estimates, manifests: Manifests) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("stage", no_wrap=True)
     table.add_column("variants", overflow="fold")
@@ -50,8 +62,7 @@ def _table(graph: Graph, pending: Estimates) -> Table:
         if node.key in pending:
             state, took = f"[yellow]to run{'?' * bool(node.awaits)}[/]", "-"
         else:
-            seconds = node.artifact.read_json(MANIFEST)["seconds"]
-            state, took = "[green]done[/]", f"{seconds:.0f} s"
+            state, took = "[green]done[/]", f"{manifests[node.key]['seconds']:.0f} s"
         cells = _cells(pending.get(node.key, Estimate()))
         table.add_row(node.name, variants, state, took, *cells)
     return table

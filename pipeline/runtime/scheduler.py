@@ -21,10 +21,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.graph.graph import Graph, Node
 from pipeline.graph.stage import Resources
+from pipeline.graph.stage_code import CODE, code_of
 from pipeline.progress import Display
 from pipeline.runtime.machines import Machines
 from pipeline.runtime.node_run import NodeOutcome, Start, message, run_node
 from pipeline.runtime.progress_channel import ProgressChannel
+from pipeline.source_code import SourceCode
 from pipeline.storage.leases import Leases
 from pipeline.storage.owner import Owner
 from pipeline.storage.provenance import provenance
@@ -113,6 +115,7 @@ class _Execution:
         self.leases = leases
         self.holders: set[str] = set()
         self.provenance = provenance()
+        self.code = SourceCode()
         self.take_nodes(build())
 
     def take_nodes(self, graph: Graph) -> None:
@@ -185,7 +188,8 @@ class _Execution:
             self._tell(node.label, f"is taken over from {lease.taken_from}")
         settling = SETTLING_SECONDS if self.losses[node.key] or lease.taken_from else 0.0
         progress = self.channel.progress(node.label)
-        start = Start(settling, lease.claim, self.provenance)
+        made_by = {**self.provenance, CODE: code_of(node, self.code)}
+        start = Start(settling, lease.claim, made_by)
         reference = task.remote(node, tracker, progress, start)
         self.running[reference] = _Running(node, tracker, time.monotonic())
 

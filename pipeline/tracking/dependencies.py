@@ -4,7 +4,7 @@ import ast
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,8 +12,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-PROJECT = "pipeline"
-_ROOT = Path(__file__).parents[2]
+from pipeline.source_code import PROJECT, ROOT, imported, source
+
 # PyTorch installs it where it has kernels for it, and pins it.
 _WITH_TORCH = {"triton"}
 
@@ -37,10 +37,10 @@ class Dependencies:
         waiting = list(_imported(file))
         while waiting:
             name = waiting.pop()
-            path = _source(name)
+            path = source(name)
             if name.partition(".")[0] != PROJECT:
                 packages.add(name.partition(".")[0])
-            elif path is not None and (key := path.relative_to(_ROOT).as_posix()) not in sources:
+            elif path is not None and (key := path.relative_to(ROOT).as_posix()) not in sources:
                 sources[key] = path
                 # A module's packages are run before it.
                 waiting += [name.rpartition(".")[0] or PROJECT, *_imported(path)]
@@ -82,20 +82,8 @@ def constraints(names: Iterable[str]) -> list[str]:
     return _pinned(needed)
 
 
-def _imported(path: Path) -> Iterator[str]:
-    """The modules that a file imports, and names in them that may be modules."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _source(module: str) -> Path | None:
-    path = _ROOT.joinpath(*module.split("."))
-    candidates = (path.with_suffix(".py"), path / "__init__.py")
-    return next((file for file in candidates if file.is_file()), None)
+def _imported(path: Path) -> Iterable[str]:
+    return imported(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def _applies(requirement: Requirement, extras: frozenset[str]) -> bool:

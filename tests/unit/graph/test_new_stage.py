@@ -7,14 +7,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from rich.console import Console
 from support import save_tiny_ssl, tiny_config, write_tone_manifest
 
+from pipeline.commands import plan as plan_module
 from pipeline.commands.compare import compared
+from pipeline.commands.plan import plan
 from pipeline.graph.graph import build
+from pipeline.graph.stage_code import CODE, code_of
 from pipeline.metrics.comparison import as_markdown
 from pipeline.progress import Progress
 from pipeline.runtime.node_run import Start, run_node
+from pipeline.source_code import SourceCode
 from pipeline.storage import table_schemas
+from pipeline.storage.artifacts import MANIFEST
 from pipeline.tracking import StageRun
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "new_stage.md"
@@ -51,7 +57,8 @@ def test_the_stage_of_the_page_runs_and_is_complete_afterwards(config):
     nodes["tokenize_corpus/train"].artifact.write_table("tokens/train-00000.parquet", tokens)
 
     reports = []
-    outcome = run_node(node, StageRun.disabled(), Progress(reports.append), Start())
+    start = Start(provenance={CODE: code_of(node, SourceCode())})
+    outcome = run_node(node, StageRun.disabled(), Progress(reports.append), start)
 
     assert (outcome.status, outcome.error) == ("done", "")
     assert outcome.scores == {"unit_pairs": 3.0}
@@ -67,6 +74,25 @@ def test_the_stage_of_the_page_runs_and_is_complete_afterwards(config):
     found = compared(build([config]), [config])
     assert found.own == ("unit_pairs",)
     assert "| unit pairs |  | 3 |" in as_markdown(found)
+
+
+def planned(config) -> str:
+    console = Console(width=200)
+    with console.capture() as captured:
+        plan([config], ["count_pairs"], console)
+    return captured.get()
+
+
+def test_a_plan_names_the_stage_if_its_code_has_changed_and_its_version_has_not(config):
+    node = next(n for n in build([config], ["count_pairs"]).nodes if n.name == "count_pairs")
+    node.artifact.write_json(MANIFEST, {"seconds": 1.0, CODE: code_of(node, SourceCode())})
+    assert plan_module.CODE_CHANGED not in planned(config)
+    page = Path(sys.modules["count_pairs"].__file__)
+    page.write_text(page.read_text().replace("return the scores.", "and return the scores."))
+    assert plan_module.CODE_CHANGED not in planned(config)
+    page.write_text(page.read_text().replace("NUM_PAIRS = 100", "NUM_PAIRS = 50"))
+    said = planned(config)
+    assert f"{plan_module.CODE_CHANGED}\n  count_pairs: count_pairs.py\n" in said
 
 
 def test_the_page_names_every_field_of_a_stage(config):
