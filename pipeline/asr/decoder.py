@@ -9,7 +9,7 @@ from pipeline.asr.positions import sinusoids
 from pipeline.config import Asr
 
 # The places of the three maps in the weights of torch's attention.
-QUERY, KEY, VALUE = range(3)
+QUERY, KEYS_AND_VALUES = slice(0, 1), slice(1, 3)
 
 
 class Decoder(nn.Module):
@@ -59,7 +59,12 @@ class Decoder(nn.Module):
         What cross-attention reads of the frames is computed here, once for the whole search.
         """
         layers, frames_BTD, padding_BT = self.stack.layers, encoded.frames_BTD, encoded.padding
-        frames = tuple(_keys_and_values(layer.multihead_attn, frames_BTD) for layer in layers)
+        frames = tuple(
+            KeysAndValues(
+                *_mapped(layer.multihead_attn, frames_BTD, KEYS_AND_VALUES).chunk(2, dim=-1)
+            )
+            for layer in layers
+        )
         shape = (len(frames_BTD), 1, frames_BTD.shape[2])
         tokens = tuple(
             KeysAndValues(frames_BTD.new_empty(shape), frames_BTD.new_empty(shape)) for _ in layers
@@ -77,12 +82,12 @@ class Decoder(nn.Module):
         for layer, tokens, frames in zip(
             self.stack.layers, state.tokens, state.frames, strict=True
         ):
-            read_BND = layer.norm1(x_BND)
-            tokens.write(state.num_tokens, _keys_and_values(layer.self_attn, read_BND))
+            query_BND, *own = _mapped(layer.self_attn, layer.norm1(x_BND)).chunk(3, dim=-1)
+            tokens.write(state.num_tokens, KeysAndValues(*own))
             seen = tokens.first(after.num_tokens)
-            x_BND = x_BND + _attend(layer.self_attn, read_BND, seen, mask_B1NM)
-            read_BND = layer.norm2(x_BND)
-            x_BND = x_BND + _attend(layer.multihead_attn, read_BND, frames, state.heard_B11T)
+            x_BND = x_BND + _attend(layer.self_attn, query_BND, seen, mask_B1NM)
+            query_BND = _mapped(layer.multihead_attn, layer.norm2(x_BND), QUERY)
+            x_BND = x_BND + _attend(layer.multihead_attn, query_BND, frames, state.heard_B11T)
             x_BND = x_BND + layer.linear2(layer.activation(layer.linear1(layer.norm3(x_BND))))
         logits_BNV = self.output(self.stack.norm(x_BND))  # type: ignore[misc] # never None
         return logits_BNV.float().log_softmax(-1), after
@@ -94,15 +99,10 @@ class Decoder(nn.Module):
         return embedded + sinusoids(num_steps, dim, tokens.device, first)
 
 
-def _keys_and_values(attention: nn.MultiheadAttention, read_BMD: Tensor) -> KeysAndValues:
-    return KeysAndValues(_mapped(attention, KEY, read_BMD), _mapped(attention, VALUE, read_BMD))
-
-
 def _attend(
-    attention: nn.MultiheadAttention, read_BND: Tensor, memory: KeysAndValues, mask: Tensor
+    attention: nn.MultiheadAttention, query_BND: Tensor, memory: KeysAndValues, mask: Tensor
 ) -> Tensor:
     """`attention` over `memory` where `mask` (B x 1 x N or 1 x M) is true."""
-    query_BND = _mapped(attention, QUERY, read_BND)
     query_BHNd, keys_BHMd, values_BHMd = (
         each.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
         for each in (query_BND, memory.keys_BMD, memory.values_BMD)
@@ -114,8 +114,10 @@ def _attend(
     return attended_BND
 
 
-def _mapped(attention: nn.MultiheadAttention, place: int, read_BMD: Tensor) -> Tensor:
-    """One of the three maps that attention begins with."""
-    weight_DD = attention.in_proj_weight.chunk(3)[place]
-    bias_D = attention.in_proj_bias.chunk(3)[place]
+def _mapped(
+    attention: nn.MultiheadAttention, read_BMD: Tensor, maps: slice = slice(0, 3)
+) -> Tensor:
+    """Some of the three maps that attention begins with, one beside the other."""
+    weight_DD = attention.in_proj_weight.unflatten(0, (3, -1))[maps].flatten(0, 1)
+    bias_D = attention.in_proj_bias.unflatten(0, (3, -1))[maps].flatten()
     return nn.functional.linear(read_BMD, weight_DD, bias_D)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.asr.beam import Beam, Extensions
+from pipeline.asr.candidates import best_extensions
 from pipeline.asr.ctc_prefix import CtcPrefix
 from pipeline.asr.decoder import Decoder
 from pipeline.asr.encoded import Encoded
@@ -15,12 +16,6 @@ from pipeline.asr.next_pieces import NextPieces
 from pipeline.asr.scorer import Weighted
 from pipeline.asr.text_pieces import BLANK, FIRST_PIECE
 from pipeline.config import AsrEvaluation
-
-# Candidates for each place in the beam whose exact CTC scores are computed at first.
-CANDIDATES_PER_PLACE = 8
-
-# More than the bounds are rounded by.
-SLACK = 1e-2
 
 # The part of a batch that must be finished before the rest is copied to leave it out.
 LEAVING_SHARE = 1 / 8
@@ -86,43 +81,3 @@ def highest_continuation(beam: Beam, chosen: Extensions, settings: AsrEvaluation
     likely_BL = torch.minimum(chosen.scores_BK[:, :1], others_B[:, None] + ctc_BL)
     highest_BL = likely_BL + settings.length_bonus * (lengths_L - num_pieces)
     return highest_BL.where(lengths_L <= beam.limits_B[:, None], -torch.inf).amax(1)
-
-
-def best_extensions(beam: Beam, next_BNV: Tensor, settings: AsrEvaluation) -> Extensions:
-    """The `beam_size` best texts of one more piece, by exact scores.
-
-    Only the scores of those candidates are computed that may be among them by a cheap bound; where
-    the bound leaves a doubt in an utterance, all its scores are.
-    """
-    num_candidates = next_BNV[0].numel()
-    size = min(settings.beam_size, num_candidates)
-    num_likely = min(CANDIDATES_PER_PLACE * size, num_candidates)
-    others_BN = beam.others_BN + settings.length_bonus
-    bound_BM, flat_BM = _bound(beam, others_BN, next_BNV, settings.ctc_weight).topk(num_likely)
-    rows_BM, pieces_BM = _rows_and_pieces(flat_BM, next_BNV)
-    others_BM = others_BN.gather(1, rows_BM) + next_BNV.flatten(1).gather(1, flat_BM)
-    ctc_BM = beam.ctc.score(beam.ctc_state, rows_BM, pieces_BM)
-    scores_BK, places_BK = (others_BM + settings.ctc_weight * ctc_BM).topk(size)
-    flat_BK, others_BK = flat_BM.gather(1, places_BK), others_BM.gather(1, places_BK)
-    if num_likely < num_candidates:
-        doubtful_B = scores_BK[:, -1] < bound_BM[:, -1] + SLACK
-        for utterance in doubtful_B.nonzero():
-            others_M = (others_BN[utterance, :, None] + next_BNV[utterance]).flatten()
-            ctc_1NV = beam.ctc.keep(utterance).score_all(beam.ctc_state.keep(utterance))
-            scores_K, flat_K = (others_M + settings.ctc_weight * ctc_1NV.flatten()).topk(size)
-            scores_BK[utterance], flat_BK[utterance] = scores_K, flat_K
-            others_BK[utterance] = others_M[flat_K]
-    return Extensions(*_rows_and_pieces(flat_BK, next_BNV), scores_BK, others_BK)
-
-
-def _bound(beam: Beam, others_BN: Tensor, next_BNV: Tensor, ctc_weight: float) -> Tensor:
-    """What the scores of all N * V candidates cannot exceed by more than `SLACK`."""
-    bound_BNV, rows_BN1 = beam.ctc.bound(beam.ctc_state)
-    torch.add(next_BNV, bound_BNV, alpha=ctc_weight, out=bound_BNV)
-    bound_BNV += rows_BN1.mul(ctc_weight).add(others_BN[..., None]).float()
-    return bound_BNV.flatten(1)
-
-
-def _rows_and_pieces(flat_BM: Tensor, next_BNV: Tensor) -> tuple[Tensor, Tensor]:
-    num_pieces = next_BNV.shape[2]
-    return flat_BM // num_pieces, flat_BM % num_pieces

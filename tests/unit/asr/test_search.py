@@ -9,7 +9,7 @@ from reference.beam_search import ranked_texts
 from reference.ctc import negative_log_likelihood, prefix_probability
 
 from pipeline import config
-from pipeline.asr import search
+from pipeline.asr import candidates
 from pipeline.asr.encoded import Encoded
 from pipeline.asr.model import AsrModel
 from pipeline.asr.scorer import Weighted
@@ -178,12 +178,13 @@ def test_candidates_without_an_exact_score_could_not_have_been_chosen(ctc_weight
     encoded = confident(60, 102, torch.randint(2, 102, (3, 12)).tolist())
     settings = config.AsrEvaluation(beam_size=6, ctc_weight=ctc_weight, nbest=6)
     few = beam_search(encoded, model.decoder, settings)
-    monkeypatch.setattr(search, "CANDIDATES_PER_PLACE", 1000)
-    every = beam_search(encoded, model.decoder, settings)
-    monkeypatch.setattr(search, "CANDIDATES_PER_PLACE", 1)
-    doubtful = beam_search(encoded, model.decoder, settings)
-    for found in (few, doubtful):
-        for one, other in zip(found, every, strict=True):
+    found = [few]
+    for counts in ((1, 1), (1, 4), (2, 1000), (1000, 1000)):
+        monkeypatch.setattr(candidates, "CANDIDATES_PER_PLACE", counts)
+        found.append(beam_search(encoded, model.decoder, settings))
+    *others, every = found
+    for of_each in others:
+        for one, other in zip(of_each, every, strict=True):
             check_found(one, [(each.pieces, each.score) for each in other])
 
 
