@@ -49,8 +49,7 @@ def count(context: StageContext) -> "tuple[JointCounts, UnitsPerPhone]":
     units_per_phone = UnitsPerPhone()
     for frames in read_aligned_frames(inputs["prepare_corpus"], trained, tokens, split):
         labels = one_silence(frames.labels, context.config.purity)
-        label_F = np.repeat(frames.label_N, frames.num_frames_N)
-        counts.add_coded(labels, label_F, frames.units_F)
+        counts.add_spans(labels, frames.label_N, frames.num_frames_N, frames.units_F)
         is_phone = np.array([label != SILENCE for label in labels])
         speaks_N = frames.in_segment_N & is_phone[frames.label_N]
         units_per_phone.add(speaks_N, frames.num_frames_N, frames.units_F)

@@ -21,6 +21,8 @@ from pipeline.storage.artifacts import Artifact, ArtifactError
 MOST_FRAMES = 100_000_000
 ROWS = 1024
 READ_BYTES = 1 << 20
+# What Parquet calls the labels of alignments.
+LABELS = "alignment.list.element.label"
 
 
 def read_split(corpus: Artifact, split: str) -> list[Utterance]:
@@ -43,7 +45,8 @@ def _shards(output: Artifact, split: str) -> Iterator[dict[str, np.ndarray]]:
     found = False
     for name in output.names("tokens"):
         if name.removeprefix("tokens/").rpartition("-")[0] == split:
-            table = output.read_table(name, columns=["utt_id", "units"])
+            with output.read(name) as file:
+                table = pq.ParquetFile(file).read(columns=["utt_id", "units"])
             units = table["units"].combine_chunks()
             units_F, offsets = units.values.to_numpy(), units.offsets.to_pylist()
             rows = zip(table["utt_id"].to_pylist(), pairwise(offsets), strict=True)
@@ -94,7 +97,7 @@ class AlignedFrames:
         units_B = [units[utt_id] for utt_id in rows["utt_id"].to_pylist()]
         alignment = rows["alignment"]
         segments = alignment.flatten()
-        labels = segments.field("label").dictionary_encode()
+        labels = segments.field("label")
         spans = frame_spans(
             segments.field("start").to_numpy(),
             segments.field("end").to_numpy(),
@@ -153,7 +156,7 @@ def _aligned_rows(corpus: Artifact, split: str) -> Iterator[pa.RecordBatch]:
     """utt_id and alignment of the aligned utterances of one split, up to ROWS at a time."""
     columns = ["utt_id", "split", "alignment"]
     with corpus.read("corpus.parquet") as file:
-        table = pq.ParquetFile(file, buffer_size=READ_BYTES)
+        table = pq.ParquetFile(file, buffer_size=READ_BYTES, read_dictionary=[LABELS])
         for rows in table.iter_batches(ROWS, columns=columns):
             of_split = pc.equal(rows["split"], split).to_numpy(zero_copy_only=False)
             yield _only(

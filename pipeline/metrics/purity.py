@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.audio.utterance import SILENCE
 from pipeline.config import Purity
-from pipeline.metrics.units import units_in_range
+from pipeline.metrics.units import require_in_range
 
 
 class JointCounts:
@@ -28,26 +28,34 @@ class JointCounts:
         """Count one utterance: a label and a unit for each frame.
 
         Raises:
-            ValueError: as `add_coded`.
+            ValueError: as `add_spans`.
         """
-        names, code_F = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)
-        self.add_coded(names.tolist(), code_F, units)
+        names, label_F = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)
+        once_F = np.ones_like(label_F)
+        self.add_spans(names.tolist(), label_F, once_F, np.asarray(units, dtype=np.int64))
 
-    def add_coded(self, labels: Sequence[str], code_F: NDArray[np.int64], units: ArrayLike) -> None:
-        """Count the frames of any number of utterances: `code_F` has the place of each one's label.
+    def add_spans(
+        self,
+        labels: Sequence[str],
+        label_N: NDArray[np.int64],
+        num_frames_N: NDArray[np.int64],
+        units_F: NDArray[np.integer],
+    ) -> None:
+        """Count the frames of any number of utterances, in N spans of one label.
 
-        Two of `labels` may be equal.
+        `label_N` has the place of each span's label. Two of `labels` may be equal.
 
         Raises:
             ValueError: the numbers of frames and units differ, or a unit is out of range.
         """
-        units_F = np.asarray(units, dtype=np.int64)
-        if units_F.shape != code_F.shape:
+        pair_F = np.repeat(label_N * self.num_units, num_frames_N)
+        if units_F.shape != pair_F.shape:
             raise ValueError(
-                f"got {len(code_F)} labels for units of shape {list(units_F.shape)}: each frame "
+                f"got {len(pair_F)} labels for units of shape {list(units_F.shape)}: each frame "
                 "needs one of each; were both made on the same frame grid?"
             )
-        pair_F = code_F * self.num_units + units_in_range(units_F, self.num_units)
+        require_in_range(units_F, self.num_units)
+        pair_F += units_F
         met = np.bincount(pair_F, minlength=len(labels) * self.num_units)
         for label, met_U in zip(labels, met.reshape(-1, self.num_units), strict=True):
             if met_U.any():

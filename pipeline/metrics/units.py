@@ -49,12 +49,21 @@ def units_in_range(units: ArrayLike, num_units: int) -> NDArray[np.int64]:
         ValueError: a unit is out of range.
     """
     units_N = np.asarray(units, dtype=np.int64)
+    require_in_range(units_N, num_units)
+    return units_N
+
+
+def require_in_range(units_N: NDArray[np.integer], num_units: int) -> None:
+    """Check that each unit is one of the codebook.
+
+    Raises:
+        ValueError: a unit is out of range.
+    """
     if len(units_N) and not 0 <= units_N.min() <= units_N.max() < num_units:
         raise ValueError(
             f"units must lie between 0 and {num_units - 1}, got {units_N.min()} to "
             f"{units_N.max()}: do the tokens come from this codebook?"
         )
-    return units_N
 
 
 def deduplicate(units_N: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -127,7 +127,7 @@ class Artifact:
         """Write Parquet; returns the file's `bytes` and `sha256`, computed while it is written."""
         # Frames hardly repeat: with a dictionary, writing takes longer and reading four times as
         # long, and the file is no smaller.
-        words = [field.name for field in table.schema if pa.types.is_string(field.type)]
+        words = [path for field in table.schema for path in _texts(field.name, field.type)]
         with self.write(name) as file:
             hashed = _Hashed(file)
             pq.write_table(
@@ -372,6 +372,17 @@ def _uploaded(filesystem: AbstractFileSystem, target: str) -> Iterator[IO[bytes]
             file.discard()
         file.closed = True  # or its finalizer would try to complete the upload
         raise
+
+
+def _texts(name: str, kind: pa.DataType) -> Iterator[str]:
+    """What Parquet calls the columns of strings in a column of some kind."""
+    if pa.types.is_string(kind):
+        yield name
+    elif pa.types.is_list(kind):
+        yield from _texts(f"{name}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _texts(f"{name}.{field.name}", field.type)
 
 
 def is_local(filesystem: AbstractFileSystem) -> bool:

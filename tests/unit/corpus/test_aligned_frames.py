@@ -47,8 +47,8 @@ def stored(tmp_path, utterances, units, of_shard=3):
 def counted(outputs):
     counts = JointCounts(NUM_UNITS)
     for frames in read_aligned_frames(*outputs, "test"):
-        label_F = np.repeat(frames.label_N, frames.num_frames_N)
-        counts.add_coded(one_silence(frames.labels, Purity()), label_F, frames.units_F)
+        labels = one_silence(frames.labels, Purity())
+        counts.add_spans(labels, frames.label_N, frames.num_frames_N, frames.units_F)
     return Counter(
         {
             (label, unit): int(number)
