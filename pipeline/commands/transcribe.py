@@ -30,6 +30,7 @@ from pipeline.storage.folders import printable
 from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tokenizer.soft_tokenizer import SoftTokenizer
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
+from pipeline.units.subwords import Subwords
 
 Result = TypeVar("Result")
 
@@ -53,10 +54,17 @@ class Recognizer:
         """From an output of train_joint.
 
         Raises:
-            ConfigError: there is no such model, or it reads no units that could be mixed.
+            ConfigError: there is no such model, or it reads stored tokens, or no units that could be
+                mixed.
             LanguageModelError: the search's language model cannot be used.
         """
         output, tau = trained.rstrip("/"), search.soft_tau
+        if Artifact(output).exists(Subwords.FOLDER):
+            raise ConfigError(
+                f"'{trained}' is an output of train_token_asr: its ASR model reads subwords of stored "
+                "units, and neither makes units of audio nor knows when they are heard. Name an output "
+                "of train_joint; evaluate_asr has the texts of this model"
+            )
         device = "cuda" if torch.cuda.is_available() else "cpu"
         asr = load_model(f"{output}/asr", "asr", AsrModel.from_pretrained).to(device)
         scorers = load_language_model(search.language_model, asr.text_pieces, device)

@@ -139,6 +139,17 @@ def test_a_model_that_reads_no_units_has_none_to_mix(trained, tmp_path):
     assert isinstance(invoke(trained, path, "--soft-tau", -1).exception, ConfigError)
 
 
+def test_a_model_of_stored_tokens_hears_no_audio(trained, tmp_path):
+    output = tmp_path / "train_token_asr" / "0123456789abcdef"
+    shutil.copytree(f"{trained}/asr", output / "asr")
+    (output / "subwords").mkdir()
+    (output / "subwords" / "config.json").write_text("{}")
+    result = invoke(output, write_noise(tmp_path / "a.wav", 1))
+    assert isinstance(result.exception, ConfigError)
+    assert "train_token_asr" in str(result.exception)
+    assert "Name an output of train_joint" in str(result.exception)
+
+
 def test_a_tiny_model_reads_files_and_folders_into_every_format(trained, tmp_path):
     folder = tmp_path / "in"
     (folder / "a b").mkdir(parents=True)
