@@ -77,12 +77,22 @@ def run_node(node: Node, tracker: StageRun, progress: Progress, start: Start) ->
         )
     except Exception as error:  # noqa: BLE001 - whatever a stage raises must not stop the others
         seconds = time.monotonic() - started
+        if _is_taken(start.claim):  # two writers have met, which may have been the error
+            return NodeOutcome(node, "taken", seconds)
         if isinstance(error, RayActorError) and not error.actor_init_failed:
             return NodeOutcome(node, "lost", seconds, error=message(error))
         return NodeOutcome(node, "failed", seconds, error=message(error), log=_log(output))
     finally:
         tracker.flush()
     return NodeOutcome(node, "done", seconds, scores)
+
+
+def _is_taken(claim: Claim | None) -> bool:
+    """Whether another run is known to have taken the output over."""
+    try:
+        return claim is not None and not claim.stands()
+    except OSError:
+        return False
 
 
 def _log(output: Artifact) -> str:

@@ -232,6 +232,7 @@ class _Execution:
                 self._wait_for_other(ended)
 
     def _wait_for_other(self, ended: _Running) -> None:
+        self.leases.of(ended.node.artifact).release()
         ended.tracker.finish("KILLED")
         self.display.end(ended.node.label, "stops: another run has not heard of this one for long")
         self.waiting[ended.node.key] = ended.node

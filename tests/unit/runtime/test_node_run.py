@@ -191,5 +191,8 @@ def test_a_node_without_its_claim_does_not_finish(alone):
     assert (outcome.status, outcome.scores) == ("taken", {})
     assert not one.artifact.is_complete()
     assert not one.artifact.exists(METRICS)
+    broken = alone(lambda _: {}["gone"])
+    assert run_alone(broken, lease.claim).status == "taken"
+    assert run_alone(broken, other.claim).status == "failed"
     assert run_alone(one, other.claim).status == "done"
     assert one.artifact.is_complete()

@@ -337,7 +337,10 @@ def test_a_storage_that_cannot_say_who_makes_an_output_fails_the_stage(execution
     assert [outcome.status for outcome in made.outcomes.values()] == ["failed", "skipped"]
 
 
-def test_a_stage_that_another_run_has_taken_over_stops_and_waits(execution, elsewhere, monkeypatch):
+@pytest.mark.parametrize("noticed_by", ["heartbeat", "the stage's end"])
+def test_a_stage_that_another_run_has_taken_over_stops_and_waits(
+    execution, elsewhere, monkeypatch, noticed_by
+):
     cancelled = []
     monkeypatch.setattr(scheduler.ray, "cancel", lambda key, **_: cancelled.append(key))
     first = node("first", 1)
@@ -347,9 +350,12 @@ def test_a_stage_that_another_run_has_taken_over_stops_and_waits(execution, else
     lease = made.leases.of(first.artifact)
     lease.claim.folder.delete(lease.claim.file(1))
     assert Lease(first.artifact, elsewhere).take()
-    lease.beat()
-    made._stand_back()
-    assert cancelled == [first.key]
+    if noticed_by == "heartbeat":
+        lease.beat()
+        made._stand_back()
+        assert cancelled == [first.key]
+    else:
+        made._wait_for_other(made.running.pop(first.key))
     assert made.display.ends == ["first[v] stops: another run has not heard of this one for long"]
     assert running(made) == []
     assert made.display.lines == [f"first[v] is being made by {elsewhere}: waits for it"]

@@ -1,5 +1,6 @@
 """Outputs: complete or absent, in a local folder and on an object store."""
 
+import errno
 import hashlib
 import os
 import uuid
@@ -217,3 +218,31 @@ def test_a_storage_of_any_name(tmp_path, monkeypatch, name):
     output.delete("[b]*.json")
     output.finish({})
     assert output.names() == ["b.json", "manifest.json"]
+
+
+def test_of_two_that_replace_a_folder_at_once_one_is_kept_whole(tmp_path, monkeypatch):
+    output = Artifact(str(tmp_path))
+    rename = Path.rename
+
+    def too_late(self: Path, target: Path) -> Path:
+        """Another writer puts its folder there after this one has moved the old one away."""
+        if self.name == "model":
+            raise FileNotFoundError(errno.ENOENT, "moved by another")
+        return rename(self, target)
+
+    for text in ("theirs", "mine"):
+        with output.write_folder("model") as folder:
+            (folder / "config.json").write_text(text)
+            (folder / text).write_text(text)
+        monkeypatch.setattr(Path, "rename", too_late)
+    assert output.names() == ["model/config.json", "model/theirs"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "model"]
+
+
+def test_what_another_process_deletes_at_the_same_time_is_deleted(tmp_path, monkeypatch):
+    output = Artifact(str(tmp_path))
+    output.write_json("a.json", 1)
+    monkeypatch.setattr(Artifact, "exists", lambda *_: True)
+    output.delete("a.json")
+    output.delete("a.json")
+    assert output.names() == []
