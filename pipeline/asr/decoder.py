@@ -8,8 +8,8 @@ from pipeline.asr.encoded import Encoded
 from pipeline.asr.positions import sinusoids
 from pipeline.config import Asr
 
-# The places of the three maps in the weights of torch's attention.
-QUERY, KEYS_AND_VALUES = slice(0, 1), slice(1, 3)
+# Of the three maps in the weights of torch's attention: from which one to which.
+QUERY, KEYS_AND_VALUES = (0, 1), (1, 3)
 
 
 class Decoder(nn.Module):
@@ -115,9 +115,10 @@ def _attend(
 
 
 def _mapped(
-    attention: nn.MultiheadAttention, read_BMD: Tensor, maps: slice = slice(0, 3)
+    attention: nn.MultiheadAttention, read_BMD: Tensor, maps: tuple[int, int] = (0, 3)
 ) -> Tensor:
-    """Some of the three maps that attention begins with, one beside the other."""
-    weight_DD = attention.in_proj_weight.unflatten(0, (3, -1))[maps].flatten(0, 1)
-    bias_D = attention.in_proj_bias.unflatten(0, (3, -1))[maps].flatten()
-    return nn.functional.linear(read_BMD, weight_DD, bias_D)
+    """Those of the three maps that attention begins with, one beside the other."""
+    rows = slice(*(place * attention.embed_dim for place in maps))
+    return nn.functional.linear(
+        read_BMD, attention.in_proj_weight[rows], attention.in_proj_bias[rows]
+    )
