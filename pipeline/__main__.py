@@ -82,7 +82,8 @@ def submit(
     address: Annotated[
         str | None,
         typer.Option(
-            help="The cluster's dashboard, http://head:8265; default: RAY_API_SERVER_ADDRESS"
+            envvar=["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"],
+            help="The cluster's dashboard, http://head:8265",
         ),
     ] = None,
     *,
@@ -99,8 +100,8 @@ def submit(
     """Check the configs here, then run them as a job on a Ray cluster.
 
     The current folder is sent with the job, without files that look like secrets. The command
-    shows the job's log and exits with 0 or 1 when the job ends. Ctrl-C stops showing the log; the
-    job continues. The equivalent `ray job submit` command is printed too.
+    shows the job's log and exits with its exit code when the job ends. Ctrl-C stops showing the
+    log; the job continues.
     """
     from pipeline.commands.submit import RunCommand, submit
 

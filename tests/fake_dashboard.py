@@ -25,7 +25,7 @@ class FakeDashboard:
         self.end: dict[str, Any] = {"status": "SUCCEEDED", "driver_exit_code": 0}
         # After how many pieces of the log a connection is cut; one entry a connection.
         self.cuts: list[int] = []
-        self.pause_seconds = 0.0  # before each piece of the log
+        self.pauses: list[float] = []  # seconds before the next pieces of the log
         self.failing_details = 0
         self.unfinished_details = 0
 
@@ -83,7 +83,7 @@ class FakeDashboard:
         await socket.prepare(request)
         cut = self.cuts.pop(0) if self.cuts else len(LOG)
         for piece in LOG[:cut]:
-            await asyncio.sleep(self.pause_seconds)
+            await asyncio.sleep(self.pauses.pop(0) if self.pauses else 0.0)
             await socket.send_str(piece)
         if cut < len(LOG):
             await asyncio.sleep(0.05)  # lets the sent bytes leave first
@@ -97,7 +97,7 @@ def fake_dashboard() -> Iterator[FakeDashboard]:
     """A dashboard at `address`, on a free port of this machine."""
     dashboard = FakeDashboard()
     loop = asyncio.new_event_loop()
-    runner = web.AppRunner(dashboard.application())
+    runner = web.AppRunner(dashboard.application(), shutdown_timeout=0.1)
     loop.run_until_complete(runner.setup())
     site = web.TCPSite(runner, "127.0.0.1", 0)
     loop.run_until_complete(site.start())

@@ -1,105 +1,77 @@
-"""A job on a Ray cluster: submitted through the dashboard, and followed through lost connections."""
+"""A job on a Ray cluster, through Ray's own client, which speaks to the dashboard over HTTP."""
 
 import asyncio
-import json
 import logging
 import os
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import aiohttp
-import ray
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
-from pipeline.runtime.session import HOW_TO_AUTHENTICATE, ClusterError
+from pipeline.runtime.package import Package
+from pipeline.runtime.session import HOW_TO_AUTHENTICATE, ClusterError, require_listener
 
-# In Ray's client these win over the address that it is given.
-ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+# In Ray's client, and in `ray job`, this wins over an address that is given.
+ADDRESS = "RAY_API_SERVER_ADDRESS"
 
-CONNECT_SECONDS = 10.0
-ANSWER_SECONDS = 120.0
-# When the log has been silent for this long, ask whether the cluster still answers.
+# A connection on which nothing has come for so long may be dead without a sign: a new one is opened.
 SILENT_SECONDS = 60.0
 RETRY_SECONDS = 1.0
-LONGEST_WAIT_SECONDS = 30.0
 GIVE_UP_SECONDS = 600.0
 
 # What a lost connection raises: for closed sockets and refusals Ray raises plain RuntimeErrors.
-LOST = (OSError, RuntimeError, TimeoutError, aiohttp.ClientError)
+LOST = (OSError, RuntimeError, aiohttp.ClientError)
 
 # What Ray says of a job: status, driver_exit_code (None if its command never ran), message.
 JobEnd = JobDetails
 
 
-@dataclass(frozen=True)
-class Job:
-    """A command for the cluster at `address` (http://host:port), and its runtime environment."""
-
-    address: str
-    submission_id: str
-    arguments: Sequence[str]
-    runtime_env: Mapping[str, Any]
-
-    @property
-    def entrypoint(self) -> str:
-        return shlex.join(self.arguments)
-
-    @property
-    def command(self) -> str:
-        """The `ray job submit` command that submits the same job, for a shell."""
-        environment = dict(self.runtime_env)
-        folder = ("--working-dir", environment.pop("working_dir"))
-        variables = ("--runtime-env-json", json.dumps(environment))
-        return self._ray_job("submit", *folder, *variables, "--", *self.arguments)
-
-    def command_to(self, *action: str) -> str:
-        """The `ray job` command for `logs --follow`, `status` or `stop` of this job."""
-        return self._ray_job(*action, self.submission_id)
-
-    def _ray_job(self, action: str, *words: str) -> str:
-        winning = next(filter(None, map(os.environ.get, ADDRESS_VARIABLES)), self.address)
-        differs = winning.rstrip("/") != self.address
-        setting = ["env", f"{ADDRESS_VARIABLES[0]}={self.address}"] if differs else []
-        return shlex.join([*setting, "ray", "job", action, "--address", self.address, *words])
-
-
 class JobServer:
-    """The dashboard of a Ray cluster, which accepts jobs.
+    """The dashboard of a Ray cluster at `address` (http://host:port), which accepts jobs.
 
     Raises:
-        ClusterError: nothing answers at the address, it is not a dashboard, it rejects our token, or
-            it belongs to another version of Ray.
+        ClusterError: nothing answers at the address, it is not a dashboard, or it rejects our token.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
+        require_listener(address)
+        os.environ[ADDRESS] = address
         with _explained(address):
-            self._client = _Client(address)
-            version = self._client.ray_version()
-        if version.split(".")[:2] != ray.__version__.split(".")[:2]:
-            raise ClusterError(
-                f"the cluster at {address} runs Ray {version}, this machine has {ray.__version__}: "
-                f"install ray=={version} here, or the same version there, so that the job runs what "
-                "was checked here"
-            )
+            self._client = JobSubmissionClient(address)
 
-    def submit(self, job: Job) -> None:
-        """Upload the job's files, unless the cluster has them already, and submit the job.
+    def submit(
+        self,
+        submission_id: str,
+        command: Sequence[str],
+        package: Package,
+        runtime_env: Mapping[str, Any],
+    ) -> None:
+        """Upload the package, unless the cluster has it already, and start the job in its folder.
 
         Raises:
             ClusterError: the cluster cannot be reached, or refuses the job.
         """
-        with _explained(self.address), _quiet():
-            self._client.submit_job(
-                entrypoint=job.entrypoint,
-                submission_id=job.submission_id,
-                runtime_env=dict(job.runtime_env),
-            )
+        with tempfile.TemporaryDirectory(prefix="job-") as scratch:
+            archive = Path(scratch) / "package.zip"
+            package.write(archive)
+            with _explained(self.address):
+                self._client.submit_job(
+                    entrypoint=shlex.join(command),
+                    submission_id=submission_id,
+                    runtime_env={**runtime_env, "working_dir": str(archive)},
+                )
+
+    def command_to(self, *action: str) -> str:
+        """The `ray job` command for `logs --follow`, `status` or `stop`, for a shell."""
+        return f"{ADDRESS}={self.address} {shlex.join(['ray', 'job', *action])}"
 
     def follow(
         self, submission_id: str, write: Callable[[str], None], say: Callable[[str], None]
@@ -114,7 +86,7 @@ class JobServer:
         Raises:
             ClusterError: the cluster has not answered for ten minutes; the job may still run.
         """
-        with _explained(self.address), _quiet():
+        with _explained(self.address):
             return asyncio.run(self._follow(submission_id, _Log(write), say))
 
     async def _follow(self, submission_id: str, log: "_Log", say: Callable[[str], None]) -> JobEnd:
@@ -132,58 +104,32 @@ class JobServer:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _tail(self, submission_id: str, log: "_Log") -> str:
-        """Copy the log from its start until the job ends; what interrupted it, or an empty text."""
+        """Copy the log from its start until it ends or is silent; what interrupted it, or ""."""
         log.rewind()
-        stream = self._client.tail_job_logs(submission_id)
-        while True:
-            chunk = asyncio.ensure_future(anext(stream, None))
-            try:
-                while not (await asyncio.wait({chunk}, timeout=SILENT_SECONDS))[0]:
-                    await asyncio.to_thread(self._client.ray_version)
-                text = chunk.result()
-            except LOST as error:
-                return _one_line(error)
-            finally:
-                chunk.cancel()
-            if text is None:
-                return ""
-            log.feed(text)
+        clock = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(SILENT_SECONDS) as silence:
+                async for text in self._client.tail_job_logs(submission_id):
+                    log.feed(text)
+                    silence.reschedule(clock() + SILENT_SECONDS)
+        except LOST as error:
+            return "" if silence.expired() else _one_line(error)
+        return ""
 
     async def _details(self, submission_id: str) -> JobEnd:
         """The job's details, as soon as the cluster answers."""
-        started, wait_seconds = time.monotonic(), RETRY_SECONDS
+        started = time.monotonic()
         while True:
             try:
                 return await asyncio.to_thread(self._client.get_job_info, submission_id)
             except LOST:
                 if time.monotonic() - started > GIVE_UP_SECONDS:
                     raise
-                await asyncio.sleep(wait_seconds)
-                wait_seconds = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
-
-
-class _Client(JobSubmissionClient):
-    """Ray's client, with time limits, and for the address that it is given whatever Ray's variables say."""
-
-    def __init__(self, address: str) -> None:
-        variables = {name: os.environ.pop(name, None) for name in ADDRESS_VARIABLES}
-        try:
-            super().__init__(address)
-        finally:
-            os.environ.update(
-                {name: value for name, value in variables.items() if value is not None}
-            )
-
-    def _do_request(self, *arguments: Any, **settings: Any) -> Any:
-        limits = {"timeout": (CONNECT_SECONDS, ANSWER_SECONDS)}
-        return super()._do_request(*arguments, **{**limits, **settings})
-
-    def ray_version(self) -> str:
-        return cast("str", self._do_request("GET", "/api/version").json()["ray_version"])
+                await asyncio.sleep(RETRY_SECONDS)
 
 
 class _Log:
-    """A text that is written once, although every reconnection reads it from its start again."""
+    """A text that is written once, although every connection reads it from its start again."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
@@ -203,11 +149,15 @@ class _Log:
 
 @contextmanager
 def _explained(address: str) -> Iterator[None]:
-    """Turn what Ray and the network raise in the block into one message."""
+    """Turn what Ray and the network raise in the block into one message, and hide Ray's own."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         yield
     except AuthenticationError as error:
-        raise ClusterError(_why_rejected(address, error.message)) from error
+        raise ClusterError(
+            f"{address} rejects this machine ({_one_line(error.message)}): {HOW_TO_AUTHENTICATE}"
+        ) from error
     except (KeyError, ValueError) as error:  # an answer, but not Ray's
         raise ClusterError(
             f"the server at {address} is not a Ray dashboard ({_one_line(error)}): give the address "
@@ -218,28 +168,10 @@ def _explained(address: str) -> Iterator[None]:
             f"{address} cannot be used ({_one_line(error)}): check --address (http://head:8265, the "
             "head node's dashboard), that the cluster runs, and that this machine can reach it"
         ) from error
-
-
-def _why_rejected(address: str, reason: str) -> str:
-    """The server refuses the token or asks for one, or Ray's client has none to send."""
-    if "Forbidden" in reason:
-        return f"the cluster at {address} rejects our token: {HOW_TO_AUTHENTICATE}"
-    if "Unauthorized" in reason:
-        return f"the cluster at {address} asks for its token: {HOW_TO_AUTHENTICATE}"
-    return f"there is no token to send to {address} ({reason}): {HOW_TO_AUTHENTICATE}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide the client's messages about every upload; what its warnings announce is raised as well."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
     finally:
         logging.disable(level)
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: object) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

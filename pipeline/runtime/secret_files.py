@@ -1,9 +1,7 @@
 """Which files look like secrets: by their name in any case, by what a link leads to, by their content."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 
 # In lower case. A folder of that name is a secret with everything in it.
@@ -42,52 +40,8 @@ SECRET_TEXTS = re.compile(
 SEARCHED_BYTES = 1 << 20
 
 
-def secrets_among(folder: Path, names: Sequence[str], allowed: Sequence[str]) -> list[str]:
-    """Which files of `folder`, or folders that hold them, look like secrets.
-
-    Args:
-        folder: the names' own.
-        names: of files, relative to it.
-        allowed: files and folders that may be sent all the same.
-    """
-
-    @cache
-    def is_secret(name: str) -> bool:
-        return _looks_secret(folder, name)
-
-    found = (_secret_part(name, allowed, is_secret) for name in names)
-    return sorted({part for part in found if part is not None})
-
-
-def holds_secret(path: Path) -> bool:
-    """Whether there is a key or a token in the file's first part."""
-    with path.open("rb") as file:
-        return SECRET_TEXTS.search(file.read(SEARCHED_BYTES)) is not None
-
-
-def is_within(name: str, folder: str) -> bool:
-    """Whether `name` is `folder` or lies below it."""
-    return folder in {".", name} or name.startswith(f"{folder}/")
-
-
-def _secret_part(name: str, allowed: Sequence[str], is_secret: Callable[[str], bool]) -> str | None:
-    """The first of the folders of `name`, or the file itself, that looks secret; None if none does."""
-    if any(is_within(name, each) for each in allowed):
-        return None
-    part = next(filter(is_secret, _parts(name)), None)
-    # Where a file below a secret folder is allowed, its neighbours are left out one by one.
-    inside = part is not None and any(is_within(each, part) for each in allowed)
-    return name if inside else part
-
-
-def _parts(name: str) -> Iterator[str]:
-    """`a`, `a/b` and `a/b/c` of `a/b/c`."""
-    words = name.split("/")
-    return ("/".join(words[:count]) for count in range(1, len(words) + 1))
-
-
-def _looks_secret(folder: Path, name: str) -> bool:
-    path = folder / name
+def looks_secret(path: Path, folder: Path) -> bool:
+    """Whether the name of a file or folder below `folder` is a secret's, or a link leads to one."""
     if _is_secret_name(path.name):
         return True
     if not path.is_symlink():
@@ -95,6 +49,12 @@ def _looks_secret(folder: Path, name: str) -> bool:
     target = path.resolve()
     below = target.relative_to(folder) if target.is_relative_to(folder) else target
     return any(map(_is_secret_name, below.parts))
+
+
+def holds_secret(path: Path) -> bool:
+    """Whether there is a key or a token in the file's first part."""
+    with path.open("rb") as file:
+        return SECRET_TEXTS.search(file.read(SEARCHED_BYTES)) is not None
 
 
 def _is_secret_name(name: str) -> bool:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline.config import Cluster
 from pipeline.runtime.environment import (
@@ -97,12 +98,23 @@ def _require_answer(address: str) -> None:
             "host:port (of the head, 6379 by default) or auto; a dashboard's http://… takes jobs "
             "(python -m pipeline submit)"
         )
+    require_listener(address, "cluster.address and RAY_ADDRESS")
+
+
+def require_listener(address: str, setting: str = "--address") -> None:
+    """Try to connect to `address` (host:port, or http://…) for a few seconds.
+
+    Raises:
+        ClusterError: nothing listens there; `setting` is what the user should check.
+    """
+    url = urlsplit(address if "://" in address else f"//{address}")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
-    except OSError as error:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        socket.create_connection((url.hostname or "", port), timeout=ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:  # a port may be too large, a name malformed
         raise ClusterError(
-            f"no Ray cluster answers at {address} ({error}): check cluster.address and RAY_ADDRESS, "
-            "that the cluster runs, and that this machine can reach it"
+            f"no Ray cluster answers at {address} ({error}): check {setting}, that the cluster runs, "
+            "and that this machine can reach it"
         ) from error
 
 

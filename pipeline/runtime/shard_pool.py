@@ -98,18 +98,27 @@ class _ShardActor:
         num_cpus: float,
     ) -> None:
         torch.set_num_threads(max(1, int(num_cpus)))
-        self._worker = worker_class(**worker_arguments)
+        self._error: Exception | None = None
+        try:
+            self._worker = worker_class(**worker_arguments)
+        except Exception as error:  # noqa: BLE001 - from here, Ray Data would replace the worker
+            self._error = error
 
     def __call__(self, row: Row) -> Row:
         name = row["name"]
         try:
-            result = self._worker(name, _unpack(row["utterances"]))
+            result = self._work(name, _unpack(row["utterances"]))
         except Exception as error:
             # Ray Data would deliver only its own wrapper of the error and a page of traceback.
             if not is_for_user(error):
                 raise
             return {"name": name, "result": "", "error": str(error)}
         return {"name": name, "result": json.dumps(result), "error": ""}
+
+    def _work(self, name: str, utterances: list[Utterance]) -> dict[str, Any]:
+        if self._error is not None:
+            raise self._error
+        return self._worker(name, utterances)
 
 
 def _pack(utterances: list[Utterance]) -> bytes:

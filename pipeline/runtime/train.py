@@ -14,7 +14,14 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import (
+    ControllerError,
+    FailureConfig,
+    LoggingConfig,
+    RunConfig,
+    ScalingConfig,
+    UserCallback,
+)
 from ray.train.torch import TorchTrainer
 
 from pipeline.graph.stage import StageContext
@@ -22,6 +29,8 @@ from pipeline.progress import Progress
 from pipeline.training.worker import Worker
 
 ROOM_CHECK_SECONDS = 10.0
+# In a RuntimeError: a connection of gloo's, and a process of PyTorch's data loader.
+LOST_TEXTS = ("/gloo/", "DataLoader worker")
 
 
 def run_workers(
@@ -32,7 +41,7 @@ def run_workers(
     It is called as `train(config, inputs, output, worker, tracker=…, progress=…)`. When a worker or
     node is lost, all workers restart, at most `cluster.max_failures` times, as soon as there is
     room for all. Waiting for room is not a failure, and a message says what it waits for. An error
-    that the function raises is raised here.
+    that the function raises of itself is raised here, at once.
     """
     cluster = context.config.cluster
     resources = {"CPU": cluster.cpus_per_worker}
@@ -61,9 +70,40 @@ def run_workers(
                     controller_failure_limit=-1,
                 ),
                 logging_config=LoggingConfig(log_level="WARNING"),
+                callbacks=[_OwnErrors()],
             ),
         )
-        return dict(trainer.fit().return_value or {})
+        try:
+            return dict(trainer.fit().return_value or {})
+        except ControllerError as error:
+            raise error.controller_failure from error
+
+
+class _OwnErrors(UserCallback):  # type: ignore[misc] # Ray Train ships no types
+    """Ends the training at an error that a worker's function raises of itself.
+
+    Ray would start all workers again, as after a loss, and the same error would come again.
+    """
+
+    def after_exception(
+        self,
+        run_context: Any,  # noqa: ARG002 - Ray's interface
+        worker_exceptions: Mapping[int, Exception],
+    ) -> None:
+        for error in worker_exceptions.values():
+            if not is_loss(error):
+                raise error
+
+
+def is_loss(error: Exception) -> bool:
+    """Whether a training worker failed because a process was lost: its own, a peer's or a reader's.
+
+    Ray reports a dead worker by errors of its own. Peers see a cut connection: an error of
+    torch.distributed, or of gloo, which is known by its text alone.
+    """
+    if type(error).__module__.startswith("ray.") or isinstance(error, torch.distributed.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in LOST_TEXTS)
 
 
 def room(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float]) -> int:

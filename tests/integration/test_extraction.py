@@ -1,10 +1,13 @@
 """Extraction through Ray Data: the bytes of one process for any number of workers, complete shards kept."""
 
+import os
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import ray
+from faulty_s3 import local_s3
 from support import run_shards_here, save_tiny_ssl, tone_utterances
 
 from pipeline.config import Cluster, Features, Ssl
@@ -27,6 +30,14 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audio")
     utterances = [*tone_utterances(folder, "train", 30), *tone_utterances(folder, "test", 5)]
     return plan_shards(utterances, shard_utterances=8)
+
+
+@pytest.fixture
+def by_value():
+    """Workers cannot import this file, so its classes are sent to them."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 def extract(output, ssl_folder, shards, run, *more):
@@ -71,6 +82,28 @@ def test_audio_that_went_away_is_named(tmp_path, ssl_folder):
         )
 
 
+class WithoutCredentials:
+    """A worker that reads its model from S3, on a machine that was given no credentials."""
+
+    def __init__(self, url, tries):
+        with Path(tries).open("a") as file:
+            file.write("x")
+        os.environ["AWS_ENDPOINT_URL"] = url
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            os.environ.pop(name, None)
+        Artifact("s3://bucket/model").read_json("model.json")
+
+
+def test_a_worker_without_credentials_fails_at_once_and_says_the_cure(tmp_path, by_value):
+    shards = plan_shards(tone_utterances(tmp_path, "train", 2), 1)
+    cluster = Cluster(extraction_workers=1, max_failures=3)
+    with local_s3() as url:
+        arguments = {"url": url, "tries": str(tmp_path / "tries")}
+        with pytest.raises(ShardError, match=r"no credentials for .*set AWS_ACCESS_KEY_ID"):
+            run_shards(WithoutCredentials, arguments, shards, cluster)
+    assert (tmp_path / "tries").read_text() == "x"
+
+
 class Meeting:
     """A worker whose calls continue only when as many as it may run at once have arrived."""
 
@@ -83,12 +116,8 @@ class Meeting:
 
 
 @pytest.mark.soak
-def test_shards_are_decoded_computed_and_written_side_by_side(tmp_path):
+def test_shards_are_decoded_computed_and_written_side_by_side(tmp_path, by_value):
     utterances = tone_utterances(tmp_path, "train", SHARDS_IN_FLIGHT)
     shards = plan_shards(utterances, 1)
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    try:
-        met = run_shards(Meeting, {}, shards, Cluster(extraction_workers=1))
-    finally:
-        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    met = run_shards(Meeting, {}, shards, Cluster(extraction_workers=1))
     assert [one["name"] for one in met] == [shard.name for shard in shards]

@@ -93,6 +93,21 @@ def test_two_workers_train_the_ssl_model_in_parts_on_data_from_processes(inputs,
     assert (tmp_path / "full" / "tokenizer" / "ssl" / "model.safetensors").is_file()
 
 
+def test_an_error_that_the_function_raises_ends_the_training_at_once(inputs, tmp_path):
+    tries = tmp_path / "tries"
+
+    def fail(_config, _inputs, _output, worker, **_keywords):
+        if worker.rank == 0:
+            worker.barrier()  # the other will not come
+        with tries.open("a") as file:
+            file.write("x")
+        raise KeyError("no such phase")
+
+    with pytest.raises(KeyError, match="no such phase"):
+        train(inputs, tmp_path / "out", 2, fail, cluster={"max_failures": 2})
+    assert tries.read_text() == "x"
+
+
 @pytest.mark.soak
 def test_a_training_that_loses_a_worker_ends_as_one_that_does_not(inputs, tmp_path):
     lost = tmp_path / "lost"

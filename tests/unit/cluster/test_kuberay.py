@@ -16,8 +16,7 @@ from ray.scripts.scripts import start
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from pipeline.runtime.environment import S3
-from pipeline.runtime.package import Package
+from pipeline.runtime.environment import S3, job_environment
 
 # The fields of ray.io/v1 that KubeRay 1.5 and later know (its API reference has them all); pod
 # templates are checked as pods.
@@ -113,7 +112,4 @@ def test_the_entry_point_is_a_command_of_the_project(monkeypatch):
 def test_the_jobs_environment_is_what_submit_sends(monkeypatch):
     for name in S3:
         monkeypatch.delenv(name, raising=False)
-    sent = dict(Package.of(ROOT, "s3://bucket", None).runtime_env)
-    for code in ("working_dir", "excludes"):  # the image has the code
-        del sent[code]
-    assert yaml.safe_load(job()["runtimeEnvYAML"]) == sent
+    assert yaml.safe_load(job()["runtimeEnvYAML"]) == job_environment(None)

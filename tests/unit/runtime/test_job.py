@@ -8,14 +8,15 @@ from fake_dashboard import LOG, fake_dashboard
 pytest.importorskip("ray")
 
 from pipeline.runtime import job
-from pipeline.runtime.job import Job, JobServer
+from pipeline.runtime.job import JobServer
+from pipeline.runtime.package import Package
 from pipeline.runtime.session import ClusterError
 
 
 @pytest.fixture
 def dashboard(monkeypatch):
     monkeypatch.setattr(job, "RETRY_SECONDS", 0.01)
-    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")  # not the one that is asked for
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")  # not the one asked for
     with fake_dashboard() as dashboard:
         yield dashboard
 
@@ -60,19 +61,20 @@ def test_a_cluster_that_does_not_come_back_is_given_up(dashboard, monkeypatch):
 
 
 def test_a_silent_log_is_no_lost_connection(dashboard, monkeypatch):
-    monkeypatch.setattr(job, "SILENT_SECONDS", 0.02)
-    dashboard.pause_seconds = 0.1
+    monkeypatch.setattr(job, "SILENT_SECONDS", 0.2)
+    dashboard.pauses = [0.0, 0.0, 600.0]  # a dead connection gives no sign
+    dashboard.unfinished_details = 1
     _, log, said = follow(dashboard)
     assert log == "".join(LOG)
     assert said == []
-    assert dashboard.requests.count("GET /api/version") > 4
+    assert dashboard.requests.count("GET /api/jobs/mine/logs/tail") == 2
 
 
 @pytest.mark.parametrize(
     ("refusal", "message"),
     [
-        ((401, "Unauthorized: Missing authentication token"), "asks for its token: set RAY_AUTH_"),
-        ((403, "Forbidden: Invalid authentication token"), "rejects our token"),
+        ((401, "Unauthorized: Missing authentication token"), "Unauthorized: .*: set RAY_AUTH_"),
+        ((403, "Forbidden: Invalid authentication token"), "rejects this machine .*Forbidden"),
         ((404, "nothing here"), "cannot be used .*404"),
         ((200, "<html>a web site</html>"), "is not a Ray dashboard"),
         ((200, "{}"), "is not a Ray dashboard"),
@@ -84,30 +86,16 @@ def test_a_refusal_is_one_message(dashboard, refusal, message):
         JobServer(dashboard.address)
 
 
-def test_another_ray_is_refused(dashboard):
-    dashboard.ray_version = "2.55.1"
-    with pytest.raises(ClusterError, match=r"runs Ray 2\.55\.1, this machine has .*install ray=="):
-        JobServer(dashboard.address)
-
-
 def test_nobody_at_the_address(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
-    with pytest.raises(ClusterError, match=f"{address} cannot be used .*check --address"):
+    with pytest.raises(ClusterError, match=f"no Ray cluster answers at {address} .*--address"):
         JobServer(address)
-
-
-def test_an_address_that_swallows_everything_is_given_up(monkeypatch):
-    monkeypatch.setattr(job, "ANSWER_SECONDS", 0.1)
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        address = f"http://127.0.0.1:{mute.getsockname()[1]}"
-        with pytest.raises(ClusterError, match=r"cannot be used .*timed out"):
-            JobServer(address)
 
 
 def test_a_job_that_the_cluster_refuses(dashboard):
     server = JobServer(dashboard.address)
     dashboard.refusal = 500, "Traceback (most recent call last):\n…\nValueError: exists already"
     with pytest.raises(ClusterError, match="cannot be used"):
-        server.submit(Job(dashboard.address, "mine", ("true",), {"env_vars": {}}))
+        server.submit("mine", ("true",), Package(), {"env_vars": {}})

@@ -1,11 +1,38 @@
-"""Messages about missing nodes, without any node."""
+"""What counts as a lost worker, and messages about missing nodes, without any node."""
 
 import threading
+from contextlib import nullcontext
 
+import pytest
 import ray
+import torch
 
 from pipeline.progress import Progress
 from pipeline.runtime import train
+from pipeline.storage.failures import StorageError
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ray.exceptions.RayActorError(), True),
+        (
+            RuntimeError("[…/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed"),
+            True,
+        ),
+        (torch.distributed.DistBackendError("NCCL error"), True),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)"), False),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (StorageError("there are no credentials for s3://bucket/x"), False),
+        (ValueError("/gloo/"), False),
+    ],
+)
+def test_a_loss_is_told_from_an_error_of_the_function(error, expected):
+    assert train.is_loss(error) == expected
+    told = train._OwnErrors()
+    with nullcontext() if expected else pytest.raises(type(error)):
+        told.after_exception(None, {1: error})
 
 
 def node(*, alive=True, **resources):
