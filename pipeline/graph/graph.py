@@ -110,13 +110,14 @@ class Node:
         return 0.0 if self.workers else self.stage.cpus
 
     @property
+    def processes(self) -> list[Resources]:
+        """What the stage's process and each of its workers hold while they run."""
+        return [Resources(self.cpus, self.stage.gpus), *[self.worker_resources] * self.workers]
+
+    @property
     def resources(self) -> Resources:
-        """What the stage and its workers hold while they run."""
-        worker = self.worker_resources
-        return Resources(
-            self.cpus + self.workers * worker.cpus,
-            self.stage.gpus + self.workers * worker.gpus,
-        )
+        """What they hold together."""
+        return sum(self.processes, Resources())
 
     def estimate(self) -> Estimate:
         outputs = {**self.input_artifacts, self.name: self.artifact}

@@ -129,18 +129,26 @@ class _Execution:
         self.waiting = {key: node for key, node in pending.items() if key not in settled}
 
     def start_ready(self) -> None:
-        """Start every waiting node whose inputs are complete, as far as CPUs and GPUs suffice."""
+        """Start every waiting node whose inputs are complete, as far as CPUs and GPUs suffice.
+
+        Where they do not, the autoscaler is asked for what is missing.
+        """
         unfinished = {each.node.key for each in self.running.values()} | self.waiting.keys()
         machines = self.machines.look()
         # The other stages read what stages with workers write, so these go first.
         ordered = sorted(self.waiting.values(), key=lambda node: node.workers == 0)
+        without_room = []
         for node in ordered:
             if node.awaits:
                 continue
             ready = node.key in self.waiting and unfinished.isdisjoint(node.inputs.items())
-            if ready and self._has_room(node, machines) and self._may_make(node):
+            if ready and not self._has_room(node, machines):
+                without_room.append(node)
+            elif ready and self._may_make(node):
                 del self.waiting[node.key]
                 self._start(node, machines)
+        wanted = [each.node for each in self.running.values()] + without_room
+        self.machines.ask([one for node in wanted for one in node.processes], machines)
 
     def _has_room(self, node: Node, machines: Sequence[Resources]) -> bool:
         """Whether CPUs and GPUs suffice for `node` and its workers beside what runs.
@@ -306,6 +314,7 @@ class _Execution:
         for reference, running in self.running.items():
             ray.cancel(reference, force=True)
             running.tracker.finish("KILLED")
+        self.machines.ask((), ())
         self.channel.close()
 
 

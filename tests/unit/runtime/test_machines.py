@@ -43,3 +43,38 @@ def test_a_machine_that_comes_again_is_a_new_one(nodes):
     nodes.append({**node("node-1", CPU=4.0), "NodeID": "another"})
     seen.look()
     assert seen.take_lost() == ["node-1"]
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """What the autoscaler is asked for."""
+    asked = []
+    monkeypatch.setattr(machines, "request_resources", lambda *, bundles: asked.append(bundles))
+    return asked
+
+
+def test_the_autoscaler_is_asked_for_what_has_no_room(requests):
+    there, worker = [Resources(4, 0)], Resources(1, 0.5)
+    seen = Machines()
+    seen.ask([Resources(4, 0)], there)
+    assert requests == []
+    for _ in range(2):  # once, although the scheduler looks every second
+        seen.ask([Resources(0, 0), Resources(2, 0), worker, worker], there)
+    gpu = {"CPU": 1, "GPU": 0.5}
+    assert requests == [[{"CPU": 2, "GPU": 0}, gpu, gpu]]
+    for _ in range(2):
+        seen.ask([Resources(2, 0), worker, worker], [*there, Resources(8, 1)])
+    assert requests[1:] == [[]]
+
+
+def test_a_process_that_fits_on_no_machine_is_asked_for(requests):
+    Machines().ask([Resources(4)], [Resources(2), Resources(2)])
+    assert requests == [[{"CPU": 4, "GPU": 0}]]
+
+
+def test_a_request_is_repeated_since_ray_data_has_its_own(requests, monkeypatch):
+    monkeypatch.setattr(machines, "ASK_AGAIN_SECONDS", 0.0)
+    seen = Machines()
+    for _ in range(2):
+        seen.ask([Resources(1)], [])
+    assert requests == [[{"CPU": 1, "GPU": 0}]] * 2

@@ -9,6 +9,7 @@ from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph.graph import Graph, Member, Node
 from pipeline.graph.stage import Resources, Stage
 from pipeline.progress import SILENT, Report
+from pipeline.runtime import machines as machines_of_ray
 from pipeline.runtime import scheduler
 from pipeline.runtime.node_run import NodeOutcome
 from pipeline.storage import leases
@@ -91,6 +92,7 @@ def execution(monkeypatch):
 
     def make(*nodes: Node, machines=None):
         monkeypatch.setattr(scheduler.ray, "nodes", lambda: machines or [machine(2)])
+        monkeypatch.setattr(machines_of_ray, "request_resources", lambda **_asked: None)
         made = execution_of(*nodes)
 
         def start(one: Node, _machines) -> None:
@@ -261,6 +263,20 @@ class FakeRay:
 
     def options(self, **_options):
         return self
+
+
+def test_the_autoscaler_is_asked_for_what_runs_and_what_waits_for_room(execution, monkeypatch):
+    trains = node("train", 0, workers=2, cpus_per_worker=1)
+    made = execution(trains, node("a", 1), node("b", 1, trains))
+    asked = []
+    monkeypatch.setattr(
+        machines_of_ray, "request_resources", lambda *, bundles: asked.append(bundles)
+    )
+    assert running(made) == ["train"]
+    assert asked == [[{"CPU": 1, "GPU": 0}] * 3]  # b waits for an input, and needs nothing yet
+    made.running.clear()
+    assert running(made) == ["a", "b"]
+    assert asked[1:] == [[]]
 
 
 def test_a_node_waits_for_its_inputs(execution):
