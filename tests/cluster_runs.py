@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 import yaml
 from faulty_s3 import FaultyS3, local_s3, use
+from ray_nodes import RayNodes
 from support import SMALL_ASR, save_tiny_ssl, write_tone_manifest
 
-from cluster.local import LocalCluster
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.s3 import ObjectStore
 
@@ -78,7 +78,7 @@ class Gate:
 class Surroundings:
     """A cluster and what a run on it needs: a store behind a gate, a tracker, a project folder."""
 
-    cluster: LocalCluster
+    cluster: RayNodes
     gate: Gate
     tracker: str
     folder: Path
@@ -102,7 +102,7 @@ class Surroundings:
 
     def kill_a_node(self) -> None:
         """Kill the newest node, never the head."""
-        self.cluster.kill_node(self.cluster.nodes[-1].number)
+        self.cluster.kill_node(self.cluster.nodes[-1])
 
     def run(self, storage: str, *options: str) -> str:
         """Run to the end; returns the output."""
@@ -139,13 +139,13 @@ def surroundings(folder: Path, tracker: str, num_train: int = 16) -> Iterator[Su
             patch.delenv(name, raising=False)
         write_corpus(folder / "corpus", {"train": num_train, "valid": 4, "test": 4})
         write_project(folder / "project")
-        cluster = LocalCluster.start(Path(state), workers=1, port=0, job_port=0)
+        cluster = RayNodes(Path(state))
         try:
+            cluster.add_node()
             yield Surroundings(cluster, proxy.plan, tracker, folder / "project")
         finally:
-            nodes = list(cluster.nodes)
-            cluster.stop()
-            assert not [one for node in nodes for one in node.processes()]
+            cluster.close()
+            assert cluster.processes() == []
 
 
 def write_corpus(folder: Path, numbers: dict[str, int]) -> None:

@@ -48,8 +48,9 @@ LOCAL = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 
-# Without clusters of several machines, Ray listens on 127.0.0.1 alone, on Linux too.
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# What Ray reads when it is imported: that it listens on 127.0.0.1 alone, as there are no clusters of
+# several machines, on Linux too; and that it checks a token, which it would also announce otherwise.
+AT_IMPORT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 # How a cluster's workers reach the same S3 as the driver. No keys: the dashboard shows a runtime
 # environment, and nodes have credentials or a role of their own.
@@ -99,7 +100,7 @@ def set_environment(variables: Mapping[str, str]) -> None:
 
 def set_local_environment() -> None:
     """Set what workers of a local Ray inherit; what the user has set stays."""
-    # Ray reads LOOPBACK when it is imported: later, workers would disagree with this process.
-    set_environment(LOCAL if "ray" in sys.modules else {**LOCAL, **LOOPBACK})
+    # Once Ray is imported, workers would disagree with this process.
+    set_environment(LOCAL if "ray" in sys.modules else {**LOCAL, **AT_IMPORT})
     paths = [str(project_folder()), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))

@@ -35,8 +35,6 @@ def start_local_ray() -> None:
     """
     _check_temporary_folder()
     set_local_environment()
-    # A local Ray creates a token for itself; its only user need not know.
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     problem = _try_to_start(LIMIT_SECONDS[0])
     if problem is not None:
         time.sleep(PAUSE_SECONDS)

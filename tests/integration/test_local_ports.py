@@ -1,7 +1,8 @@
-"""A local Ray is out of the network's reach."""
+"""A local Ray, and the nodes of `cluster/local.py`, are out of the network's reach."""
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 from listening import is_loopback, listening
+
+from cluster import local
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +49,35 @@ def test_every_port_of_a_local_ray_listens_on_loopback():
     ports = json.loads(ended.stdout.splitlines()[-1])
     assert len(ports) > 5
     assert [port for port in ports if not is_loopback(port)] == []
+
+
+def test_the_nodes_of_the_local_cluster_run_a_job_and_listen_on_loopback_alone(tmp_path):
+    folder = f"--folder={tmp_path / 'cluster'}"
+    script = [sys.executable, ROOT / "cluster" / "local.py"]
+    start = [*script, "start", "--workers=1", "--port=0", "--job-port=0", folder]
+    started = subprocess.run(start, capture_output=True, text=True, check=False)
+    try:
+        assert started.returncode == 0, started.stderr
+        lines = [line.removeprefix("export ") for line in started.stdout.splitlines()]
+        joined = dict(shlex.split(line)[0].split("=", 1) for line in lines)
+        code = "import ray; ray.init(); print(ray.cluster_resources()['CPU'])"
+        ray_job = [Path(sys.executable).with_name("ray"), "job", "submit", "--"]
+        ended = subprocess.run(
+            [*ray_job, "python", "-c", shlex.quote(code)],
+            env={**os.environ, **joined},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "\n2.0\n" in ended.stdout, ended.stdout + ended.stderr
+        state = json.loads((tmp_path / "cluster" / "cluster.json").read_text())
+        processes = [one for node in state["nodes"].values() for one in local._tree(*node)]
+        ports = [port for process in processes for port in listening(process)]
+        assert len(ports) > 10
+        assert [port for port in ports if not is_loopback(port)] == []
+    finally:
+        subprocess.run([*script, "stop", folder], check=False)
+    assert psutil.wait_procs(processes, timeout=10)[1] == []
 
 
 def test_an_open_port_would_be_found():

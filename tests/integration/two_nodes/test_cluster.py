@@ -5,7 +5,6 @@ import re
 
 import pytest
 from cluster_runs import PATIENCE_SECONDS, SECRETS, finish, losses, output
-from listening import is_loopback, listening
 from mlflow import MlflowClient
 
 from pipeline.storage.s3 import ObjectStore
@@ -36,13 +35,6 @@ def killed(there, undisturbed):
     finally:
         there.gate.open()
         job.kill()
-
-
-def test_every_port_of_the_nodes_listens_on_loopback(there):
-    processes = [process for node in there.cluster.nodes for process in node.processes()]
-    ports = [port for process in processes for port in listening(process)]
-    assert len(ports) > 10
-    assert [port for port in ports if not is_loopback(port)] == []
 
 
 def test_a_job_runs_every_stage(undisturbed):

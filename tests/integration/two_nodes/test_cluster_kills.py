@@ -87,16 +87,15 @@ class _RunUnderKills:
     def _processes(self, what: str) -> list[psutil.Process]:
         """The job's drivers or its workers, on all nodes."""
         found = []
-        for node in self.there.cluster.nodes:
-            for process in node.processes():
-                try:
-                    title = " ".join(process.cmdline())
-                except psutil.Error:
-                    continue
-                if what == "driver" and title.startswith("python -m pipeline run "):
-                    found.append(process)
-                if what == "worker" and _works(title):
-                    found.append(process)
+        for process in self.there.cluster.processes():
+            try:
+                title = " ".join(process.cmdline())
+            except psutil.Error:
+                continue
+            if what == "driver" and title.startswith("python -m pipeline run "):
+                found.append(process)
+            if what == "worker" and _works(title):
+                found.append(process)
         return found
 
 

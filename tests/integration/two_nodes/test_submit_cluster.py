@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 from cluster_runs import ROOT, SECRETS
+from ray_nodes import RayNodes
 
-from cluster.local import LocalCluster
 from pipeline.storage.artifacts import Artifact
 
 pytestmark = pytest.mark.slow
@@ -61,7 +61,7 @@ def project(tmp_path) -> Path:
     return folder
 
 
-def submit(folder: Path, cluster: LocalCluster, *arguments: str, **variables: str):
+def submit(folder: Path, cluster: RayNodes, *arguments: str, **variables: str):
     """Run `submit` in an environment that names only this cluster; returns the process and its output."""
     inherited = {name: one for name, one in os.environ.items() if not name.startswith("RAY_")}
     given = ("variant.yaml", "--stage", "toy", "--address", cluster.job_address, *arguments)
@@ -75,7 +75,7 @@ def submit(folder: Path, cluster: LocalCluster, *arguments: str, **variables: st
     )
 
 
-def token(cluster: LocalCluster) -> dict[str, str]:
+def token(cluster: RayNodes) -> dict[str, str]:
     return {name: cluster.environment[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")}
 
 
@@ -118,13 +118,15 @@ def test_a_job_that_fails_fails_the_command(there, project):
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({}, "asks for its token: set RAY_AUTH_MODE=token"),
-        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "another"}, "rejects our token"),
-        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/none"}, "no token to send to"),
+        ({}, "Unauthorized"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "another"}, "Forbidden"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/none"}, "/none"),
     ],
 )
 def test_without_the_token_nothing_is_sent(there, project, variables, message):
     result = submit(project, there.cluster, **variables)
     assert result.returncode == 1
+    assert f"{there.cluster.job_address} rejects this machine" in result.stderr
     assert message in result.stderr
+    assert ": set RAY_AUTH_MODE=token" in result.stderr
     assert "Traceback" not in result.stderr
