@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import secrets
+import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +18,8 @@ from urllib.request import Request, urlopen
 import psutil
 
 MARK = "RAY_NODES_OF_TESTS"
+# The second lets Ray listen on 127.0.0.1.
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 START_SECONDS = 120
 
 
@@ -35,7 +38,9 @@ class RayNodes:
         self.nodes: list[str] = []
         self._number = 0
         self._mark = secrets.token_hex(8)
-        settings = {**self.environment, MARK: self._mark, "RAY_USAGE_STATS_ENABLED": "0"}
+        # A job's `python` is this one, even if no environment is active.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        settings = {**self.environment, **SETTINGS, MARK: self._mark, "PATH": path}
         self._orders, orders = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
         self._server = context.Process(target=_serve, args=(orders, settings))
@@ -99,9 +104,8 @@ def _serve(orders: Connection, settings: dict[str, str]) -> None:
             action, name = order
             if action == "add":
                 head = {} if nodes else {"include_dashboard": True, "dashboard_port": 0}
-                nodes[name] = cluster.add_node(
-                    node_name=name, dashboard_agent_listen_port=0, **head
-                )
+                place = {"node_name": name, "node_ip_address": "127.0.0.1"}
+                nodes[name] = cluster.add_node(**place, **head, dashboard_agent_listen_port=0)
             else:
                 [raylet] = nodes[name].all_processes["raylet"]
                 workers = psutil.Process(raylet.process.pid).children(recursive=True)
