@@ -36,6 +36,8 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 HOST, HOST_TO_JOIN = "127.0.0.1", "LOCALHOST"
 # Nodes of one machine share its memory; stages pass their results through the storage.
 OBJECT_STORE_BYTES = 256 << 20
+# The path of a Unix socket holds 107 bytes; Ray appends at most 69 to a node's folder.
+MOST_FOLDER_BYTES = 107 - 69 - len("/node-9")
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
@@ -62,6 +64,11 @@ def start(
     if (folder / "cluster.json").exists():
         _fail(
             f"a cluster was already started from {folder}: end it with `stop`, or choose another --folder"
+        )
+    if len(os.fsencode(folder)) > MOST_FOLDER_BYTES:
+        _fail(
+            f"the name {folder} is too long for Ray's sockets in it: choose a --folder of at most "
+            f"{MOST_FOLDER_BYTES} bytes"
         )
     head, jobs = _usable_port(port), _usable_port(job_port)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -130,6 +137,8 @@ def _launch(
     """A `ray start` that stays as long as its node, and is the ancestor of all of its processes."""
     options: dict[str, Any] = {
         "node-name": f"node-{number}",
+        # Two nodes of one folder would unpack a job's package over each other.
+        "temp-dir": log.with_suffix(""),
         "num-cpus": cpus,
         "num-gpus": 0,  # every node of the machine would offer the same GPUs
         "object-store-memory": OBJECT_STORE_BYTES,

@@ -43,7 +43,7 @@ class RayNodes:
         settings = {**self.environment, **SETTINGS, MARK: self._mark, "PATH": path}
         self._orders, orders = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
-        self._server = context.Process(target=_serve, args=(orders, settings))
+        self._server = context.Process(target=_serve, args=(orders, settings, folder))
         self._server.start()
         self.job_address = f"http://{self.add_node()}"
         self.environment["RAY_API_SERVER_ADDRESS"] = self.job_address
@@ -93,7 +93,7 @@ class RayNodes:
             raise RuntimeError(f"{action} {name} failed") from error
 
 
-def _serve(orders: Connection, settings: dict[str, str]) -> None:
+def _serve(orders: Connection, settings: dict[str, str], folder: Path) -> None:
     """Do what is ordered, in a process that Ray's utility has for itself."""
     os.environ.update(settings)  # Ray reads them when it is imported
     from ray.cluster_utils import Cluster
@@ -104,7 +104,12 @@ def _serve(orders: Connection, settings: dict[str, str]) -> None:
             action, name = order
             if action == "add":
                 head = {} if nodes else {"include_dashboard": True, "dashboard_port": 0}
-                place = {"node_name": name, "node_ip_address": "127.0.0.1"}
+                # Two nodes of one folder would unpack a job's package over each other.
+                place = {
+                    "node_name": name,
+                    "node_ip_address": "127.0.0.1",
+                    "temp_dir": f"{folder}/{name}",
+                }
                 nodes[name] = cluster.add_node(**place, **head, dashboard_agent_listen_port=0)
             else:
                 [raylet] = nodes[name].all_processes["raylet"]

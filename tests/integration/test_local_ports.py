@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -51,8 +52,9 @@ def test_every_port_of_a_local_ray_listens_on_loopback():
     assert [port for port in ports if not is_loopback(port)] == []
 
 
-def test_the_nodes_of_the_local_cluster_run_a_job_and_listen_on_loopback_alone(tmp_path):
-    folder = f"--folder={tmp_path / 'cluster'}"
+def test_the_nodes_of_the_local_cluster_run_a_job_and_listen_on_loopback_alone():
+    place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a short name, for sockets
+    folder = f"--folder={place}"
     script = [sys.executable, ROOT / "cluster" / "local.py"]
     start = [*script, "start", "--workers=1", "--port=0", "--job-port=0", folder]
     started = subprocess.run(start, capture_output=True, text=True, check=False)
@@ -70,7 +72,7 @@ def test_the_nodes_of_the_local_cluster_run_a_job_and_listen_on_loopback_alone(t
             check=False,
         )
         assert "\n2.0\n" in ended.stdout, ended.stdout + ended.stderr
-        state = json.loads((tmp_path / "cluster" / "cluster.json").read_text())
+        state = json.loads(Path(place, "cluster.json").read_text())
         processes = [one for node in state["nodes"].values() for one in local._tree(*node)]
         ports = [port for process in processes for port in listening(process)]
         assert len(ports) > 10

@@ -28,6 +28,7 @@ def folder(tmp_path, monkeypatch):
     binaries.mkdir()
     monkeypatch.setattr(local.sys, "executable", str(binaries / "python"))
     monkeypatch.setattr(local, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(local, "MOST_FOLDER_BYTES", 200)  # there are no sockets
     write_ray(tmp_path)
     yield tmp_path / "cluster"
     run(tmp_path / "cluster", "stop")
@@ -104,6 +105,12 @@ def test_without_a_cluster_there_is_nothing_to_do(tmp_path, command):
     failed = run(tmp_path, *command)
     assert failed.exit_code == 1
     assert f"no cluster was started from {tmp_path}" in failed.stderr
+
+
+def test_a_folder_too_long_for_sockets_is_refused_before_anything_starts(tmp_path):
+    folder = tmp_path / ("x" * 80)
+    assert "choose a --folder of at most 31 bytes" in start(folder).stderr
+    assert not folder.exists()
 
 
 def test_a_port_in_use_is_reported(folder):
