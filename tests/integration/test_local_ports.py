@@ -65,7 +65,7 @@ def test_the_nodes_of_the_local_cluster_run_a_job_and_listen_on_loopback_alone()
         code = "import ray; ray.init(); print(ray.cluster_resources()['CPU'])"
         ray_job = [Path(sys.executable).with_name("ray"), "job", "submit", "--"]
         ended = subprocess.run(
-            [*ray_job, "python", "-c", shlex.quote(code)],
+            [*ray_job, "python", "-c", code],
             env={**os.environ, **joined},
             capture_output=True,
             text=True,
