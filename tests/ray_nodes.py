@@ -20,7 +20,7 @@ import psutil
 MARK = "RAY_NODES_OF_TESTS"
 # The second lets Ray listen on 127.0.0.1.
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-START_SECONDS = 120
+START_SECONDS, END_SECONDS = 120, 10
 
 
 class RayNodes:
@@ -78,10 +78,13 @@ class RayNodes:
             return json.load(answer)
 
     def close(self) -> None:
+        """End all processes; workers outlive the utility's own end by seconds."""
         with suppress(RuntimeError):
             self._order("close", "")
-        self._server.join(START_SECONDS)
-        self._server.kill()
+        self._server.join(END_SECONDS)
+        _, left = psutil.wait_procs(self.processes(), timeout=END_SECONDS)
+        for process in left:
+            process.kill()
 
     def _order(self, action: str, name: str) -> Any:
         self._orders.send((action, name))
