@@ -193,6 +193,37 @@ def report(
 
 
 @app.command()
+def track(
+    configs: Configs,
+    overrides: Overrides = None,
+    storage: Storage = None,
+    uri: Annotated[
+        str,
+        typer.Option(help="An MLflow server [default: as for `run`]"),
+    ] = "",
+) -> None:
+    """Publish to MLflow what the storage holds; `run` does so while it runs.
+
+    All comes from the storage: runs, curves, figures, audio, scores and tokenizers. What MLflow has
+    already is left as it is, so the command may be given again, and to another server.
+    """
+    from pipeline.commands.track import track
+
+    exit_unless(track(_load(configs, overrides, storage), uri, console()))
+
+
+@app.command()
+def watch(configs: Configs, overrides: Overrides = None, storage: Storage = None) -> None:
+    """Show a run as its stages go on, whichever process or job does it, until it ends.
+
+    All comes from the storage. Ctrl-C ends the display, not the run.
+    """
+    from pipeline.commands.watch import watch
+
+    exit_unless(watch(_load(configs, overrides, storage), console()))
+
+
+@app.command()
 def tune(
     configs: Configs,
     space: Annotated[

@@ -60,7 +60,7 @@ def _run(context: StageContext) -> dict[str, float]:
         utt_id, rate_hz = result.utterance.utt_id, vocoder.sample_rate_hz
         write_speech(context.output, utt_id, result.samples, rate_hz)
         if number < config.resynthesis.audio_examples:
-            context.tracker.log_audio(result.samples, rate_hz, speech_file(utt_id))
+            context.log.file(speech_file(utt_id))
     heard = [each for result in results for each in result.heard]
     context.output.write_table("heard.parquet", table(heard))
     scores = utterance_scores.write(

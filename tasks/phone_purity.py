@@ -66,9 +66,7 @@ def _write(context: StageContext, counts: "JointCounts") -> None:
     table = pa.table({"label": counts.phones, "frames_of_unit": counts.matrix.tolist()})
     context.output.write_table(f"counts-{split}.parquet", table)
     figure = purity_heat_map(counts.matrix, counts.phones)
-    context.tracker.log_figure(figure, f"purity-{split}.png")
-    with context.output.write(f"purity-{split}.png") as file:
-        figure.savefig(file, format="png")
+    context.log.figure(figure, f"purity-{split}.png")
 
 
 STAGE = Stage(

@@ -18,6 +18,7 @@ from faulty_s3 import FaultyS3, local_s3, use
 from ray_nodes import RayNodes
 from support import SMALL_ASR, save_tiny_ssl, write_tone_manifest
 
+from pipeline.log.read_log import read_history
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.s3 import ObjectStore
 
@@ -204,12 +205,9 @@ def tokens(storage: str) -> dict[str, pa.Table]:
 
 
 def losses(storage: str) -> dict[int, float]:
-    """The training loss of each logged step; no step is logged twice."""
-    table = output(storage, "train_joint").read_table("history.parquet")
-    rows = zip(table["step"].to_pylist(), table["train.loss"].to_pylist(), strict=True)
-    logged = [(step, loss) for step, loss in rows if loss is not None]
-    assert len(dict(logged)) == len(logged)
-    return dict(logged)
+    """The training loss of each logged step."""
+    rows = read_history(output(storage, "train_joint"))
+    return {int(row["step"]): row["train.loss"] for row in rows if "train.loss" in row}
 
 
 def scores(storage: str) -> dict[str, float]:

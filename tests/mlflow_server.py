@@ -14,28 +14,49 @@ from urllib.request import urlopen
 START_SECONDS = 120
 
 
+class Server:
+    """A real server over SQLite in `folder`, which may be ended and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+        command += [f"--port={self._port}", "--workers=1"]
+        command += [f"--backend-store-uri=sqlite:///{self._folder}/mlflow.db"]
+        command += [f"--artifacts-destination={self._folder}/artifacts"]
+        with (self._folder / "log").open("w") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(f"{self.address}/health"):
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+            assert time.monotonic() < deadline, (self._folder / "log").read_text()
+            time.sleep(0.2)
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
+        os.killpg(self._process.pid, how)  # its workers with it
+        self._process.wait()
+
+
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """A real server over SQLite; its address."""
-    folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", f"--port={port}"]
-    command += ["--workers=1", f"--backend-store-uri=sqlite:///{folder}/mlflow.db"]
-    command += [f"--artifacts-destination={folder}/artifacts"]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    """A real server; its address."""
+    server = Server(folder)
+    server.start()
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while not answers(f"http://127.0.0.1:{port}/health"):
-            assert server.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
+        server.wait_until_it_answers()
+        yield server.address
     finally:
-        os.killpg(server.pid, signal.SIGTERM)  # its workers with it
-        server.wait()
+        server.end()
 
 
 def answers(url: str) -> bool:

@@ -9,6 +9,7 @@ from pipeline.audio.identity import content_sha256
 from pipeline.audio.utterance import Reject, Segment, Utterance, rejects_to_table, to_table
 from pipeline.graph.graph import Member, Node
 from pipeline.graph.stage import Stage
+from pipeline.log.stage_log import StageLog
 from pipeline.storage import table_schemas
 from pipeline.storage.folders import FileInfo
 
@@ -75,14 +76,11 @@ def _write_training(output):
         "tokenizer/ssl/config.json",
         {"model_type": "wavlm", "conv_kernel": [400], "conv_stride": [320]},
     )
-    history = {
-        "step": [10.0, 20.0, 20.0],
-        "train.asr_loss": [3.0, 2.0, None],
-        "valid.wer": [None, None, 0.8],
-        "layer_weight.00": [None, None, 0.25],
-        "layer_weight.02": [None, None, 0.75],
-    }
-    output.write_table("history.parquet", pa.table(history))
+    log = StageLog(output)
+    log.metrics({"train.asr_loss": 3.0}, 10)
+    log.metrics({"train.asr_loss": 2.0}, 20)
+    log.metrics({"valid.wer": 0.8, "layer_weight.00": 0.25, "layer_weight.02": 0.75}, 20)
+    log.flush()
 
 
 def _write_tokens(output):

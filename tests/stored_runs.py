@@ -1,20 +1,19 @@
-"""What MLflow has stored of a run once everything is sent."""
+"""What MLflow has stored of a run."""
 
 from pipeline.tracking.tracker import Tracker, connect
 
 
-def run_id(run):
-    run.flush(60)
-    return Tracker(run.uri)._record(run.run).run_id
+def run_id(uri, name):
+    return Tracker(uri).run(name).run_id
 
 
-def stored(run):
-    return connect(run.uri).get_run(run_id(run))
+def stored(uri, name):
+    return connect(uri).get_run(run_id(uri, name))
 
 
-def history(run, key):
-    return connect(run.uri).get_metric_history(run_id(run), key)
+def history(uri, name, key):
+    return connect(uri).get_metric_history(run_id(uri, name), key)
 
 
-def steps(run, key):
-    return [metric.step for metric in history(run, key)]
+def steps(uri, name, key):
+    return [metric.step for metric in history(uri, name, key)]

@@ -8,11 +8,9 @@ import ray
 from support import run_shards_here
 
 from pipeline.graph.graph import build
-from pipeline.progress import SILENT
 from pipeline.runtime import shard_pool, train
 from pipeline.runtime.node_run import Start, run_node
 from pipeline.runtime.task_pool import TaskPool
-from pipeline.tracking import StageRun
 from pipeline.training.worker import Worker
 
 
@@ -21,7 +19,7 @@ def map_here(_pool, _unit, function, parts, *shared):
 
 
 def train_here(function, context, _stage):
-    reports = {"tracker": context.tracker, "progress": context.progress}
+    reports = {"log": context.log, "progress": context.progress}
     return function(context.config, context.inputs, context.output, Worker(), **reports)
 
 
@@ -40,7 +38,7 @@ def run_here(configs):
     ran = []
     with without_ray():
         while pending := (graph := build(configs)).pending():
-            outcome = run_node(pending[0], StageRun.disabled(), SILENT, Start())
+            outcome = run_node(pending[0], Start())
             assert outcome.status == "done", outcome.error
             ran.append(pending[0].label)
     return graph, ran

@@ -1,6 +1,6 @@
 """`report`: the page that shows what configs have given, as one HTML file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -12,7 +12,6 @@ from pipeline.redaction import redact
 from pipeline.report import page
 from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.storage.folders import Folder
-from pipeline.tracking import TrackingSpec
 
 REPORT = "report.html"
 _HEAD_BYTES = 2000
@@ -50,23 +49,12 @@ def is_reported(graph: Graph, storage: str) -> bool:
 
 
 def add_report(
-    graph: Graph,
-    configs: Sequence[Config],
-    found: Comparison,
-    runs: Mapping[str, TrackingSpec],
-    console: Console,
+    graph: Graph, configs: Sequence[Config], found: Comparison, console: Console
 ) -> None:
-    """Write the page, with the scores `found`, into the storage and give it to the variants' MLflow
-    runs.
-
-    One that cannot be made is a warning.
-    """
+    """Write the page, with the scores `found`, into the storage. One that cannot be made is a warning."""
     try:
         content = _content(graph, configs, found)
         _write(content, Folder.at(configs[0].storage), REPORT, console)
-        for config in configs:
-            if config.variant in runs:
-                runs[config.variant].log_bytes(content, REPORT)
     except Exception as error:  # noqa: BLE001 - what was computed is worth more than its page
         message = f"No page was made: {type(error).__name__}: {redact(str(error))}"
         console.print(message, style="yellow", markup=False, soft_wrap=True)

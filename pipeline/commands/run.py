@@ -10,27 +10,24 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pipeline import tracking
 from pipeline.commands import compare, plan
 from pipeline.commands.compare import compared
 from pipeline.commands.report import add_report, is_reported
-from pipeline.commands.results import read_results, test_splits
 from pipeline.commands.run_display import RunDisplay
+from pipeline.commands.track import close, end_variants, publish_stored, start_variants
 from pipeline.commands.ui import ui_command
 from pipeline.config import Cluster, Config, ConfigError
 from pipeline.graph.graph import Graph, build
 from pipeline.graph.sources import Fingerprints
-from pipeline.metrics import comparison
 from pipeline.redaction import redact
-from pipeline.storage.artifacts import ArtifactError
 from pipeline.storage.owner import command_line
 from pipeline.storage.writable import require_writable
-from pipeline.tracking.description import variant_tags
+from pipeline.tracking.session import TrackingSession, check_one_tracker
 
 if TYPE_CHECKING:
-    from pipeline.metrics.comparison import Comparison, Rows
+    from pipeline.metrics.comparison import Comparison
     from pipeline.runtime.scheduler import Outcome
-    from pipeline.tracking import Status
+    from pipeline.tracking.mlflow_run import Status
 
 # The stages whose outputs hold a model, which the end of a run names.
 TRAININGS = ("train_joint", "train_token_asr")
@@ -45,8 +42,8 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     """
     storage = configs[0].storage
     check_one_cluster(configs)
-    tracking.check_one_tracker(configs)
-    session = tracking.TrackingSession(configs[0].tracking, storage)
+    check_one_tracker(configs)
+    session = TrackingSession(configs[0].tracking, storage)
     fingerprints = Fingerprints()
 
     def current() -> Graph:
@@ -60,15 +57,15 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
         graph.check()
         require_writable(storage)
         session.check()
-        session.send_waiting()
         outcome, found = _execute(current, configs, session, console, compares=not only)
         _show_failures(outcome, console)
         complete, graph = not outcome.failed, current()
     else:
-        send_rest(session, console)
         found = None if only else compared(graph, configs)
         if found and not is_reported(graph, storage):
-            add_report(graph, configs, found, {}, console)
+            add_report(graph, configs, found, console)
+        if session.left_over(configs):
+            publish_stored(graph, configs, session, console)
     if found:
         compare.show(found, "table", console)
         _show_models(graph, console)
@@ -76,42 +73,30 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     return complete
 
 
-def _with_trainers(configs: Sequence[Config]) -> list[Config]:
-    """The configs and those whose trainings they need besides, each once."""
-    everyone = (each for config in configs for each in (config, *config.trainers))
-    return list({config.variant: config for config in everyone}.values())
-
-
 def _execute(
     current: Callable[[], Graph],
     configs: Sequence[Config],
-    session: tracking.TrackingSession,
+    session: TrackingSession,
     console: Console,
     *,
     compares: bool,
 ) -> "tuple[Outcome, Comparison | None]":
     """What became of the stages, and the scores afterwards if it `compares` them; the page has both."""
-    everyone = _with_trainers(configs)
-    runs = {
-        config.variant: session.start_variant(config, tags=variant_tags(config))
-        for config in everyone
-    }
+    start_variants(session, current(), configs)
     status: Status = "KILLED"
     try:
         with on_ray(configs[0].cluster, console) as display:
             from pipeline.runtime.scheduler import execute  # imports Ray, so not earlier
 
-            outcome = execute(current, runs, display)
+            outcome = execute(current, display, session.follow)
         status = "FAILED" if outcome.failed else "FINISHED"
         graph = current()
         found = compared(graph, configs) if compares else None
         if found:
-            add_report(graph, configs, found, runs, console)
+            add_report(graph, configs, found, console)
     finally:
-        for variant, scores in _scores_so_far(current, everyone).items():
-            runs[variant].log_metrics(scores)
-            runs[variant].finish(status)
-        send_rest(session, console)
+        end_variants(session, current, configs, lambda _graph, _config: status)
+        close(session, console)
     return outcome, found
 
 
@@ -134,32 +119,6 @@ def on_ray(cluster: Cluster, console: Console) -> Iterator[RunDisplay]:
     except KeyboardInterrupt:
         console.print("\nStopped. The same command resumes where this one stopped.", style="bold")
         raise
-
-
-def send_rest(session: tracking.TrackingSession, console: Console) -> None:
-    """Send MLflow what is left, and say what it has not received."""
-    rest = session.close()
-    if rest:
-        console.print(
-            f"MLflow has not received everything: the rest is kept in {redact(rest)}, and the next "
-            "`run` sends it.",
-            markup=False,
-            soft_wrap=True,
-        )
-
-
-def _scores_so_far(current: Callable[[], Graph], configs: Sequence[Config]) -> "Rows":
-    """Each variant's headline scores; none where the storage cannot be read, as already reported."""
-    try:
-        rows = comparison.with_reductions(
-            read_results(current(), configs).rows, test_splits(configs)
-        )
-        return {
-            config.variant: comparison.headline(rows[config.variant], config.corpus.scored_splits)
-            for config in configs
-        }
-    except (ArtifactError, OSError):
-        return {config.variant: {} for config in configs}
 
 
 def _show_failures(outcome: "Outcome", console: Console) -> None:

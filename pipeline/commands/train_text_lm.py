@@ -1,7 +1,7 @@
 """`train-text-lm`: a neural language model of an ASR model's pieces of text, for the search."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
@@ -78,7 +78,7 @@ def train_text_lm(
             held_out,
             worker,
             store=CheckpointStore(Artifact(scratch), worker.device),
-            history=History(settings.training.epochs, lambda row, _step: _tell(row, console)),
+            history=History(settings.training.epochs, _Told(console)),
         ).run()
     text_lm.model.cpu()
     parent, name = Folder.around(output)
@@ -96,6 +96,15 @@ def _encoded(sentences: Sequence[str], pieces: TextPieces) -> list[np.ndarray]:
         raise ConfigError(str(error)) from None
 
 
-def _tell(row: dict[str, float], console: Console) -> None:
-    if "valid.loss" in row:
-        console.print(f"validation loss {row['valid.loss']:.4f}", highlight=False)
+class _Told:
+    """Each epoch's loss on the console, of all that a training logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:  # noqa: ARG002
+        if "valid.loss" in values:
+            self._console.print(f"validation loss {values['valid.loss']:.4f}", highlight=False)
+
+    def flush(self) -> None:
+        pass

@@ -7,18 +7,18 @@ prepare_corpus, which checks all splits.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from pipeline import tracking
 from pipeline.commands import plan
 from pipeline.commands.attempts import Attempt, Attempts, Variant, for_tuning
-from pipeline.commands.run import check_one_cluster, on_ray, send_rest, show_tracker
+from pipeline.commands.run import check_one_cluster, on_ray, show_tracker
 from pipeline.commands.run_display import RunDisplay
+from pipeline.commands.track import close
 from pipeline.commands.tuned_config import TunedConfig
 from pipeline.config import Config, digest
 from pipeline.config.files import Settings, load_all
@@ -30,6 +30,7 @@ from pipeline.storage.artifacts import Artifact
 from pipeline.storage.folders import Folder
 from pipeline.storage.writable import require_writable
 from pipeline.tracking.description import NOTE_TAG, variant_tags
+from pipeline.tracking.session import TrackingSession, check_one_tracker
 
 RECORDS = "tuning"
 
@@ -59,14 +60,13 @@ def tune(tuning: Tuning, console: Console) -> bool:
     configs = load_all(tuning.files, tuning.overrides)
     space.check(configs)
     check_one_cluster(configs)
-    tracking.check_one_tracker(configs)
+    check_one_tracker(configs)
     for file in tuning.files:
         if tuning.folder is not None:
             TunedConfig(file, tuning.folder).check()
     require_writable(configs[0].storage)
-    session = tracking.TrackingSession(for_tuning(configs[0].tracking), configs[0].storage)
+    session = TrackingSession(for_tuning(configs[0].tracking), configs[0].storage)
     session.check()
-    session.send_waiting()
     variants = [
         Variant(file, tuning.overrides, config)
         for file, config in zip(tuning.files, configs, strict=True)
@@ -100,7 +100,7 @@ def _draw(
 
 def _execute(
     attempts: Attempts,
-    session: tracking.TrackingSession,
+    session: TrackingSession,
     storage: str,
     console: Console,
     display: RunDisplay,
@@ -110,43 +110,44 @@ def _execute(
     graph = attempts.graph()
     plan.show(graph, storage, console)
     plan.check_space(graph, storage)
-    runs = {
-        attempt.name: _start_run(session, attempt, config)
-        for attempt, config in attempts.going_on()
-    }
+    started = dict(_start(session, attempts))
+    session.follow_complete(graph)
     try:
-        outcome = execute(attempts.graph, runs, display)
+        outcome = execute(attempts.graph, display, session.follow)
         for ended in (*outcome.failed, *outcome.skipped):
             attempts.fail(ended.node.variants, ended.error)
-        for name, trial in attempts.trials().items():
-            if name in runs:
-                _end_run(runs[name], trial)
+        trials = attempts.trials()
+        for name, config in started.items():
+            _end(session, config, trials[name])
     except BaseException:
-        for run in runs.values():
-            run.finish("KILLED")
+        for config in started.values():
+            session.end(config, "KILLED", {})
         raise
     finally:
-        send_rest(session, console)
+        close(session, console)
 
 
-def _start_run(
-    session: tracking.TrackingSession, attempt: Attempt, config: Config
-) -> tracking.TrackingSpec:
-    tags = variant_tags(config)
-    drawn = [f"- {key}: {json.dumps(node.plain())}" for key, node in attempt.settings.items()]
-    note = "\n".join([tags[NOTE_TAG], "", "Drawn for this trial:", "", *(drawn or ["- nothing"])])
-    return session.start_variant(config, tags={**tags, NOTE_TAG: note})
+def _start(session: TrackingSession, attempts: Attempts) -> Iterator[tuple[str, Config]]:
+    """Publish what each trial is, and with which settings."""
+    for attempt, config in attempts.going_on():
+        tags = variant_tags(config)
+        drawn = [f"- {key}: {json.dumps(node.plain())}" for key, node in attempt.settings.items()]
+        note = "\n".join(
+            [tags[NOTE_TAG], "", "Drawn for this trial:", "", *(drawn or ["- nothing"])]
+        )
+        session.start(config, {**tags, NOTE_TAG: note})
+        yield attempt.name, config
 
 
-def _end_run(run: tracking.TrackingSpec, trial: Trial) -> None:
+def _end(session: TrackingSession, config: Config, trial: Trial) -> None:
     if trial.scores is None:
-        run.set_tags({NOTE_TAG: f"It failed: {trial.error}"})
-        run.finish("FAILED")
+        session.end(config, "FAILED", {}, tags={NOTE_TAG: f"It failed: {trial.error}"})
         return
-    run.log_metrics(
-        {"valid/WER in percent": 100 * trial.scores[WER], "valid/ASR loss": trial.scores[LOSS]}
-    )
-    run.finish()
+    scores = {
+        "valid/WER in percent": 100 * trial.scores[WER],
+        "valid/ASR loss": trial.scores[LOSS],
+    }
+    session.end(config, "FINISHED", scores)
 
 
 def _report(

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from pipeline.config import ConfigError, Tracking
 from pipeline.redaction import redact
-from pipeline.tracking import VARIANT_TAG, tracking_uri
-from pipeline.tracking.address import sqlite_path
+from pipeline.tracking.address import sqlite_path, tracking_uri
+from pipeline.tracking.run_name import VARIANT_TAG
 from pipeline.tracking.tracker import connect
 
 START_SECONDS = 120.0

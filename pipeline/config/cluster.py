@@ -13,7 +13,7 @@ class Tracking(Section):
     """MLflow; `MLFLOW_TRACKING_URI` takes precedence over `uri`.
 
     Credentials belong in `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or in
-    `MLFLOW_TRACKING_TOKEN`, of the driver and of every node; a config is shown and stored.
+    `MLFLOW_TRACKING_TOKEN`, of the driver; a config is shown and stored.
     """
 
     enabled: bool = True

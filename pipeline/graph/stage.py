@@ -10,9 +10,9 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.graph.sources import Source
+from pipeline.log.stage_log import StageLog
 from pipeline.progress import SILENT, Progress
 from pipeline.storage.artifacts import Artifact
-from pipeline.tracking import StageRun
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class StageContext:
     config: Config
     output: Artifact
     inputs: Mapping[str, Artifact]
-    tracker: StageRun
+    log: StageLog
     progress: Progress = SILENT
     split: str = ""
 

@@ -1,21 +1,21 @@
 """How the trainings went: learning curves and layer weights, all variants in one picture each."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import pyarrow as pa
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.log.read_log import Row, read_history
 from pipeline.metrics.plots import LAYER_WEIGHT, MEASURES
 from pipeline.report.picture import colour_of, marker_of, picture
 from pipeline.report.variant import Variant
 
-HISTORY = "history.parquet"
 # The measures that tell most, of trainings that have them; of others, every validation score, and of
 # those that are never validated, every measure.
 SHOWN = ("valid.wer", "valid.asr_loss", "train.asr_loss", "codebook_perplexity")
@@ -66,23 +66,22 @@ def _histories(variants: Sequence[Variant]) -> dict[str, list[History]]:
         # No training is for one split.
         for name in dict.fromkeys(node.name for node in nodes if not node.split):
             for node in variant.outputs(name):
-                if node.artifact.exists(HISTORY):
-                    read = partial(node.artifact.read_table, HISTORY)
-                    table = variant.read(f"the history of {node.label}", read)
-                    if table is not None:
-                        found[name].append(History(variant, _curves(table)))
+                read = partial(read_history, node.artifact)
+                rows = variant.read(f"the history of {node.label}", read)
+                if rows:
+                    found[name].append(History(variant, _curves(rows)))
     return found
 
 
-def _curves(table: pa.Table) -> dict[str, Curve]:
-    steps = table["step"].to_numpy()
+def _curves(rows: Sequence[Row]) -> dict[str, Curve]:
+    steps_R = np.array([row["step"] for row in rows])
     found = {}
-    for name in table.column_names:
-        values = table[name].to_numpy().astype(np.float64)
-        known = np.flatnonzero(np.isfinite(values))
+    for name in sorted({name for row in rows for name in row} - {"step"}):
+        values_R = np.array([row.get(name, math.nan) for row in rows])
+        known = np.flatnonzero(np.isfinite(values_R))
         chosen = known[:: -(-len(known) // _MOST_POINTS) or 1]
-        if name != "step" and len(chosen):
-            found[name] = Curve(steps[chosen], values[chosen])
+        if len(chosen):
+            found[name] = Curve(steps_R[chosen], values_R[chosen])
     return found
 
 

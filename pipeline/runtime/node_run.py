@@ -3,6 +3,7 @@
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,12 +13,11 @@ from pipeline.errors import is_for_user
 from pipeline.graph.disk_space import require_space
 from pipeline.graph.graph import Node
 from pipeline.graph.stage import StageContext
-from pipeline.progress import Progress
+from pipeline.log.stage_log import StageLog
 from pipeline.redaction import redact
 from pipeline.storage.artifacts import ERROR_LOG, METRICS, Artifact
 from pipeline.storage.leases import Claim
 from pipeline.storage.provenance import versions
-from pipeline.tracking import StageRun
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class NodeOutcome:
     log: str = ""
 
 
-def run_node(node: Node, tracker: StageRun, progress: Progress, start: Start) -> NodeOutcome:
+def run_node(node: Node, start: Start) -> NodeOutcome:
     """Run one stage in this process; its scores and manifest are written when it succeeds.
 
     Its inputs are complete by now, so its estimate may be better than when the run began. An output that is complete by now is kept: the lost
@@ -57,6 +57,7 @@ def run_node(node: Node, tracker: StageRun, progress: Progress, start: Start) ->
     time.sleep(start.settling_seconds)
     started = time.monotonic()
     output = node.artifact
+    log = StageLog(output)
     try:
         if output.is_complete():
             return NodeOutcome(node, "done", scores=output.metrics())
@@ -64,13 +65,15 @@ def run_node(node: Node, tracker: StageRun, progress: Progress, start: Start) ->
         output.sweep()
         estimate = node.estimate()
         require_space(node.config.storage, node.bytes_to_write(estimate), estimate)
+        log.started()
         inputs, split = node.input_artifacts, node.split
-        context = StageContext(node.config, output, inputs, tracker, progress, split)
+        context = StageContext(node.config, output, inputs, log, log.progress, split)
         scores = {name: float(value) for name, value in node.stage.run(context).items()}
         seconds = time.monotonic() - started
         if start.claim is not None and not start.claim.stands():
             return NodeOutcome(node, "taken", seconds)
         output.write_json(METRICS, scores)
+        log.flush()
         output.finish(
             {**node.description(), "seconds": seconds, **start.provenance, "versions": versions()},
             node.stage.temporary(node.config),
@@ -79,11 +82,11 @@ def run_node(node: Node, tracker: StageRun, progress: Progress, start: Start) ->
         seconds = time.monotonic() - started
         if _is_taken(start.claim):  # two writers have met, which may have been the error
             return NodeOutcome(node, "taken", seconds)
+        with suppress(Exception):  # the storage is often what has failed
+            log.flush()
         if isinstance(error, RayActorError) and not error.actor_init_failed:
             return NodeOutcome(node, "lost", seconds, error=message(error))
         return NodeOutcome(node, "failed", seconds, error=message(error), log=_log(output))
-    finally:
-        tracker.flush()
     return NodeOutcome(node, "done", seconds, scores)
 
 

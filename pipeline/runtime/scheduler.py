@@ -11,7 +11,7 @@ other makes (see `pipeline.storage.leases`).
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,15 +22,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.graph.graph import Graph, Node
 from pipeline.graph.stage import Resources
 from pipeline.graph.stage_code import CODE, code_of
-from pipeline.progress import Display
+from pipeline.log.follow import Follower
+from pipeline.log.stage_log import StageLog
+from pipeline.progress import Display, Report
 from pipeline.runtime.machines import Machines
 from pipeline.runtime.node_run import NodeOutcome, Start, message, run_node
-from pipeline.runtime.progress_channel import ProgressChannel
 from pipeline.source_code import SourceCode
 from pipeline.storage.leases import Leases
 from pipeline.storage.owner import Owner
 from pipeline.storage.provenance import provenance
-from pipeline.tracking import StageRun, TrackingSpec, start_stage
 
 # How often reports are shown, and machines that came or went are noticed.
 POLL_SECONDS = 1.0
@@ -40,8 +40,6 @@ LOST = (NodeDiedError, OutOfMemoryError, WorkerCrashedError)
 SETTLING_SECONDS = 3.0
 # How long a stage has to say what the loss of a machine means to it.
 UNEXPLAINED_SECONDS = 30.0
-# How long the mailbox may take to answer.
-ANSWER_SECONDS = 0.1
 
 Key = tuple[str, str]
 
@@ -63,17 +61,16 @@ class Outcome:
 
 def execute(
     build: Callable[[], Graph],
-    runs: Mapping[str, TrackingSpec],
     display: Display,
+    started: Callable[[Node], None] = lambda _node: None,
 ) -> Outcome:
     """Run the graph's pending nodes; needs a running Ray.
 
     `build` makes the graph; it is called again when an output is complete that others await (see
-    `Node.awaits`). `runs` are the variants' MLflow runs (a shared node is a child of its first
-    variant's).
+    `Node.awaits`). `started` is told each node that starts.
     """
     with Leases(Owner.this_process()) as leases:
-        execution = _Execution(build, runs, display, ProgressChannel(), leases)
+        execution = _Execution(build, display, started, leases)
         try:
             while execution.waiting or execution.running:
                 execution.start_ready()
@@ -88,7 +85,7 @@ class _Running:
     """A node that a Ray task works on, since `started` (seconds of the monotonic clock)."""
 
     node: Node
-    tracker: StageRun
+    follower: Follower
     started: float
 
 
@@ -98,9 +95,8 @@ class _Execution:
     def __init__(
         self,
         build: Callable[[], Graph],
-        runs: Mapping[str, TrackingSpec],
         display: Display,
-        channel: ProgressChannel,
+        started: Callable[[Node], None],
         leases: Leases,
     ) -> None:
         self.build = build
@@ -108,10 +104,9 @@ class _Execution:
         self.running: dict[ray.ObjectRef[NodeOutcome], _Running] = {}
         self.outcomes: dict[Key, NodeOutcome] = {}
         self.losses: Counter[Key] = Counter()
-        self.runs = runs
         self.display = display
         self.machines = Machines()
-        self.channel = channel
+        self.started = started
         self.leases = leases
         self.holders: set[str] = set()
         self.provenance = provenance()
@@ -181,9 +176,8 @@ class _Execution:
         return False
 
     def _start(self, node: Node, machines: Sequence[Resources]) -> None:
-        parent = self.runs.get(node.config.variant, TrackingSpec.disabled())
-        tracker = start_stage(parent, node.name, node.digest, node.member)
-        tracker.log_params(node.description()["settings"])
+        # What an earlier run has logged is not shown again.
+        follower = Follower.of_what_comes(node.artifact)
         task = ray.remote(run_node).options(
             name=node.label, max_retries=0, **_ray_options(node, machines)
         )
@@ -195,11 +189,10 @@ class _Execution:
         if lease.taken_from:
             self._tell(node.label, f"is taken over from {lease.taken_from}")
         settling = SETTLING_SECONDS if self.losses[node.key] or lease.taken_from else 0.0
-        progress = self.channel.progress(node.label)
+        self.started(node)
         made_by = {**self.provenance, CODE: code_of(node, self.code)}
-        start = Start(settling, lease.claim, made_by)
-        reference = task.remote(node, tracker, progress, start)
-        self.running[reference] = _Running(node, tracker, time.monotonic())
+        reference = task.remote(node, Start(settling, lease.claim, made_by))
+        self.running[reference] = _Running(node, follower, time.monotonic())
 
     def collect(self) -> None:
         """Wait for the next node to end, but not for long; show progress; record the outcome."""
@@ -208,22 +201,21 @@ class _Execution:
         self._report()
         for reference in ended_nodes:
             ended = self.running.pop(reference)
+            self._show(ended, ended.follower.rest())
             try:
                 outcome = ray.get(reference)
             except LOST as error:
                 self._lose(ended, message(error))
             except RayError as error:
                 seconds = time.monotonic() - ended.started
-                self._settle(
-                    NodeOutcome(ended.node, "failed", seconds, error=message(error)), ended
-                )
+                self._settle(NodeOutcome(ended.node, "failed", seconds, error=message(error)))
             else:
                 if outcome.status == "lost":
                     self._lose(ended, outcome.error)
                 elif outcome.status == "taken":
                     self._wait_for_other(ended)
                 else:
-                    self._settle(outcome, ended)
+                    self._settle(outcome)
 
     def _wait(self) -> "list[ray.ObjectRef[NodeOutcome]]":
         if not self.running:  # all that is left, other runs make
@@ -241,21 +233,24 @@ class _Execution:
 
     def _wait_for_other(self, ended: _Running) -> None:
         self.leases.of(ended.node.artifact).release()
-        ended.tracker.finish("KILLED")
         self.display.end(ended.node.label, "stops: another run has not heard of this one for long")
         self.waiting[ended.node.key] = ended.node
 
     def _report(self) -> None:
         """Show what the stages have sent, and the machines that were lost."""
-        for label, item in self.channel.poll(ANSWER_SECONDS):
-            if isinstance(item, str):
-                self._tell(label, item)
-            else:
-                self.display.show(label, item)
+        for each in self.running.values():
+            self._show(each, each.follower.poll())
         lost = self.machines.take_lost(UNEXPLAINED_SECONDS)
         if lost:
             labels = [each.node.label for each in self.running.values()]
             self.display.line(f"{', '.join(lost)} left the cluster; running: {', '.join(labels)}")
+
+    def _show(self, running: _Running, items: Sequence[Report | str]) -> None:
+        for item in items:
+            if isinstance(item, str):
+                self._tell(running.node.label, item)
+            else:
+                self.display.show(running.node.label, item)
 
     def _tell(self, label: str, text: str) -> None:
         """A line for a stage's message, which explains what a lost machine means to it."""
@@ -275,18 +270,16 @@ class _Execution:
         times = f" {self.losses[node.key]} times, more than cluster.max_failures" * bool(most)
         seconds = time.monotonic() - ended.started
         error_of_all = f"its process was lost{times}: {why}"
-        self._settle(NodeOutcome(node, "failed", seconds, error=error_of_all), ended)
+        self._settle(NodeOutcome(node, "failed", seconds, error=error_of_all))
 
-    def _settle(self, outcome: NodeOutcome, ended: _Running) -> None:
+    def _settle(self, outcome: NodeOutcome) -> None:
         node = outcome.node
         if outcome.status == "done":
-            ended.tracker.log_metrics(outcome.scores)
-            ended.tracker.finish()
             shown = node.stage.headline_of(outcome.scores)
             self.display.end(node.label, f"done in {outcome.seconds:.1f} s{shown}")
         else:
-            ended.tracker.finish("FAILED")
             self.display.end(node.label, f"FAILED after {outcome.seconds:.1f} s: {outcome.error}")
+            StageLog(node.artifact).failed(outcome.error)
         self.leases.of(node.artifact).release()
         self._record(outcome)
 
@@ -311,11 +304,9 @@ class _Execution:
 
     def stop(self) -> None:
         """Cancel what still runs, after an interrupt."""
-        for reference, running in self.running.items():
+        for reference in self.running:
             ray.cancel(reference, force=True)
-            running.tracker.finish("KILLED")
         self.machines.ask((), ())
-        self.channel.close()
 
 
 def _ray_options(node: Node, machines: Sequence[Resources]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def run_workers(
 ) -> dict[str, float]:
     """Run `train` on `cluster.training_workers` workers; return what rank 0 returns.
 
-    It is called as `train(config, inputs, output, worker, tracker=…, progress=…)`. When a worker or
+    It is called as `train(config, inputs, output, worker, log=…, progress=…)`. When a worker or
     node is lost, all workers restart, at most `cluster.max_failures` times, as soon as there is
     room for all. Waiting for room is not a failure, and a message says what it waits for. An error
     that the function raises of itself is raised here, at once.
@@ -170,12 +170,15 @@ def _on_worker(job: dict[str, Any]) -> dict[str, float]:
         world_size=ray_context.get_world_size(),
         device=ray.train.torch.get_device(),
     )
-    scores: dict[str, float] = job["train"](
-        context.config,
-        context.inputs,
-        context.output,
-        worker,
-        tracker=context.tracker,
-        progress=context.progress,
-    )
+    try:
+        scores: dict[str, float] = job["train"](
+            context.config,
+            context.inputs,
+            context.output,
+            worker,
+            log=context.log,
+            progress=context.progress,
+        )
+    finally:
+        context.log.flush()
     return scores

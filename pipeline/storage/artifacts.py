@@ -38,6 +38,8 @@ MODEL_CONFIG = "config.json"
 RECORDS = "records"
 # What a training resumes from.
 CHECKPOINTS = "checkpoints"
+# What a stage says while it works (`pipeline.log`). No result depends on it.
+LOG = "log"
 CHECKSUM_THREADS = 16
 # On an object store: a reader of some columns should not fetch their neighbours, a copy is read in
 # large blocks, and this many parts of one file are uploaded at once.
@@ -213,13 +215,13 @@ class Artifact:
                 self.filesystem.rm(self.path(name), recursive=True)
 
     def finish(self, description: dict[str, Any], temporary: Sequence[str] = ()) -> None:
-        """Write the manifest: `description`, and every file with bytes and SHA-256.
+        """Write the manifest: `description`, and every file but the log with bytes and SHA-256.
 
         A file that still has the size in its writer's record is not read again, which would take a
         day for terabytes. Folders in `temporary` served to resume the work: they are not in the
         manifest and deleted when it stands, so that no kill can cost both.
         """
-        passing = tuple(f"{folder}/" for folder in temporary)
+        passing = tuple(f"{folder}/" for folder in (*temporary, LOG))
         sizes = {name: size for name, size in self.sizes().items() if not name.startswith(passing)}
         sizes.pop(MANIFEST, None)
         recorded = self.recorded()

@@ -6,14 +6,15 @@ from pathlib import Path
 from pipeline.config import Tracking
 
 
-def tracking_uri(tracking: Tracking, storage: str) -> str:
-    """Where runs are logged: `MLFLOW_TRACKING_URI`, then `tracking.uri`, then SQLite.
+def tracking_uri(tracking: Tracking, storage: str, given: str = "") -> str:
+    """Where runs are published: `given`, then `MLFLOW_TRACKING_URI`, then `tracking.uri`, then SQLite.
 
     The SQLite file is `mlflow.db` in a local storage and `mlruns.db` in the current folder for
-    a remote storage. Its path is absolute, since a worker may run in another folder.
+    a remote storage. Its path is absolute.
     """
     local = Path(storage, "mlflow.db") if "://" not in storage else Path("mlruns.db")
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or f"sqlite:///{local.resolve()}"
+    named = given or os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri
+    uri = named or f"sqlite:///{local.resolve()}"
     prefix, _, path = uri.partition("sqlite:///")
     if prefix or not path or path.startswith(("/", ":memory:")):
         return uri

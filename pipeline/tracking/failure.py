@@ -1,4 +1,4 @@
-"""What an MLflow error means: wait, drop the event, or stop before work starts."""
+"""What an MLflow error means: wait, leave out what is refused, or stop before work starts."""
 
 import re
 
@@ -31,10 +31,6 @@ _SHOWN_CHARACTERS = 300
 
 class TrackingError(RuntimeError):
     """MLflow cannot be used; the message says at which address, why, and the cure."""
-
-
-class RunNotFoundError(RuntimeError):
-    """The run does not exist yet: the driver, which creates runs, has not done so."""
 
 
 def is_refusal(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.identity import TOKENIZER, tokenizer_digest
 from pipeline.tracking.dependencies import Dependencies, constraints
-from pipeline.tracking.event import RunName
+from pipeline.tracking.run_name import RunName
 from pipeline.tracking.spelling import spell_name, spell_tags
 
 TOKENIZER_TAG = "pipeline.tokenizer"
@@ -25,8 +25,10 @@ _COLUMN = "waveform"
 _EXAMPLE_SAMPLES = 1600  # a tenth of a second
 
 
-def log_tokenizer(client: Any, experiment_id: str, run_id: str, run: RunName, uri: str) -> None:
-    """Store the folder at `uri` as the model of `run`, named after its variant, with the tags of both.
+def log_tokenizer(
+    client: Any, experiment_id: str, run_id: str, run: RunName, output: Artifact
+) -> None:
+    """Store an output's tokenizer as the model of `run`, named after its variant, with the tags of both.
 
     A run that already has its tokenizer is not changed.
     """
@@ -36,8 +38,7 @@ def log_tokenizer(client: Any, experiment_id: str, run_id: str, run: RunName, ur
     if outputs is not None and outputs.model_outputs:
         return
     variant = run.parent or run
-    storage, _, name = uri.rpartition("/")
-    with Artifact(storage).read_folder(name) as folder:
+    with output.read_folder(TOKENIZER) as folder:
         digest = tokenizer_digest(folder)
         tags = spell_tags({**dict(variant.tags), **dict(run.tags), TOKENIZER_TAG: digest})
         logged = client.create_logged_model(

@@ -1,44 +1,46 @@
-"""What the driver does with MLflow: check it before the first stage, start runs, send what is left."""
+"""What the driver does with MLflow: check it before the first stage, publish, see to the rest."""
 
-import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from pipeline.config import Config, Tracking, digest
+from pipeline.graph.graph import Graph, Node
 from pipeline.redaction import redact
-from pipeline.storage.artifacts import artifact
+from pipeline.storage.artifacts import Artifact, ArtifactError, artifact
 from pipeline.tracking.address import tracking_uri
-from pipeline.tracking.event import RunName
 from pipeline.tracking.failure import TrackingError, is_outage, one_line
-from pipeline.tracking.outbox import Outbox
-from pipeline.tracking.run import TrackingSpec
-from pipeline.tracking.sender import Sender
+from pipeline.tracking.mlflow_run import Status
+from pipeline.tracking.publication import (
+    End,
+    StagePublication,
+    VariantPublication,
+    now_ms,
+)
+from pipeline.tracking.publisher import Publisher
+from pipeline.tracking.run_name import name_of_variant
 from pipeline.tracking.tracker import Tracker, load
 
 CHECK_SECONDS = 30.0
-_START_SECONDS = 10.0
 _END_SECONDS = 120.0
-
-VARIANT_TAG = "pipeline.variant"
-CONFIG_DIGEST_TAG = "pipeline.config_digest"
-# Sections that change no result: they may differ between two runs of one variant.
-_UNTRACKED_SECTIONS = {"storage", "tracking", "cluster"}
-
-_logger = logging.getLogger("pipeline.tracking")
 
 
 class TrackingSession:
-    """The driver's connection to MLflow, for all variants of one storage.
+    """The driver's view of some variants at MLflow, for one run of them.
 
-    Its sender leads: it alone creates experiments and runs, and sends what workers left in the
-    storage. With tracking disabled every method does nothing.
+    While it is open, a mark in the storage says of each variant that not all of it is published.
+    With tracking disabled every method does nothing.
     """
 
-    def __init__(self, tracking: Tracking, storage: str) -> None:
+    def __init__(self, tracking: Tracking, storage: str, uri: str = "") -> None:
+        """`uri` takes precedence over what settings and environment name."""
         self._tracking = tracking
-        self._uri = tracking_uri(tracking, storage)
-        self._outbox_uri = artifact(storage, "tracking", "outbox").uri
-        self._sender = Sender(self._uri, self._outbox_uri, leads=True)
+        self.uri = tracking_uri(tracking, storage, uri)
+        self._publisher = Publisher(Tracker(self.uri))
+        self._marks = Marks(storage)
+        self._configs: list[Config] = []
+        self._variants: dict[str, VariantPublication] = {}
+        self._stages: dict[tuple[str, str], StagePublication] = {}
 
     def check(self) -> bool:
         """Reach MLflow and create the experiment, before any work starts.
@@ -52,64 +54,104 @@ class TrackingSession:
         if not self._tracking.enabled:
             return False
         load()
-        tracker = Tracker(self._uri, creates=True)
+        tracker = Tracker(self.uri)
         try:
             _within(CHECK_SECONDS, lambda: tracker.ping(self._tracking.experiment))
         except TrackingError:
             raise
         except Exception as error:
             if is_outage(error):
-                self._sender.report_outage(error)
+                self._publisher.report_outage(error)
                 return False
             raise TrackingError(
-                f"the MLflow tracker at {redact(self._uri)} cannot be used: {one_line(error)}. "
+                f"the MLflow tracker at {redact(self.uri)} cannot be used: {one_line(error)}. "
                 "Check MLFLOW_TRACKING_URI or tracking.uri, or turn tracking off with "
                 "--set tracking.enabled=false"
             ) from error
         return True
 
-    def send_waiting(self) -> None:
-        """Before work starts, spend some seconds on sending what earlier sessions left.
-
-        Where nothing waits, MLflow is not contacted; what takes longer is left to `close`.
-        """
-        if self._has_waiting():
-            self._sender.flush(_START_SECONDS, sweep=True)
-
-    def start_variant(self, config: Config, tags: Mapping[str, str] | None = None) -> TrackingSpec:
-        """The parent run of a variant: the one it had with these settings, or a new one.
+    def start(self, config: Config, tags: Mapping[str, str]) -> None:
+        """Publish a variant: as the run it had with these settings, or a new one.
 
         The config without storage, tracking and cluster, which change no result, is logged as
         parameters and tells two runs of one variant apart; `tags` are set and do not.
         """
-        if not self._tracking.enabled or not config.tracking.enabled:
-            return TrackingSpec.disabled()
-        settings = config.model_dump(mode="json", exclude=_UNTRACKED_SECTIONS)
-        name = redact(config.variant)
-        identity = ((VARIANT_TAG, name), (CONFIG_DIGEST_TAG, digest(settings)))
-        run_name = RunName(config.tracking.experiment, name, identity)
-        run = TrackingSpec(self._uri, self._outbox_uri, run_name, sender=self._sender)
-        run.start()
-        run.log_params(settings)
-        run.set_tags(tags or {})
-        return run
+        if self._tracking.enabled and config.tracking.enabled:
+            self._marks.set(config)
+            self._configs.append(config)
+            self._variants[config.variant] = made = VariantPublication(config, tags)
+            self._publisher.add(made)
 
-    def close(self) -> str:
-        """Send everything left, of this process and in the storage, for up to two minutes.
+    def follow(self, node: Node) -> None:
+        """Publish what a stage has stored and will store."""
+        variant = self._variants.get(node.config.variant)
+        if variant is not None and node.key not in self._stages:
+            self._stages[node.key] = made = StagePublication(node, variant.name)
+            self._publisher.add(made)
 
-        Returns where in the storage the rest lies, or an empty string if nothing is left.
+    def follow_complete(self, graph: Graph) -> None:
+        """Publish what earlier runs have stored, as far as MLflow does not have it."""
+        pending = {node.key for node in graph.pending()}
+        for node in graph.nodes:
+            if node.key not in pending:
+                self.follow(node)
+
+    def end(
+        self,
+        config: Config,
+        status: Status,
+        scores: Mapping[str, float],
+        page: tuple[Artifact, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Say how a variant has ended; `page` is a file with its results."""
+        if config.variant in self._variants:
+            end = End(status, scores, page, now_ms())
+            self._variants[config.variant].end(end, tags)
+
+    def close(self) -> bool:
+        """Publish what is left, for up to two minutes; return whether nothing is.
+
+        Stages that have neither finished nor failed by now were killed.
         """
-        if not self._tracking.enabled:
-            return ""
-        self._sender.flush(_END_SECONDS, sweep=True)
-        return self._outbox_uri if self._has_waiting() else ""
-
-    def _has_waiting(self) -> bool:
-        try:
-            return self._tracking.enabled and bool(Outbox(self._outbox_uri).files())
-        except OSError as error:
-            _logger.warning("MLflow: the outbox cannot be read: %s", one_line(error))
+        for stage in self._stages.values():
+            stage.stop()
+        if not self._publisher.close(_END_SECONDS):
             return False
+        self._marks.clear(self._configs)
+        return True
+
+    def left_over(self, configs: Sequence[Config]) -> bool:
+        """Whether an earlier run of these variants has not published everything."""
+        wanted = [config for config in configs if config.tracking.enabled]
+        return self._tracking.enabled and self._marks.any_of(wanted)
+
+
+class Marks:
+    """Which variants may not be published completely: a file in the storage for each."""
+
+    def __init__(self, storage: str) -> None:
+        self._folder = artifact(storage, "tracking", "unpublished")
+
+    def set(self, config: Config) -> None:
+        with suppress(ArtifactError, OSError):  # the stages report a full storage
+            self._folder.write_json(_mark(config), {"variant": redact(config.variant)})
+
+    def clear(self, configs: Iterable[Config]) -> None:
+        for config in configs:
+            with suppress(OSError):
+                self._folder.delete(_mark(config))
+
+    def any_of(self, configs: Iterable[Config]) -> bool:
+        try:
+            return not {_mark(config) for config in configs}.isdisjoint(self._folder.names())
+        except OSError:
+            return False
+
+
+def _mark(config: Config) -> str:
+    name = name_of_variant(config)
+    return f"{digest([name.experiment, *name.tags])}.json"
 
 
 def check_one_tracker(configs: Sequence[Config]) -> None:

@@ -140,6 +140,7 @@ class CausalLmTraining:
     @torch.no_grad()
     def _validate(self) -> float:
         """The loss over the validation split; every worker must call."""
+        self.history.flush()
         self.model.eval()
         worker, lengths = self.worker, _lengths(self._valid)
         total = torch.zeros((), dtype=torch.float64, device=worker.device)
@@ -157,6 +158,7 @@ class CausalLmTraining:
         return epoch_batches(lengths, settings.batch_symbols, settings.seed, epoch)
 
     def _checkpoint(self) -> None:
+        self.history.flush()
         if self.worker.leads:
             state = {
                 "position": asdict(self.position),

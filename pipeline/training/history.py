@@ -1,10 +1,8 @@
 """The log of a training: means over intervals of steps, and scores of each epoch."""
 
-import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-import pyarrow as pa
 import torch
 
 from pipeline.metrics.units import perplexity_of_counts, usage_of_counts
@@ -20,10 +18,32 @@ SHOWN = {
 }
 
 
-class History:
-    """Rows of step and epoch metrics; only the leading worker passes them on.
+class Log(Protocol):
+    """What a history is written to, such as a stage's log."""
 
-    The rows are part of the checkpoint, so a resumed run has the complete history.
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Values at a step."""
+
+    def flush(self) -> None:
+        """Write what waits."""
+
+
+class _NoLog:
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+
+NO_LOG = _NoLog()
+
+
+class History:
+    """Rows of step and epoch metrics; only the leading worker has a log that takes them.
+
+    The rows are part of the checkpoint, so a resumed run has the complete history. The log has them
+    already: it is flushed before each checkpoint.
 
     Attributes:
         of_epoch: means of the training's measures over the steps of the last complete epoch.
@@ -32,7 +52,7 @@ class History:
     def __init__(
         self,
         num_epochs: int,
-        log: Callable[[Row, int], None] = lambda _row, _step: None,
+        log: Log = NO_LOG,
         progress: Progress = SILENT,
     ) -> None:
         self.rows: list[Row] = []
@@ -96,17 +116,15 @@ class History:
 
     def _add(self, row: Row, step: int) -> None:
         self.rows.append({"step": float(step), **row})
-        self._pass_on(self.rows[-1])
+        self._log.metrics(row, step)
+        self._note(row)
 
-    def _pass_on(self, row: Row) -> None:
+    def _note(self, row: Row) -> None:
         self._losses |= {name: row[name] for name in SHOWN if name in row}
-        finite = {name: value for name, value in row.items() if math.isfinite(value)}
-        self._log(finite, int(finite.pop("step")))
 
-    def table(self) -> pa.Table:
-        """The rows, with a column for each name that any of them has, sorted."""
-        names = sorted({name for row in self.rows for name in row})
-        return pa.table({name: [row.get(name) for row in self.rows] for name in names})
+    def flush(self) -> None:
+        """Let nothing wait: before a checkpoint, and before long work that logs nothing."""
+        self._log.flush()
 
     def state(self) -> dict[str, Any]:
         return {
@@ -118,14 +136,10 @@ class History:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint; its rows are passed on again, oldest first.
-
-        Some may have died unsent with the process that made them. Who takes them must leave out
-        what has arrived before.
-        """
+        """Go on from a checkpoint."""
         self.rows = state["rows"]
         for row in self.rows:
-            self._pass_on(row)
+            self._note(row)
         self.of_epoch = state["of_epoch"]
         self._sums, self._epoch_sums = state["sums"], state["epoch_sums"]
         self._values = state["values"]

@@ -183,6 +183,7 @@ class JointTraining:
 
     def _validate(self) -> tuple[float, ...]:
         """The epoch's rank; its scores and the state of the model go into the history."""
+        self.history.flush()
         scores, counts_K = self.phase.validate()
         layer_weights = self.model.layer_weights()
         self.history.epoch(self.position.step, self.position.epoch, scores, layer_weights, counts_K)
@@ -217,6 +218,7 @@ class JointTraining:
         return tuple(scores[name] for name in SELECTED_BY[self.config.training.select])
 
     def _checkpoint(self) -> None:
+        self.history.flush()
         state = {
             "progress": asdict(self.position),
             "model": self.weights(),

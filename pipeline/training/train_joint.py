@@ -7,12 +7,12 @@ from pipeline.audio.utterance import Reject, rejects_to_table
 from pipeline.clustering.codebook import Codebook
 from pipeline.config import Config
 from pipeline.features.ssl import SslModel
+from pipeline.log.stage_log import StageLog
 from pipeline.metrics import plots
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
-from pipeline.tracking import StageRun
 from pipeline.training import setup
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.history import History
@@ -28,7 +28,7 @@ def train_joint(
     output: Artifact,
     worker: Worker,
     *,
-    tracker: StageRun,
+    log: StageLog,
     progress: Progress,
 ) -> dict[str, float]:
     """What every training worker does; the leading one writes. Returns scores."""
@@ -39,7 +39,7 @@ def train_joint(
     model = setup.build_model(config, pieces, ssl, codebook, num_speakers)
     data, rejects = setup.training_data(config, inputs, model.asr, worker.device)
     num_epochs = sum(phase.epochs for phase in config.training.phases)
-    leading = (tracker.log_metrics, progress) if worker.leads else ()
+    leading = (log, progress) if worker.leads else ()
     history = History(num_epochs, *leading)
     store = CheckpointStore(output)
     training = JointTraining(config, model, data, worker, store=store, history=history)
@@ -50,16 +50,14 @@ def train_joint(
         ssl = setup.load_ssl(config, inputs)
         trained = setup.build_model(config, pieces, ssl, codebook, num_speakers)
         trained.load_state_dict(weights)
-        export(trained, ssl, history, rejects, output)
-        _log_figures(history, output, tracker)
+        export(trained, ssl, rejects, output)
+        _log_figures(history, log)
     worker.barrier()
     return {**scores, "rejected_utterances": float(len(rejects))}
 
 
-def export(
-    model: JointModel, ssl: SslModel, history: History, rejects: list[Reject], output: Artifact
-) -> None:
-    """Write `asr/`, `tokenizer/` (or `features/` without a codebook) and the tables.
+def export(model: JointModel, ssl: SslModel, rejects: list[Reject], output: Artifact) -> None:
+    """Write `asr/`, `tokenizer/` (or `features/` without a codebook) and `rejects.parquet`.
 
     `ssl` is the SSL model that training began with, used if no phase fine-tunes it.
     """
@@ -74,16 +72,13 @@ def export(
     else:
         with output.write_folder("tokenizer") as folder:
             UnitTokenizer(mixer, model.quantizer.centroids_KD).save_pretrained(folder)
-    output.write_table("history.parquet", history.table())
     output.write_table("rejects.parquet", rejects_to_table(rejects))
 
 
-def _log_figures(history: History, output: Artifact, tracker: StageRun) -> None:
-    """Plots, and the exported tokenizer itself, for the tracker's pages."""
-    tracker.log_figure(plots.learning_curves(history.rows), "learning_curves.png")
-    tracker.log_figure(plots.layer_weights(history.rows), "layer_weights.png")
+def _log_figures(history: History, log: StageLog) -> None:
+    """Plots, for who follows the training."""
+    log.figure(plots.learning_curves(history.rows), "learning_curves.png")
+    log.figure(plots.layer_weights(history.rows), "layer_weights.png")
     if history.counts_K is not None:
         counts_K = history.counts_K.cpu().numpy()
-        tracker.log_figure(plots.codebook_usage(counts_K), "codebook_usage.png")
-        tracker.log_tokenizer(f"{output.uri}/tokenizer")
-    tracker.flush()
+        log.figure(plots.codebook_usage(counts_K), "codebook_usage.png")

@@ -12,10 +12,10 @@ from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split, read_tokens, tokens_in
 from pipeline.corpus.speed import read_split_or_copy
 from pipeline.corpus.summary import commonest
+from pipeline.log.stage_log import StageLog
 from pipeline.metrics import plots
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
-from pipeline.tracking import StageRun
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.history import History
 from pipeline.training.inputs import Example, TrainingData
@@ -32,7 +32,7 @@ def train_token_asr(
     output: Artifact,
     worker: Worker,
     *,
-    tracker: StageRun,
+    log: StageLog,
     progress: Progress,
 ) -> dict[str, float]:
     """What every training worker does; the leading one writes. Returns scores.
@@ -50,7 +50,7 @@ def train_token_asr(
     model = TokenLearner(AsrModel(own.asr, len(subwords), None, pieces))
     data, rejects = _training_data(own, corpus, units, subwords, model.asr)
     num_epochs = sum(phase.epochs for phase in own.training.phases)
-    history = History(num_epochs, *((tracker.log_metrics, progress) if worker.leads else ()))
+    history = History(num_epochs, *((log, progress) if worker.leads else ()))
     store = CheckpointStore(output)
     training = JointTraining(own, model, data, worker, store=store, history=history)
     scores = training.run()
@@ -59,9 +59,8 @@ def train_token_asr(
         # A model of its own: the trained one may be in parts, on all workers.
         trained = TokenLearner(AsrModel(own.asr, len(subwords), None, pieces))
         trained.load_state_dict(weights)
-        _export(trained.asr, subwords, history, rejects, output)
-        tracker.log_figure(plots.learning_curves(history.rows), "learning_curves.png")
-        tracker.flush()
+        _export(trained.asr, subwords, rejects, output)
+        log.figure(plots.learning_curves(history.rows), "learning_curves.png")
     worker.barrier()
     return {**scores, **_counts(data, units, subwords), "rejected_utterances": float(len(rejects))}
 
@@ -114,13 +113,10 @@ def _counts(
     }
 
 
-def _export(
-    asr: AsrModel, subwords: Subwords, history: History, rejects: list[Reject], output: Artifact
-) -> None:
-    """Write `asr/`, `subwords/` and the tables."""
+def _export(asr: AsrModel, subwords: Subwords, rejects: list[Reject], output: Artifact) -> None:
+    """Write `asr/`, `subwords/` and `rejects.parquet`."""
     with output.write_folder("asr") as folder:
         asr.eval().cpu().save_pretrained(folder)
     with output.write_folder(Subwords.FOLDER) as folder:
         subwords.save(folder)
-    output.write_table("history.parquet", history.table())
     output.write_table("rejects.parquet", rejects_to_table(rejects))

@@ -10,12 +10,12 @@ from pipeline.corpus.read_outputs import read_split, read_tokens, tokenizer_grid
 from pipeline.corpus.shards import TOKENS
 from pipeline.lm.causal_lm import CausalLm
 from pipeline.lm.unit_lm import UnitLm
+from pipeline.log.stage_log import StageLog
 from pipeline.metrics import plots
 from pipeline.metrics.units import units_in_range
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.identity import tokenizer_of_shards
-from pipeline.tracking import StageRun
 from pipeline.training.causal_lm import CausalLmTraining
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.history import History
@@ -29,7 +29,7 @@ def train_unit_lm(
     output: Artifact,
     worker: Worker,
     *,
-    tracker: StageRun,
+    log: StageLog,
     progress: Progress,
 ) -> dict[str, float]:
     """What every training worker does; the leading one writes. Returns scores.
@@ -44,7 +44,7 @@ def train_unit_lm(
     ]
     lm = _build(config, inputs, units[0])
     train, valid = ([lm.encode(each) for each in of_split] for of_split in units)
-    leading = (tracker.log_metrics, progress) if worker.leads else ()
+    leading = (log, progress) if worker.leads else ()
     history = History(settings.epochs, *leading)
     store = CheckpointStore(output, worker.device)
     training = CausalLmTraining(
@@ -55,9 +55,7 @@ def train_unit_lm(
         lm.model.cpu()
         with output.write_folder("unit_lm") as folder:
             lm.save_pretrained(folder)
-        output.write_table("history.parquet", history.table())
-        tracker.log_figure(plots.learning_curves(history.rows), "learning_curves.png")
-        tracker.flush()
+        log.figure(plots.learning_curves(history.rows), "learning_curves.png")
     worker.barrier()
     return {**scores, "symbols": float(len(lm.subwords))}
 

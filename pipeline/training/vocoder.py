@@ -2,21 +2,23 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
+from pipeline.audio.decode import write_audio
 from pipeline.audio.level import at_one_level
 from pipeline.audio.pitch import fundamental_hz
 from pipeline.audio.utterance import Utterance
 from pipeline.config import Config
 from pipeline.corpus.read_outputs import read_split, read_tokens, tokenizer_grid
 from pipeline.corpus.shards import TOKENS
+from pipeline.log.stage_log import StageLog
 from pipeline.progress import Progress
 from pipeline.resynthesis.evaluation import evenly_spread, who_speaks
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.identity import tokenizer_of_shards
-from pipeline.tracking import StageRun
 from pipeline.training import vocoder_trainer
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.inputs import AudioSource
@@ -38,7 +40,7 @@ def train_vocoder(
     output: Artifact,
     worker: Worker,
     *,
-    tracker: StageRun,
+    log: StageLog,
     progress: Progress,
 ) -> dict[str, float]:
     """What every training worker does; the leading one writes the vocoder and scores it."""
@@ -49,20 +51,25 @@ def train_vocoder(
     }
     store = CheckpointStore(output, worker.device)
 
-    def log(step: int, losses: dict[str, float]) -> None:
+    def tell(step: int, losses: dict[str, float]) -> None:
         if worker.leads:
-            tracker.log_metrics({f"{name}_loss": loss for name, loss in losses.items()}, step)
+            log.metrics({f"{name}_loss": loss for name, loss in losses.items()}, step)
             values = ", ".join(f"{name} loss {loss:.3f}" for name, loss in losses.items())
             progress.update(step, config.vocoder.steps, "steps", values)
+
+    def save(step: int, state: dict[str, Any]) -> None:
+        if worker.leads:
+            log.flush()
+            store.save(step, state)
 
     averaged = vocoder_trainer.train_vocoder(
         vocoder,
         batches["train"],
         config.vocoder,
         state=store.latest(),
-        save=store.save if worker.leads else lambda _step, _state: None,
-        log=log,
-        listen=_examples(config, inputs, tracker) if worker.leads else lambda _step, _vocoder: None,
+        save=save,
+        log=tell,
+        listen=_examples(config, inputs, log) if worker.leads else lambda _step, _vocoder: None,
         wrap=worker.prepare,
         autocast=partial(worker.autocast, config.vocoder.precision),
         loader_workers=loader_processes(config.cluster, worker.device),
@@ -72,7 +79,6 @@ def train_vocoder(
         scores = _scores(averaged, batches)
         with output.write_folder("vocoder") as folder:
             averaged.cpu().save_pretrained(folder)
-        tracker.flush()
     worker.barrier()
     return scores
 
@@ -93,9 +99,9 @@ def _build(config: Config, inputs: Mapping[str, Artifact]) -> UnitVocoder:
 
 
 def _examples(
-    config: Config, inputs: Mapping[str, Artifact], tracker: StageRun
+    config: Config, inputs: Mapping[str, Artifact], log: StageLog
 ) -> Callable[[int, UnitVocoder], None]:
-    """Logs some utterances of the validation split as a vocoder speaks them."""
+    """Stores some utterances of the validation split as a vocoder speaks them."""
     split = config.corpus.splits.valid
     of_split = read_split(inputs["prepare_corpus"], split)
     utterances = evenly_spread(of_split, EXAMPLES)
@@ -108,7 +114,9 @@ def _examples(
         )
         for utterance, samples in zip(utterances, made, strict=True):
             name = f"examples/{utterance.utt_id}/step-{step:06d}.wav"
-            tracker.log_audio(samples, vocoder.sample_rate_hz, name)
+            with log.output.write(name) as file:
+                write_audio(file, samples, vocoder.sample_rate_hz, format="WAV")
+            log.file(name)
 
     return listen
 

@@ -121,9 +121,9 @@ def extract(setting: Setting, folder: Path, model: Path) -> tuple[Any, float]:
     from benchmarks.codebook import warm_up
     from pipeline.config import Config
     from pipeline.graph.stage import StageContext
+    from pipeline.log.stage_log import StageLog
     from pipeline.runtime.session import ray_session
     from pipeline.storage.artifacts import Artifact
-    from pipeline.tracking import StageRun
     from tasks import extract_features, prepare_corpus
 
     layers = range(setting.wavlm.get("num_hidden_layers", 12) + 1)
@@ -140,10 +140,11 @@ def extract(setting: Setting, folder: Path, model: Path) -> tuple[Any, float]:
     }
     split = config.corpus.splits.train
     with ray_session(config.cluster):
-        nobody = StageRun.disabled()
-        prepare_corpus.STAGE.run(StageContext(config, outputs["prepare_corpus"], {}, nobody))
+        output = outputs["prepare_corpus"]
+        prepare_corpus.STAGE.run(StageContext(config, output, {}, StageLog(output)))
         ray.get([ray.remote(warm_up).remote() for _ in range(config.cluster.extraction_workers)])
-        context = StageContext(config, outputs["extract_features"], outputs, nobody, split=split)
+        log = StageLog(outputs["extract_features"])
+        context = StageContext(config, outputs["extract_features"], outputs, log, split=split)
         seconds = timed(partial(extract_features.STAGE.run, context))
     return outputs["extract_features"], seconds
 

@@ -23,10 +23,10 @@ from pipeline.audio.utterance import SILENCE
 from pipeline.config import Config, Purity
 from pipeline.corpus.read_outputs import read_split, read_tokens
 from pipeline.graph.stage import StageContext
+from pipeline.log.stage_log import StageLog
 from pipeline.metrics.purity import scores
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
-from pipeline.tracking import StageRun
 from tasks.phone_purity import count
 
 SPLIT = "test"
@@ -102,7 +102,7 @@ def context(folder: Path, setting: Setting, utterances: int) -> StageContext:
         {"variant": "benchmark", "corpus": section, "ssl": {"model": str(folder)}}
     )
     output = Artifact(str(folder / "out"))
-    return StageContext(config, output, inputs, StageRun.disabled(), split=SPLIT)
+    return StageContext(config, output, inputs, StageLog(output), split=SPLIT)
 
 
 def alignments(setting: Setting, utterances: int, chance: np.random.Generator) -> pa.Array:

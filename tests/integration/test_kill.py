@@ -15,6 +15,9 @@ import pytest
 import yaml
 from support import SMALL_ASR, save_tiny_ssl
 
+from pipeline.log.read_log import read_history
+from pipeline.storage.artifacts import Artifact
+
 # Soak: minutes; make test kills the driver in extraction, and nodes in extraction and in training.
 pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(900)]
 
@@ -95,10 +98,9 @@ def tokens(storage):
 
 
 def losses(storage):
-    [history] = Path(storage).glob("train_joint/*/history.parquet")
-    table = pq.read_table(history)
-    pairs = zip(table["step"].to_pylist(), table["train.loss"].to_pylist(), strict=True)
-    return {step: loss for step, loss in pairs if loss is not None}
+    [output] = Path(storage).glob("train_joint/*")
+    rows = read_history(Artifact(str(output)))
+    return {row["step"]: row["train.loss"] for row in rows if "train.loss" in row}
 
 
 def is_complete(storage, stage):

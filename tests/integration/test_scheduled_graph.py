@@ -17,9 +17,9 @@ from pipeline.config import Cluster, Config, Training
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph import graph as stage_graph
 from pipeline.graph.stage import Input, Stage, StageContext
+from pipeline.log.read_log import LogReader
 from pipeline.runtime import scheduler
 from pipeline.storage.artifacts import ArtifactError
-from pipeline.tracking import RunName, TrackingSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
@@ -122,7 +122,7 @@ def execute(graph: stage_graph.Graph) -> tuple[scheduler.Outcome, list[str]]:
     """The outcome, and the lines of a log."""
     log = io.StringIO()
     with RunDisplay(Console(file=log)) as display:
-        outcome = scheduler.execute(lambda: graph, {}, display)
+        outcome = scheduler.execute(lambda: graph, display)
     return outcome, [line[len("  0:00  ") :] for line in log.getvalue().splitlines()]
 
 
@@ -293,25 +293,18 @@ def test_stages_whose_workers_take_all_cpus_run_in_turn(build, tmp_path):
             assert training <= 1
 
 
-def test_scores_reach_the_stages_runs(build, tmp_path, monkeypatch):
-    logged: dict[str, dict[str, float]] = {}
-
-    class Run(TrackingSpec):
-        def log_metrics(self, metrics, step=None):
-            assert step is None
-            logged[self.run.name] = dict(metrics)
-
-    def start(_parent, stage, _digest, _member):
-        return Run("", "", RunName("", stage, ()), enabled=False)
-
-    monkeypatch.setattr(scheduler, "start_stage", start)
-    execute(build(tmp_path))
-    assert logged == {
-        "corpus": {"value": 1},
-        "train": {"value": 2},
-        "evaluate": {"value": 3},
-        "report": {"value": 6},
-    }
+def test_every_stage_that_starts_is_told_and_leaves_a_log(build, tmp_path):
+    graph, started = build(tmp_path, evaluate={"run": fail_for_dkm}), []
+    with RunDisplay(Console(file=io.StringIO())) as display:
+        scheduler.execute(lambda: graph, display, started.append)
+    assert len(started) == 6
+    for node in started:
+        first, *rest = LogReader(node.artifact).new()
+        assert first["started"]
+        failed = (node.name, node.config.variant) == ("evaluate", "dkm")
+        assert [entry["error"] for entry in rest if "error" in entry] == failed * [
+            "the codebook is made of cheese: use another"
+        ]
 
 
 def write_parts(context: StageContext) -> dict[str, float]:
@@ -332,7 +325,7 @@ def test_what_awaits_a_corpus_runs_under_the_digest_of_its_content(build, tmp_pa
     assert [node.awaits for node in graph.nodes].count("corpus") == 6
     log = io.StringIO()
     with RunDisplay(Console(file=log)) as display:
-        outcome = scheduler.execute(lambda: build(tmp_path, **options), {}, display)
+        outcome = scheduler.execute(lambda: build(tmp_path, **options), display)
     assert outcome.failed == outcome.skipped == ()
     known = build(tmp_path, **options)
     assert known.pending() == ()
@@ -345,7 +338,7 @@ def test_what_awaits_a_corpus_that_fails_does_not_start(build, tmp_path):
     options = {"corpus": {"run": stumble, "has_parts": True}, "train": {"inputs": read_text}}
     log = io.StringIO()
     with RunDisplay(Console(file=log)) as display:
-        outcome = scheduler.execute(lambda: build(tmp_path, **options), {}, display)
+        outcome = scheduler.execute(lambda: build(tmp_path, **options), display)
     assert [each.node.name for each in outcome.failed] == ["corpus"]
     assert len(outcome.skipped) == 6
 
@@ -363,5 +356,5 @@ def test_texts_that_cannot_be_learnt_end_the_run_before_it_computes(build, tmp_p
         RunDisplay(Console(file=log)) as display,
         pytest.raises(ArtifactError, match="cheese"),
     ):
-        scheduler.execute(lambda: build(tmp_path, **options), {}, display)
+        scheduler.execute(lambda: build(tmp_path, **options), display)
     assert trace(tmp_path) == ["corpus kmeans"]

@@ -7,7 +7,6 @@ import os
 import signal
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from support import (
     features_of_splits,
@@ -20,8 +19,9 @@ from support import (
 )
 
 from pipeline.graph.stage import StageContext
+from pipeline.log.read_log import read_history
+from pipeline.log.stage_log import StageLog
 from pipeline.storage.artifacts import Artifact
-from pipeline.tracking import StageRun
 from pipeline.training.train_joint import train_joint
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
@@ -67,11 +67,12 @@ def train(inputs, output, num_workers, function=train_joint, **sections):
     ssl, artifacts = inputs
     cluster = {**sections.pop("cluster", {}), "training_workers": num_workers}
     config = tiny_config(ssl, **sections, cluster=cluster)
-    context = StageContext(config, Artifact(str(output)), artifacts, StageRun.disabled())
+    stored = Artifact(str(output))
+    context = StageContext(config, stored, artifacts, StageLog(stored))
     run_workers(function, context, f"{num_workers}-workers")
-    table = pq.read_table(output / "history.parquet")
+    rows = read_history(stored)
     return {
-        name: [loss for loss in table[f"{name}.loss"].to_pylist() if loss is not None]
+        name: [row[f"{name}.loss"] for row in rows if f"{name}.loss" in row]
         for name in ("train", "valid")
     }
 

@@ -11,9 +11,9 @@ from support import tiny_config, write_corpus
 
 from pipeline.audio.utterance import Utterance
 from pipeline.graph.stage import StageContext
+from pipeline.log.stage_log import StageLog
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
-from pipeline.tracking import StageRun
 from pipeline.training.unit_lm import train_unit_lm
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.usefixtures("local_ray")]
@@ -49,7 +49,8 @@ def train(inputs, output, function=train_unit_lm):
     from pipeline.runtime.train import run_workers
 
     config = tiny_config(output, unit_lm=UNIT_LM, cluster={"training_workers": 2})
-    context = StageContext(config, Artifact(str(output)), inputs, StageRun.disabled())
+    stored = Artifact(str(output))
+    context = StageContext(config, stored, inputs, StageLog(stored))
     scores = run_workers(function, context, output.name)
     weights = load_file(output / "unit_lm" / "model.safetensors")
     return {name: score for name, score in scores.items() if "seconds" not in name}, weights

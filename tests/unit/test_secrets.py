@@ -4,16 +4,16 @@ import sys
 
 import pytest
 
-from pipeline import tracking
 from pipeline.__main__ import main
 from pipeline.config import Config, Tracking
 from pipeline.corpus.adapters.manifest import ManifestCorpus
 from pipeline.graph.graph import Node
 from pipeline.graph.stage import Stage
-from pipeline.progress import SILENT, Progress
+from pipeline.log.stage_log import StageLog
+from pipeline.progress import Progress
+from pipeline.redaction import redact
 from pipeline.runtime.node_run import Start, run_node
-from pipeline.tracking import StageRun
-from pipeline.tracking.outbox import Outbox
+from pipeline.tracking.session import TrackingSession
 
 SECRETS = ("hunter2", "correct-horse", "AKIAIOSFODNN7EXAMPLE", "0123abcd")
 TEXT = (
@@ -43,27 +43,32 @@ def test_no_secret_is_in_a_failed_stages_log(config, tmp_path):
         raise ValueError(TEXT)
 
     node = Node(Stage("toy", 1, lambda _: {}, fail), "00", config, {"v": ()}, {}, {})
-    outcome = run_node(node, StageRun.disabled(), SILENT, Start())
+    outcome = run_node(node, Start())
     log = (tmp_path / "toy" / "00" / "error.log").read_text()
     for text in (log, outcome.error):
         assert "part=3" in text
         assert not any(secret in text for secret in SECRETS)
 
 
-def test_no_secret_is_in_what_waits_for_mlflow(config, caplog):
-    session = tracking.TrackingSession(config.tracking, config.storage)
-    assert not session.check()
-    variant = session.start_variant(config)
-    stage = tracking.start_stage(variant, "train_joint", "00")
-    stage.log_params({"note": TEXT, "api_key": "hunter2"})
-    rest = session.close()
-    box = Outbox(rest)
-    files = [box._folder.path(name) for name in box.files()]
-    assert len(files) == 2
-    waiting = b"".join(box._folder.filesystem.cat(path) for path in files).decode()
-    assert "part=3" in waiting
-    for text in (waiting, caplog.text, repr(stage)):
-        assert not any(secret in text for secret in SECRETS)
+def test_no_secret_is_in_what_mlflow_gets_or_waits_for(config, tmp_path, caplog, monkeypatch):
+    settings = {"note": TEXT, "api_key": "hunter2"}
+    node = Node(Stage("toy", 1, dict, dict), "00", config, {config.variant: ()}, settings, {})
+    log = StageLog(node.artifact)
+    log.progress.message(TEXT)
+    log.failed(redact(TEXT))
+    for uri in ("http://user:hunter2@127.0.0.1:9", f"sqlite:///{tmp_path}/mlflow.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        session = TrackingSession(config.tracking, config.storage)
+        session.check()
+        session.start(config, {"note": TEXT})
+        session.follow(node)
+        session.end(config, "FAILED", {})
+        assert session.close() == uri.startswith("sqlite")
+        stored = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+        assert any(b"part=3" in content for content in stored)
+        for secret in SECRETS:
+            assert not any(secret.encode() in content for content in stored)
+    assert not any(secret in caplog.text for secret in SECRETS)
 
 
 def test_no_secret_is_in_what_is_said(config, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,7 +12,7 @@ pytest.importorskip("ray")
 from evaluated_variants import config, evaluated
 from rich.console import Console
 
-from pipeline.commands import run
+from pipeline.commands import run, track
 from pipeline.config import Config, Tracking
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph.graph import Graph, Member, Node
@@ -74,13 +75,20 @@ def test_a_job_is_submitted_again(monkeypatch):
     assert said(FAILED).splitlines()[-2].strip() == again
 
 
+def ended(graph, configs):
+    """The scores that MLflow gets, by variant."""
+    session = Mock()
+    track.end_variants(session, lambda: graph, configs, lambda *_: "FINISHED")
+    return {each.args[0].variant: each.args[2] for each in session.end.call_args_list}
+
+
 @pytest.mark.parametrize("error", [StorageError("out of reach"), ArtifactError("gone")])
 def test_scores_that_cannot_be_read_do_not_hide_how_the_run_ended(monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(run, "read_results", fail)
-    assert run._scores_so_far(lambda: Graph(()), [CONFIG]) == {"tiny": {}}
+    monkeypatch.setattr(track, "read_results", fail)
+    assert ended(Graph(()), [CONFIG]) == {"tiny": {}}
 
 
 def test_mlflow_gets_the_mean_over_seeds(tmp_path):
@@ -92,7 +100,7 @@ def test_mlflow_gets_the_mean_over_seeds(tmp_path):
             for seed in (0, 1)
         )
     )
-    found = run._scores_so_far(lambda: graph, [config(tmp_path, variant) for variant in errors])
+    found = ended(graph, [config(tmp_path, variant) for variant in errors])
     assert found["kmeans"]["test/WER in percent"] == 62.5
     assert found["dkm_full"]["test/WER reduction in percent"] == pytest.approx(60.0)
 

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from pipeline.commands.ui import comparison_page, ui, ui_command
 from pipeline.config import Config, ConfigError, Tracking
-from pipeline.tracking import TrackingSession, tracking_uri
+from pipeline.tracking.address import tracking_uri
+from pipeline.tracking.session import TrackingSession
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +33,9 @@ def storage(tmp_path_factory):
             tracking={"experiment": experiment},
         )
         session = TrackingSession(config.tracking, config.storage)
-        session.start_variant(config)
-        assert session.close() == ""
+        session.start(config, {})
+        session.end(config, "FINISHED", {})
+        assert session.close()
     return str(folder)
 
 

@@ -14,14 +14,12 @@ from pipeline.__main__ import app
 from pipeline.commands.verify import verify
 from pipeline.features.encoders.load import load_encoder
 from pipeline.graph import graph as stage_graph
-from pipeline.progress import SILENT
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.runtime import node_run, shard_pool
 from pipeline.storage.artifacts import MANIFEST, Artifact
 from pipeline.storage.s3 import StorageError
 from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
-from pipeline.tracking import TrackingSpec
 
 FOLDERS = {"extract_features": "shards", "tokenize_corpus": "tokens"}
 
@@ -70,7 +68,7 @@ class Project:
         """As a run would: nothing where the manifest stands."""
         for node in self.nodes(stage):
             if not node.artifact.is_complete():
-                outcome = node_run.run_node(node, TrackingSpec.disabled(), SILENT, node_run.Start())
+                outcome = node_run.run_node(node, node_run.Start())
                 assert outcome.status == "done", outcome.error
 
     def verify(self, stage, **options):

@@ -15,13 +15,12 @@ from pipeline.commands.compare import compared
 from pipeline.commands.plan import plan
 from pipeline.graph.graph import build
 from pipeline.graph.stage_code import CODE, code_of
+from pipeline.log.read_log import LogReader
 from pipeline.metrics.comparison import as_markdown
-from pipeline.progress import Progress
 from pipeline.runtime.node_run import Start, run_node
 from pipeline.source_code import SourceCode
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import MANIFEST
-from pipeline.tracking import StageRun
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "new_stage.md"
 UNITS = {"a": [1, 1, 2, 1, 2], "b": [2, 1, 3]}
@@ -56,9 +55,8 @@ def test_the_stage_of_the_page_runs_and_is_complete_afterwards(config):
     tokens = pa.Table.from_pylist(rows, schema=table_schemas.TOKENS)
     nodes["tokenize_corpus/train"].artifact.write_table("tokens/train-00000.parquet", tokens)
 
-    reports = []
     start = Start(provenance={CODE: code_of(node, SourceCode())})
-    outcome = run_node(node, StageRun.disabled(), Progress(reports.append), start)
+    outcome = run_node(node, start)
 
     assert (outcome.status, outcome.error) == ("done", "")
     assert outcome.scores == {"unit_pairs": 3.0}
@@ -68,7 +66,8 @@ def test_the_stage_of_the_page_runs_and_is_complete_afterwards(config):
         (2, 1): 2,
         (1, 3): 1,
     }
-    assert reports[-1].done == reports[-1].total == 2
+    reports = [each["report"] for each in LogReader(node.artifact).new() if "report" in each]
+    assert reports[-1]["done"] == reports[-1]["total"] == 2
     assert node not in build([config], ["count_pairs"]).pending()
 
     found = compared(build([config]), [config])

@@ -19,10 +19,10 @@ from support import (
 
 from pipeline.clustering.codebook import Codebook
 from pipeline.config.files import load
+from pipeline.log.stage_log import StageLog
 from pipeline.progress import SILENT
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
-from pipeline.tracking import StageRun
 from pipeline.training.train_joint import train_joint
 from pipeline.training.worker import Worker
 
@@ -82,9 +82,7 @@ def test_the_config_names_the_file_and_its_keys(config):
 
 def test_it_trains_and_the_saved_tokenizer_gives_its_units(config, inputs, tmp_path):
     output = Artifact(str(tmp_path / "out"))
-    scores = train_joint(
-        config, inputs, output, Worker(), tracker=StageRun.disabled(), progress=SILENT
-    )
+    scores = train_joint(config, inputs, output, Worker(), log=StageLog(output), progress=SILENT)
     assert scores["steps"] > 6
     tokenizer = UnitTokenizer.from_pretrained(tmp_path / "out" / "tokenizer")
     centroids_KD = tokenizer.centroids_KD

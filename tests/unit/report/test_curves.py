@@ -4,6 +4,7 @@ import pyarrow as pa
 from reported_variant import reported
 
 from pipeline.graph.graph import Graph
+from pipeline.log.stage_log import StageLog
 from pipeline.report.curves import curves
 from pipeline.report.variant import variants
 
@@ -12,10 +13,16 @@ def read(*members):
     return variants(Graph(members), [member.config for member in members])
 
 
+def training_of(member):
+    """The output of its training, without the history that it has."""
+    output = member.nodes["train_joint"].artifact
+    output.delete("log")
+    return output
+
+
 def test_a_picture_for_each_measure_says_how_each_variant_ends(tmp_path):
     one, other = (reported(tmp_path, name) for name in ("kmeans", "dkm_full"))
-    history = pa.table({"step": [10.0], "valid.wer": [0.5], "layer_weight.02": [1.0]})
-    one.nodes["train_joint"].artifact.write_table("history.parquet", history)
+    StageLog(training_of(one)).metrics({"valid.wer": 0.5, "layer_weight.02": 1.0}, 10)
     found = curves(read(one, other))
     wer, asr_loss = found.trainings["train_joint"]
     assert "word error rate of greedy CTC, validation, at the end kmeans 0.5, dkm_full 0.8." in wer
@@ -23,10 +30,10 @@ def test_a_picture_for_each_measure_says_how_each_variant_ends(tmp_path):
     assert "kmeans layer 2 1.00; dkm_full layer 0 0.25, layer 2 0.75." in found.layer_weights
 
 
-def test_another_training_shows_its_validation(tmp_path):
+def test_an_output_from_before_there_were_logs_shows_its_validation(tmp_path):
     member = reported(tmp_path, "kmeans")
     history = pa.table({"step": [1.0, 2.0], "valid.loss": [0.5, 0.25], "train.loss": [1.0, 0.5]})
-    member.nodes["train_joint"].artifact.write_table("history.parquet", history)
+    training_of(member).write_table("history.parquet", history)
     found = curves(read(member))
     [picture] = found.trainings["train_joint"]
     assert "loss, validation, at the end kmeans 0.25." in picture
@@ -35,16 +42,17 @@ def test_another_training_shows_its_validation(tmp_path):
 
 def test_a_long_curve_is_thinned(tmp_path):
     member = reported(tmp_path, "kmeans")
-    steps = [float(step) for step in range(20000)]
-    history = pa.table({"step": steps, "train.asr_loss": [step % 7 for step in steps]})
-    member.nodes["train_joint"].artifact.write_table("history.parquet", history)
+    logged = StageLog(training_of(member))
+    for step in range(20000):
+        logged.metrics({"train.asr_loss": step % 7}, step)
+    logged.flush()
     [picture] = curves(read(member)).trainings["train_joint"]
     assert len(picture) < 30_000
 
 
 def test_a_damaged_history_is_a_note(tmp_path):
     member = reported(tmp_path, "kmeans")
-    with member.nodes["train_joint"].artifact.write("history.parquet") as file:
+    with training_of(member).write("log/0.jsonl") as file:
         file.write(b"x")
     known = read(member)
     assert curves(known).trainings == {}

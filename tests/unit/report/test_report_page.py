@@ -14,7 +14,6 @@ from pipeline.graph.graph import Graph
 from pipeline.metrics.comparison import Comparison
 from pipeline.report import page
 from pipeline.storage.artifacts import ERROR_LOG, MANIFEST
-from pipeline.tracking import TrackingSpec
 
 NOTHING = Comparison({}, ())
 ERRORS = {"kmeans": [2, 1, 2, 2, 1, 2, 2, 1, 2], "dkm_full": [1, 0, 1, 1, 1, 1, 1, 0, 0]}
@@ -128,17 +127,5 @@ def test_a_page_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr(command.page, "page", fail)
     members, console = members_in(tmp_path), Console(width=200)
     with console.capture() as captured:
-        command.add_report(Graph(tuple(members)), [members[0].config], NOTHING, {}, console)
+        command.add_report(Graph(tuple(members)), [members[0].config], NOTHING, console)
     assert captured.get() == "No page was made: RuntimeError: no letters left\n"
-
-
-def test_the_page_goes_to_the_runs_of_the_variants(tmp_path, monkeypatch):
-    logged = {}
-    monkeypatch.setattr(
-        TrackingSpec, "log_bytes", lambda _, content, name: logged.update({name: content})
-    )
-    members = members_in(tmp_path)
-    runs = {"kmeans": TrackingSpec.disabled()}
-    graph, configs = Graph(tuple(members)), [members[0].config]
-    command.add_report(graph, configs, NOTHING, runs, Console(width=200))
-    assert logged == {"report.html": (tmp_path / "report.html").read_bytes()}

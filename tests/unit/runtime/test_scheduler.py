@@ -8,7 +8,7 @@ from pipeline.config import Config
 from pipeline.corpus.adapters.synthetic import SyntheticCorpus
 from pipeline.graph.graph import Graph, Member, Node
 from pipeline.graph.stage import Resources, Stage
-from pipeline.progress import SILENT, Report
+from pipeline.progress import Report
 from pipeline.runtime import machines as machines_of_ray
 from pipeline.runtime import scheduler
 from pipeline.runtime.node_run import NodeOutcome
@@ -17,7 +17,6 @@ from pipeline.storage.artifacts import MANIFEST, METRICS
 from pipeline.storage.failures import StorageError
 from pipeline.storage.leases import Lease, Leases
 from pipeline.storage.owner import Owner
-from pipeline.tracking import StageRun
 
 
 @pytest.fixture(autouse=True)
@@ -67,23 +66,20 @@ class Display:
         self.lines.append(text)
 
 
-class Channel:
-    """A mailbox that holds what the test puts into it."""
+class Log:
+    """A stage's log that holds what the test puts into it."""
 
     def __init__(self):
         self.items = []
 
-    def poll(self, _seconds):
+    def poll(self):
         items, self.items = self.items, []
         return items
-
-    def progress(self, _label):
-        return SILENT
 
 
 def execution_of(*nodes: Node) -> scheduler._Execution:
     held = Leases(Owner.this_process())
-    return scheduler._Execution(lambda: graph(*nodes), {}, Display(), Channel(), held)
+    return scheduler._Execution(lambda: graph(*nodes), Display(), lambda _: None, held)
 
 
 @pytest.fixture
@@ -96,7 +92,7 @@ def execution(monkeypatch):
         made = execution_of(*nodes)
 
         def start(one: Node, _machines) -> None:
-            made.running[one.key] = scheduler._Running(one, None, 0.0)
+            made.running[one.key] = scheduler._Running(one, Log(), 0.0)
 
         made._start = start
         return made
@@ -176,9 +172,15 @@ def test_a_stage_asks_for_no_more_cpus_than_the_largest_machine_has():
     assert scheduler._ray_options(greedy, [Resources(0)])["num_cpus"] == 1
 
 
+def log_of(made) -> Log:
+    [running] = made.running.values()
+    return running.follower
+
+
 def test_reports_and_messages_are_shown_as_they_come(execution):
     made = execution(node("train", 0, workers=1))
-    made.channel.items = [("train[v]", Report(1, 2, "epochs")), ("train[v]", "goes on")]
+    made.start_ready()
+    log_of(made).items = [Report(1, 2, "epochs"), "goes on"]
     made._report()
     assert made.display.reports == [("train[v]", Report(1, 2, "epochs"))]
     assert made.display.lines == ["train[v] goes on"]
@@ -192,7 +194,7 @@ def test_a_lost_machine_is_one_line_with_what_the_stage_has_to_say(execution):
     made.start_ready()
     made._report()
     assert made.display.lines == []
-    made.channel.items = [("train[v]", "goes on from epoch 1"), ("train[v]", "is well")]
+    log_of(made).items = ["goes on from epoch 1", "is well"]
     made._report()
     assert made.display.lines == [
         "node-1 lost; train[v] goes on from epoch 1",
@@ -216,7 +218,7 @@ def test_a_stage_whose_process_is_lost_waits_to_start_again_until_it_is_too_ofte
     first = node("a", 1, max_failures=1)
     made = execution(first)
     made.start_ready()
-    ended = dataclasses.replace(made.running.pop(first.key), tracker=StageRun.disabled())
+    ended = made.running.pop(first.key)
     made._lose(ended, "the node died\nwith much detail")
     assert made.waiting == {first.key: first}
     made._lose(ended, "out of memory")
@@ -232,9 +234,8 @@ def test_the_line_of_a_stages_end_has_its_headline_scores(execution):
     first = node("a", 1)
     first = dataclasses.replace(first, stage=dataclasses.replace(first.stage, headline=("wer",)))
     made = execution(first)
-    ended = scheduler._Running(first, StageRun.disabled(), 0.0)
     scores = {"test.wer": 0.05123456, "wer": 1.0, "test.cer": 0.01}
-    made._settle(NodeOutcome(first, "done", 2.0, scores), ended)
+    made._settle(NodeOutcome(first, "done", 2.0, scores))
     assert made.display.ends == ["a[v] done in 2.0 s, test.wer 0.05123, wer 1"]
 
 
@@ -362,7 +363,6 @@ def test_a_stage_that_another_run_has_taken_over_stops_and_waits(
     first = node("first", 1)
     made = execution(first)
     assert running(made) == ["first"]
-    made.running[first.key] = scheduler._Running(first, StageRun.disabled(), 0.0)
     lease = made.leases.of(first.artifact)
     lease.claim.folder.delete(lease.claim.file(1))
     assert Lease(first.artifact, elsewhere).take()

@@ -10,10 +10,10 @@ from support import write_corpus
 from pipeline.audio.utterance import Segment, Utterance
 from pipeline.config import Config
 from pipeline.graph.stage import StageContext
+from pipeline.log.stage_log import StageLog
 from pipeline.progress import Progress
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
-from pipeline.tracking import StageRun
 
 FRAME_SECONDS = 0.02
 
@@ -49,7 +49,8 @@ def context_of(tmp_path):
                 "ssl": {"model": str(tmp_path)},
             }
         )
-        output, tracker = Artifact(str(tmp_path / "out")), StageRun.disabled()
-        return StageContext(config, output, inputs, tracker, Progress(sent.append), split="test")
+        output = Artifact(str(tmp_path / "out"))
+        log, progress = StageLog(output), Progress(sent.append)
+        return StageContext(config, output, inputs, log, progress, split="test")
 
     return make

@@ -20,6 +20,7 @@ from pipeline.graph.stage import Input, StageContext
 from pipeline.lm.arpa import LanguageModelError, write_arpa
 from pipeline.lm.fused import load
 from pipeline.lm.witten_bell import estimate
+from pipeline.log.stage_log import StageLog
 from pipeline.metrics.word_errors import read_word_errors
 from pipeline.progress import Progress
 from pipeline.runtime import shard_pool
@@ -27,7 +28,6 @@ from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
-from pipeline.tracking import StageRun
 from tasks.evaluate_asr import STAGE
 
 LENGTHS = {"test-1": 20, "test-2": 31, "test-3": 12, "test-clean-1": 25, "test-clean-2": 9}
@@ -93,7 +93,7 @@ def make_context(tmp_path, kind, model, references, **evaluation):
     with inputs["train_joint"].write_folder("asr") as folder:
         model.save_pretrained(folder)
     output = Artifact(str(tmp_path / "out"))
-    return StageContext(config, output, inputs, StageRun.disabled())
+    return StageContext(config, output, inputs, StageLog(output))
 
 
 def write_tokens(context):

@@ -13,6 +13,8 @@ from pipeline.audio.utterance import Utterance, to_table
 from pipeline.config import Asr, Config, Istft, Vocoder
 from pipeline.config import TextPieces as TextPiecesSettings
 from pipeline.graph.stage import StageContext
+from pipeline.log.read_log import LogReader
+from pipeline.log.stage_log import StageLog
 from pipeline.metrics import utterance_scores
 from pipeline.metrics.resynthesis import F0Comparison, mel_cepstral_distortion_db
 from pipeline.metrics.wer import cer, score
@@ -20,7 +22,6 @@ from pipeline.resynthesis import likeness
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
-from pipeline.tracking import StageRun
 from pipeline.vocoder.generator import UnitVocoder
 from tasks.evaluate_resynthesis import STAGE
 
@@ -91,7 +92,7 @@ def context(tmp_path, monkeypatch, units):
         }
     )
     output = Artifact(str(tmp_path / "out"))
-    return StageContext(config, output, inputs, StageRun.disabled(), split="test")
+    return StageContext(config, output, inputs, StageLog(output), split="test")
 
 
 def test_scores_compare_recordings_and_resynthesis(context, units):
@@ -154,12 +155,10 @@ def test_known_speakers_speak_with_their_own_embedding(context, units):
         assert each.shares["mcd_db"].value == pytest.approx(expected, abs=0.02)
 
 
-def test_the_audio_is_kept_and_some_of_it_shown(context, units, monkeypatch):
-    shown = []
-    monkeypatch.setattr(
-        StageRun, "log_audio", lambda _run, _samples, _rate, name: shown.append(name)
-    )
+def test_the_audio_is_kept_and_some_of_it_shown(context, units):
     STAGE.run(context)
+    context.log.flush()
+    shown = [each["file"] for each in LogReader(context.output).new() if "file" in each]
     assert context.output.names("audio") == [f"audio/test-{i}.wav" for i in range(3)]
     assert shown == ["audio/test-0.wav", "audio/test-1.wav"]
     seconds = probe_seconds(context.output.path("audio/test-0.wav"))

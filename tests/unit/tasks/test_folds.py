@@ -14,8 +14,8 @@ from pipeline.asr.text_pieces import FIRST_PIECE
 from pipeline.corpus.read_outputs import read_split
 from pipeline.graph.graph import build
 from pipeline.graph.stage import StageContext
+from pipeline.log.stage_log import StageLog
 from pipeline.runtime import shard_pool
-from pipeline.tracking import StageRun
 
 # Who speaks in which splits, and a letter that nobody else says.
 SPEAKERS = {
@@ -66,9 +66,9 @@ def graph_of(ssl_folder, tmp_path):
 
 def complete(node):
     """Run a node here."""
-    tracker = StageRun.disabled()
+    log = StageLog(node.artifact)
     node.stage.run(
-        StageContext(node.config, node.artifact, node.input_artifacts, tracker, split=node.split)
+        StageContext(node.config, node.artifact, node.input_artifacts, log, split=node.split)
     )
     node.artifact.finish({})
 

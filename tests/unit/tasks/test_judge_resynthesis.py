@@ -17,13 +17,13 @@ from pipeline.config import TextPieces as TextPiecesSettings
 from pipeline.features.encoders.load import load_encoder
 from pipeline.graph.graph import build
 from pipeline.graph.stage import StageContext
+from pipeline.log.stage_log import StageLog
 from pipeline.metrics import utterance_scores
 from pipeline.metrics.utterance_scores import ScoredUtterance, Share
 from pipeline.metrics.wer import cer, score
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.feature_mixer import FeatureMixer
-from pipeline.tracking import StageRun
 from tasks.bound_resynthesis import STAGE as BOUNDS
 from tasks.judge_resynthesis import STAGE
 
@@ -51,7 +51,7 @@ def make(tmp_path):
         config = tiny_config(ssl, storage=str(tmp_path), resynthesis=settings)
         named = {"prepare_corpus": corpus, "evaluate_resynthesis/test": spoken, **inputs}
         output = Artifact(str(tmp_path / "out"))
-        return StageContext(config, output, named, StageRun.disabled(), split="test")
+        return StageContext(config, output, named, StageLog(output), split="test")
 
     return make, utterances
 

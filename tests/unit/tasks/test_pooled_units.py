@@ -11,8 +11,8 @@ from support import write_corpus as write_prepared
 
 from pipeline.corpus.read_outputs import read_tokens
 from pipeline.graph.stage import StageContext
+from pipeline.log.stage_log import StageLog
 from pipeline.storage.artifacts import METRICS, Artifact
-from pipeline.tracking import StageRun
 from pipeline.training.worker import Worker
 from tasks import (
     evaluate_resynthesis,
@@ -58,7 +58,7 @@ def stages(tmp_path_factory):
     def run(stage, split=""):
         name = f"{stage.name}/{split}" if split else stage.name
         output = outputs[name] = Artifact(str(root / name.replace("/", "-")))
-        context = StageContext(config, output, dict(outputs), StageRun.disabled(), split=split)
+        context = StageContext(config, output, dict(outputs), StageLog(output), split=split)
         scores[name] = stage.run(context)
         output.write_json(METRICS, scores[name])
 
@@ -81,7 +81,7 @@ def stages(tmp_path_factory):
 
 def _alone(function, context, _stage):
     parts = (context.config, context.inputs, context.output)
-    return function(*parts, Worker(), tracker=context.tracker, progress=context.progress)
+    return function(*parts, Worker(), log=context.log, progress=context.progress)
 
 
 def num_units(utterance):

@@ -2,9 +2,9 @@ from support import tiny_config, tone_utterances, write_corpus
 
 from pipeline.features.encoders.load import load_encoder
 from pipeline.graph.stage import StageContext
+from pipeline.log.stage_log import StageLog
 from pipeline.progress import Progress
 from pipeline.storage.artifacts import Artifact
-from pipeline.tracking import TrackingSpec, start_stage
 from tasks.pretrain_encoder import STAGE
 
 
@@ -22,10 +22,9 @@ def test_stage_leaves_a_checkpoint_and_its_scores(tmp_path):
     utterances = [*tone_utterances(tmp_path, "train", 8), *tone_utterances(tmp_path, "valid", 3)]
     corpus = write_corpus(Artifact(str(tmp_path / "corpus")), utterances)
     output = Artifact(str(tmp_path / "out"))
-    tracker = start_stage(TrackingSpec.disabled(), STAGE.name, "digest")
     sent = []
     inputs, progress = {"prepare_corpus": corpus}, Progress(sent.append)
-    scores = STAGE.run(StageContext(config, output, inputs, tracker, progress))
+    scores = STAGE.run(StageContext(config, output, inputs, StageLog(output), progress))
     assert scores.keys() == {
         "masked_accuracy",
         "masked_loss",

@@ -10,9 +10,9 @@ from pipeline.config import Config
 from pipeline.graph.graph import build
 from pipeline.graph.sources import Fingerprints
 from pipeline.graph.stage import Input, StageContext
+from pipeline.log.stage_log import StageLog
 from pipeline.progress import SILENT
 from pipeline.storage.artifacts import Artifact
-from pipeline.tracking.run import StageRun
 from pipeline.training.train_token_asr import train_token_asr
 from pipeline.training.worker import Worker
 from tasks import evaluate_asr, tokenize_corpus
@@ -94,11 +94,11 @@ def test_a_test_split_is_scored_with_the_subwords_of_training(tmp_path):
         },
         "train_token_asr": Artifact(str(tmp_path / "trained")),
     }
-    reports = {"tracker": StageRun.disabled(), "progress": SILENT}
+    reports = {"log": StageLog(inputs["train_token_asr"]), "progress": SILENT}
     train_token_asr(config, inputs, inputs["train_token_asr"], Worker(), **reports)
     output = Artifact(str(tmp_path / "scores"))
     scores = evaluate_asr.STAGE.run(
-        StageContext(config, output, inputs, StageRun.disabled(), split="test")
+        StageContext(config, output, inputs, StageLog(output), split="test")
     )
     assert 0 < scores["test.wer"] <= 1
     ids = output.read_table("hypotheses.parquet")["utt_id"].to_pylist()
@@ -125,8 +125,8 @@ def test_units_of_copies_at_other_speeds_are_learnt_from_too(tmp_path):
             if split != "test"
         },
     }
-    reports = {"tracker": StageRun.disabled(), "progress": SILENT}
     output = Artifact(str(tmp_path / "trained"))
+    reports = {"log": StageLog(output), "progress": SILENT}
     scores = train_token_asr(config, inputs, output, Worker(), **reports)
     seconds = sum(each.duration * (1 + 1 / 1.1) for each, _ in spoken["train"])
     used = 1 - scores["rejected_utterances"] / 48

@@ -12,9 +12,10 @@ from pipeline.audio.utterance import Utterance
 from pipeline.config import Config
 from pipeline.graph.stage import StageContext
 from pipeline.lm.unit_lm import UnitLm
+from pipeline.log.read_log import read_history
+from pipeline.log.stage_log import StageLog
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
-from pipeline.tracking import StageRun
 from pipeline.training.worker import Worker
 from tasks import evaluate_unit_lm
 from tasks.train_unit_lm import STAGE
@@ -63,7 +64,7 @@ def context(tmp_path):
         "tokenizer/ssl/config.json", {"conv_kernel": [400], "conv_stride": [320]}
     )
     output = Artifact(str(tmp_path / "output"))
-    return StageContext(make_config(tmp_path), output, inputs, StageRun.disabled())
+    return StageContext(make_config(tmp_path), output, inputs, StageLog(output))
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def run_alone(monkeypatch):
 
     def in_this_process(function, context, _stage):
         parts = (context.config, context.inputs, context.output)
-        reports = {"tracker": context.tracker, "progress": context.progress}
+        reports = {"log": context.log, "progress": context.progress}
         return function(*parts, Worker(), **reports)
 
     monkeypatch.setattr(train, "run_workers", in_this_process)
@@ -119,11 +120,10 @@ def test_checkpoints_go_when_the_stage_has_ended(context, run_alone):
     STAGE.run(context)
     context.output.finish({}, STAGE.temporary(context.config))
     names = context.output.names()
-    assert "history.parquet" in names
     assert "unit_lm/model.safetensors" in names
     assert not [name for name in names if name.startswith("checkpoints")]
-    losses = context.output.read_table("history.parquet")["valid.loss"].to_pylist()
-    assert len([loss for loss in losses if loss is not None]) == 2
+    context.log.flush()
+    assert len([row for row in read_history(context.output) if "valid.loss" in row]) == 2
 
 
 def test_a_vocabulary_that_cannot_be_is_a_message(context, run_alone, tmp_path):

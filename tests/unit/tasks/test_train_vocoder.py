@@ -5,14 +5,16 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pipeline.audio.audio_files import probe_seconds
 from pipeline.audio.decode import write_audio
 from pipeline.audio.utterance import Utterance, to_table
 from pipeline.config import Config
 from pipeline.graph.stage import StageContext
+from pipeline.log.read_log import LogReader
+from pipeline.log.stage_log import StageLog
 from pipeline.progress import Progress
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
-from pipeline.tracking import StageRun
 from pipeline.training.worker import Worker
 from pipeline.vocoder.generator import UnitVocoder
 from pipeline.vocoder.voice import voice_of
@@ -80,7 +82,7 @@ def context(tmp_path):
     front_end = {"conv_kernel": [10, 3, 3, 3, 3, 2, 2], "conv_stride": [5, 2, 2, 2, 2, 2, 2]}
     inputs["train_joint"].write_json("tokenizer/ssl/config.json", front_end)
     output = Artifact(str(tmp_path / "output"))
-    return StageContext(make_config(tmp_path), output, inputs, StageRun.disabled())
+    return StageContext(make_config(tmp_path), output, inputs, StageLog(output))
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def run_alone(monkeypatch):
 
     def in_this_process(function, context, _stage):
         parts = (context.config, context.inputs, context.output)
-        reports = {"tracker": context.tracker, "progress": context.progress}
+        reports = {"log": context.log, "progress": context.progress}
         return function(*parts, Worker(), **reports)
 
     monkeypatch.setattr(train, "run_workers", in_this_process)
@@ -113,8 +115,11 @@ def test_a_vocoder_of_the_corpus_speakers_and_scores_come_out(context, run_alone
     }
     assert scores["too_short_utterances"] == 1
     assert scores["valid.mel_loss"] > 0
+    context.log.flush()
     context.output.finish({}, STAGE.temporary(context.config))
-    assert context.output.names() == [
+    names = context.output.names()
+    assert [name for name in names if not name.startswith("log/")] == [
+        "examples/c1/step-000004.wav",
         "manifest.json",
         "vocoder/config.json",
         "vocoder/model.safetensors",
@@ -126,33 +131,19 @@ def test_a_vocoder_of_the_corpus_speakers_and_scores_come_out(context, run_alone
     assert "mel loss" in sent[-1].note
 
 
-class Tracker:
-    """Keeps the names of what is logged."""
-
-    def __init__(self):
-        self.metrics, self.audio = {}, []
-
-    def log_metrics(self, values, step):
-        self.metrics[step] = sorted(values)
-
-    def log_audio(self, samples, sample_rate_hz, name):
-        self.audio.append((name, len(samples), sample_rate_hz))
-
-    def flush(self):
-        pass
-
-
 def test_losses_and_examples_of_valid_are_logged_as_it_goes(context, run_alone, tmp_path):
-    tracker = Tracker()
     config = make_config(tmp_path, vocoder={**VOCODER, "example_steps": 2})
-    STAGE.run(dataclasses.replace(context, config=config, tracker=tracker))
+    STAGE.run(dataclasses.replace(context, config=config))
+    context.log.flush()
+    entries = LogReader(context.output).new()
     first = ["duration_loss", "mel_loss", "stft_loss"]
     adversaries = ["adversarial_loss", "discriminator_loss", "feature_matching_loss"]
-    assert tracker.metrics == {2: first, 4: sorted(first + adversaries)}
-    samples = 12 * 320 + 80
-    assert tracker.audio == [
-        (f"examples/c1/step-{step:06d}.wav", samples, 16000) for step in (2, 4)
-    ]
+    logged = {each["step"]: sorted(each["metrics"]) for each in entries if "step" in each}
+    assert logged == {2: first, 4: sorted(first + adversaries)}
+    shown = [each["file"] for each in entries if "file" in each]
+    assert shown == [f"examples/c1/step-{step:06d}.wav" for step in (2, 4)]
+    for name in shown:
+        assert probe_seconds(context.output.path(name)) == (12 * 320 + 80) / 16000
 
 
 def test_anybody_can_speak_with_an_encoder_and_a_pitch(context, run_alone, tmp_path):
@@ -173,9 +164,8 @@ def test_a_stopped_training_goes_on(context, run_alone, tmp_path):
     vocoder = context.output.read_folder
     with vocoder("vocoder") as folder:
         weights = (folder / "model.safetensors").read_bytes()
-    stopped = StageContext(
-        context.config, Artifact(str(tmp_path / "stopped")), context.inputs, context.tracker
-    )
+    output = Artifact(str(tmp_path / "stopped"))
+    stopped = StageContext(context.config, output, context.inputs, StageLog(output))
     with pytest.raises(KeyboardInterrupt):
         STAGE.run(dataclasses.replace(stopped, progress=Progress(stop_at_four)))
     assert "checkpoints/step-00000002/values.json" in stopped.output.names()
@@ -187,12 +177,9 @@ def test_a_stopped_training_goes_on(context, run_alone, tmp_path):
 @pytest.mark.slow
 @pytest.mark.soak  # tests/unit/training/test_loading.py shows it for joint training
 def test_processes_read_what_the_training_would_read_itself(context, run_alone, tmp_path):
-    other = StageContext(
-        make_config(tmp_path, cluster={"loader_processes": 1}),
-        Artifact(str(tmp_path / "other")),
-        context.inputs,
-        context.tracker,
-    )
+    config = make_config(tmp_path, cluster={"loader_processes": 1})
+    output = Artifact(str(tmp_path / "other"))
+    other = StageContext(config, output, context.inputs, StageLog(output))
     assert STAGE.run(other) == STAGE.run(context)
     weights = []
     for output in (context.output, other.output):

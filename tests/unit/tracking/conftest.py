@@ -1,14 +1,16 @@
-"""One store for all tests of tracking, and runs in it."""
+"""One store for all tests of tracking, and a stage whose output goes into it."""
 
-import dataclasses
-import pickle
+import hashlib
 
 import pytest
 
-from pipeline import tracking
 from pipeline.config import Config, Tracking
-from pipeline.tracking import TrackingSession
-from pipeline.tracking.sender import Sender
+from pipeline.graph.graph import Node
+from pipeline.graph.stage import Stage
+from pipeline.tracking.address import tracking_uri
+from pipeline.tracking.run_name import name_of_stage, name_of_variant
+from pipeline.tracking.session import TrackingSession
+from pipeline.tracking.tracker import Tracker
 
 
 @pytest.fixture(autouse=True)
@@ -35,27 +37,38 @@ def config(storage, request):
 
 
 @pytest.fixture
+def uri(config):
+    return tracking_uri(config.tracking, config.storage)
+
+
+@pytest.fixture
+def tracker(uri):
+    return Tracker(uri)
+
+
+@pytest.fixture
 def session(config):
     return TrackingSession(config.tracking, config.storage)
 
 
 @pytest.fixture
-def variant(session, config):
-    return session.start_variant(config)
+def variant(config):
+    return name_of_variant(config)
 
 
 @pytest.fixture
-def stage(variant):
-    return tracking.start_stage(variant, "train_joint", "0123456789abcdef")
+def node(config, request):
+    """A stage of this test's variant."""
+    stage = Stage("train_joint", 1, lambda _: {}, lambda _: {})
+    digest = hashlib.sha256(request.node.name.encode()).hexdigest()[:16]
+    return Node(stage, digest, config, {config.variant: ()}, {"asr": {"dim": 8}}, {})
 
 
 @pytest.fixture
-def in_a_new_process():
-    """The run as a process has it that was just given it."""
+def stage(node, variant):
+    return name_of_stage(node, variant)
 
-    def pretend(run, *, leads=False):
-        arrived = pickle.loads(pickle.dumps(run))  # noqa: S301 - what Ray does
-        leader = Sender(run.uri, run.outbox_uri, leads=True)
-        return dataclasses.replace(arrived, sender=leader) if leads else arrived
 
-    return pretend
+@pytest.fixture
+def run(tracker, stage):
+    return tracker.run(stage)

@@ -1,8 +1,7 @@
-"""A SQLite store that another process holds."""
+"""A SQLite store that other processes hold or write to at the same time."""
 
 import logging
 import os
-import pickle
 import sqlite3
 import subprocess
 import sys
@@ -10,35 +9,37 @@ import threading
 
 from stored_runs import steps
 
+from pipeline.log.stage_log import StageLog
+from pipeline.tracking.publication import StagePublication
+from pipeline.tracking.publisher import Publisher
+from pipeline.tracking.run_name import name_of_stage
 from pipeline.tracking.tracker import connect
 
 WRITER = """
-import pickle, sys
-run = pickle.loads(bytes.fromhex(sys.argv[1]))
+import sys
+from pipeline.tracking.run_name import RunName
+from pipeline.tracking.tracker import Tracker
+run = Tracker(sys.argv[1]).run(RunName("pipeline", "shared", (("pipeline.stage_digest", "0123"),)))
 for step in range(40):
-    run.log_metrics({f"{sys.argv[2]}.loss": 1.0, f"{sys.argv[2]}.rate": 0.1}, step)
-run.flush(60)
+    run.metrics([{"time_ms": step, "step": step, "metrics": {"loss": 1.0, "rate": 0.1}}])
 """
 
 
-def test_a_writer_waits_for_a_locked_store(stage, storage):
-    stage.flush(60)
+def test_a_publisher_waits_for_a_locked_store(uri, tracker, run, storage):
     with sqlite3.connect(storage / "mlflow.db", check_same_thread=False) as other:
         other.execute("BEGIN EXCLUSIVE")
         release = threading.Timer(1.0, other.rollback)
         release.start()
-        stage.log_metrics({"loss": 1.0}, 0)
+        run.metrics([{"time_ms": 0, "step": 0, "metrics": {"loss": 1.0}}])
         release.join()
-    assert steps(stage, "loss") == [0]
 
 
-def test_a_store_that_stays_locked_is_tried_again(stage, monkeypatch, caplog):
+def test_a_store_that_stays_locked_is_tried_again(uri, tracker, node, variant, monkeypatch):
     """MLflow itself gives up after 20 s: that is an outage like any other."""
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
-    stage.flush(60)
-    client = type(connect(stage.uri))
+    client = type(connect(uri))
     log_batch, calls = client.log_batch, []
 
     def locked_once(self, *args, **kwargs):
@@ -48,23 +49,27 @@ def test_a_store_that_stays_locked_is_tried_again(stage, monkeypatch, caplog):
         log_batch(self, *args, **kwargs)
 
     monkeypatch.setattr(client, "log_batch", locked_once)
-    stage.log_metrics({"loss": 1.0}, 0)
-    assert steps(stage, "loss") == [0]
-    assert "database is locked" in caplog.text
-    assert "answers again" in caplog.text
+    log = StageLog(node.artifact)
+    log.metrics({"loss": 1.0}, 0)
+    log.failed("so that it ends")
+    publishing = Publisher(tracker)
+    publishing.add(StagePublication(node, variant))
+    assert publishing.close(60)
+    assert steps(uri, name_of_stage(node, variant), "loss") == [0]
 
 
-def test_two_processes_write_at_once(stage):
-    stage.flush(60)
+def test_two_processes_that_publish_the_same_at_once_leave_each_step_once(uri, storage):
+    from pipeline.tracking.run_name import RunName
+
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", WRITER, pickle.dumps(stage).hex()]
+    command = [sys.executable, "-c", WRITER, uri]
     writers = [
-        subprocess.Popen([*command, name], env=environment, stderr=subprocess.PIPE, text=True)
-        for name in ("first", "second")
+        subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
     ]
     for writer in writers:
         assert writer.communicate(timeout=120)[1] == ""
-    for name in ("first", "second"):
-        assert steps(stage, f"{name}.loss") == list(range(40))
-        assert steps(stage, f"{name}.rate") == list(range(40))
+    shared = RunName("pipeline", "shared", (("pipeline.stage_digest", "0123"),))
+    assert sorted(steps(uri, shared, "loss")) == list(range(40))
+    assert sorted(steps(uri, shared, "rate")) == list(range(40))
     assert logging.getLogger("mlflow.store.db.utils").level == logging.CRITICAL

@@ -17,10 +17,11 @@ from packaging.requirements import Requirement
 from stored_runs import run_id, stored
 from support import save_tiny_tokenizer
 
+from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.identity import tokenizer_digest
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
-from pipeline.tracking import tracker
 from pipeline.tracking.dependencies import constraints
+from pipeline.tracking.tracker import connect
 
 # What runs on the other machine: only the standard library and what the pins name is there.
 ELSEWHERE = """
@@ -40,18 +41,21 @@ print(json.dumps(units))
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return save_tiny_tokenizer(tmp_path_factory.mktemp("trained")) / "tokenizer"
+def trained(tmp_path_factory):
+    return save_tiny_tokenizer(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture
-def logged(stage, storage, tokenizer, in_a_new_process):
+def tokenizer(trained):
+    return trained / "tokenizer"
+
+
+@pytest.fixture
+def logged(uri, run, stage, storage, trained):
     """The logged model, and its folder."""
-    stage.flush(60)
-    leading = in_a_new_process(stage, leads=True)
-    leading.log_tokenizer(tokenizer)
-    (output,) = stored(leading).outputs.model_outputs
-    model = tracker.connect(stage.uri).get_logged_model(output.model_id)
+    run.tokenizer(stage, Artifact(str(trained)))
+    (output,) = stored(uri, stage).outputs.model_outputs
+    model = connect(uri).get_logged_model(output.model_id)
     return model, storage / "mlartifacts" / "models" / output.model_id / "artifacts"
 
 
@@ -106,16 +110,16 @@ def test_every_package_that_the_shipped_code_imports_is_required_as_tested(logge
     assert (folder / "requirements.txt").read_text().endswith("\n-c constraints.txt")
 
 
-def test_it_says_what_it_takes_what_it_gives_and_whose_it_is(logged, stage, tokenizer):
+def test_it_says_what_it_takes_what_it_gives_and_whose_it_is(logged, uri, stage, tokenizer):
     model, folder = logged
-    variant = stage.run.parent.name
+    variant = stage.parent.name
     assert model.name == f"{variant}-tokenizer"
-    assert model.source_run_id == run_id(stage)
+    assert model.source_run_id == run_id(uri, stage)
     digest = tokenizer_digest(tokenizer)
     ours = {name: text for name, text in model.tags.items() if name.startswith("pipeline.")}
     assert ours == {
-        **dict(stage.run.parent.tags),
-        **dict(stage.run.tags),
+        **dict(stage.parent.tags),
+        **dict(stage.tags),
         "pipeline.tokenizer": digest,
     }
     described = yaml.safe_load((folder / "MLmodel").read_text())

@@ -153,7 +153,7 @@ def test_exported_tokenizer_gives_the_units_that_validation_saw(inputs, tmp_path
         expected = model.quantizer(
             model.mix(hidden), mask_BT, model.asr.unit_embedding.weight, tau=1.0, seed=0
         ).units_BT[0]
-    export(model, model.ssl, training.history, [], output)
+    export(model, model.ssl, [], output)
     tokenizer = UnitTokenizer.from_pretrained(tmp_path / "tokenizer")
     [units] = tokenizer.encode([loaded.waveforms_BS[0].numpy()])
     assert units.dtype == np.uint16
@@ -174,7 +174,7 @@ def test_pooled_frames_reach_training_and_the_exported_tokenizer(inputs, tmp_pat
     assert torch.equal(stored[1], heard[1])
     torch.testing.assert_close(stored[0], heard[0], atol=5e-3, rtol=0)
     assert torch.isfinite(torch.tensor(training.run()["valid.asr_loss"]))
-    export(training.model, training.model.ssl, training.history, [], output)
+    export(training.model, training.model.ssl, [], output)
     tokenizer = UnitTokenizer.from_pretrained(tmp_path / "tokenizer")
     audio = training.data.sources["finetuned"].load([sample]).waveforms_BS[0].numpy()
     [frames_TD] = tokenizer.mixer.encode([audio])

@@ -13,6 +13,8 @@ from joint_training import (
     rows_without_costs,
 )
 
+from pipeline.log.read_log import read_history
+from pipeline.log.stage_log import StageLog
 from pipeline.storage.artifacts import Artifact
 from pipeline.training.history import History
 
@@ -90,17 +92,25 @@ def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(
     assert steps == list(range(1, expected.position.step + 1))
 
 
-def test_a_resumed_training_passes_its_past_on_again_before_it_adds_to_it(inputs, tmp_path):
+def test_a_resumed_training_s_log_has_every_step_once(inputs, tmp_path):
+    """What it had logged after its last checkpoint is logged again, and read once."""
     output = Artifact(str(tmp_path))
-    interrupt(make_training(inputs, output, **RESUMED["dkm_layers"]), 5)
-    told = []
-    history = History(2, log=lambda row, step: told.append((step, row)))
-    resumed = make_training(inputs, output, history=history, **RESUMED["dkm_layers"])
-    assert [step for step, _ in told] == [1, 2, 3, 4][: resumed.position.step]
-    assert told
+
+    def make():
+        history = History(2, log=StageLog(output))
+        return make_training(inputs, output, history=history, **RESUMED["dkm_layers"])
+
+    interrupt(make(), 5)
+    before = read_history(output)
+    assert before
+    resumed = make()
     resumed.run()
-    assert [step for step, _ in told] == [row["step"] for row in history.rows]
-    assert all(row.keys() >= COSTS for _, row in told if "train.loss" in row)
+    resumed.history.flush()
+    rows = read_history(output)
+    assert rows[: len(before)] == before
+    steps = [row["step"] for row in rows]
+    assert steps == sorted({row["step"] for row in resumed.history.rows})
+    assert all(row.keys() >= COSTS for row in rows if "train.loss" in row)
 
 
 def test_the_best_epoch_is_kept_though_a_kill_came_before_its_checkpoint(inputs, tmp_path):

@@ -16,10 +16,10 @@ from tiny_encoders import bert, data2vec, save
 from pipeline.corpus.read_outputs import tokenizer_grid
 from pipeline.features.encoders.load import load_encoder
 from pipeline.features.extraction import ShardWriter
+from pipeline.log.stage_log import StageLog
 from pipeline.progress import SILENT
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
-from pipeline.tracking.run import StageRun
 from pipeline.training.train_joint import train_joint
 from pipeline.training.worker import Worker
 
@@ -57,9 +57,7 @@ def test_it_is_fine_tuned_and_the_saved_tokenizer_is_what_was_trained(family, tm
         "fit_codebook": write_codebook(Artifact(str(tmp_path / "k")), features, 2, 8),
     }
     output = Artifact(str(tmp_path / "out"))
-    scores = train_joint(
-        config, inputs, output, Worker(), tracker=StageRun.disabled(), progress=SILENT
-    )
+    scores = train_joint(config, inputs, output, Worker(), log=StageLog(output), progress=SILENT)
     assert scores["valid.asr_loss"] < float("inf")
 
     tokenizer = UnitTokenizer.from_pretrained(tmp_path / "out" / "tokenizer")

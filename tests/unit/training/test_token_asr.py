@@ -9,9 +9,9 @@ from token_corpus import corpus_of, write_tokens
 from pipeline.asr.model import AsrModel
 from pipeline.audio.utterance import CorpusError
 from pipeline.config import Config, TokenAsr
+from pipeline.log.stage_log import StageLog
 from pipeline.progress import SILENT
 from pipeline.storage.artifacts import Artifact
-from pipeline.tracking import StageRun
 from pipeline.training.checkpoint_store import CheckpointStore
 from pipeline.training.inputs import Example
 from pipeline.training.token_asr import UnitSource
@@ -53,9 +53,7 @@ def inputs(tmp_path_factory):
 
 
 def train(config, inputs, output):
-    return train_token_asr(
-        config, inputs, output, Worker(), tracker=StageRun.disabled(), progress=SILENT
-    )
+    return train_token_asr(config, inputs, output, Worker(), log=StageLog(output), progress=SILENT)
 
 
 def make_source(sampling=0.5, size=14, seed=0, subsampling=1):

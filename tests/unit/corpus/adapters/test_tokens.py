@@ -17,9 +17,9 @@ from pipeline.corpus.parts import part_digests
 from pipeline.corpus.read_outputs import read_tokens
 from pipeline.graph.graph import build
 from pipeline.graph.stage import StageContext
+from pipeline.log.stage_log import StageLog
 from pipeline.progress import SILENT
 from pipeline.storage.artifacts import Artifact
-from pipeline.tracking.run import StageRun
 from pipeline.training.train_token_asr import train_token_asr
 from pipeline.training.worker import Worker
 
@@ -222,10 +222,10 @@ def test_tokens_alone_are_prepared_trained_on_and_evaluated(tmp_path):
     while pending := build([config]).pending():
         node = pending[0]
         context = StageContext(
-            config, node.artifact, node.input_artifacts, StageRun.disabled(), split=node.split
+            config, node.artifact, node.input_artifacts, StageLog(node.artifact), split=node.split
         )
         if node.name == "train_token_asr":
-            reports = {"tracker": context.tracker, "progress": SILENT}
+            reports = {"log": context.log, "progress": SILENT}
             scores = train_token_asr(config, context.inputs, context.output, Worker(), **reports)
         else:
             scores = node.stage.run(context)

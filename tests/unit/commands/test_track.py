@@ -1,0 +1,68 @@
+"""`track` publishes what is stored to any server, as often as it is called."""
+
+import pytest
+from evaluated_variants import evaluated
+from rich.console import Console
+from stored_runs import stored
+
+from pipeline.commands import track
+from pipeline.config import Tracking
+from pipeline.graph.graph import Graph
+from pipeline.log.stage_log import StageLog
+from pipeline.storage.artifacts import ERROR_LOG
+from pipeline.tracking.failure import TrackingError
+from pipeline.tracking.run_name import name_of_stage, name_of_variant
+from pipeline.tracking.tracker import connect
+
+
+@pytest.fixture
+def member(tmp_path, monkeypatch):
+    """A variant that is evaluated, whose config turns tracking off."""
+    member = evaluated(tmp_path, "kmeans", [1] * 9)
+    off = member.config.model_copy(update={"tracking": Tracking(enabled=False)})
+    monkeypatch.setattr(track, "build", lambda *_: Graph((member,)))
+    return off, member
+
+
+def test_everything_stored_is_published_once_and_again_elsewhere(member, tmp_path):
+    config, graph_member = member
+    node = graph_member.nodes["evaluate_asr/test"]
+    StageLog(node.artifact).metrics({"beam": 4.0}, 1)
+    variant = name_of_variant(config)
+    for store in ("one", "one", "other"):
+        uri = f"sqlite:///{tmp_path}/{store}.db"
+        console = Console(width=300)
+        with console.capture() as captured:
+            assert track.track([config], uri, console)
+        assert f"are published to {uri}" in captured.get()
+        run = stored(uri, variant)
+        assert run.info.status == "FINISHED"
+        assert "test/WER in percent" in run.data.metrics
+        stage = stored(uri, name_of_stage(node, variant))
+        assert stage.info.status == "FINISHED"
+        assert stage.data.metrics["beam"] == 4.0
+        children = [each for each in graph_member.nodes.values() if each.artifact.is_complete()]
+        assert len(connect(uri).search_runs([run.info.experiment_id])) == 1 + len(children)
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_what_is_unfinished_is_published_as_such(member, tmp_path, failed):
+    config, graph_member = member
+    node = graph_member.nodes["evaluate_asr/test"]
+    node.artifact.delete("manifest.json")
+    log = StageLog(node.artifact)
+    log.started()
+    if failed:
+        log.failed("no room")
+        node.artifact.write_json(ERROR_LOG, "Traceback")
+    uri = f"sqlite:///{tmp_path}/one.db"
+    assert track.track([config], uri, Console(quiet=True))
+    variant = name_of_variant(config)
+    for name in (variant, name_of_stage(node, variant)):
+        assert stored(uri, name).info.status == ("FAILED" if failed else "KILLED")
+
+
+def test_a_server_that_does_not_answer_is_one_clear_error(member):
+    config, _ = member
+    with pytest.raises(TrackingError, match=r"\*\*\*@127.0.0.1:9 does not answer: nothing"):
+        track.track([config], "http://user:hunter2@127.0.0.1:9", Console(quiet=True))

@@ -1,0 +1,104 @@
+"""`watch` shows a run that others do, from what they store."""
+
+import dataclasses
+import io
+import time
+
+import pytest
+from evaluated_variants import evaluated, unfinished
+from rich.console import Console
+
+from pipeline.commands import watch
+from pipeline.graph.graph import Graph
+from pipeline.log.stage_log import StageLog
+from pipeline.progress import Report
+from pipeline.storage.leases import Lease
+from pipeline.storage.owner import Owner
+
+
+@pytest.fixture
+def stages(tmp_path, monkeypatch):
+    """The nodes of a variant: a complete one, and one that reads it and is not finished."""
+    member = unfinished(evaluated(tmp_path, "kmeans", [1] * 9))
+    corpus, scored = member.nodes.values()
+    for node in (corpus, scored):
+        node.artifact.finish({"seconds": 2.0})
+    scored.artifact.delete("manifest.json")
+    scored = dataclasses.replace(
+        scored,
+        inputs={corpus.name: corpus.digest},
+        stage=dataclasses.replace(scored.stage, headline=("wer",)),
+    )
+    graph = Graph((dataclasses.replace(member, nodes={n.name: n for n in (corpus, scored)}),))
+    monkeypatch.setattr(watch, "build", lambda *_, **__: graph)
+    return member.config, scored
+
+
+def watched(config, monkeypatch, *events):
+    """What is shown, and whether all is complete, while the events happen between two looks."""
+    left = list(events)
+    sleep = time.sleep
+    monkeypatch.setattr(watch.time, "sleep", lambda _: left.pop(0)() if left else sleep(0.01))
+    console = Console(file=io.StringIO(), width=120)
+    complete = watch.watch([config], console)
+    lines = console.file.getvalue().splitlines()
+    return complete, [line.partition("  ")[2].partition("  ")[2] or line for line in lines]
+
+
+def test_a_run_is_followed_until_it_is_complete(stages, monkeypatch):
+    config, node = stages
+    log, lease = StageLog(node.artifact), Lease(node.artifact, Owner.this_process())
+
+    def start():
+        assert lease.take()
+        log.started()
+        log.put("goes on")
+
+    def report():
+        log.put(Report(1, 2, "utterances"))
+        log.flush()
+
+    def finish():
+        node.artifact.finish({"seconds": 3.0})
+        lease.release()
+
+    complete, lines = watched(config, monkeypatch, start, report, finish)
+    assert complete
+    text = "\n".join(lines)
+    for said in (
+        "prepare_corpus[kmeans] done in 2.0 s",
+        "evaluate_asr/test[kmeans] starts",
+        "evaluate_asr/test[kmeans] goes on",
+        "evaluate_asr/test[kmeans] done in 3.0 s, test.wer 0.25",
+    ):
+        assert text.count(said) == 1, text
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_run_that_has_ended_early_is_told_as_such(stages, monkeypatch, failed):
+    config, node = stages
+    monkeypatch.setattr(watch, "IDLE_SECONDS", 0.0)
+    log, lease = StageLog(node.artifact), Lease(node.artifact, Owner.this_process())
+    assert lease.take()
+    log.started()
+
+    def end():
+        if failed:
+            log.failed("no room")
+        lease.release()
+
+    complete, lines = watched(config, monkeypatch, end)
+    assert not complete
+    text = "\n".join(lines)
+    assert text.count("FAILED: no room" if failed else "was stopped") == 1, text
+    assert "nobody works on what is left, 1 of 2 stages" in text
+
+
+def test_a_driver_that_was_killed_works_on_nothing(stages, monkeypatch):
+    config, node = stages
+    monkeypatch.setattr(watch, "IDLE_SECONDS", 0.0)
+    assert Lease(node.artifact, Owner.this_process()).take()
+    monkeypatch.setattr(Owner, "has_ended", lambda _self: True)
+    complete, lines = watched(config, monkeypatch)
+    assert not complete
+    assert "nobody works on" in lines[-1]
