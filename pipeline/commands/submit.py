@@ -1,5 +1,6 @@
 """`submit`: a run as a job on a Ray cluster, checked here before it is sent; needs no torch."""
 
+import json
 import os
 import re
 import secrets
@@ -20,6 +21,7 @@ from pipeline.redaction import redact
 from pipeline.runtime.environment import cluster_environment, job_environment
 from pipeline.runtime.package import Package
 from pipeline.storage.folders import printable
+from pipeline.storage.provenance import SENT_COMMIT, own_commit
 
 if TYPE_CHECKING:
     from pipeline.runtime.job import JobEnd
@@ -76,7 +78,9 @@ def submit(command: RunCommand, address: str | None, console: Console, *, follow
     from pipeline.runtime.job import JobServer
 
     server, name = JobServer(url), _submission_id(configs)
-    server.submit(name, command.arguments(Path.cwd()), package, job_environment(tracker))
+    environment = job_environment(tracker)
+    environment["env_vars"] |= {SENT_COMMIT: json.dumps(own_commit())}
+    server.submit(name, command.arguments(Path.cwd()), package, environment)
     console.print(f"\nsubmitted: {name}", style="bold", markup=False)
     actions = {"follow": ("logs", "--follow"), "status": ("status",), "stop": ("stop",)}
     commands = [f"  {what:6} {server.command_to(*do, name)}" for what, do in actions.items()]

@@ -6,10 +6,13 @@ Manifests tell it, and no digest covers it:
      "versions": {"python": "3.11.7", "torch": "2.11.0", …}}
 
 `commit` has 40 hex digits, and is absent with `local_changes` where the code lies in no checkout;
-the command is without secrets. `tags` makes of it what MLflow shows.
+a job, whose code is a copy, has those of the checkout that it was submitted from. The command is
+without secrets. `tags` makes of it what MLflow shows.
 """
 
 import importlib.metadata
+import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -23,12 +26,19 @@ LIBRARIES = ("dkm-pipeline", "numpy", "pyarrow", "ray", "torch", "torchaudio", "
 COMMIT_TAG = "mlflow.source.git.commit"
 COMMAND_TAG = "pipeline.command"
 VERSION_TAG = "pipeline.version"
+# By which a job learns the commit, as JSON.
+SENT_COMMIT = "DKM_COMMIT"
 
 
 def provenance() -> dict[str, Any]:
     """That of what this process makes, as a manifest has it."""
     told = {"command": redact(command_line()), "versions": versions()}
-    return {**commit_of(Path(__file__).parent), **told}
+    return {**(own_commit() or json.loads(os.environ.get(SENT_COMMIT, "{}"))), **told}
+
+
+def own_commit() -> dict[str, Any]:
+    """`commit_of` this code."""
+    return commit_of(Path(__file__).parent)
 
 
 def tags(told: Mapping[str, Any]) -> dict[str, str]:

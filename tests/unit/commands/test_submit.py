@@ -22,6 +22,7 @@ from pipeline.__main__ import app
 from pipeline.runtime.environment import QUIET, WORKER_SETUP
 from pipeline.runtime.job import JobServer
 from pipeline.runtime.session import ClusterError
+from pipeline.storage.provenance import SENT_COMMIT, own_commit
 
 ROOT = Path(__file__).resolve().parents[3]
 OWN = {"base.yaml", "data/manifest.jsonl", "configs/dkm.yaml", "configs/kmeans.yaml"}
@@ -158,6 +159,9 @@ def test_variables_are_sent_and_secrets_are_not(project, dashboard, monkeypatch)
     assert environment["env_vars"]["AWS_ENDPOINT_URL"] == "http://store:9000"
     assert environment["env_vars"]["MLFLOW_TRACKING_URI"] == "http://mlflow:5000"
     assert environment["worker_process_setup_hook"] == WORKER_SETUP
+    sent = json.loads(environment["env_vars"][SENT_COMMIT])
+    assert sent == own_commit()
+    assert len(sent["commit"]) == 40
     assert "no MLflow server" not in result.output
     for secret in ("my-key", "my-secret", "my-token"):
         assert secret not in json.dumps(dashboard.jobs)

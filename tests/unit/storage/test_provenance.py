@@ -1,5 +1,6 @@
 """What made an output: the commit, the command and the versions."""
 
+import json
 import subprocess
 import sys
 
@@ -64,3 +65,12 @@ def test_mlflow_gets_tags_of_what_is_told():
     }
     assert tags({"seconds": 1.0}) == {}
     assert shown_commit({"commit": "b" * 40, "local_changes": False}) == "b" * 40
+
+
+def test_a_job_tells_the_commit_that_it_was_submitted_from(monkeypatch):
+    sent = {"commit": "c" * 40, "local_changes": True}
+    monkeypatch.setenv(provenance.SENT_COMMIT, json.dumps(sent))
+    monkeypatch.setattr(provenance, "own_commit", dict)
+    assert sent.items() <= provenance.provenance().items()
+    monkeypatch.delenv(provenance.SENT_COMMIT)
+    assert "commit" not in provenance.provenance()
