@@ -75,7 +75,7 @@ def test_the_nodes_of_the_local_cluster_run_a_job_and_listen_on_loopback_alone()
         state = json.loads(Path(place, "cluster.json").read_text())
         processes = [one for node in state["nodes"].values() for one in local._tree(*node)]
         ports = [port for process in processes for port in listening(process)]
-        assert len(ports) > 10
+        assert len(ports) > 5
         assert [port for port in ports if not is_loopback(port)] == []
     finally:
         subprocess.run([*script, "stop", folder], check=False)
