@@ -33,8 +33,6 @@ START_SECONDS, GRACE_SECONDS = 120.0, 10.0
 # For the head, this variable switches that off, on Linux too; a worker node must not have it. Ray
 # leaves localhost in capitals alone: who joins by this name is a node, or a driver, on 127.0.0.1.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-# A busy machine needs more than Ray's 30 s until a node is known.
-PATIENCE = {"RAY_raylet_start_wait_time_s": f"{START_SECONDS:.0f}"}
 HOST, HOST_TO_JOIN = "127.0.0.1", "LOCALHOST"
 # Nodes of one machine share its memory; stages pass their results through the storage.
 OBJECT_STORE_BYTES = 256 << 20
@@ -166,7 +164,7 @@ def _launch(
     with log.open("wb") as output:
         return subprocess.Popen(  # noqa: S603 (our own)
             [binaries / "ray", "start", "--block", *given, *(["--head"] if number == 0 else [])],
-            env={**PATIENCE, **inherited, **token, **path, **(LOOPBACK if number == 0 else {})},
+            env={**inherited, **token, **path, **(LOOPBACK if number == 0 else {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
