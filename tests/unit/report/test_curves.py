@@ -40,6 +40,18 @@ def test_an_output_from_before_there_were_logs_shows_its_validation(tmp_path):
     assert found.layer_weights is None
 
 
+def test_a_training_that_is_never_validated_shows_every_measure(tmp_path):
+    """As that of a vocoder is."""
+    member = reported(tmp_path, "kmeans")
+    logged = StageLog(training_of(member))
+    for step, loss in ((10, 2.0), (20, 1.5)):
+        logged.metrics({"mel_loss": loss, "pitch_loss": loss / 4}, step)
+    logged.flush()
+    mel, pitch = curves(read(member)).trainings["train_joint"]
+    assert "mel loss, at the end kmeans 1.5." in mel
+    assert "loss of F0 and voicing, at the end kmeans 0.375." in pitch
+
+
 def test_a_long_curve_is_thinned(tmp_path):
     member = reported(tmp_path, "kmeans")
     logged = StageLog(training_of(member))
