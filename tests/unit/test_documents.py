@@ -135,6 +135,8 @@ RESULTS = ROOT / "docs" / "results"
         ("docs/results.md", "an4", True),
         ("docs/results.md", "an4_whisper", False),
         ("docs/results.md", "spoken_digits_folds", False),
+        ("docs/results.md", "speechocean762", False),
+        ("configs/speechocean762/LOG.md", "speechocean762", True),
         ("configs/spoken_digits_folds/LOG.md", "spoken_digits_folds", True),
         ("configs/an4/LOG.md", "an4", True),
         ("configs/an4_whisper/LOG.md", "an4_whisper", True),
