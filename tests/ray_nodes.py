@@ -114,6 +114,8 @@ def _serve(orders: Connection, settings: dict[str, str], folder: Path) -> None:
                     "temp_dir": f"{folder}/{name}",
                 }
                 nodes[name] = cluster.add_node(**place, **head, dashboard_agent_listen_port=0)
+                # As `ray start` does: a job would join whichever Ray of this machine is found first.
+                Path(place["temp_dir"], "ray_current_cluster").write_text(cluster.address)
             else:
                 [raylet] = nodes[name].all_processes["raylet"]
                 workers = psutil.Process(raylet.process.pid).children(recursive=True)
