@@ -23,7 +23,7 @@ from pipeline.storage.artifacts import Artifact
 from pipeline.storage.s3 import ObjectStore
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE_SECONDS = 300
+PATIENCE_SECONDS = 600
 STAGES = ("evaluate_asr", "phone_purity")
 # Only the nodes and this process know these values; they must not appear anywhere.
 SECRETS = {
