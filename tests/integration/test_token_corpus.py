@@ -49,7 +49,7 @@ def config(tmp_path):
 
 def test_two_workers_train_from_tokens_alone_and_the_test_split_is_scored(config):
     with RunDisplay(Console(file=io.StringIO())) as display:
-        outcome = scheduler.execute(lambda: build([config]), {}, display)
+        outcome = scheduler.execute(lambda: build([config]), display)
     assert not outcome.failed
     [member] = build([config]).members
     assert list(member.nodes) == ["prepare_corpus", "train_token_asr", "evaluate_asr/test"]
