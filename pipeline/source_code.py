@@ -13,6 +13,7 @@ PLUMBING = (
     "config",
     "errors",
     "graph",
+    "log",
     "progress",
     "redaction",
     "source_code",

@@ -94,7 +94,7 @@ class _Watch:
     def _look_at(self, stage: _Stage) -> None:
         node = stage.node
         is_complete = node.artifact.is_complete()
-        entries = stage.reader.new()
+        entries = _new_entries(stage.reader)
         stage.last = entries[-1] if entries else stage.last
         if is_complete:
             self._end(stage, done(node))
@@ -131,6 +131,14 @@ class _Watch:
 
 def _stage(node: Node) -> _Stage:
     return _Stage(node, LogReader(node.artifact))
+
+
+def _new_entries(reader: LogReader) -> list[Entry]:
+    """What has been written; nothing if a part is damaged, on which no result depends."""
+    try:
+        return reader.new()
+    except ValueError:
+        return []
 
 
 def _is_held(node: Node) -> bool:

@@ -36,7 +36,7 @@ def stage(tmp_path, monkeypatch):
 def test_imports_count_wherever_they_stand_and_plumbing_does_not(stage):
     found = SourceCode().of("own_stage", {})
     assert {"own_stage", "pipeline.metrics.wer", "pipeline.metrics.purity"} <= found.keys()
-    plumbing = ("config", "storage", "tracking", "graph", "progress", "redaction", "errors")
+    plumbing = ("config", "storage", "tracking", "log", "graph", "progress", "redaction", "errors")
     assert not any(name.split(".")[1:2] == [each] for name in found for each in plumbing)
 
 

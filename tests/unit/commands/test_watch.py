@@ -102,3 +102,13 @@ def test_a_driver_that_was_killed_works_on_nothing(stages, monkeypatch):
     complete, lines = watched(config, monkeypatch)
     assert not complete
     assert "nobody works on" in lines[-1]
+
+
+def test_a_damaged_log_is_no_obstacle(stages, monkeypatch):
+    config, node = stages
+    with node.artifact.write("log/0-a-00000.jsonl") as file:
+        file.write(b"{}\n")
+    node.artifact.finish({"seconds": 3.0})
+    complete, lines = watched(config, monkeypatch)
+    assert complete
+    assert "evaluate_asr/test[kmeans] done in 3.0 s, test.wer 0.25" in lines
