@@ -9,7 +9,7 @@ from pipeline.config import Config, ConfigError
 from pipeline.graph.graph import Graph, build
 from pipeline.metrics.comparison import Comparison
 from pipeline.redaction import redact
-from pipeline.report import page
+from pipeline.report.outputs import outputs_of
 from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.storage.folders import Folder
 
@@ -45,7 +45,7 @@ def is_reported(graph: Graph, storage: str) -> bool:
             head = file.read(_HEAD_BYTES)
     except ArtifactError:
         return False
-    return f'name="outputs" content="{page.outputs_of(graph)}"'.encode() in head
+    return f'name="outputs" content="{outputs_of(graph)}"'.encode() in head
 
 
 def add_report(
@@ -61,6 +61,8 @@ def add_report(
 
 
 def _content(graph: Graph, configs: Sequence[Config], found: Comparison) -> bytes:
+    from pipeline.report import page  # imports matplotlib, which takes a second
+
     shown = page.page(graph, configs, found)
     return page.render(shown).encode(errors="backslashreplace")
 

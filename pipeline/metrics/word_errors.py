@@ -11,13 +11,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 
 from pipeline.metrics import significance
 from pipeline.metrics.significance import ROUNDS, SEED, interval
 from pipeline.storage.artifacts import Artifact
 
 SEARCH = "beam"  # the search that `<split>.wer` is of
+_ERRORS = ("substitutions", "insertions", "deletions")
 
 
 class ScoredUtterance(NamedTuple):
@@ -67,16 +67,17 @@ def read_word_errors(scored: Artifact, corpus: Artifact, split: str) -> WordErro
         ArtifactError: one of their tables is missing.
         pyarrow.ArrowException: one of their tables is damaged.
     """
-    columns = ["utt_id", "split", "speaker"]
-    known = corpus.read_table("corpus.parquet", columns).filter(pc.field("split") == split)
-    speakers = dict(zip(known["utt_id"].to_pylist(), known["speaker"].to_pylist(), strict=True))
-    table = scored.read_table("hypotheses.parquet").filter(pc.field("search") == SEARCH)
+    # Rows are chosen here, not by pyarrow, which would import pandas and take a second for it.
+    known = corpus.read_table("corpus.parquet", ["utt_id", "split", "speaker"]).to_pylist()
+    speakers = {row["utt_id"]: row["speaker"] for row in known if row["split"] == split}
+    columns = ["utt_id", "reference", "search", *_ERRORS]
     rows = sorted(
         (
             ScoredUtterance(speakers[row["utt_id"]], row["utt_id"], row["reference"]),
-            row["substitutions"] + row["insertions"] + row["deletions"],
+            sum(row[kind] for kind in _ERRORS),
         )
-        for row in table.to_pylist()
+        for row in scored.read_table("hypotheses.parquet", columns).to_pylist()
+        if row["search"] == SEARCH
     )
     return WordErrors(
         tuple(utterance for utterance, _ in rows), np.array([[errors for _, errors in rows]])

@@ -7,7 +7,6 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.config import Config
-from pipeline.config.digests import digest
 from pipeline.graph.graph import Graph
 from pipeline.metrics.comparison import Comparison
 from pipeline.redaction import redact
@@ -15,6 +14,7 @@ from pipeline.report.codebook import Codebook, codebook
 from pipeline.report.corpus import Corpus, corpus
 from pipeline.report.curves import Curves, curves
 from pipeline.report.listening import Listening, listening
+from pipeline.report.outputs import outputs_of
 from pipeline.report.scores import Scores, scores
 from pipeline.report.settings import Settings, settings
 from pipeline.report.stages import Stages, stages
@@ -66,12 +66,6 @@ def page(graph: Graph, configs: Sequence[Config], found: Comparison) -> Page:
     # Whatever could not be read has been noted by now, perhaps in two sections.
     notes = dict.fromkeys(note for variant in known for note in variant.notes)
     return replace(silent, listening=heard, notes=list(notes))
-
-
-def outputs_of(graph: Graph) -> str:
-    """A digest of what a page of this graph is made of: its outputs, and which are complete."""
-    found = {" ".join(node.key): node.artifact.is_complete() for node in graph.nodes}
-    return digest({"variants": [member.config.variant for member in graph.members], **found})
 
 
 def render(shown: Page) -> str:

@@ -143,7 +143,12 @@ class Artifact:
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         with self.read(name) as file:
-            return pq.read_table(file, columns=columns)
+            # `pq.read_table` would import pandas first, and take a second for it.
+            parquet = pq.ParquetFile(file)
+            missing = set(columns or ()).difference(parquet.schema_arrow.names)
+            if missing:
+                raise pa.ArrowInvalid(f"{name} has no column {', '.join(sorted(missing))}")
+            return parquet.read(columns=columns)
 
     @contextmanager
     def write_folder(self, name: str, last: str = MODEL_CONFIG) -> Iterator[Path]:

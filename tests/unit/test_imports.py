@@ -28,6 +28,9 @@ MODELS = [
     for folder in ("asr", "clustering", "features", "quantizer", "tokenizer", "training", "vocoder")
 ]
 
+# What a run that has nothing to compute loads.
+CACHED_RUN = ["pipeline.commands.run", "pipeline.commands.results"]
+
 # What a stage's own process loads before its workers do the work; torch before a Ray Data job.
 STARTING_WORKERS = [
     "pipeline.corpus.shards",
@@ -42,6 +45,7 @@ STARTING_WORKERS = [
     ("absent", "packages"),
     [
         pytest.param("torch,torchaudio,transformers,ray,mlflow", PLANNING, id="planning"),
+        pytest.param("torch,ray,mlflow,matplotlib,jinja2,pandas", CACHED_RUN, id="cached run"),
         pytest.param("ray,mlflow,typer", MODELS, id="models"),
         pytest.param("torchaudio,transformers,matplotlib,mlflow", STARTING_WORKERS, id="workers"),
     ],

@@ -1,5 +1,7 @@
 """Scores and word errors of variants, gathered over seeds and folds."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -18,6 +20,24 @@ def test_a_variant_that_was_trained_once_has_the_scores_of_its_stages(tmp_path):
     assert found.rows == {"kmeans": {"test.wer": 0.25, "test.cer": 0.125}}
     assert found.errors["test"]["kmeans"].errors_NU.tolist() == [[1] * 9]
     assert found.notes == []
+
+
+READ_WITHOUT_PANDAS = """
+import sys
+sys.modules["pandas"] = None
+from pipeline.metrics.word_errors import read_word_errors
+from pipeline.storage.artifacts import Artifact
+scored, corpus = map(Artifact, sys.argv[1:])
+print(read_word_errors(scored, corpus, "test").errors_NU.sum())
+"""
+
+
+def test_pandas_is_not_imported(tmp_path):
+    """It takes a second, which is half of a run that has nothing to compute."""
+    nodes = evaluated(tmp_path, "kmeans", [2] * 9).nodes
+    uris = [nodes[name].artifact.uri for name in ("evaluate_asr/test", "prepare_corpus")]
+    command = [sys.executable, "-c", READ_WITHOUT_PANDAS, *uris]
+    assert subprocess.run(command, capture_output=True, check=True).stdout.strip() == b"18"
 
 
 def test_variants_stand_in_the_papers_order(tmp_path):

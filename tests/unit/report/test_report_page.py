@@ -124,7 +124,7 @@ def test_a_page_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("no letters left")
 
-    monkeypatch.setattr(command.page, "page", fail)
+    monkeypatch.setattr(page, "page", fail)
     members, console = members_in(tmp_path), Console(width=200)
     with console.capture() as captured:
         command.add_report(Graph(tuple(members)), [members[0].config], NOTHING, console)
