@@ -1,9 +1,11 @@
 """Vocoders that train in seconds."""
 
-import torch
+from typing import TYPE_CHECKING
 
 from pipeline.config import Adversaries, Hifigan, Istft, Vocoder
-from pipeline.vocoder.generator import UnitVocoder
+
+if TYPE_CHECKING:
+    from pipeline.vocoder.generator import UnitVocoder
 
 # Each generator, and the one that filters pulses and noise.
 KINDS = ("istft", "hifigan", "pitch")
@@ -33,7 +35,11 @@ def tiny_settings(kind):
     )
 
 
-def tiny_vocoder(settings):
+def tiny_vocoder(settings) -> "UnitVocoder":
     """Of five units and three speakers."""
+    import torch
+
+    from pipeline.vocoder.generator import UnitVocoder
+
     torch.manual_seed(0)
     return UnitVocoder(settings, num_units=5, speakers=["ann", "bob", "cem"])

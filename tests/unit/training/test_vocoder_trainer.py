@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from tiny_vocoders import KINDS, tiny_settings, tiny_vocoder
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.audio.pitch import fundamental_hz
@@ -17,18 +16,8 @@ from pipeline.vocoder.segments import Clip, SegmentBatches
 from pipeline.vocoder.speakers import AVERAGE_SPEAKER
 
 
-@pytest.fixture(params=KINDS)
-def settings(request):
-    return tiny_settings(request.param)
-
-
 @pytest.fixture
-def vocoder(settings):
-    return tiny_vocoder(settings)
-
-
-@pytest.fixture
-def batches(settings):
+def batches(vocoder_settings):
     """Two speakers, five units, each unit a tone of its own."""
     random = np.random.default_rng(0)
     clips = []
@@ -39,11 +28,11 @@ def batches(settings):
         clips.append(Clip(units, (np.array(index % 2),), lambda tone=tone: np.pad(tone, 40)))
     return SegmentBatches(
         clips=clips,
-        segment_frames=round(settings.segment_seconds * 50),
-        batch_size=settings.batch_size,
+        segment_frames=round(vocoder_settings.segment_seconds * 50),
+        batch_size=vocoder_settings.batch_size,
         hop=320,
         shift=40,
-        seed=settings.seed,
+        seed=vocoder_settings.seed,
         average_speaker=np.array(AVERAGE_SPEAKER),
         track=partial(fundamental_hz, sample_rate_hz=16000, hop=320),
     )
@@ -72,9 +61,9 @@ class Recorder:
         return train_vocoder(vocoder, batches, settings, **hooks, **options)
 
 
-def test_losses_are_named_and_adversaries_come_late(vocoder, batches, settings, tmp_path):
+def test_losses_are_named_and_adversaries_come_late(vocoder, batches, vocoder_settings, tmp_path):
     recorder = Recorder(tmp_path)
-    recorder.train(vocoder, batches, settings)
+    recorder.train(vocoder, batches, vocoder_settings)
     assert recorder.saved == [2, 4, 6]
     pitch = {"pitch"} if vocoder.pitch else set()
     adversarial = {"adversarial", "discriminator", "feature_matching"}
@@ -88,15 +77,15 @@ def test_losses_are_named_and_adversaries_come_late(vocoder, batches, settings, 
 
 @pytest.mark.parametrize("from_step", [2, 4])
 def test_a_resumed_training_ends_where_an_undisturbed_one_does(
-    vocoder, batches, settings, tmp_path, from_step
+    vocoder, batches, vocoder_settings, tmp_path, from_step
 ):
     fresh = copy.deepcopy(vocoder)
     undisturbed = Recorder(tmp_path / "undisturbed")
-    expected = undisturbed.train(vocoder, batches, settings).state_dict()
+    expected = undisturbed.train(vocoder, batches, vocoder_settings).state_dict()
     resumed = Recorder(tmp_path / "undisturbed")
     resumed.save = lambda *_: None
     torch.manual_seed(99)
-    averaged = resumed.train(fresh, batches, settings, from_step).state_dict()
+    averaged = resumed.train(fresh, batches, vocoder_settings, from_step).state_dict()
     assert resumed.logged == {
         step: losses for step, losses in undisturbed.logged.items() if step > from_step
     }
@@ -105,10 +94,10 @@ def test_a_resumed_training_ends_where_an_undisturbed_one_does(
         assert torch.equal(expected[name], averaged[name]), name
 
 
-def test_what_comes_out_is_the_moving_average(vocoder, batches, settings, tmp_path):
+def test_what_comes_out_is_the_moving_average(vocoder, batches, vocoder_settings, tmp_path):
     changes = {"steps": 3, "checkpoint_steps": 1, "ema_decay": 0.15}
     recorder = Recorder(tmp_path)
-    averaged = recorder.train(vocoder, batches, settings.model_copy(update=changes))
+    averaged = recorder.train(vocoder, batches, vocoder_settings.model_copy(update=changes))
     steps = [load_state(tmp_path / str(step))["models"]["vocoder"] for step in (1, 2, 3)]
     assert not averaged.training
     for name, weight in averaged.state_dict().items():
@@ -117,49 +106,51 @@ def test_what_comes_out_is_the_moving_average(vocoder, batches, settings, tmp_pa
         assert torch.allclose(weight, third + 0.15 * (after_two - third), atol=1e-6), name
 
 
-def test_examples_are_heard_as_it_goes(vocoder, batches, settings, tmp_path):
+def test_examples_are_heard_as_it_goes(vocoder, batches, vocoder_settings, tmp_path):
     heard = []
 
     def listen(step, averaged):
         heard.append((step, averaged.resynthesize([0, 1], "ann").shape))
 
-    changed = settings.model_copy(update={"example_steps": 4})
+    changed = vocoder_settings.model_copy(update={"example_steps": 4})
     Recorder(tmp_path).train(vocoder, batches, changed, listen=listen)
     assert heard == [(4, (720,)), (6, (720,))]
 
 
-def test_bfloat16_trains_too(vocoder, batches, settings, tmp_path):
+def test_bfloat16_trains_too(vocoder, batches, vocoder_settings, tmp_path):
     autocast = partial(torch.autocast, "cpu", dtype=torch.bfloat16)
     exact = copy.deepcopy(vocoder)
-    Recorder(tmp_path / "float32").train(exact, batches, settings)
-    Recorder(tmp_path / "bfloat16").train(vocoder, batches, settings, autocast=autocast)
+    Recorder(tmp_path / "float32").train(exact, batches, vocoder_settings)
+    Recorder(tmp_path / "bfloat16").train(vocoder, batches, vocoder_settings, autocast=autocast)
     for name, weight in vocoder.state_dict().items():
         assert weight.dtype == torch.float32
         assert torch.allclose(weight, exact.state_dict()[name], atol=0.02), name
     assert not torch.equal(vocoder.unit_embedding.weight, exact.unit_embedding.weight)
 
 
-def test_a_finished_training_has_nothing_to_do(vocoder, batches, settings, tmp_path):
+def test_a_finished_training_has_nothing_to_do(vocoder, batches, vocoder_settings, tmp_path):
     recorder = Recorder(tmp_path)
-    recorder.train(vocoder, batches, settings)
+    recorder.train(vocoder, batches, vocoder_settings)
     before = json.dumps(recorder.logged)
-    recorder.train(vocoder, batches, settings, from_step=6)
+    recorder.train(vocoder, batches, vocoder_settings, from_step=6)
     assert json.dumps(recorder.logged) == before
 
 
-def test_the_mel_loss_falls(vocoder, batches, settings, tmp_path):
+def test_the_mel_loss_falls(vocoder, batches, vocoder_settings, tmp_path):
     alone = Adversaries(from_step=61)
     changes = {"steps": 60, "adversaries": alone, "learning_rate": 1e-2, "ema_decay": 0.5}
     share = 0.85 if vocoder.pitch else 0.7  # noise is all that is left of tones above 500 Hz
     before = evaluate_vocoder(vocoder, batches, 2)["mel"]
-    averaged = Recorder(tmp_path).train(vocoder, batches, settings.model_copy(update=changes))
+    averaged = Recorder(tmp_path).train(
+        vocoder, batches, vocoder_settings.model_copy(update=changes)
+    )
     assert evaluate_vocoder(averaged, batches, 2)["mel"] < share * before
 
 
-def test_both_sides_of_the_game_are_trained(vocoder, batches, settings, tmp_path):
-    early = settings.adversaries.model_copy(update={"from_step": 1})
+def test_both_sides_of_the_game_are_trained(vocoder, batches, vocoder_settings, tmp_path):
+    early = vocoder_settings.adversaries.model_copy(update={"from_step": 1})
     changes = {"steps": 2, "adversaries": early, "checkpoint_steps": 1}
-    Recorder(tmp_path).train(vocoder, batches, settings.model_copy(update=changes))
+    Recorder(tmp_path).train(vocoder, batches, vocoder_settings.model_copy(update=changes))
     first, second = (load_state(tmp_path / step)["models"] for step in ("1", "2"))
     still = {
         name
@@ -170,25 +161,25 @@ def test_both_sides_of_the_game_are_trained(vocoder, batches, settings, tmp_path
     assert still == set()
 
 
-def test_data_parallel_modules_train_alike(vocoder, batches, settings, tmp_path):
+def test_data_parallel_modules_train_alike(vocoder, batches, vocoder_settings, tmp_path):
     """One process, but with every gradient hook of several."""
     alone, wrapped = copy.deepcopy(vocoder), vocoder
-    Recorder(tmp_path / "alone").train(alone, batches, settings)
+    Recorder(tmp_path / "alone").train(alone, batches, vocoder_settings)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
         recorder = Recorder(tmp_path / "wrapped")
-        recorder.train(wrapped, batches, settings, wrap=DistributedDataParallel)
+        recorder.train(wrapped, batches, vocoder_settings, wrap=DistributedDataParallel)
     finally:
         dist.destroy_process_group()
     for name, weight in alone.state_dict().items():
         assert torch.allclose(weight, wrapped.state_dict()[name], atol=1e-6), name
 
 
-def test_losses_that_are_no_numbers_stop_the_training(vocoder, batches, settings, tmp_path):
+def test_losses_that_are_no_numbers_stop_the_training(vocoder, batches, vocoder_settings, tmp_path):
     with torch.no_grad():
         vocoder.unit_embedding.weight.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match=r"lower vocoder\.learning_rate"):
-        Recorder(tmp_path).train(vocoder, batches, settings)
+        Recorder(tmp_path).train(vocoder, batches, vocoder_settings)
 
 
 def test_the_rate_rises_and_falls():

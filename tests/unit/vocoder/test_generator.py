@@ -36,16 +36,16 @@ def test_unknown_speakers_get_the_average_embedding(vocoder):
     assert torch.equal(averaged, vocoder(units_BT, torch.tensor([1])))
 
 
-def test_unknown_speakers_can_be_spoken_by_a_named_one(settings):
-    settings = settings.model_copy(update={"unseen_speaker": "bob"})
-    vocoder = UnitVocoder(settings, 5, ["ann", "bob"])
+def test_unknown_speakers_can_be_spoken_by_a_named_one(vocoder_settings):
+    vocoder_settings = vocoder_settings.model_copy(update={"unseen_speaker": "bob"})
+    vocoder = UnitVocoder(vocoder_settings, 5, ["ann", "bob"])
     assert [vocoder.voices.key(name) for name in ("ann", "bob", "dee")] == [0, 1, 1]
 
 
-def test_a_stand_in_that_is_no_speaker_is_rejected(settings):
-    settings = settings.model_copy(update={"unseen_speaker": "eve"})
+def test_a_stand_in_that_is_no_speaker_is_rejected(vocoder_settings):
+    vocoder_settings = vocoder_settings.model_copy(update={"unseen_speaker": "eve"})
     with pytest.raises(ValueError, match="'eve' is not among the training speakers ann, bob"):
-        UnitVocoder(settings, 5, ["ann", "bob"])
+        UnitVocoder(vocoder_settings, 5, ["ann", "bob"])
 
 
 def test_resynthesis_keeps_the_frames_of_the_tokenizer(vocoder):
@@ -57,9 +57,9 @@ def test_resynthesis_keeps_the_frames_of_the_tokenizer(vocoder):
     assert np.mean(waveform_S[40:-40] != 0) > 0.99
 
 
-def test_resynthesis_for_frames_that_start_before_the_recording(settings, tmp_path):
+def test_resynthesis_for_frames_that_start_before_the_recording(vocoder_settings, tmp_path):
     grid = FrameGrid(320, 320, 16000, start=-160, max_frames=1500)
-    vocoder = UnitVocoder(settings, 5, ["ann"], grid).eval()
+    vocoder = UnitVocoder(vocoder_settings, 5, ["ann"], grid).eval()
     waveform_S = vocoder.resynthesize(UNITS, "ann")
     assert vocoder.shift == -160
     assert grid.num_frames(len(waveform_S)) == len(UNITS)
@@ -98,24 +98,26 @@ def test_what_follows_a_row_does_not_reach_it(vocoder):
 
 
 @pytest.mark.parametrize("hop", [441, 640])
-def test_a_generator_with_an_inverse_stft_has_any_hop(settings, hop):
+def test_a_generator_with_an_inverse_stft_has_any_hop(vocoder_settings, hop):
     grid = FrameGrid(hop, hop, 50 * hop)
-    vocoder = UnitVocoder(settings.model_copy(update={"generator": "istft"}), 5, ["ann"], grid)
+    vocoder = UnitVocoder(
+        vocoder_settings.model_copy(update={"generator": "istft"}), 5, ["ann"], grid
+    )
     assert len(vocoder.resynthesize(UNITS, "ann")) == hop * len(UNITS)
     assert vocoder.sample_rate_hz == 50 * hop
 
 
-def test_filters_begin_at_the_level_of_speech(settings):
+def test_filters_begin_at_the_level_of_speech(vocoder_settings):
     """A gain of 1 would be that of the excitation, a hundred times too loud to learn from."""
     torch.manual_seed(0)
-    excited = settings.model_copy(update={"generator": "istft", "pitch": "predicted"})
+    excited = vocoder_settings.model_copy(update={"generator": "istft", "pitch": "predicted"})
     waveform_S = UnitVocoder(excited, 5, ["ann"]).resynthesize(np.tile(UNITS, 8), "ann")
     assert 0.005 < np.sqrt(np.mean(waveform_S**2)) < 0.05
 
 
-def test_nothing_sounds_above_the_band(settings, tmp_path):
-    settings = settings.model_copy(update={"generator": "istft"})
-    UnitVocoder(settings, 5, ["ann"], band_hz=4000).save_pretrained(tmp_path)
+def test_nothing_sounds_above_the_band(vocoder_settings, tmp_path):
+    vocoder_settings = vocoder_settings.model_copy(update={"generator": "istft"})
+    UnitVocoder(vocoder_settings, 5, ["ann"], band_hz=4000).save_pretrained(tmp_path)
     vocoder = UnitVocoder.from_pretrained(tmp_path)
     assert vocoder.band_hz == 4000
     samples_S = vocoder.resynthesize(np.tile(UNITS, 8), "ann")
@@ -183,8 +185,8 @@ def test_the_saved_config_names_the_speakers_and_the_architecture(vocoder, tmp_p
     assert len(architecture) == 7  # nothing of the other generator, nor of training
 
 
-def test_the_saved_config_names_the_tokenizer_where_it_is_known(settings, tmp_path):
-    UnitVocoder(settings, 5, ["ann"], tokenizer="feed").save_pretrained(tmp_path)
+def test_the_saved_config_names_the_tokenizer_where_it_is_known(vocoder_settings, tmp_path):
+    UnitVocoder(vocoder_settings, 5, ["ann"], tokenizer="feed").save_pretrained(tmp_path)
     assert UnitVocoder.from_pretrained(tmp_path).tokenizer == "feed"
     config = tmp_path / "config.json"
     description = json.loads(config.read_text())
