@@ -49,8 +49,9 @@ _PATTERNS = {
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, str]:
     """Nested settings as `a.b.0.c` -> text, without secrets and without credentials in URIs."""
+    secrets = _secrets_of_environment()
     return {
-        key: redact(value if isinstance(value, str) else json.dumps(value, default=str))
+        key: _redact(value if isinstance(value, str) else json.dumps(value, default=str), secrets)
         for key, value in _leaves("", settings)
         if not _is_secret(key)
     }
@@ -63,7 +64,10 @@ def redact(text: str) -> str:
     authentication headers and of names that sound secret, access keys of AWS, and the values of
     environment variables with such names (6 characters or more).
     """
-    secrets = _secrets_of_environment()
+    return _redact(text, _secrets_of_environment())
+
+
+def _redact(text: str, secrets: list[str]) -> str:
     # What one pattern leaves may match another.
     while (redacted := _redact_once(text, secrets)) != text:
         text = redacted

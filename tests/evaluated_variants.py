@@ -27,7 +27,7 @@ def evaluated(folder, variant, errors, speakers=SPEAKERS, *, name="", seed=0):
     corpus, scored = (
         Node(
             Stage(stage, 1, dict, dict),
-            f"{variant} {name}".strip(),
+            f"{stage} {variant} {name}".strip(),
             settings,
             {variant: ()},
             {},

@@ -21,6 +21,7 @@ from pipeline.graph.graph import Graph, build
 from pipeline.graph.sources import Fingerprints
 from pipeline.redaction import redact
 from pipeline.storage.owner import command_line
+from pipeline.storage.provenance import provenance
 from pipeline.storage.writable import require_writable
 from pipeline.tracking.session import TrackingSession, check_one_tracker
 
@@ -82,7 +83,8 @@ def _execute(
     compares: bool,
 ) -> "tuple[Outcome, Comparison | None]":
     """What became of the stages, and the scores afterwards if it `compares` them; the page has both."""
-    start_variants(session, current(), configs)
+    made_by = provenance()
+    start_variants(session, current(), configs, lambda _config: made_by)
     status: Status = "KILLED"
     try:
         with on_ray(configs[0].cluster, console) as display:

@@ -10,12 +10,13 @@ from pipeline.config import Config
 from pipeline.graph.graph import Graph, Node, build
 from pipeline.metrics import comparison
 from pipeline.redaction import redact
-from pipeline.storage.artifacts import ERROR_LOG, Artifact, ArtifactError
+from pipeline.storage.artifacts import ERROR_LOG, MANIFEST, Artifact, ArtifactError
 from pipeline.storage.folders import Folder
+from pipeline.storage.provenance import Provenance
 from pipeline.tracking.description import variant_tags
 from pipeline.tracking.failure import TrackingError
 from pipeline.tracking.mlflow_run import Status
-from pipeline.tracking.publication import has_begun
+from pipeline.tracking.publication import End, has_begun
 from pipeline.tracking.session import TrackingSession, check_one_tracker
 
 
@@ -47,7 +48,7 @@ def publish_stored(
     graph: Graph, configs: Sequence[Config], session: TrackingSession, console: Console
 ) -> bool:
     """Publish variants with all that their stages have stored; return whether all is published."""
-    start_variants(session, graph, configs)
+    start_variants(session, graph, configs, lambda config: _provenance(graph, config))
     for node in graph.pending():
         if has_begun(node):
             session.follow(node)
@@ -55,10 +56,15 @@ def publish_stored(
     return close(session, console)
 
 
-def start_variants(session: TrackingSession, graph: Graph, configs: Sequence[Config]) -> None:
+def start_variants(
+    session: TrackingSession,
+    graph: Graph,
+    configs: Sequence[Config],
+    made_by: Callable[[Config], Provenance],
+) -> None:
     """Publish variants, and the stages that are complete: what MLflow has of them is left as it is."""
     for config in _with_trainers(configs):
-        session.start(config, variant_tags(config))
+        session.start(config, variant_tags(config, made_by(config)))
     session.follow_complete(graph)
 
 
@@ -84,7 +90,7 @@ def end_variants(
     for config in everyone:
         scores = comparison.headline(rows.get(config.variant, {}), config.corpus.scored_splits)
         shown = page if config.variant in pages else None
-        session.end(config, status(graph, config), scores, shown)
+        session.end(config, End(status(graph, config), scores, shown))
 
 
 def close(session: TrackingSession, console: Console) -> bool:
@@ -97,6 +103,13 @@ def close(session: TrackingSession, console: Console) -> bool:
         soft_wrap=True,
     )
     return False
+
+
+def _provenance(graph: Graph, config: Config) -> Provenance:
+    """That of a variant's last output, whichever process made it; empty without one."""
+    nodes = [node for member in graph.members_of(config.variant) for node in member.nodes.values()]
+    complete = [node.artifact for node in nodes if node.artifact.is_complete()]
+    return complete[-1].read_json(MANIFEST) if complete else {}
 
 
 def _status(graph: Graph, config: Config) -> Status:

@@ -28,8 +28,10 @@ from pipeline.metrics.trials import LOSS, WER, Trial, Trials
 from pipeline.redaction import redact
 from pipeline.storage.artifacts import Artifact
 from pipeline.storage.folders import Folder
+from pipeline.storage.provenance import provenance
 from pipeline.storage.writable import require_writable
 from pipeline.tracking.description import NOTE_TAG, variant_tags
+from pipeline.tracking.publication import End
 from pipeline.tracking.session import TrackingSession, check_one_tracker
 
 RECORDS = "tuning"
@@ -121,7 +123,7 @@ def _execute(
             _end(session, config, trials[name])
     except BaseException:
         for config in started.values():
-            session.end(config, "KILLED", {})
+            session.end(config, End("KILLED"))
         raise
     finally:
         close(session, console)
@@ -129,8 +131,9 @@ def _execute(
 
 def _start(session: TrackingSession, attempts: Attempts) -> Iterator[tuple[str, Config]]:
     """Publish what each trial is, and with which settings."""
+    made_by = provenance()
     for attempt, config in attempts.going_on():
-        tags = variant_tags(config)
+        tags = variant_tags(config, made_by)
         drawn = [f"- {key}: {json.dumps(node.plain())}" for key, node in attempt.settings.items()]
         note = "\n".join(
             [tags[NOTE_TAG], "", "Drawn for this trial:", "", *(drawn or ["- nothing"])]
@@ -141,13 +144,13 @@ def _start(session: TrackingSession, attempts: Attempts) -> Iterator[tuple[str, 
 
 def _end(session: TrackingSession, config: Config, trial: Trial) -> None:
     if trial.scores is None:
-        session.end(config, "FAILED", {}, tags={NOTE_TAG: f"It failed: {trial.error}"})
+        session.end(config, End("FAILED", tags={NOTE_TAG: f"It failed: {trial.error}"}))
         return
     scores = {
         "valid/WER in percent": 100 * trial.scores[WER],
         "valid/ASR loss": trial.scores[LOSS],
     }
-    session.end(config, "FINISHED", scores)
+    session.end(config, End("FINISHED", scores))
 
 
 def _report(

@@ -29,8 +29,10 @@ VERSION_TAG = "pipeline.version"
 # By which a job learns the commit, as JSON.
 SENT_COMMIT = "DKM_COMMIT"
 
+Provenance = Mapping[str, Any]
 
-def provenance() -> dict[str, Any]:
+
+def provenance() -> Provenance:
     """That of what this process makes, as a manifest has it."""
     told = {"command": redact(command_line()), "versions": versions()}
     return {**(own_commit() or json.loads(os.environ.get(SENT_COMMIT, "{}"))), **told}
@@ -41,14 +43,14 @@ def own_commit() -> dict[str, Any]:
     return commit_of(Path(__file__).parent)
 
 
-def tags(told: Mapping[str, Any]) -> dict[str, str]:
+def tags(told: Provenance) -> dict[str, str]:
     """MLflow tags of what `provenance` or a manifest tells; what that lacks is left out."""
     found = {COMMIT_TAG: shown_commit(told), COMMAND_TAG: str(told.get("command", ""))}
     found |= {f"{VERSION_TAG}.{name}": each for name, each in told.get("versions", {}).items()}
     return {name: value for name, value in found.items() if value}
 
 
-def shown_commit(told: Mapping[str, Any]) -> str:
+def shown_commit(told: Provenance) -> str:
     """The commit, marked if files differed from it; empty if it is not known."""
     changes = " with local changes" * bool(told.get("local_changes"))
     return f"{told['commit']}{changes}" if told.get("commit") else ""

@@ -1,15 +1,14 @@
 """What a file needs where this project is not installed: sources, and packages with versions."""
 
 import ast
-import re
 import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
 from packaging.version import Version
 
 from pipeline.source_code import PROJECT, ROOT, imported, source
@@ -30,6 +29,7 @@ class Dependencies:
     packages: frozenset[str]
 
     @classmethod
+    @cache
     def of(cls, file: Path) -> "Dependencies":
         """Imports within functions count too."""
         sources: dict[str, Path] = {}
@@ -54,55 +54,30 @@ class Dependencies:
             shutil.copyfile(path, folder / name)
         return folder / PROJECT
 
+    @cached_property
     def requirements(self) -> list[str]:
         """`name==version` of each package, as it is installed here."""
         holders = metadata.packages_distributions()
         # Several may hold parts of a package: that of its own name needs the others.
         return _pinned(
-            package if package in holders[package] else holders[package][0]
+            metadata.distribution(package if package in holders[package] else holders[package][0])
             for package in self.packages
         )
 
 
-def constraints(names: Iterable[str]) -> list[str]:
-    """`name==version` of the distributions `names` and of all that they need here."""
-    needed: set[str] = set()
-    waiting = [(name, frozenset[str]()) for name in names]
-    seen = set()
-    while waiting:
-        name, extras = asked = waiting.pop()
-        if asked in seen or not _is_installed(name):
-            continue
-        seen.add(asked)
-        needed.add(_canonical(name))
-        for text in metadata.requires(name) or ():
-            requirement = Requirement(text)
-            if _applies(requirement, extras):
-                waiting.append((requirement.name, frozenset(requirement.extras)))
-    return _pinned(needed)
+@cache
+def constraints() -> list[str]:
+    """`name==version` of all that is installed here, for whatever the packages need themselves."""
+    return _pinned(metadata.distributions())
 
 
 def _imported(path: Path) -> Iterable[str]:
     return imported(ast.parse(path.read_text(encoding="utf-8")))
 
 
-def _applies(requirement: Requirement, extras: frozenset[str]) -> bool:
-    marker = requirement.marker
-    return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras or {""})
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        metadata.distribution(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _pinned(names: Iterable[str]) -> list[str]:
+def _pinned(distributions: Iterable[metadata.Distribution]) -> list[str]:
     """A local version, such as 2.11.0+cu130, is in no index: its public part is."""
-    return sorted(f"{name}=={Version(metadata.version(name)).public}" for name in set(names))
+    versions: dict[str, str] = {}
+    for told in (each.metadata for each in distributions):
+        versions.setdefault(told["Name"], told["Version"])  # of two, Python imports the first
+    return sorted(f"{name}=={Version(version).public}" for name, version in versions.items())

@@ -1,15 +1,14 @@
 """What MLflow shows of a variant's run at its top: what was run, and by which code and command."""
 
 from pipeline.config import Config
-from pipeline.storage.provenance import provenance, shown_commit, tags
+from pipeline.storage.provenance import Provenance, shown_commit, tags
 
 NOTE_TAG = "mlflow.note.content"
 
 
-def variant_tags(config: Config) -> dict[str, str]:
-    """The description, and the provenance of what this process makes, as MLflow tags."""
-    told = provenance()
-    return {NOTE_TAG: describe(config, shown_commit(told)), **tags(told)}
+def variant_tags(config: Config, provenance: Provenance) -> dict[str, str]:
+    """The description, and the provenance of what was made, as MLflow tags."""
+    return {NOTE_TAG: describe(config, shown_commit(provenance)), **tags(provenance)}
 
 
 def describe(config: Config, commit: str = "") -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.identity import TOKENIZER, tokenizer_digest
 from pipeline.tracking.dependencies import Dependencies, constraints
+from pipeline.tracking.mlflow_run import MlflowRun
 from pipeline.tracking.run_name import RunName
 from pipeline.tracking.spelling import spell_name, spell_tags
 
@@ -25,24 +26,23 @@ _COLUMN = "waveform"
 _EXAMPLE_SAMPLES = 1600  # a tenth of a second
 
 
-def log_tokenizer(
-    client: Any, experiment_id: str, run_id: str, run: RunName, output: Artifact
-) -> None:
+def log_tokenizer(run: MlflowRun, name: RunName, output: Artifact) -> None:
     """Store an output's tokenizer as the model of `run`, named after its variant, with the tags of both.
 
     A run that already has its tokenizer is not changed.
     """
     from mlflow.entities import LoggedModelOutput
 
+    client, run_id = run.client, run.run_id
     outputs = client.get_run(run_id).outputs
     if outputs is not None and outputs.model_outputs:
         return
-    variant = run.parent or run
+    variant = name.parent or name
     with output.read_folder(TOKENIZER) as folder:
         digest = tokenizer_digest(folder)
-        tags = spell_tags({**dict(variant.tags), **dict(run.tags), TOKENIZER_TAG: digest})
+        tags = spell_tags({**variant.tags, **name.tags, TOKENIZER_TAG: digest})
         logged = client.create_logged_model(
-            experiment_id,
+            run.experiment_id,
             name=spell_name(f"{variant.name}-tokenizer", separators=""),
             source_run_id=run_id,
             tags=tags,
@@ -67,17 +67,15 @@ def _upload(
 
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # it tells of every step
     dependencies = Dependencies.of(_LOADER)
-    requirements = dependencies.requirements()
     with tempfile.TemporaryDirectory() as scratch:
         pins = Path(scratch, "constraints.txt")
-        named = [text.partition("==")[0] for text in requirements]
-        pins.write_text("\n".join(constraints(named)), encoding="utf-8")
+        pins.write_text("\n".join(constraints()), encoding="utf-8")
         mlflow.pyfunc.save_model(
             f"{scratch}/model",
             python_model=str(_LOADER),
             code_paths=[str(dependencies.copy_to(Path(scratch)))],
             artifacts={TOKENIZER: str(folder)},
-            pip_requirements=[*requirements, f"-c {pins}"],
+            pip_requirements=[*dependencies.requirements, f"-c {pins}"],
             signature=_signature(),
             input_example=_example(),
             metadata=metadata,

@@ -4,20 +4,15 @@ import logging
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from pipeline.redaction import redact
 from pipeline.tracking.failure import is_refusal, one_line
 from pipeline.tracking.publication import TRIES, Publication
+from pipeline.tracking.run_name import RunName
 from pipeline.tracking.tracker import Tracker
 
-if TYPE_CHECKING:
-    from pipeline.tracking.run_name import RunName
-
-# How often the storage is looked at; after an error the wait doubles, up to the second.
+# How often the storage is looked at, and how long after an error at the end.
 LOOK_SECONDS = 3.0
-LONGEST_WAIT_SECONDS = 10.0
-_TRIES_AT_THE_END = 3
 WAIT_AT_THE_END_SECONDS = 1.0
 
 _logger = logging.getLogger("pipeline.tracking")
@@ -32,20 +27,17 @@ class Publisher:
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
-        self._lock = threading.Lock()
-        self._open: list[Publication] = []
-        self._done: list[Publication] = []
-        self._closing = threading.Event()
+        self._publications: dict[RunName, Publication] = {}
+        self._published: set[RunName] = set()
+        self._failures: Counter[RunName] = Counter()
         self._is_silent = False
-        self._failed: Counter[RunName] = Counter()
-        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+        # A daemon: a run that has ended must not wait for MLflow.
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
     def add(self, publication: Publication) -> None:
-        with self._lock:
-            self._open.append(publication)
-        if self._thread is None:
-            # A daemon: a run that has ended must not wait for MLflow.
-            self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._publications[publication.name] = publication
+        if not self._thread.ident:
             self._thread.start()
 
     def close(self, seconds: float) -> bool:
@@ -54,11 +46,11 @@ class Publisher:
         It takes up to `seconds`.
         """
         self._closing.set()
-        if self._thread is not None:
+        if self._thread.ident:
             self._thread.join(seconds)
-        return not self._open
+        return self._published == self._publications.keys()
 
-    def report_outage(self, error: Exception) -> None:
+    def report_outage(self, error: BaseException) -> None:
         """Warn, once for each outage, that MLflow does not answer, and say what happens now."""
         if not self._is_silent:
             self._is_silent = True
@@ -70,65 +62,52 @@ class Publisher:
             )
 
     def _work(self) -> None:
-        failures = 0
-        while True:
-            is_last = self._closing.is_set()
-            failures = 0 if self._publish_all() else failures + 1
-            if not is_last:
-                self._closing.wait(min(LOOK_SECONDS * 2**failures, LONGEST_WAIT_SECONDS))
-            elif 0 < failures < _TRIES_AT_THE_END:
-                time.sleep(WAIT_AT_THE_END_SECONDS)
-            else:
+        self._publish_all()
+        while not self._closing.wait(LOOK_SECONDS):
+            self._publish_all()
+        for _ in range(TRIES):
+            if self._publish_all():
                 return
+            time.sleep(WAIT_AT_THE_END_SECONDS)
 
     def _publish_all(self) -> bool:
         """Publish what is new of everything; return whether there was no error."""
-        with self._lock:
-            publications = list(self._open)
         succeeded = True
-        for publication in publications:
+        for name, publication in list(self._publications.items()):
+            if name in self._published:
+                continue
             try:
                 is_done = publication.publish(self._tracker)
             except Exception as error:  # noqa: BLE001 - no error may stop the run
                 succeeded = False
-                if not self._answers_after(error, publication):
+                if not self._answers_after(error, name):
                     return False
             else:
-                self._answered()
-                if is_done:
-                    self._move(publication)
+                self._report_answer()
+                self._published |= {name} if is_done else set()
         return succeeded
 
-    def _answers_after(self, error: Exception, publication: Publication) -> bool:
+    def _answers_after(self, error: Exception, name: RunName) -> bool:
         """Whether MLflow answers other requests, so that other publications may do better."""
-        name = publication.name
         try:
             self._tracker.ping(name.experiment)
         except Exception as silence:  # noqa: BLE001 - as above
             self.report_outage(silence)
             return False
-        self._failed[name] += 1
-        if self._failed[name] == TRIES:
+        self._failures[name] += 1
+        if self._failures[name] == TRIES:
             _logger.warning("MLflow: %s is not published yet: %s", name.name, one_line(error))
         if is_refusal(error):
-            self._open_again()
+            self._publish_anew()
         return True
 
-    def _move(self, publication: Publication) -> None:
-        with self._lock:
-            self._open.remove(publication)
-            self._done.append(publication)
-
-    def _open_again(self) -> None:
-        """Publish everything anew."""
+    def _publish_anew(self) -> None:
         self._tracker.forget()
-        with self._lock:
-            self._open += self._done
-            self._done.clear()
-            for publication in self._open:
-                publication.forget()
+        self._published.clear()
+        for publication in list(self._publications.values()):
+            publication.forget()
 
-    def _answered(self) -> None:
+    def _report_answer(self) -> None:
         if self._is_silent:
             self._is_silent = False
             _logger.warning("MLflow at %s answers again", redact(self._tracker.uri))

@@ -1,6 +1,7 @@
-"""Which MLflow run is whose: a run is known by its tags, not by an id that a server assigns."""
+"""Which MLflow run is whose: a run is known by a digest among its tags, not by an id of a server."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pipeline.config import Config, digest
 from pipeline.graph.graph import Node
@@ -18,28 +19,31 @@ UNTRACKED_SECTIONS = {"storage", "tracking", "cluster"}
 
 @dataclass(frozen=True)
 class RunName:
-    """A run by its experiment and tags; one that does not exist is created under its `parent`."""
+    """A run by its experiment and digest; one that does not exist is created below its `parent`."""
 
     experiment: str
-    name: str
-    tags: tuple[tuple[str, str], ...]
-    parent: "RunName | None" = None
+    digest_tag: str
+    digest: str
+    name: str = field(compare=False)
+    labels: Mapping[str, str] = field(compare=False, default_factory=dict)
+    parent: "RunName | None" = field(compare=False, default=None)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return {**self.labels, self.digest_tag: self.digest}
 
 
 def name_of_variant(config: Config) -> RunName:
     """A variant with these settings."""
     settings = config.model_dump(mode="json", exclude=UNTRACKED_SECTIONS)
     name = redact(config.variant)
-    tags = ((VARIANT_TAG, name), (CONFIG_DIGEST_TAG, digest(settings)))
-    return RunName(config.tracking.experiment, name, tags)
+    labels = {VARIANT_TAG: name}
+    return RunName(config.tracking.experiment, CONFIG_DIGEST_TAG, digest(settings), name, labels)
 
 
 def name_of_stage(node: Node, variant: RunName) -> RunName:
-    """The stage that makes an output, a child of the variant that made it first.
-
-    Those of a variant's members (`seed 1`) are told apart.
-    """
-    own = ((MEMBER_TAG, node.member),) if node.member else ()
-    tags = ((STAGE_TAG, node.name), (STAGE_DIGEST_TAG, node.digest), *own)
-    shown = f"{node.name}, {node.member}" if node.member else node.name
-    return RunName(variant.experiment, shown, tags, parent=variant)
+    """The stage that makes an output, a child of the variant that made it first."""
+    own = {MEMBER_TAG: node.member} if node.member else {}
+    shown = ", ".join((node.name, *own.values()))
+    labels = {STAGE_TAG: node.name, **own}
+    return RunName(variant.experiment, STAGE_DIGEST_TAG, node.digest, shown, labels, variant)

@@ -1,22 +1,16 @@
 """What the driver does with MLflow: check it before the first stage, publish, see to the rest."""
 
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 
 from pipeline.config import Config, Tracking, digest
 from pipeline.graph.graph import Graph, Node
 from pipeline.redaction import redact
-from pipeline.storage.artifacts import Artifact, ArtifactError, artifact
+from pipeline.storage.artifacts import ArtifactError, artifact
 from pipeline.tracking.address import tracking_uri
 from pipeline.tracking.failure import TrackingError, is_outage, one_line
-from pipeline.tracking.mlflow_run import Status
-from pipeline.tracking.publication import (
-    End,
-    StagePublication,
-    VariantPublication,
-    now_ms,
-)
+from pipeline.tracking.publication import End, StagePublication, VariantPublication
 from pipeline.tracking.publisher import Publisher
 from pipeline.tracking.run_name import name_of_variant
 from pipeline.tracking.tracker import Tracker, load
@@ -54,21 +48,24 @@ class TrackingSession:
         if not self._tracking.enabled:
             return False
         load()
-        tracker = Tracker(self.uri)
-        try:
-            _within(CHECK_SECONDS, lambda: tracker.ping(self._tracking.experiment))
-        except TrackingError:
-            raise
-        except Exception as error:
-            if is_outage(error):
-                self._publisher.report_outage(error)
-                return False
-            raise TrackingError(
-                f"the MLflow tracker at {redact(self.uri)} cannot be used: {one_line(error)}. "
-                "Check MLFLOW_TRACKING_URI or tracking.uri, or turn tracking off with "
-                "--set tracking.enabled=false"
-            ) from error
-        return True
+        pool = ThreadPoolExecutor(1)
+        answer = pool.submit(Tracker(self.uri).ping, self._tracking.experiment)
+        pool.shutdown(wait=False)
+        wait([answer], CHECK_SECONDS)
+        silence = TimeoutError(f"no answer within {CHECK_SECONDS:g} s")
+        error = answer.exception() if answer.done() else silence
+        if error is None:
+            return True
+        if is_outage(error):
+            self._publisher.report_outage(error)
+            return False
+        if isinstance(error, TrackingError):
+            raise error
+        raise TrackingError(
+            f"the MLflow tracker at {redact(self.uri)} cannot be used: {one_line(error)}. "
+            "Check MLFLOW_TRACKING_URI or tracking.uri, or turn tracking off with "
+            "--set tracking.enabled=false"
+        ) from error
 
     def start(self, config: Config, tags: Mapping[str, str]) -> None:
         """Publish a variant: as the run it had with these settings, or a new one.
@@ -96,18 +93,10 @@ class TrackingSession:
             if node.key not in pending:
                 self.follow(node)
 
-    def end(
-        self,
-        config: Config,
-        status: Status,
-        scores: Mapping[str, float],
-        page: tuple[Artifact, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Say how a variant has ended; `page` is a file with its results."""
+    def end(self, config: Config, end: End) -> None:
+        """Say how a variant has ended."""
         if config.variant in self._variants:
-            end = End(status, scores, page, now_ms())
-            self._variants[config.variant].end(end, tags)
+            self._variants[config.variant].end(end)
 
     def close(self) -> bool:
         """Publish what is left, for up to two minutes; return whether nothing is.
@@ -151,7 +140,7 @@ class Marks:
 
 def _mark(config: Config) -> str:
     name = name_of_variant(config)
-    return f"{digest([name.experiment, *name.tags])}.json"
+    return f"{digest([name.experiment, *name.tags.items()])}.json"
 
 
 def check_one_tracker(configs: Sequence[Config]) -> None:
@@ -166,26 +155,3 @@ def check_one_tracker(configs: Sequence[Config]) -> None:
         raise TrackingError(
             f"the configs name different MLflow trackers ({named}): one run needs one tracking.uri"
         )
-
-
-def _within(seconds: float, function: Callable[[], None]) -> None:
-    """Call `function`, which cannot be stopped, and wait no longer than `seconds` for it.
-
-    Raises:
-        TimeoutError: it takes longer.
-    """
-    errors: list[Exception] = []
-
-    def call() -> None:
-        try:
-            function()
-        except Exception as error:  # noqa: BLE001 - it is raised again below
-            errors.append(error)
-
-    thread = threading.Thread(target=call, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError(f"no answer within {seconds:g} s")
-    if errors:
-        raise errors[0]

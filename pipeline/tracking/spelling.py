@@ -50,6 +50,12 @@ def spell_text(text: str, most: int) -> str:
     return safe[: most - len(tail)] + tail
 
 
+def spell_params(params: Mapping[str, str]) -> dict[str, str]:
+    return {
+        spell_name(name): spell_text(text, MAX_PARAM_CHARACTERS) for name, text in params.items()
+    }
+
+
 def spell_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {spell_name(name): spell_text(text, MAX_TAG_CHARACTERS) for name, text in tags.items()}
 

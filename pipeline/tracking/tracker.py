@@ -2,9 +2,8 @@
 
 import logging
 import os
-import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.redaction import redact
 from pipeline.storage.artifacts import aside_of
@@ -14,11 +13,10 @@ from pipeline.tracking.mlflow_run import MlflowRun
 from pipeline.tracking.run_name import RunName
 from pipeline.tracking.spelling import MAX_RUN_NAME_CHARACTERS, spell_tags, spell_text
 
-PARENT_TAG = "mlflow.parentRunId"
-NAME_TAG = "mlflow.runName"
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
-# Values that a filter can hold.
-_PLAIN = re.compile(r"[\w.-]{1,200}", re.ASCII)
+PARENT_TAG = "mlflow.parentRunId"
 
 # Without it MLflow opens an experiment on its pages for language-model applications.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -41,8 +39,12 @@ class Tracker:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        self.forget()
+
+    def forget(self) -> None:
+        """Look for everything anew: it may have been deleted."""
         self._experiments: dict[str, str] = {}
-        self._ids: dict[RunName, str] = {}
+        self._runs: dict[RunName, MlflowRun] = {}
 
     def ping(self, experiment: str) -> None:
         """Reach MLflow and its experiment.
@@ -55,53 +57,35 @@ class Tracker:
 
     def run(self, name: RunName, started_ms: Callable[[], int | None] = lambda: None) -> MlflowRun:
         """The run of this name; a new one has begun at `started_ms()`, or else now."""
-        run_id = self._id_of(name, started_ms)
-        return MlflowRun(connect(self.uri), self._experiment_id(name.experiment), run_id)
+        if name not in self._runs:
+            found = self._find(name) or self._create(name, started_ms())
+            self._runs[name] = MlflowRun(connect(self.uri), found)
+        return self._runs[name]
 
-    def forget(self) -> None:
-        """Look for everything anew: it may have been deleted."""
-        self._ids.clear()
-        self._experiments.clear()
+    def _find(self, name: RunName) -> "Run | None":
+        """The oldest run of this name."""
+        found = connect(self.uri).search_runs(
+            [self._experiment_id(name.experiment)],
+            f"tags.`{name.digest_tag}` = '{name.digest}'",
+            max_results=1,
+            order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+        )
+        return next(iter(found), None)
 
-    def _id_of(self, name: RunName, started_ms: Callable[[], int | None] = lambda: None) -> str:
-        if name not in self._ids:
-            tags, parent = spell_tags(dict(name.tags)), {}
-            if name.parent is not None:
-                parent = {PARENT_TAG: self._id_of(name.parent)}
-            known = self._search(name.experiment, tags, parent)
-            self._ids[name] = known[0] if known else self._create(name, tags, parent, started_ms())
-        return self._ids[name]
-
-    def _create(
-        self, name: RunName, tags: dict[str, str], parent: dict[str, str], started_ms: int | None
-    ) -> str:
+    def _create(self, name: RunName, started_ms: int | None) -> "Run":
         client = connect(self.uri)
-        shown = spell_text(name.name, MAX_RUN_NAME_CHARACTERS) or "unnamed"
+        parent = {PARENT_TAG: self.run(name.parent).run_id} if name.parent else {}
         created = client.create_run(
             self._experiment_id(name.experiment),
             start_time=started_ms,
-            tags={**tags, **parent, NAME_TAG: shown},
-        ).info.run_id
+            tags={**spell_tags(name.tags), **parent},
+            run_name=spell_text(name.name, MAX_RUN_NAME_CHARACTERS) or "unnamed",
+        )
         # Another driver may have created one at the same moment: all use the older one.
-        (first, *_) = self._search(name.experiment, tags, parent) or [created]
-        if first != created:
-            client.delete_run(created)
-        return str(first)
-
-    def _search(self, experiment: str, tags: dict[str, str], parent: dict[str, str]) -> list[str]:
-        """The ids of the runs with these `tags`: those of the `parent` first, then the oldest."""
-        # The filter cannot escape quotes and more; one of the tags is always a digest.
-        wanted = " and ".join(
-            f"tags.`{key}` = '{value}'" for key, value in tags.items() if _PLAIN.fullmatch(value)
-        )
-        candidates = connect(self.uri).search_runs([self._experiment_id(experiment)], wanted)
-        runs = [run for run in candidates if tags.items() <= run.data.tags.items()]
-        others = [not parent.items() <= run.data.tags.items() for run in runs]
-        ordered = sorted(
-            zip(others, runs, strict=True),
-            key=lambda pair: (pair[0], pair[1].info.start_time, pair[1].info.run_id),
-        )
-        return [str(run.info.run_id) for _, run in ordered]
+        first = self._find(name) or created
+        if first.info.run_id != created.info.run_id:
+            client.delete_run(created.info.run_id)
+        return first
 
     def _experiment_id(self, name: str) -> str:
         if name not in self._experiments:
@@ -109,12 +93,12 @@ class Tracker:
         return self._experiments[name]
 
     def _find_experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
         _create_sqlite(self.uri)
         client = connect(self.uri)
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
-            from mlflow.exceptions import MlflowException
-
             try:
                 location = _artifact_location(self.uri)
                 return str(client.create_experiment(name, artifact_location=location, tags=_KIND))

@@ -13,6 +13,7 @@ from pipeline.log.stage_log import StageLog
 from pipeline.storage.artifacts import METRICS
 from pipeline.tracking import publisher
 from pipeline.tracking.failure import TrackingError
+from pipeline.tracking.publication import End
 from pipeline.tracking.run_name import name_of_stage, name_of_variant
 from pipeline.tracking.session import TrackingSession
 from pipeline.tracking.spelling import spell_name
@@ -41,7 +42,7 @@ HOSTILE = [
 
 @pytest.fixture
 def proxy(mlflow_address, monkeypatch):
-    for name in ("LOOK_SECONDS", "LONGEST_WAIT_SECONDS", "WAIT_AT_THE_END_SECONDS"):
+    for name in ("LOOK_SECONDS", "WAIT_AT_THE_END_SECONDS"):
         monkeypatch.setattr(publisher, name, 0.1)
     with FaultyS3(mlflow_address, lambda _method, _path: None) as proxy:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url.replace("//", "//user:hunter2@"))
@@ -110,7 +111,7 @@ def finish(node, **scores):
 
 
 def close(session, node):
-    session.end(node.config, "FINISHED", {})
+    session.end(node.config, End("FINISHED"))
     return session.close()
 
 

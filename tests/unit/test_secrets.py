@@ -13,6 +13,7 @@ from pipeline.log.stage_log import StageLog
 from pipeline.progress import Progress
 from pipeline.redaction import redact
 from pipeline.runtime.node_run import Start, run_node
+from pipeline.tracking.publication import End
 from pipeline.tracking.session import TrackingSession
 
 SECRETS = ("hunter2", "correct-horse", "AKIAIOSFODNN7EXAMPLE", "0123abcd")
@@ -62,7 +63,7 @@ def test_no_secret_is_in_what_mlflow_gets_or_waits_for(config, tmp_path, caplog,
         session.check()
         session.start(config, {"note": TEXT})
         session.follow(node)
-        session.end(config, "FAILED", {})
+        session.end(config, End("FAILED"))
         assert session.close() == uri.startswith("sqlite")
         stored = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
         assert any(b"part=3" in content for content in stored)

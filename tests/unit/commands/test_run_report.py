@@ -79,7 +79,7 @@ def ended(graph, configs):
     """The scores that MLflow gets, by variant."""
     session = Mock()
     track.end_variants(session, lambda: graph, configs, lambda *_: "FINISHED")
-    return {each.args[0].variant: each.args[2] for each in session.end.call_args_list}
+    return {each.args[0].variant: each.args[1].scores for each in session.end.call_args_list}
 
 
 @pytest.mark.parametrize("error", [StorageError("out of reach"), ArtifactError("gone")])

@@ -9,6 +9,7 @@ from pipeline.commands import track
 from pipeline.config import Tracking
 from pipeline.graph.graph import Graph
 from pipeline.log.stage_log import StageLog
+from pipeline.storage import provenance
 from pipeline.storage.artifacts import ERROR_LOG
 from pipeline.tracking.failure import TrackingError
 from pipeline.tracking.run_name import name_of_stage, name_of_variant
@@ -28,6 +29,8 @@ def test_everything_stored_is_published_once_and_again_elsewhere(member, tmp_pat
     config, graph_member = member
     node = graph_member.nodes["evaluate_asr/test"]
     StageLog(node.artifact).metrics({"beam": 4.0}, 1)
+    for name, each in graph_member.nodes.items():
+        each.artifact.finish(made_by(name))
     variant = name_of_variant(config)
     for store in ("one", "one", "other"):
         uri = f"sqlite:///{tmp_path}/{store}.db"
@@ -41,8 +44,21 @@ def test_everything_stored_is_published_once_and_again_elsewhere(member, tmp_pat
         stage = stored(uri, name_of_stage(node, variant))
         assert stage.info.status == "FINISHED"
         assert stage.data.metrics["beam"] == 4.0
-        children = [each for each in graph_member.nodes.values() if each.artifact.is_complete()]
-        assert len(connect(uri).search_runs([run.info.experiment_id])) == 1 + len(children)
+        runs = connect(uri).search_runs([run.info.experiment_id])
+        shown = {each.info.run_name: each.data.tags for each in runs}
+        assert shown.keys() == {"kmeans", *graph_member.nodes}
+        assert len(runs) == len(shown)
+        for name, tags in shown.items():
+            # A variant is shown as made by who made its last output, not by who publishes it.
+            told = provenance.tags(made_by("evaluate_asr/test" if name == "kmeans" else name))
+            assert len(told) == 3
+            assert told.items() <= tags.items()
+        assert f"- commit: `{'e' * 40}`" in shown["kmeans"]["mlflow.note.content"]
+
+
+def made_by(name):
+    """As the manifest of an output tells it."""
+    return {"commit": name[0] * 40, "command": f"dkm run {name}", "versions": {"torch": name}}
 
 
 @pytest.mark.parametrize("failed", [True, False])

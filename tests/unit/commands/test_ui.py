@@ -12,6 +12,7 @@ from rich.console import Console
 from pipeline.commands.ui import comparison_page, ui, ui_command
 from pipeline.config import Config, ConfigError, Tracking
 from pipeline.tracking.address import tracking_uri
+from pipeline.tracking.publication import End
 from pipeline.tracking.session import TrackingSession
 
 
@@ -34,7 +35,7 @@ def storage(tmp_path_factory):
         )
         session = TrackingSession(config.tracking, config.storage)
         session.start(config, {})
-        session.end(config, "FINISHED", {})
+        session.end(config, End("FINISHED"))
         assert session.close()
     return str(folder)
 

@@ -19,7 +19,7 @@ WRITER = """
 import sys
 from pipeline.tracking.run_name import RunName
 from pipeline.tracking.tracker import Tracker
-run = Tracker(sys.argv[1]).run(RunName("pipeline", "shared", (("pipeline.stage_digest", "0123"),)))
+run = Tracker(sys.argv[1]).run(RunName("pipeline", "pipeline.stage_digest", "0123", "shared"))
 for step in range(40):
     run.metrics([{"time_ms": step, "step": step, "metrics": {"loss": 1.0, "rate": 0.1}}])
 """
@@ -51,9 +51,11 @@ def test_a_store_that_stays_locked_is_tried_again(uri, tracker, node, variant, m
     monkeypatch.setattr(client, "log_batch", locked_once)
     log = StageLog(node.artifact)
     log.metrics({"loss": 1.0}, 0)
-    log.failed("so that it ends")
+    log.flush()
+    publication = StagePublication(node, variant)
+    publication.stop()  # so that it ends
     publishing = Publisher(tracker)
-    publishing.add(StagePublication(node, variant))
+    publishing.add(publication)
     assert publishing.close(60)
     assert steps(uri, name_of_stage(node, variant), "loss") == [0]
 
@@ -69,7 +71,7 @@ def test_two_processes_that_publish_the_same_at_once_leave_each_step_once(uri, s
     ]
     for writer in writers:
         assert writer.communicate(timeout=120)[1] == ""
-    shared = RunName("pipeline", "shared", (("pipeline.stage_digest", "0123"),))
+    shared = RunName("pipeline", "pipeline.stage_digest", "0123", "shared")
     assert sorted(steps(uri, shared, "loss")) == list(range(40))
     assert sorted(steps(uri, shared, "rate")) == list(range(40))
     assert logging.getLogger("mlflow.store.db.utils").level == logging.CRITICAL

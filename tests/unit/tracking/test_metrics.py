@@ -52,7 +52,7 @@ def test_values_that_arrived_without_an_answer_may_be_sent_again(uri, stage, run
     with pytest.raises(ConnectionError):
         run.metrics(entries)
     run.metrics(entries)
-    assert len(calls) == 3
+    assert len(calls) == 2
     assert steps(uri, stage, "loss") == list(range(1500))
 
 
@@ -93,15 +93,15 @@ def test_a_score_counts_more_than_the_steps_before_it(uri, stage, run):
 
 def test_more_values_than_one_batch_holds(uri, stage, run):
     run.metrics([entry(0, **{f"m{index}": 1.0 for index in range(1001)})])
-    run.params({f"p{index}": str(index) for index in range(101)})
+    run.describe({f"p{index}": str(index) for index in range(101)}, {})
     data = stored(uri, stage).data
     assert len(data.metrics) == 1001
     assert len(data.params) == 101
 
 
 def test_a_first_parameter_stands(uri, stage, run):
-    run.params({"workers": "1"})
-    Tracker(uri).run(stage).params({"workers": "2", "device": "cpu", "long": "x" * 10_000})
+    run.describe({"workers": "1"}, {})
+    Tracker(uri).run(stage).describe({"workers": "2", "device": "cpu", "long": "x" * 10_000}, {})
     params = stored(uri, stage).data.params
     assert params["workers"] == "1"
     assert params["device"] == "cpu"
@@ -113,8 +113,8 @@ def test_hostile_names_keep_their_values_and_take_no_other_along(uri, stage, run
     values = {name: float(index) for index, name in enumerate([*HOSTILE, "loss"])}
     run.metrics([entry(step, **values) for step in range(2)])
     run.scores(values, 0)
-    run.params(flatten(values))
-    run.tags({name: str(value) for name, value in values.items()})
+    run.describe(flatten(values), {})
+    run.describe({}, {name: str(value) for name, value in values.items()})
     data = stored(uri, stage).data
     assert data.metrics == {spell_name(name): value for name, value in values.items()}
     assert steps(uri, stage, spell_name("a:b.wer")) == [0, 1]
@@ -138,11 +138,12 @@ def test_what_is_not_finite_is_logged_once_and_takes_nothing_along(uri, stage, r
 def test_a_value_that_mlflow_refuses_takes_no_other_along(uri, stage, run, caplog, monkeypatch):
     """As if it had a rule that we do not know."""
     monkeypatch.setattr(mlflow_run, "spell_name", lambda name: name)
-    monkeypatch.setattr(mlflow_run, "spell_tags", lambda tags: tags)
+    monkeypatch.setattr(mlflow_run, "spell_params", dict)
+    monkeypatch.setattr(mlflow_run, "spell_tags", dict)
     values = {f"m{index}": 1.0 for index in range(200)}
     run.metrics([entry(0, **{**values, "bad!": 1.0, "worse?": 1.0})])
-    run.params({**dict.fromkeys(values, "1"), "bad!": "1"})
-    run.tags({**dict.fromkeys(values, "x"), "bad!": "x"})
+    run.describe({**dict.fromkeys(values, "1"), "bad!": "1"}, {})
+    run.describe({}, {**dict.fromkeys(values, "x"), "bad!": "x"})
     run.metrics([entry(0, last=1.0)])
     data = stored(uri, stage).data
     assert data.metrics.keys() == values.keys() | {"last"}

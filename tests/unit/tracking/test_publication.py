@@ -86,20 +86,26 @@ def test_a_stage_that_fails_or_is_killed_says_so(tracker, output, publication, s
         publication.stop()
     else:
         log.failed("the disk is full")
-    assert publication.publish(tracker)
+    assert publication.publish(tracker) == stopped
     run = stored(tracker.uri, publication.name)
     assert run.info.status == ("KILLED" if stopped else "FAILED")
     assert run.info.end_time > run.info.start_time - 1000
     assert run.data.metrics == {"loss": 0.5}
 
 
-def test_a_stage_that_starts_again_runs_again(uri, output, node, stage):
+def test_a_stage_that_starts_again_runs_again_and_is_followed(uri, output, publication, stage):
+    """It is looked at before it has begun, as its process takes a while to start."""
     log = StageLog(output)
     log.failed("the disk is full")
-    assert publication_of(node).publish(Tracker(uri))
+    tracker = Tracker(uri)
+    assert not publication.publish(tracker)
+    assert stored(uri, stage).info.status == "FAILED"
     log.started()
-    assert not publication_of(node).publish(Tracker(uri))
+    assert not publication.publish(tracker)
     assert stored(uri, stage).info.status == "RUNNING"
+    finish(output, {"wer": 0.25})
+    assert publication.publish(tracker)
+    assert stored(uri, stage).info.status == "FINISHED"
 
 
 def test_an_emptied_store_and_another_one_get_all_of_it(tracker, node, tmp_path):

@@ -4,6 +4,8 @@ import threading
 import time
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from pipeline.tracking import publisher
 from pipeline.tracking.publisher import Publisher
@@ -43,7 +45,7 @@ class Growing:
     """Something that grows until it ends; what is published of it is kept."""
 
     def __init__(self, name="train_joint"):
-        self.name = RunName("pipeline", name, ())
+        self.name = RunName("pipeline", "pipeline.stage_digest", name, name)
         self.written, self.published = [], []
         self.ended = False
         self.fault = None
@@ -62,13 +64,9 @@ class Growing:
         self._next, self.published = 0, []
 
 
-class RefusedError(Exception):
-    error_code = "RESOURCE_DOES_NOT_EXIST"
-
-
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    for name in ("LOOK_SECONDS", "LONGEST_WAIT_SECONDS", "WAIT_AT_THE_END_SECONDS"):
+    for name in ("LOOK_SECONDS", "WAIT_AT_THE_END_SECONDS"):
         monkeypatch.setattr(publisher, name, 0.002)
 
 
@@ -151,7 +149,7 @@ def test_a_store_that_refuses_what_it_had_gets_everything_anew(publishing, track
         publishing.add(each)
     until(lambda: done.published == one.published == [1])
     done.written.append(2)
-    one.fault = RefusedError("no such run")
+    one.fault = MlflowException("no such run", RESOURCE_DOES_NOT_EXIST)
     until(lambda: tracker.forgotten)
     one.fault = None
     until(lambda: done.published == [1, 2] and one.published == [1])

@@ -7,11 +7,12 @@ import re
 import pytest
 from stored_runs import run_id, stored
 
+from pipeline.storage.provenance import provenance
 from pipeline.tracking.description import variant_tags
 from pipeline.tracking.publication import End, VariantPublication
 from pipeline.tracking.run_name import name_of_stage, name_of_variant
 from pipeline.tracking.spelling import spell_text
-from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.tracker import Tracker, connect
 
 
 def publish(tracker, config, tags=None, end=None):
@@ -31,7 +32,7 @@ def test_a_variant_has_its_config_as_parameters_without_secrets(uri, tracker, co
 
 
 def test_the_same_config_goes_on_in_the_same_run(uri, tracker, config, variant):
-    publish(tracker, config, end=End("FAILED", {"test/WER in percent": 50.0}, None, 10**12))
+    publish(tracker, config, end=End("FAILED", {"test/WER in percent": 50.0}, time_ms=10**12))
     first = stored(uri, variant)
     assert first.info.status == "FAILED"
     assert first.data.metrics == {"test/WER in percent": 50.0}
@@ -82,23 +83,30 @@ def test_two_drivers_that_make_a_run_at_once_end_with_one(uri, stage, monkeypatc
     """The other one's run appears between this one's look and its own creation."""
     run_id(uri, stage.parent)
     made = []
-    search = Tracker._search
+    find = Tracker._find
 
-    def slow_search(self, experiment, tags, parent):
-        found = search(self, experiment, tags, parent)
-        if "pipeline.stage" in tags and not made:
+    def slow_find(self, name):
+        found = find(self, name)
+        if name == stage and not made:
             made.append(self)
             Tracker(uri).run(stage)
         return found
 
-    monkeypatch.setattr(Tracker, "_search", slow_search)
+    monkeypatch.setattr(Tracker, "_find", slow_find)
     mine = Tracker(uri).run(stage)
-    assert search(Tracker(uri), stage.experiment, dict(stage.tags), {}) == [mine.run_id]
+    assert (
+        len(
+            connect(uri).search_runs(
+                [mine.experiment_id], f"tags.`pipeline.stage_digest` = '{stage.digest}'"
+            )
+        )
+        == 1
+    )
     assert made
 
 
 def test_a_variant_says_what_it_is_and_from_which_commit(uri, tracker, config, variant):
-    publish(tracker, config, variant_tags(config))
+    publish(tracker, config, variant_tags(config, provenance()))
     tags = stored(uri, variant).data.tags
     assert f"**{config.variant}** on the manifest corpus" in tags["mlflow.note.content"]
     commit = tags["mlflow.source.git.commit"]

@@ -7,6 +7,7 @@ from pipeline.graph.graph import Graph, Member
 from pipeline.log.stage_log import StageLog
 from pipeline.storage.artifacts import METRICS
 from pipeline.tracking import publisher
+from pipeline.tracking.publication import End
 from pipeline.tracking.session import TrackingSession
 
 
@@ -21,7 +22,7 @@ def test_complete_stages_and_those_that_start_are_published(uri, session, config
     session.start(config, {})
     session.follow_complete(Graph((Member("", config, {node.name: node}),)))
     session.follow(node)
-    session.end(config, "FINISHED", {"test/WER in percent": 25.0})
+    session.end(config, End("FINISHED", {"test/WER in percent": 25.0}))
     assert session.close()
     assert stored(uri, stage).data.metrics == {"loss": 0.5, "wer": 0.25}
     assert stored(uri, stage.parent).data.metrics == {"test/WER in percent": 25.0}
@@ -36,7 +37,7 @@ def test_what_is_not_published_is_known_to_the_next_run(
     away = TrackingSession(Tracking(uri="http://127.0.0.1:9"), str(tmp_path))
     assert not away.left_over([config])
     away.start(config, {})
-    away.end(config, "FINISHED", {})
+    away.end(config, End("FINISHED"))
     assert not away.close()
     assert caplog.text.count("does not answer") == 1
     other = config.model_copy(update={"variant": "other"})
@@ -44,7 +45,7 @@ def test_what_is_not_published_is_known_to_the_next_run(
     assert back.left_over([config])
     assert not back.left_over([other])
     back.start(config, {})
-    back.end(config, "FINISHED", {})
+    back.end(config, End("FINISHED"))
     assert back.close()
     assert not back.left_over([config])
 
@@ -55,6 +56,6 @@ def test_with_tracking_turned_off_nothing_happens(config, node, tmp_path):
     assert not session.check()
     session.start(config, {})
     session.follow(node)
-    session.end(config, "FINISHED", {})
+    session.end(config, End("FINISHED"))
     assert session.close()
     assert list(tmp_path.iterdir()) == []
