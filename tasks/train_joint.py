@@ -46,10 +46,10 @@ def _check(config: Config, inputs: Mapping[str, Artifact]) -> None:
 
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.runtime.imported import Imported
-    from pipeline.runtime.train import run_workers
+    from pipeline.runtime.training import run_training
 
     train = Imported("pipeline.training.train_joint:train_joint")
-    return run_workers(train, context, "train_joint")
+    return run_training(train, context, "train_joint")
 
 
 STAGE = Stage(
@@ -60,7 +60,7 @@ STAGE = Stage(
     run=_run,
     inputs=_inputs,
     check=_check,
-    workers=lambda config: config.cluster.training_workers,
+    trains=True,
     temporary=lambda config: () if config.training.keep_checkpoints else (CHECKPOINTS,),
     headline=("asr_loss", "wer", "best_epoch"),
 )

@@ -34,10 +34,10 @@ def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
 
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.runtime.imported import Imported
-    from pipeline.runtime.train import run_workers
+    from pipeline.runtime.training import run_training
 
     train = Imported("pipeline.training.train_token_asr:train_token_asr")
-    return run_workers(train, context, "train_token_asr")
+    return run_training(train, context, "train_token_asr")
 
 
 STAGE = Stage(
@@ -48,7 +48,7 @@ STAGE = Stage(
     inputs=_inputs,
     applies=lambda config: config.has_token_asr,
     without_audio=True,
-    workers=lambda config: config.cluster.training_workers,
+    trains=True,
     temporary=train_joint.STAGE.temporary,
     headline=("asr_loss", "wer", "best_epoch"),
 )

@@ -27,10 +27,10 @@ def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
 
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.runtime.imported import Imported
-    from pipeline.runtime.train import run_workers
+    from pipeline.runtime.training import run_training
 
     train = Imported("pipeline.training.unit_lm:train_unit_lm")
-    return run_workers(train, context, "train_unit_lm")
+    return run_training(train, context, "train_unit_lm")
 
 
 STAGE = Stage(
@@ -40,7 +40,7 @@ STAGE = Stage(
     run=_run,
     inputs=_inputs,
     applies=lambda config: config.unit_lm.enabled and config.quantizer.has_units,
-    workers=lambda config: config.cluster.training_workers,
+    trains=True,
     temporary=train_joint.STAGE.temporary,
     headline=("valid.loss", "best_epoch"),
 )

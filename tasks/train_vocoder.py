@@ -31,10 +31,10 @@ def _check(config: Config, inputs: Mapping[str, Artifact]) -> None:
 
 def _run(context: StageContext) -> dict[str, float]:
     from pipeline.runtime.imported import Imported
-    from pipeline.runtime.train import run_workers
+    from pipeline.runtime.training import run_training
 
     train = Imported("pipeline.training.vocoder:train_vocoder")
-    return run_workers(train, context, "train_vocoder")
+    return run_training(train, context, "train_vocoder")
 
 
 STAGE = Stage(
@@ -45,7 +45,7 @@ STAGE = Stage(
     inputs=_inputs,
     check=_check,
     applies=lambda config: config.speaks,
-    workers=lambda config: config.cluster.training_workers,
+    trains=True,
     temporary=train_joint.STAGE.temporary,
     headline=("mel_loss",),
 )

@@ -8,26 +8,19 @@ import ray
 from support import run_shards_here
 
 from pipeline.graph.graph import build
-from pipeline.runtime import shard_pool, train
+from pipeline.runtime import shard_pool
 from pipeline.runtime.node_run import Start, run_node
 from pipeline.runtime.task_pool import TaskPool
-from pipeline.training.worker import Worker
 
 
 def map_here(_pool, _unit, function, parts, *shared):
     return (function(part, *shared) for part in parts)
 
 
-def train_here(function, context, _stage):
-    reports = {"log": context.log, "progress": context.progress}
-    return function(context.config, context.inputs, context.output, Worker(), **reports)
-
-
 @contextmanager
 def without_ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shard_pool, "run_shards", run_shards_here)
-        patch.setattr(train, "run_workers", train_here)
         patch.setattr(TaskPool, "map", map_here)
         patch.setattr(ray, "put", lambda value: value)
         yield

@@ -97,7 +97,15 @@ class Node:
     @property
     def workers(self) -> int:
         """How many workers the stage starts."""
-        return self.stage.workers(self.config)
+        if not self.stage.trains:
+            return self.stage.workers(self.config)
+        wanted = self.config.cluster.training_workers
+        return wanted if wanted > 1 else 0
+
+    @property
+    def uses_workers(self) -> bool:
+        """Whether workers compute for it, be it only its own process."""
+        return self.workers > 0 or self.stage.trains
 
     @property
     def worker_resources(self) -> Resources:
@@ -105,14 +113,18 @@ class Node:
         return Resources(self.config.cluster.cpus_per_worker, self.config.cluster.gpus_per_worker)
 
     @property
-    def cpus(self) -> float:
-        """What the stage's own process holds: nothing, where workers compute for it."""
-        return 0.0 if self.workers else self.stage.cpus
+    def own_resources(self) -> Resources:
+        """What the stage's own process holds: no CPU, where workers compute for it."""
+        if self.workers:
+            return Resources(0.0, self.stage.gpus)
+        if self.stage.trains:
+            return self.worker_resources
+        return Resources(self.stage.cpus, self.stage.gpus)
 
     @property
     def processes(self) -> list[Resources]:
         """What the stage's process and each of its workers hold while they run."""
-        return [Resources(self.cpus, self.stage.gpus), *[self.worker_resources] * self.workers]
+        return [self.own_resources, *[self.worker_resources] * self.workers]
 
     @property
     def resources(self) -> Resources:

@@ -119,8 +119,8 @@ class Stage:
     A stage that computes by itself holds `cpus` and `gpus`, on any node. One that starts Ray Data
     jobs, Ray tasks or Ray Train workers holds none and stays with the driver: `workers` says how
     many it starts, each with `cluster.cpus_per_worker` and `cluster.gpus_per_worker`; where there are
-    some, `cpus` is not held. Stages run
-    at the same time only if the CPUs and GPUs suffice.
+    some, `cpus` is not held. One that `trains` starts `cluster.training_workers`, unless it is one: then
+    its own process is that worker. Stages run at the same time only if the CPUs and GPUs suffice.
     """
 
     name: str
@@ -142,6 +142,7 @@ class Stage:
     requires: Callable[[Config], None] = field(default=lambda _config: None)
     cpus: float = 0.0
     workers: Callable[[Config], int] = field(default=lambda _config: 0)
+    trains: bool = False
     gpus: float = 0.0
     temporary: Callable[[Config], tuple[str, ...]] = field(default=lambda _config: ())
     headline: tuple[str, ...] = ()

@@ -131,7 +131,7 @@ class _Execution:
         unfinished = {each.node.key for each in self.running.values()} | self.waiting.keys()
         machines = self.machines.look()
         # The other stages read what stages with workers write, so these go first.
-        ordered = sorted(self.waiting.values(), key=lambda node: node.workers == 0)
+        ordered = sorted(self.waiting.values(), key=lambda node: not node.uses_workers)
         without_room = []
         for node in ordered:
             if node.awaits:
@@ -183,7 +183,7 @@ class _Execution:
         )
         self.display.start(node.label)
         worker = node.worker_resources
-        if node.workers and not any(worker.fits(machine) for machine in machines):
+        if node.uses_workers and not any(worker.fits(machine) for machine in machines):
             self._tell(node.label, f"waits for a machine with {worker}, which each worker needs")
         lease = self.leases.of(node.artifact)
         if lease.taken_from:
@@ -315,9 +315,11 @@ def _ray_options(node: Node, machines: Sequence[Resources]) -> dict[str, Any]:
     A stage that only starts workers stays with the driver: the workers' arguments live in its
     memory, so that a machine lost elsewhere costs workers, which Ray replaces, and not the stage.
     """
-    if not node.cpus:
+    own = node.own_resources
+    if not own.cpus:
         home = ray.get_runtime_context().get_node_id()
         strategy = NodeAffinitySchedulingStrategy(home, soft=False)
-        return {"num_cpus": 0, "num_gpus": node.stage.gpus, "scheduling_strategy": strategy}
+        return {"num_cpus": 0, "num_gpus": own.gpus, "scheduling_strategy": strategy}
     largest = max((machine.cpus for machine in machines), default=1.0)
-    return {"num_cpus": min(node.cpus, largest or 1.0), "num_gpus": node.stage.gpus}
+    cpus = own.cpus if node.uses_workers else min(own.cpus, largest or 1.0)
+    return {"num_cpus": cpus, "num_gpus": own.gpus}

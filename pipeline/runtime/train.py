@@ -26,6 +26,7 @@ from ray.train.torch import TorchTrainer
 
 from pipeline.graph.stage import StageContext
 from pipeline.progress import Progress
+from pipeline.runtime.training_worker import work
 from pipeline.training.worker import Worker
 
 ROOM_CHECK_SECONDS = 10.0
@@ -38,7 +39,7 @@ def run_workers(
 ) -> dict[str, float]:
     """Run `train` on `cluster.training_workers` workers; return what rank 0 returns.
 
-    It is called as `train(config, inputs, output, worker, log=…, progress=…)`. When a worker or
+    It is called as `pipeline.runtime.training.run_training` says. When a worker or
     node is lost, all workers restart, at most `cluster.max_failures` times, as soon as there is
     room for all. Waiting for room is not a failure, and a message says what it waits for. An error
     that the function raises of itself is raised here, at once.
@@ -162,23 +163,10 @@ def _missing(resources: Mapping[str, float], num_workers: int, num_fitting: int)
 
 def _on_worker(job: dict[str, Any]) -> dict[str, float]:
     """What Ray calls in each worker's process."""
-    context: StageContext = job["context"]
-    torch.set_num_threads(max(1, int(context.config.cluster.cpus_per_worker)))
     ray_context = ray.train.get_context()
     worker = Worker(
         rank=ray_context.get_world_rank(),
         world_size=ray_context.get_world_size(),
         device=ray.train.torch.get_device(),
     )
-    try:
-        scores: dict[str, float] = job["train"](
-            context.config,
-            context.inputs,
-            context.output,
-            worker,
-            log=context.log,
-            progress=context.progress,
-        )
-    finally:
-        context.log.flush()
-    return scores
+    return work(job["train"], job["context"], worker)

@@ -25,7 +25,9 @@ def storage(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def node(name: str, cpus: float, *inputs: Node, workers: int = 0, **cluster) -> Node:
+def node(
+    name: str, cpus: float, *inputs: Node, workers: int = 0, trains: bool = False, **cluster
+) -> Node:
     config = Config(
         variant="v",
         storage="runs",
@@ -33,7 +35,9 @@ def node(name: str, cpus: float, *inputs: Node, workers: int = 0, **cluster) -> 
         ssl={"model": "some/model", "revision": "0" * 40},
         cluster=cluster,
     )
-    stage = Stage(name, 1, lambda _: {}, lambda _: {}, cpus=cpus, workers=lambda _: workers)
+    stage = Stage(
+        name, 1, lambda _: {}, lambda _: {}, cpus=cpus, workers=lambda _: workers, trains=trains
+    )
     return Node(stage, name, config, {"v": ()}, {}, dict(one.key for one in inputs))
 
 
@@ -115,6 +119,22 @@ def test_stages_with_workers_go_first_and_side_by_side_where_the_cpus_suffice(ex
 def test_a_stage_holds_its_own_cpus_only_where_no_workers_compute_for_it():
     assert node("alone", 1).resources == Resources(1)
     assert node("decode", 1, workers=2).resources == Resources(2)
+
+
+def test_the_only_worker_of_a_training_is_its_own_process_on_any_machine():
+    wide = {"cpus_per_worker": 2, "gpus_per_worker": 1}
+    alone, with_peers = (
+        node("train", 0, trains=True, training_workers=workers, **wide) for workers in (1, 2)
+    )
+    assert alone.processes == [Resources(2, 1)]
+    assert with_peers.processes == [Resources(), Resources(2, 1), Resources(2, 1)]
+    # It does not make do with less, as other stages do.
+    assert scheduler._ray_options(alone, [Resources(1)]) == {"num_cpus": 2, "num_gpus": 1}
+
+
+def test_a_training_goes_first_as_stages_with_workers_do(execution):
+    made = execution(node("light", 1), node("train", 0, trains=True), machines=[machine(1)])
+    assert running(made) == ["train"]
 
 
 def test_workers_that_take_all_cpus_leave_no_room(execution):
@@ -239,9 +259,10 @@ def test_the_line_of_a_stages_end_has_its_headline_scores(execution):
     assert made.display.ends == ["a[v] done in 2.0 s, test.wer 0.05123, wer 1"]
 
 
-def test_a_worker_that_fits_on_no_machine_is_reported(monkeypatch):
+@pytest.mark.parametrize("kind", [{"workers": 1}, {"trains": True}])
+def test_a_worker_that_fits_on_no_machine_is_reported(monkeypatch, kind):
     monkeypatch.setattr(scheduler, "ray", FakeRay())
-    wide = node("train", 0, workers=1, cpus_per_worker=1, gpus_per_worker=1)
+    wide = node("train", 0, **kind, cpus_per_worker=1, gpus_per_worker=1)
     made = execution_of(wide)
     made._start(wide, [Resources(8, 0)])
     assert made.display.lines == [

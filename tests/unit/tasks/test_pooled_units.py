@@ -13,7 +13,6 @@ from pipeline.corpus.read_outputs import read_tokens
 from pipeline.graph.stage import StageContext
 from pipeline.log.stage_log import StageLog
 from pipeline.storage.artifacts import METRICS, Artifact
-from pipeline.training.worker import Worker
 from tasks import (
     evaluate_resynthesis,
     extract_features,
@@ -64,7 +63,6 @@ def stages(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.runtime.shard_pool.run_shards", run_shards_here)
-        patch.setattr("pipeline.runtime.train.run_workers", _alone)
         for split in extract_features.STAGE.splits(config):
             run(extract_features.STAGE, split)
         codebook = Artifact(str(root / "codebook"))
@@ -77,11 +75,6 @@ def stages(tmp_path_factory):
         run(train_vocoder.STAGE)
         run(evaluate_resynthesis.STAGE, "test")
     return outputs, scores, made
-
-
-def _alone(function, context, _stage):
-    parts = (context.config, context.inputs, context.output)
-    return function(*parts, Worker(), log=context.log, progress=context.progress)
 
 
 def num_units(utterance):

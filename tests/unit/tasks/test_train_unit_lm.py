@@ -16,7 +16,6 @@ from pipeline.log.read_log import read_history
 from pipeline.log.stage_log import StageLog
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
-from pipeline.training.worker import Worker
 from tasks import evaluate_unit_lm
 from tasks.train_unit_lm import STAGE
 
@@ -67,19 +66,6 @@ def context(tmp_path):
     return StageContext(make_config(tmp_path), output, inputs, StageLog(output))
 
 
-@pytest.fixture
-def run_alone(monkeypatch):
-    """The stage's training function in this process, as one worker would run it."""
-    from pipeline.runtime import train
-
-    def in_this_process(function, context, _stage):
-        parts = (context.config, context.inputs, context.output)
-        reports = {"log": context.log, "progress": context.progress}
-        return function(*parts, Worker(), **reports)
-
-    monkeypatch.setattr(train, "run_workers", in_this_process)
-
-
 def evaluated(context):
     inputs = {**context.inputs, "train_unit_lm": context.output}
     test = dataclasses.replace(context, inputs=inputs, split="test")
@@ -90,7 +76,7 @@ def evaluated(context):
     "settings",
     [{}, {"deduplicate": False}, {"subwords": {"kind": "bpe", "vocabulary_size": 9}}],
 )
-def test_scores_of_the_test_split_are_those_of_a_loop(context, run_alone, tmp_path, settings):
+def test_scores_of_the_test_split_are_those_of_a_loop(context, tmp_path, settings):
     context = dataclasses.replace(context, config=make_config(tmp_path, **settings))
     trained = STAGE.run(context)
     assert {"valid.loss", "best_epoch", "steps", "symbols", "training_seconds"} == set(trained)
@@ -116,7 +102,7 @@ def test_scores_of_the_test_split_are_those_of_a_loop(context, run_alone, tmp_pa
     assert scores["test.lm_symbols_per_second"] == pytest.approx(symbols / sum(seconds))
 
 
-def test_checkpoints_go_when_the_stage_has_ended(context, run_alone):
+def test_checkpoints_go_when_the_stage_has_ended(context):
     STAGE.run(context)
     context.output.finish({}, STAGE.temporary(context.config))
     names = context.output.names()
@@ -126,7 +112,7 @@ def test_checkpoints_go_when_the_stage_has_ended(context, run_alone):
     assert len([row for row in read_history(context.output) if "valid.loss" in row]) == 2
 
 
-def test_a_vocabulary_that_cannot_be_is_a_message(context, run_alone, tmp_path):
+def test_a_vocabulary_that_cannot_be_is_a_message(context, tmp_path):
     settings = {"subwords": {"kind": "bpe", "vocabulary_size": 3}}
     context = dataclasses.replace(context, config=make_config(tmp_path, **settings))
     with pytest.raises(ValueError, match=r"subwords\.vocabulary_size to 6 or more"):

@@ -15,7 +15,6 @@ from pipeline.log.stage_log import StageLog
 from pipeline.progress import Progress
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
-from pipeline.training.worker import Worker
 from pipeline.vocoder.generator import UnitVocoder
 from pipeline.vocoder.voice import voice_of
 from tasks.train_vocoder import STAGE
@@ -85,20 +84,7 @@ def context(tmp_path):
     return StageContext(make_config(tmp_path), output, inputs, StageLog(output))
 
 
-@pytest.fixture
-def run_alone(monkeypatch):
-    """The stage's training function in this process, as one worker would run it."""
-    from pipeline.runtime import train
-
-    def in_this_process(function, context, _stage):
-        parts = (context.config, context.inputs, context.output)
-        reports = {"log": context.log, "progress": context.progress}
-        return function(*parts, Worker(), **reports)
-
-    monkeypatch.setattr(train, "run_workers", in_this_process)
-
-
-def test_a_vocoder_of_the_corpus_speakers_and_scores_come_out(context, run_alone):
+def test_a_vocoder_of_the_corpus_speakers_and_scores_come_out(context):
     sent = []
     scores = STAGE.run(dataclasses.replace(context, progress=Progress(sent.append)))
     with context.output.read_folder("vocoder") as folder:
@@ -131,7 +117,7 @@ def test_a_vocoder_of_the_corpus_speakers_and_scores_come_out(context, run_alone
     assert "mel loss" in sent[-1].note
 
 
-def test_losses_and_examples_of_valid_are_logged_as_it_goes(context, run_alone, tmp_path):
+def test_losses_and_examples_of_valid_are_logged_as_it_goes(context, tmp_path):
     config = make_config(tmp_path, vocoder={**VOCODER, "example_steps": 2})
     STAGE.run(dataclasses.replace(context, config=config))
     context.log.flush()
@@ -146,7 +132,7 @@ def test_losses_and_examples_of_valid_are_logged_as_it_goes(context, run_alone, 
         assert probe_seconds(context.output.path(name)) == (12 * 320 + 80) / 16000
 
 
-def test_anybody_can_speak_with_an_encoder_and_a_pitch(context, run_alone, tmp_path):
+def test_anybody_can_speak_with_an_encoder_and_a_pitch(context, tmp_path):
     changes = {"speaker": "encoder", "pitch": "predicted"}
     config = make_config(tmp_path, vocoder=VOCODER | changes)
     scores = STAGE.run(dataclasses.replace(context, config=config))
@@ -159,7 +145,7 @@ def test_anybody_can_speak_with_an_encoder_and_a_pitch(context, run_alone, tmp_p
     assert len(vocoder.resynthesize([0, 1, 2], voice)) == 3 * 320 + 80
 
 
-def test_a_stopped_training_goes_on(context, run_alone, tmp_path):
+def test_a_stopped_training_goes_on(context, tmp_path):
     expected = STAGE.run(context)
     vocoder = context.output.read_folder
     with vocoder("vocoder") as folder:
@@ -176,7 +162,7 @@ def test_a_stopped_training_goes_on(context, run_alone, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.soak  # tests/unit/training/test_loading.py shows it for joint training
-def test_processes_read_what_the_training_would_read_itself(context, run_alone, tmp_path):
+def test_processes_read_what_the_training_would_read_itself(context, tmp_path):
     config = make_config(tmp_path, cluster={"loader_processes": 1})
     output = Artifact(str(tmp_path / "other"))
     other = StageContext(config, output, context.inputs, StageLog(output))
