@@ -10,6 +10,9 @@ UI_STORAGE ?= runs/demo
 STAMP := .venv/.complete
 BENCH_STAMP := .venv/.bench
 
+# Images often forbid Python to keep what it compiles: each of many processes would compile PyTorch.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-all lint types tests bench ui clean
 .DELETE_ON_ERROR:
 
