@@ -121,7 +121,7 @@ def finish(job: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def surroundings(folder: Path, tracker: str, num_train: int = 16) -> Iterator[Surroundings]:
+def surroundings(folder: Path, tracker: str) -> Iterator[Surroundings]:
     """Two nodes of one CPU and an S3 server, which end with the block; `tracker` is MLflow's."""
     with (
         local_s3() as server,
@@ -138,7 +138,8 @@ def surroundings(folder: Path, tracker: str, num_train: int = 16) -> Iterator[Su
             patch.setenv(name, value)
         for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
             patch.delenv(name, raising=False)
-        write_corpus(folder / "corpus", {"train": num_train, "valid": 4, "test": 4})
+        # What is trained on makes several shards; each other split is one, so it has one worker.
+        write_corpus(folder / "corpus", {"train": 16, "valid": 2, "test": 2})
         write_project(folder / "project")
         cluster = RayNodes(Path(state))
         try:
@@ -155,7 +156,7 @@ def write_corpus(folder: Path, numbers: dict[str, int]) -> None:
 
 
 def write_project(folder: Path) -> None:
-    """The folder that is sent: a config and an SSL model. Every stage with workers has two."""
+    """The folder that is sent: a config and an SSL model. Every stage with workers may have two."""
     config = {
         "variant": "tiny",
         "corpus": {"kind": "manifest", "manifest": "s3://bucket/corpus/manifest.jsonl"},

@@ -27,6 +27,7 @@ pytestmark = [
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 240
+NUM_SHARDS = 17  # two folders of eight, and a file that is found to be cut only when it is decoded
 # Small shards, so that the job can be killed midway.
 COMMAND = """
 import sys
@@ -45,8 +46,8 @@ def places(tmp_path_factory):
     save_tiny_tokenizer(folder / "trained")
     audio = folder / "audio"
     (audio / "more").mkdir(parents=True)
-    tone_utterances(audio, "a", 20)
-    tone_utterances(audio / "more", "b", 20)
+    tone_utterances(audio, "a", 8)
+    tone_utterances(audio / "more", "b", 8)
     good = (audio / "a-000.flac").read_bytes()
     (audio / "cut.flac").write_bytes(good[: len(good) // 2])
     (audio / "empty.wav").touch()
@@ -57,18 +58,18 @@ def places(tmp_path_factory):
         yield folder
 
 
-def arguments(place, output):
+def arguments(place, output, workers):
     return [
         "tokenize", f"{place}/trained", f"{place}/audio",
-        "--output", output, "--workers", "2", "--cpus-per-worker", "0.5",
+        "--output", output, "--workers", str(workers), "--cpus-per-worker", "0.5",
     ]  # fmt: skip
 
 
-def start(place, output):
+def start(place, output, workers):
     """A driver process that joins the running Ray."""
     address = ray.get_runtime_context().gcs_address
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *arguments(place, output), "--address", address],
+        [sys.executable, "-c", COMMAND, *arguments(place, output, workers), "--address", address],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -84,7 +85,7 @@ def invoke(*command):
 
 def kill_in_the_middle(place, output):
     deadline = time.monotonic() + PATIENCE_SECONDS
-    with start(place, output.uri) as driver:
+    with start(place, output.uri, workers=1) as driver:
         while not output.names("records"):
             assert driver.poll() is None, driver.stdout.read()
             assert time.monotonic() < deadline, "nothing to kill in time"
@@ -101,17 +102,17 @@ def test_a_job_killed_in_the_middle_ends_like_one_process_left_alone(places, tmp
     undisturbed, killed = Artifact(str(tmp_path / "undisturbed")), Artifact("s3://bucket/units")
     with monkeypatch.context() as patch:
         patch.setattr(shard_pool, "run_shards", run_shards_here)
-        invoke(*arguments(places, undisturbed.uri))
+        invoke(*arguments(places, undisturbed.uri, workers=1))
     expected = shards(undisturbed)
-    assert len(expected) == 41
+    assert len(expected) == NUM_SHARDS
 
     kill_in_the_middle("s3://bucket", killed)
     assert not killed.is_complete()
-    with start("s3://bucket", killed.uri) as driver:
+    with start("s3://bucket", killed.uri, workers=2) as driver:
         said, _ = driver.communicate(timeout=PATIENCE_SECONDS)
     assert driver.returncode == 0, said
-    kept = int(said.split(" of 41 shards already")[0].split()[-1])
-    assert 0 < kept < 41, said
+    kept = int(said.split(f" of {NUM_SHARDS} shards already")[0].split()[-1])
+    assert 0 < kept < NUM_SHARDS, said
 
     assert shards(killed) == expected
     assert killed.read_json(MANIFEST)["frames"] == undisturbed.read_json(MANIFEST)["frames"]

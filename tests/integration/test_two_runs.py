@@ -1,4 +1,6 @@
-"""Two `run`s at once on one storage: each output is made once, and a killed run's work goes on."""
+"""`run`s in processes of their own: two on one storage make each output once, one goes on where
+another was killed, and what they start is out of the network's reach.
+"""
 
 import os
 import re
@@ -10,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
+from listening import is_loopback, listening
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -55,11 +59,13 @@ class Runs:
 
     def start(self, name: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "pipeline", "run", "toy.yaml", "--stage", "quick"]
+        # Other tests of this process may have set what Ray reads.
+        inherited = {name: one for name, one in os.environ.items() if not name.startswith("RAY_")}
         with (self.folder / name).open("w") as log:
             run = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**inherited, "PYTHONPATH": str(ROOT)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -106,9 +112,19 @@ def runs(tmp_path):
         run.wait()
 
 
+def ports_of(run: subprocess.Popen) -> list[tuple[str, int]]:
+    """All that a run and the Ray that it has started listen at."""
+    processes = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+    return [port for process in processes for port in listening(process)]
+
+
 def test_each_output_is_made_once_and_the_second_says_for_whom_it_waits(runs):
     first = runs.start("first.log")
     runs.until(lambda: runs.made() == ["slow"], first)
+    ports = ports_of(first)
+    assert len(ports) > 5
+    assert [port for port in ports if not is_loopback(port)] == []
+
     second = runs.start("second.log")
     runs.until(lambda: "waits for it" in runs.log("second.log"), second)
     runs.go()
