@@ -57,7 +57,7 @@ def test_items_are_loaded_ahead_in_order():
 
     results = ahead(range(10), load, depth=3)
     assert next(results) == 0
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while len(loaded) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert loaded == [0, 1, 2, 3]
@@ -118,17 +118,14 @@ def test_processes_read_what_a_thread_does_and_their_loss_is_an_error_with_a_cur
 ORPHAN = """
 import sys, time
 import torch
-from support import SAMPLE_RATE_HZ, tone_utterances
-from pathlib import Path
+from pipeline.audio.utterance import Utterance
 from pipeline.training.batches import Batch
 from pipeline.training.inputs import AudioSource, Example
 from pipeline.training.loading import Loader, Request
 
-examples = [Example(one, (1,)) for one in tone_utterances(Path(sys.argv[1]), "train", 8)]
+one = Example(Utterance("one", "train", sys.argv[1], 0.0, 0.5, "speaker", ""), (1,))
 requests = [Request("train", (Batch((i,)).share(0, 1, 0, 1),)) for i in range(8)]
-loader = Loader(
-    AudioSource(SAMPLE_RATE_HZ, 1 << 20), {"train": examples}, 1, torch.device("cpu")
-)
+loader = Loader(AudioSource(16000, 1 << 20), {"train": [one] * 8}, 1, torch.device("cpu"))
 next(loader.read(requests))
 print(loader._loader._iterator._workers[0].pid, flush=True)
 time.sleep(600)
@@ -145,12 +142,10 @@ def is_at_work(pid):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up as Linux does")
-def test_processes_end_with_a_trainer_that_was_killed(tmp_path):
-    tests = Path(__file__).resolve().parents[2]
-    paths = os.pathsep.join([str(tests), str(tests.parent)])
+def test_processes_end_with_a_trainer_that_was_killed(utterances):
     with subprocess.Popen(
-        [sys.executable, "-c", ORPHAN, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": paths},
+        [sys.executable, "-c", ORPHAN, utterances[0].audio],
+        cwd=Path(__file__).resolve().parents[3],
         stdout=subprocess.PIPE,
         text=True,
     ) as trainer:
