@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
-START_SECONDS = 120
+START_SECONDS = 300
 
 
 class Server:

@@ -20,7 +20,7 @@ import psutil
 MARK = "RAY_NODES_OF_TESTS"
 # The second lets Ray listen on 127.0.0.1.
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-START_SECONDS, END_SECONDS = 120, 10
+START_SECONDS, END_SECONDS = 300, 10
 
 
 class RayNodes:
@@ -74,7 +74,7 @@ class RayNodes:
         token = Path(self.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
         header = {"Authorization": f"Bearer {token}"}
         request = Request(f"{self.job_address}{path}", headers=header)  # noqa: S310 (our own)
-        with urlopen(request, timeout=10) as answer:  # noqa: S310 (our own)
+        with urlopen(request, timeout=60) as answer:  # noqa: S310 (our own)
             return json.load(answer)
 
     def close(self) -> None:

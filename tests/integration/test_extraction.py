@@ -108,7 +108,7 @@ class Meeting:
     """A worker whose calls continue only when as many as it may run at once have arrived."""
 
     def __init__(self):
-        self._barrier = threading.Barrier(SHARDS_IN_FLIGHT, timeout=30)
+        self._barrier = threading.Barrier(SHARDS_IN_FLIGHT, timeout=240)
 
     def __call__(self, name, _utterances):
         self._barrier.wait()

@@ -258,7 +258,7 @@ def test_a_shard_is_written_while_the_next_has_the_model(
         return hidden_states(self, waveforms)
 
     def waiting(self, name, *arguments, **options):
-        assert second_in_model.wait(20), "the next shard waits until this one is written"
+        assert second_in_model.wait(60), "the next shard waits until this one is written"
         return write_table(self, name, *arguments, **options)
 
     monkeypatch.setattr(ShardWriter, "_hidden_states", noted)

@@ -97,7 +97,7 @@ def test_a_start_that_fails_twice_is_one_message(starts, monkeypatch):
 
 
 def test_a_start_that_waits_for_ever_is_ended_by_ending_what_it_waits_for(starts, monkeypatch):
-    monkeypatch.setattr(local_ray, "LIMIT_SECONDS", (0.3, 0.3))
+    monkeypatch.setattr(local_ray, "LIMIT_SECONDS", (1.0, 1.0))  # the child has started
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
     try:
         starts(wait_for_a_child, wait_for_a_child)
