@@ -126,13 +126,12 @@ def _prepare(configs: Sequence[Config], command: RunCommand) -> tuple[Package, l
     """What is sent, and what the user should know of it, after every check that needs no cluster."""
     folder, storage = Path.cwd(), configs[0].storage
     submit_paths.require_shared_storage(storage)
-    names = submit_paths.needed(configs, command.paths, command.send, folder)
-    absent = submit_paths.absent(configs)
+    absent = [path for path in submit_paths.absolute_inputs(configs) if not path.exists()]
     if not absent:
         build(configs, command.only, sees_storage=False)
     allowed = [name for path in command.send if (name := submit_paths.name_in(folder, path))]
     package = Package.of(folder, storage, allowed)
-    submit_paths.require_sent(names, package.holds)
+    submit_paths.require_sent(configs, command.paths, package, command.send)
     size = readable_bytes(package.num_bytes)
     return package, [
         *(f"{path} is not on this machine: the job will check it itself" for path in absent),

@@ -4,13 +4,14 @@ A job runs on some node in a copy of the current folder; the copy is deleted whe
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.config import Config, ConfigError
 from pipeline.config.files import sources
 from pipeline.config.shipped import name_in_package
 from pipeline.corpus.adapter import adapter_of
+from pipeline.runtime.package import Package
 
 
 def require_shared_storage(storage: str) -> None:
@@ -31,51 +32,34 @@ def require_shared_storage(storage: str) -> None:
         raise ConfigError(f"the storage '{storage}' is a file: name a folder")
 
 
-def needed(
-    configs: Sequence[Config], paths: Sequence[Path], send: Sequence[Path], folder: Path
-) -> dict[str, str]:
-    """What must be sent: the config files, what they extend, and the relative paths they name.
+def require_sent(
+    configs: Sequence[Config], paths: Sequence[Path], package: Package, send: Sequence[Path]
+) -> None:
+    """Refuse config files, what they extend, or relative paths in them that a job would not find.
 
     Args:
         configs: the variants.
         paths: their files.
+        package: what is sent of the current folder.
         send: what is to be sent besides.
-        folder: the current one, which becomes the job's.
-
-    Returns:
-        Description (for messages) -> name in `folder`.
 
     Raises:
-        ConfigError: one of them is outside `folder`.
+        ConfigError: one of them is outside the current folder, or is not sent.
     """
     files = [source for path in paths for source in sources(path)]
-    named = {f"the config {file}": file for file in files if name_in_package(file) is None}
-    named |= {f"--send {path}": path for path in send}
+    needed = {f"the config {file}": file for file in files if name_in_package(file) is None}
+    needed |= {f"--send {path}": path for path in send}
     inputs = [entry for config in configs for entry in local_inputs(config)]
-    named |= {f"{key} '{path}'": path for key, path in inputs if not path.is_absolute()}
-    names = {what: name_in(folder, path) for what, path in named.items()}
-    outside = [what for what, name in names.items() if name is None]
-    if outside:
-        raise ConfigError(
-            f"{outside[0]} is outside the current folder, and a job receives only that folder: copy it "
-            "here, or run the command from a folder above it; data may also be on an object store "
-            "(s3://…) or at an absolute path that all nodes share"
-        )
-    return {what: name for what, name in names.items() if name is not None}
-
-
-def require_sent(names: Mapping[str, str], is_sent: Callable[[str], bool]) -> None:
-    """Refuse paths that the job would not find in its copy of the folder.
-
-    Args:
-        names: from `needed`.
-        is_sent: whether the file or folder of that name is sent.
-
-    Raises:
-        ConfigError: one of them is not.
-    """
-    for what, name in names.items():
-        if not is_sent(name):
+    needed |= {f"{key} '{path}'": path for key, path in inputs if not path.is_absolute()}
+    for what, path in needed.items():
+        name = name_in(Path.cwd(), path)
+        if name is None:
+            raise ConfigError(
+                f"{what} is outside the current folder, and a job receives only that folder: copy it "
+                "here, or run the command from a folder above it; data may also be on an object store "
+                "(s3://…) or at an absolute path that all nodes share"
+            )
+        if not package.holds(name):
             raise ConfigError(
                 f"{what} is not sent with the job: it does not exist or is empty, or .gitignore, "
                 ".rayignore or the list of what no job reads (runs, tests, build …) excludes it, or it "
@@ -86,16 +70,14 @@ def require_sent(names: Mapping[str, str], is_sent: Callable[[str], bool]) -> No
 
 def shared(configs: Sequence[Config]) -> list[Path]:
     """The absolute local paths that the configs name, which all nodes must share."""
+    storages = {config.storage for config in configs if _is_local(config.storage)}
+    return sorted({*map(Path, map(_without_scheme, storages)), *absolute_inputs(configs)})
+
+
+def absolute_inputs(configs: Sequence[Config]) -> list[Path]:
+    """The absolute paths among the local inputs."""
     named = {path for config in configs for _, path in local_inputs(config)}
-    storages = {config.storage for config in configs}
-    named |= {Path(_without_scheme(storage)) for storage in storages if _is_local(storage)}
     return sorted(path for path in named if path.is_absolute())
-
-
-def absent(configs: Sequence[Config]) -> list[Path]:
-    """The absolute local inputs that do not exist on this machine, so that it cannot check them."""
-    named = {path for config in configs for _, path in local_inputs(config)}
-    return sorted(path for path in named if path.is_absolute() and not path.exists())
 
 
 def local_inputs(config: Config) -> Iterator[tuple[str, Path]]:

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,64 +88,60 @@ class JobServer:
             ClusterError: the cluster has not answered for ten minutes; the job may still run.
         """
         with _explained(self.address):
-            return asyncio.run(self._follow(submission_id, _Log(write), say))
+            return asyncio.run(_Follower(self._client, submission_id, write, say).follow())
 
-    async def _follow(self, submission_id: str, log: "_Log", say: Callable[[str], None]) -> JobEnd:
+
+@dataclass
+class _Follower:
+    """Writes a job's log once, although every connection reads it from its start again."""
+
+    client: JobSubmissionClient
+    submission_id: str
+    write: Callable[[str], None]
+    say: Callable[[str], None]
+    num_written: int = 0
+
+    async def follow(self) -> JobEnd:
         reported_at = -1
         while True:
-            fault = await self._tail(submission_id, log)
-            if fault and log.num_written != reported_at:
-                say(f"the connection was lost ({fault}): trying again")
-                reported_at = log.num_written
-            details = await self._details(submission_id)
+            fault = await self._tail()
+            if fault and self.num_written != reported_at:
+                self.say(f"the connection was lost ({fault}): trying again")
+                reported_at = self.num_written
+            details = await self._details()
             if details.status.is_terminal():
                 if fault:
-                    await self._tail(submission_id, log)
+                    await self._tail()
                 return details
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _tail(self, submission_id: str, log: "_Log") -> str:
-        """Copy the log from its start until it ends or is silent; what interrupted it, or ""."""
-        log.rewind()
-        clock = asyncio.get_running_loop().time
+    async def _tail(self) -> str:
+        """Write the log until it ends or is silent; what interrupted it, or ""."""
+        position = 0
+        log = self.client.tail_job_logs(self.submission_id)
         try:
-            async with asyncio.timeout(SILENT_SECONDS) as silence:
-                async for text in self._client.tail_job_logs(submission_id):
-                    log.feed(text)
-                    silence.reschedule(clock() + SILENT_SECONDS)
+            while text := await asyncio.wait_for(anext(log, ""), SILENT_SECONDS):
+                known = max(0, self.num_written - position)
+                position += len(text)
+                if known < len(text):
+                    self.write(text[known:])
+                    self.num_written = position
+        except TimeoutError:
+            return ""
         except LOST as error:
-            return "" if silence.expired() else _one_line(error)
+            return _one_line(error)
         return ""
 
-    async def _details(self, submission_id: str) -> JobEnd:
+    async def _details(self) -> JobEnd:
         """The job's details, as soon as the cluster answers."""
         started = time.monotonic()
         while True:
             try:
-                return await asyncio.to_thread(self._client.get_job_info, submission_id)
+                return await asyncio.to_thread(self.client.get_job_info, self.submission_id)
             except LOST:
                 if time.monotonic() - started > GIVE_UP_SECONDS:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
-
-
-class _Log:
-    """A text that is written once, although every connection reads it from its start again."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self._write = write
-        self.num_written = 0
-        self._position = 0
-
-    def rewind(self) -> None:
-        self._position = 0
-
-    def feed(self, text: str) -> None:
-        known = max(0, self.num_written - self._position)
-        self._position += len(text)
-        if known < len(text):
-            self._write(text[known:])
-            self.num_written = self._position
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Every node receives these files, and whoever can open the dashboard may fetch th
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ Rules = Sequence[tuple[Path, "PathSpec[Any]"]]
 class Package:
     """The files that are sent: name in the job's folder -> path on this machine.
 
-    Files and folders are left out if they look like `secrets`, or are `unnamed`: not in UTF-8.
+    Files are left out if they look like `secrets`, or are `unnamed`: not in UTF-8.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
@@ -72,16 +72,28 @@ class Package:
             ConfigError: the package is larger than a dashboard accepts.
         """
         package = cls()
-        _Search(package, folder, Path(storage), allowed).take_folder(folder)
+        package._take(folder, folder, Path(storage), allowed)
         if folder != project_folder():
             for module in map(Path, project_modules()):
-                _Search(package, module.parent, Path(storage), ()).take_folder(module)
+                package._take(module, module.parent, Path(storage), ())
         package._require_room(folder)
         for name, path in list(package.files.items()):
             if not _is_within(name, allowed) and holds_secret(path):
                 del package.files[name]
                 package.secrets.append(name)
         return package
+
+    def _take(self, folder: Path, root: Path, storage: Path, allowed: Sequence[str]) -> None:
+        """Take what lies in `folder`, under its names in `root`, but not what is in `storage`."""
+        rules = [(folder, PathSpec.from_lines("gitignore", EXCLUDES))]
+        for path in _listed(folder, storage, rules, frozenset({folder.resolve()})):
+            name = path.relative_to(root).as_posix()
+            if printable(name) != name:
+                self.unnamed.append(name)
+            elif looks_secret(path, root) and not _is_within(name, allowed):
+                self.secrets.append(name)
+            else:
+                self.files[name] = path
 
     @property
     def num_bytes(self) -> int:
@@ -115,38 +127,16 @@ class Package:
         )
 
 
-@dataclass(frozen=True)
-class _Search:
-    """What of a folder is sent: neither what is ignored, nor `storage`, nor what looks secret."""
-
-    package: Package
-    root: Path
-    storage: Path
-    allowed: Sequence[str]
-
-    def take_folder(self, folder: Path) -> None:
-        rules = [(folder, PathSpec.from_lines("gitignore", EXCLUDES))]
-        self._take(folder, rules, frozenset({folder.resolve()}), is_secret=False)
-
-    def _take(self, folder: Path, rules: Rules, above: frozenset[Path], *, is_secret: bool) -> None:
-        """Take what lies in `folder`; a link to one of the folders `above` would have no end."""
-        rules = [*rules, *_ignore_rules(folder)]
-        for path in sorted(folder.iterdir()):
-            if path == self.storage or _is_ignored(path, rules):
-                continue
-            name = path.relative_to(self.root).as_posix()
-            looks = is_secret or looks_secret(path, self.root)
-            secret = looks and not _is_within(name, self.allowed)
-            # A secret folder is opened for the files in it that are allowed.
-            opened = path.is_dir() and any(_is_within(each, [name]) for each in self.allowed)
-            if printable(name) != name:
-                self.package.unnamed.append(name)
-            elif secret and not opened:
-                self.package.secrets.append(name)
-            elif path.is_file():
-                self.package.files[name] = path
-            elif path.is_dir() and (target := path.resolve()) not in above:
-                self._take(path, rules, above | {target}, is_secret=secret)
+def _listed(folder: Path, storage: Path, rules: Rules, above: frozenset[Path]) -> Iterator[Path]:
+    """The files in `folder` that no rule excludes; a link to one of the folders `above` has no end."""
+    rules = [*rules, *_ignore_rules(folder)]
+    for path in sorted(folder.iterdir()):
+        if path == storage or _is_ignored(path, rules):
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_dir() and (target := path.resolve()) not in above:
+            yield from _listed(path, storage, rules, above | {target})
 
 
 def _ignore_rules(folder: Path) -> Rules:

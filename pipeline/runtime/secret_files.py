@@ -1,7 +1,7 @@
 """Which files look like secrets: by their name in any case, by what a link leads to, by their content."""
 
 import re
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from pathlib import Path
 
 # In lower case. A folder of that name is a secret with everything in it.
@@ -28,6 +28,7 @@ NAMES = (
         for extension in ("cfg", "conf", "csv", "ini", "json", "toml", "txt", "yaml", "yml")
     ),
 )
+SECRET_NAMES = re.compile("|".join(map(translate, NAMES)))
 OLD_COPY = re.compile(r"(~|\.(bak|copy|old|orig|save|swp|tmp|\d+))+$")
 
 # Private keys in text, as a Google service account's key file holds one too; AWS's secret keys; tokens
@@ -41,14 +42,10 @@ SEARCHED_BYTES = 1 << 20
 
 
 def looks_secret(path: Path, folder: Path) -> bool:
-    """Whether the name of a file or folder below `folder` is a secret's, or a link leads to one."""
-    if _is_secret_name(path.name):
-        return True
-    if not path.is_symlink():
-        return False
-    target = path.resolve()
-    below = target.relative_to(folder) if target.is_relative_to(folder) else target
-    return any(map(_is_secret_name, below.parts))
+    """Whether the path of a file below `folder`, or what it leads to, has a name of a secret."""
+    target, root = path.resolve(), folder.resolve()
+    below = target.relative_to(root) if target.is_relative_to(root) else target
+    return any(map(_is_secret_name, (*path.relative_to(folder).parts, *below.parts)))
 
 
 def holds_secret(path: Path) -> bool:
@@ -58,5 +55,4 @@ def holds_secret(path: Path) -> bool:
 
 
 def _is_secret_name(name: str) -> bool:
-    plain = OLD_COPY.sub("", name.lower())
-    return any(fnmatchcase(plain, pattern) for pattern in NAMES)
+    return SECRET_NAMES.fullmatch(OLD_COPY.sub("", name.lower())) is not None

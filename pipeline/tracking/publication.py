@@ -36,11 +36,16 @@ class Publication(ABC):
 
     def __init__(self, name: RunName) -> None:
         self.name = name
+        self._stopped = False
         self.forget()
 
     @abstractmethod
     def publish(self, tracker: Tracker) -> bool:
         """Publish what is new; return whether that was the last. MLflow's errors are raised."""
+
+    def stop(self) -> None:
+        """No more will come of it in this run."""
+        self._stopped = True
 
     def forget(self) -> None:
         """Begin anew with the next `publish`, which leaves out what MLflow has."""
@@ -83,7 +88,7 @@ class VariantPublication(Publication):
 
     def __init__(self, config: Config, tags: Mapping[str, str]) -> None:
         super().__init__(name_of_variant(config))
-        self._config = config
+        self.config = config
         self._tags = _redacted(tags)
         self._end: End | None = None
 
@@ -94,7 +99,7 @@ class VariantPublication(Publication):
 
     @cached_property
     def _params(self) -> dict[str, str]:
-        return flatten(self._config.model_dump(mode="json", exclude=UNTRACKED_SECTIONS))
+        return flatten(self.config.model_dump(mode="json", exclude=UNTRACKED_SECTIONS))
 
     def publish(self, tracker: Tracker) -> bool:
         end = self._end
@@ -117,16 +122,11 @@ class StagePublication(Publication):
     def __init__(self, node: Node, variant: RunName) -> None:
         self._settings = node.settings
         self._output = node.artifact
-        self._stopped = False
         super().__init__(name_of_stage(node, variant))
 
     @cached_property
     def _params(self) -> dict[str, str]:
         return flatten(self._settings)
-
-    def stop(self) -> None:
-        """No more will come of it in this run."""
-        self._stopped = True
 
     def forget(self) -> None:
         super().forget()

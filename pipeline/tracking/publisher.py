@@ -36,15 +36,18 @@ class Publisher:
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
     def add(self, publication: Publication) -> None:
-        self._publications[publication.name] = publication
+        """What has been added before goes on as it is."""
+        self._publications.setdefault(publication.name, publication)
         if not self._thread.ident:
             self._thread.start()
 
     def close(self, seconds: float) -> bool:
         """Publish what is left, unless MLflow fails three times; return whether nothing is.
 
-        It takes up to `seconds`.
+        It takes up to `seconds`. No more comes of what was added.
         """
+        for publication in self._publications.values():
+            publication.stop()
         self._closing.set()
         if self._thread.ident:
             self._thread.join(seconds)

@@ -32,9 +32,7 @@ class TrackingSession:
         self.uri = tracking_uri(tracking, storage, uri)
         self._publisher = Publisher(Tracker(self.uri))
         self._marks = Marks(storage)
-        self._configs: list[Config] = []
         self._variants: dict[str, VariantPublication] = {}
-        self._stages: dict[tuple[str, str], StagePublication] = {}
 
     def check(self) -> bool:
         """Reach MLflow and create the experiment, before any work starts.
@@ -75,16 +73,14 @@ class TrackingSession:
         """
         if self._tracking.enabled and config.tracking.enabled:
             self._marks.set(config)
-            self._configs.append(config)
             self._variants[config.variant] = made = VariantPublication(config, tags)
             self._publisher.add(made)
 
     def follow(self, node: Node) -> None:
         """Publish what a stage has stored and will store."""
         variant = self._variants.get(node.config.variant)
-        if variant is not None and node.key not in self._stages:
-            self._stages[node.key] = made = StagePublication(node, variant.name)
-            self._publisher.add(made)
+        if variant is not None:
+            self._publisher.add(StagePublication(node, variant.name))
 
     def follow_complete(self, graph: Graph) -> None:
         """Publish what earlier runs have stored, as far as MLflow does not have it."""
@@ -103,11 +99,9 @@ class TrackingSession:
 
         Stages that have neither finished nor failed by now were killed.
         """
-        for stage in self._stages.values():
-            stage.stop()
         if not self._publisher.close(_END_SECONDS):
             return False
-        self._marks.clear(self._configs)
+        self._marks.clear(each.config for each in self._variants.values())
         return True
 
     def left_over(self, configs: Sequence[Config]) -> bool:

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from stored_runs import new_store
 
 from pipeline.__main__ import main
 from pipeline.config import Config, Tracking
@@ -57,7 +58,7 @@ def test_no_secret_is_in_what_mlflow_gets_or_waits_for(config, tmp_path, caplog,
     log = StageLog(node.artifact)
     log.progress.message(TEXT)
     log.failed(redact(TEXT))
-    for uri in ("http://user:hunter2@127.0.0.1:9", f"sqlite:///{tmp_path}/mlflow.db"):
+    for uri in ("http://user:hunter2@127.0.0.1:9", new_store(tmp_path / "mlflow.db")):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         session = TrackingSession(config.tracking, config.storage)
         session.check()

@@ -3,7 +3,7 @@
 import pytest
 from evaluated_variants import evaluated
 from rich.console import Console
-from stored_runs import stored
+from stored_runs import new_store, stored
 
 from pipeline.commands import track
 from pipeline.config import Tracking
@@ -32,8 +32,8 @@ def test_everything_stored_is_published_once_and_again_elsewhere(member, tmp_pat
     for name, each in graph_member.nodes.items():
         each.artifact.finish(made_by(name))
     variant = name_of_variant(config)
-    for store in ("one", "one", "other"):
-        uri = f"sqlite:///{tmp_path}/{store}.db"
+    one, other = (new_store(tmp_path / f"{name}.db") for name in ("one", "other"))
+    for uri in (one, one, other):
         console = Console(width=300)
         with console.capture() as captured:
             assert track.track([config], uri, console)
@@ -71,7 +71,7 @@ def test_what_is_unfinished_is_published_as_such(member, tmp_path, failed):
     if failed:
         log.failed("no room")
         node.artifact.write_json(ERROR_LOG, "Traceback")
-    uri = f"sqlite:///{tmp_path}/one.db"
+    uri = new_store(tmp_path / "one.db")
     assert track.track([config], uri, Console(quiet=True))
     variant = name_of_variant(config)
     for name in (variant, name_of_stage(node, variant)):

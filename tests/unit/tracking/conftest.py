@@ -22,7 +22,7 @@ def _no_server(monkeypatch):
 def storage(tmp_path_factory):
     """One store for all tests: making its tables takes seconds."""
     folder = tmp_path_factory.mktemp("storage")
-    assert TrackingSession(Tracking(), str(folder)).check()
+    Tracker(tracking_uri(Tracking(), str(folder))).ping(Tracking().experiment)
     return folder
 
 

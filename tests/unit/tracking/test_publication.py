@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from stored_runs import history, steps, stored
+from stored_runs import history, new_store, steps, stored
 
 from pipeline.log.stage_log import StageLog
 from pipeline.storage.artifacts import METRICS
@@ -126,7 +126,7 @@ def test_an_emptied_store_and_another_one_get_all_of_it(tracker, node, tmp_path)
     tracker.forget()
     publication.forget()
     assert publication.publish(tracker)
-    elsewhere = f"sqlite:///{tmp_path}/other.db"
+    elsewhere = new_store(tmp_path / "other.db")
     assert publication_of(node).publish(Tracker(elsewhere))
     for address in (uri, elsewhere):
         run = stored(address, publication.name)

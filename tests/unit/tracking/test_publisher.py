@@ -63,6 +63,9 @@ class Growing:
     def forget(self):
         self._next, self.published = 0, []
 
+    def stop(self):
+        pass
+
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):

@@ -1,6 +1,6 @@
 """A run's view at MLflow: which stages are published, and what is said of those that are not."""
 
-from stored_runs import stored
+from stored_runs import new_store, stored
 
 from pipeline.config import Tracking
 from pipeline.graph.graph import Graph, Member
@@ -41,6 +41,7 @@ def test_what_is_not_published_is_known_to_the_next_run(
     assert not away.close()
     assert caplog.text.count("does not answer") == 1
     other = config.model_copy(update={"variant": "other"})
+    new_store(tmp_path / "mlflow.db")
     back = TrackingSession(Tracking(), str(tmp_path))
     assert back.left_over([config])
     assert not back.left_over([other])
