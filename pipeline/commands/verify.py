@@ -80,7 +80,7 @@ def _check(output: Artifact, label: str, console: Console, *, quick: bool) -> li
     try:
         # An unfinished output has records of the files that are written.
         files = dict(output.read_json(MANIFEST)["files"]) if complete else output.recorded()
-    except (ValueError, KeyError, TypeError):
+    except (ArtifactError, ValueError, KeyError, TypeError):
         console.print(f"{output.uri}/{MANIFEST} is damaged", markup=False, soft_wrap=True)
         return [MANIFEST]
     sizes = output.sizes()

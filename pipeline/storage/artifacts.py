@@ -109,7 +109,7 @@ class Artifact:
         try:
             file = self.filesystem.open(self.path(name), "rb", block_size=READ_AHEAD_BYTES)
         except FileNotFoundError:
-            raise self._missing(name) from None
+            raise self._unusable(name, "missing") from None
         with file:
             yield file
 
@@ -120,8 +120,17 @@ class Artifact:
             )
 
     def read_json(self, name: str) -> Any:
+        """What `write_json` was given.
+
+        Raises:
+            ArtifactError: there is no such file, or it is no JSON.
+        """
         with self.read(name) as file:
-            return json.loads(file.read())
+            content = file.read()
+        try:
+            return json.loads(content)
+        except ValueError:
+            raise self._unusable(name, "damaged") from None
 
     def write_table(
         self, name: str, table: pa.Table, row_group_size: int | None = None
@@ -196,7 +205,7 @@ class Artifact:
             ArtifactError: there is no such folder, or it is incomplete: its file `last` is missing.
         """
         if not self.exists(f"{name}/{last}"):
-            raise self._missing(name)
+            raise self._unusable(name, "missing")
         if is_local(self.filesystem):
             yield Path(self.path(name))
             return
@@ -209,9 +218,9 @@ class Artifact:
                     shutil.copyfileobj(source, copy, COPIED_BYTES)
             yield Path(scratch)
 
-    def _missing(self, name: str) -> ArtifactError:
+    def _unusable(self, name: str, how: str) -> ArtifactError:
         return ArtifactError(
-            f"{self.uri}/{name} is missing: delete {MANIFEST} beside it and run again"
+            f"{self.uri}/{name} is {how}: delete {self.uri}/{MANIFEST} and run again"
         )
 
     def delete(self, name: str) -> None:
@@ -250,7 +259,7 @@ class Artifact:
         """What `write_record` was given; None if that is missing or damaged."""
         try:
             record = self.read_json(f"{RECORDS}/{name}.json")
-        except (ArtifactError, ValueError):
+        except ArtifactError:
             return None
         return record if isinstance(record, dict) and {"bytes", "sha256"} <= record.keys() else None
 

@@ -147,8 +147,18 @@ def test_no_metrics_is_no_error(output):
     assert output.metrics() == {}
 
 
+@pytest.mark.parametrize("content", [b"", b'{"wer": 0.', b'"\xff"'])
+def test_json_that_is_damaged_is_named_with_the_cure(output, content):
+    with output.write("metrics.json") as file:
+        file.write(content)
+    cure = r"0123/metrics\.json is damaged: delete .*0123/manifest\.json and run again"
+    with pytest.raises(ArtifactError, match=cure):
+        output.metrics()
+
+
 def test_what_is_missing_is_named_with_the_cure(output):
-    with pytest.raises(ArtifactError, match=r"0123/gone\.json is missing: delete manifest\.json"):
+    cure = r"0123/gone\.json is missing: delete .*0123/manifest\.json and run again"
+    with pytest.raises(ArtifactError, match=cure):
         output.read_json("gone.json")
     with (
         pytest.raises(ArtifactError, match="0123/gone is missing"),
