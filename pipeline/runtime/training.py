@@ -23,6 +23,6 @@ def run_training(
     if cluster.training_workers == 1:
         device = torch.device("cuda:0" if cluster.gpus_per_worker else "cpu")
         return work(train, context, Worker(device=device))
-    from pipeline.runtime.train import run_workers  # imports Ray Train, which takes two seconds
+    from pipeline.runtime.ray_train import run_workers  # imports Ray Train, which takes two seconds
 
     return run_workers(train, context, stage)

@@ -4,12 +4,13 @@ import ast
 import shutil
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from pipeline.source_code import PROJECT, ROOT, imported, source
 
@@ -76,8 +77,12 @@ def _imported(path: Path) -> Iterable[str]:
 
 
 def _pinned(distributions: Iterable[metadata.Distribution]) -> list[str]:
-    """A local version, such as 2.11.0+cu130, is in no index: its public part is."""
+    """A local version, such as 2.11.0+cu130, is in no index: its public part is.
+
+    What says no version, or one that no index takes, cannot be pinned.
+    """
     versions: dict[str, str] = {}
     for told in (each.metadata for each in distributions):
-        versions.setdefault(told["Name"], told["Version"])  # of two, Python imports the first
-    return sorted(f"{name}=={Version(version).public}" for name, version in versions.items())
+        with suppress(KeyError, TypeError, InvalidVersion):  # of two, Python imports the first
+            versions.setdefault(told["Name"], Version(told["Version"]).public)
+    return sorted(f"{name}=={version}" for name, version in versions.items())

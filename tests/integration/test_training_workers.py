@@ -62,7 +62,7 @@ def inputs(tmp_path_factory):
 
 
 def train(inputs, output, num_workers, function=train_joint, **sections):
-    from pipeline.runtime.train import run_workers
+    from pipeline.runtime.ray_train import run_workers
 
     ssl, artifacts = inputs
     cluster = {**sections.pop("cluster", {}), "training_workers": num_workers}

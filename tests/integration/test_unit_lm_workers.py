@@ -46,7 +46,7 @@ def inputs(tmp_path):
 
 
 def train(inputs, output, function=train_unit_lm):
-    from pipeline.runtime.train import run_workers
+    from pipeline.runtime.ray_train import run_workers
 
     config = tiny_config(output, unit_lm=UNIT_LM, cluster={"training_workers": 2})
     stored = Artifact(str(output))

@@ -37,7 +37,8 @@ STARTING_WORKERS = [
     "pipeline.corpus.speed",
     "pipeline.runtime.imported",
     "pipeline.runtime.shard_pool",
-    "pipeline.runtime.train",
+    "pipeline.runtime.ray_train",
+    "pipeline.runtime.training",
 ]
 
 

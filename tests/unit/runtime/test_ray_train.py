@@ -8,7 +8,7 @@ import ray
 import torch
 
 from pipeline.progress import Progress
-from pipeline.runtime import train
+from pipeline.runtime import ray_train
 from pipeline.storage.failures import StorageError
 
 
@@ -29,8 +29,8 @@ from pipeline.storage.failures import StorageError
     ],
 )
 def test_a_loss_is_told_from_an_error_of_the_function(error, expected):
-    assert train.is_loss(error) == expected
-    told = train._OwnErrors()
+    assert ray_train.is_loss(error) == expected
+    told = ray_train._OwnErrors()
     with nullcontext() if expected else pytest.raises(type(error)):
         told.after_exception(None, {1: error})
 
@@ -41,10 +41,10 @@ def node(*, alive=True, **resources):
 
 def test_room_counts_whole_workers_on_nodes_that_are_alive():
     nodes = [node(CPU=4.0, GPU=2.0), node(CPU=3.0), node(CPU=8.0, GPU=8.0, alive=False)]
-    assert train.room(nodes, {"CPU": 1.0}) == 7
-    assert train.room(nodes, {"CPU": 2.0}) == 3
-    assert train.room(nodes, {"CPU": 1.0, "GPU": 1.0}) == 2
-    assert train.room([], {"CPU": 1.0}) == 0
+    assert ray_train.room(nodes, {"CPU": 1.0}) == 7
+    assert ray_train.room(nodes, {"CPU": 2.0}) == 3
+    assert ray_train.room(nodes, {"CPU": 1.0, "GPU": 1.0}) == 2
+    assert ray_train.room([], {"CPU": 1.0}) == 0
 
 
 def test_a_lost_node_is_said_once_and_so_is_its_return(monkeypatch):
@@ -58,8 +58,8 @@ def test_a_lost_node_is_said_once_and_so_is_its_return(monkeypatch):
         return seen.pop(0) if len(seen) > 1 else seen[0]
 
     monkeypatch.setattr(ray, "nodes", nodes)
-    monkeypatch.setattr(train, "ROOM_CHECK_SECONDS", 0.001)
-    with train._missing_room_messages({"CPU": 1.0}, 2, Progress(sent.append)):
+    monkeypatch.setattr(ray_train, "ROOM_CHECK_SECONDS", 0.001)
+    with ray_train._missing_room_messages({"CPU": 1.0}, 2, Progress(sent.append)):
         assert over.wait(60)
     assert len(sent) == 2
     assert "needs 2 training workers of 1 CPU" in sent[0]
