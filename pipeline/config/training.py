@@ -126,9 +126,10 @@ class Training(Section):
     """Weight decay of AdamW."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the models compute in; `auto` is bfloat16 on a GPU and float32 on a CPU."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Compute a fine-tuned SSL model's blocks again in the backward pass: a third more work, far
-    less memory."""
+    less memory. `auto` does so for as many blocks as the GPU's memory asks for, and for none on a
+    CPU."""
     checkpoint_steps: Count = 200
     """Steps between two checkpoints within an epoch."""
     keep_checkpoints: bool = False

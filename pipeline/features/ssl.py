@@ -93,10 +93,11 @@ class SslModel(nn.Module, ABC):
         """Write a transformers folder, which `load_encoder` reads back to the same layers."""
 
     @abstractmethod
-    def checkpoint_gradients(self) -> None:
-        """From now on recompute each block in the backward pass instead of storing its activations.
+    def checkpoint_gradients(self, num_blocks: int | None = None) -> None:
+        """From now on recompute blocks in the backward pass instead of storing their activations.
 
-        Gradients stay the same, dropout included; evaluation is not affected.
+        The lowest `num_blocks`, by default all. Gradients stay the same, dropout included; evaluation
+        is not affected.
         """
 
     def check_request(self, num_samples_B: Tensor, layers: Sequence[int]) -> None:
@@ -130,11 +131,13 @@ class TransformersEncoder(SslModel):
             self.backbone.save_pretrained(folder)
         self.feature_extractor.save_pretrained(folder)
 
-    def checkpoint_gradients(self) -> None:
+    def checkpoint_gradients(self, num_blocks: int | None = None) -> None:
         with warnings.catch_warnings():
             # Newer versions of transformers have another name for it, older ones only this name.
             warnings.simplefilter("ignore", FutureWarning)
             self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        for block in self.blocks()[num_blocks:] if num_blocks is not None else ():
+            block.gradient_checkpointing = False  # type: ignore[assignment] # no tensor, nor a module
 
 
 def cut(backbone: Any, count_key: str, max_layer: int | None) -> bool:

@@ -7,15 +7,17 @@ import torch
 from torch import nn
 
 from pipeline.asr.model import AsrModel
-from pipeline.config import Config, Phase
+from pipeline.config import Config, Phase, Training
 from pipeline.features.ssl import SslModel
 from pipeline.features.windows import Windowing, hidden_states_in_windows
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.quantizer.unit_quantizer import UnitQuantizer
+from pipeline.training.activation_memory import blocks_to_recompute
 from pipeline.training.inputs import Inputs
 from pipeline.training.learner import Learner, PhaseParameters, trainable
 from pipeline.training.optimizer import ssl_rate_shares
 from pipeline.training.sharding import gathered
+from pipeline.training.worker import Worker
 from pipeline.vocoder.mel_decoder import MelDecoder
 
 
@@ -115,11 +117,11 @@ class JointModel(Learner):
     def rate_shares(self, phase: Phase) -> dict[nn.Parameter, float]:
         return ssl_rate_shares(self.ssl, phase.ssl_layer_decay) if self.ssl is not None else {}
 
-    def prepare(self, config: Config) -> None:
+    def prepare(self, config: Config, worker: Worker) -> None:
         if self.ssl is None:
             return
-        if config.training.gradient_checkpointing:
-            self.ssl.checkpoint_gradients()
+        if num_blocks := _blocks_to_recompute(self.ssl, config.training, worker):
+            self.ssl.checkpoint_gradients(num_blocks)
         if not config.training.train_front_end:
             self.ssl.freeze_front_end()
         if config.training.remember_front_end:
@@ -148,6 +150,13 @@ class JointModel(Learner):
 
 def _parameters(module: nn.Module | None) -> list[nn.Parameter]:
     return [] if module is None else list(module.parameters())
+
+
+def _blocks_to_recompute(ssl: SslModel, training: Training, worker: Worker) -> int:
+    if training.gradient_checkpointing == "auto":
+        seconds = training.batch_seconds / (worker.world_size * training.accumulate)
+        return blocks_to_recompute(ssl, seconds, worker.memory_bytes)
+    return ssl.num_layers if training.gradient_checkpointing else 0
 
 
 def _makes_position_bias(block: nn.Module) -> bool:

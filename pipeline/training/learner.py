@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pipeline.asr.model import AsrModel
 from pipeline.config import Config, Phase
 from pipeline.training.inputs import Inputs
+from pipeline.training.worker import Worker
 
 
 class PhaseParameters(NamedTuple):
@@ -53,8 +54,8 @@ class Learner(nn.Module, ABC):
         """Of parameters that learn at a share of their group's rate, that share."""
         return {}
 
-    def prepare(self, config: Config) -> None:
-        """Arrange for training, before the model is moved or cut into parts."""
+    def prepare(self, config: Config, worker: Worker) -> None:
+        """Arrange for training, before the model is moved to the worker or cut into parts."""
 
     def parts(self) -> list[nn.Module]:
         """The modules that a sharded model gathers separately, inner ones first."""

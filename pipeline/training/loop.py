@@ -23,6 +23,7 @@ from pipeline.training.history import History
 from pipeline.training.inputs import TrainingData
 from pipeline.training.learner import Learner
 from pipeline.training.loading import Micro
+from pipeline.training.measures import Measured, StepMeasures
 from pipeline.training.moving_average import MovingAverage
 from pipeline.training.phase_run import PhaseRun
 from pipeline.training.sharding import gathered, load_optimizer, load_weights, shard
@@ -77,11 +78,12 @@ class JointTraining:
         self._sampled_steps = self._timetable.sampled_steps()
         self.costs = StepCosts()
         self.position = Position()
+        self._measures = StepMeasures(worker, history)
         self.best = BestEpochs(config.training.average_best)
         self._early_stop = EarlyStop(config.training.patience)
         self._saved_optimizer: dict[str, Any] | None = None
         saved_average = self._resume()
-        model.prepare(config)
+        model.prepare(config, worker)
         if worker.world_size > 1 and config.cluster.sharding == "fsdp":
             shard(model, worker)
         model.to(worker.device)
@@ -128,6 +130,8 @@ class JointTraining:
         for batch, micros in self.phase.read(epoch, batches):
             waited = time.perf_counter() - started
             self._step(batch, micros)
+            if self._logs or self._saves or self._ends_epoch:
+                self._measures.read(self.phase.objective)
             seconds = time.perf_counter() - started
             self.position.seconds += seconds
             audio_seconds = sum(self.data.train[i].utterance.duration for i in batch.indices)
@@ -136,28 +140,44 @@ class JointTraining:
             started = time.perf_counter()
 
     def _step(self, batch: Batch, micros: list[Micro]) -> None:
-        """One update from all workers' shares of `batch`."""
+        """One update from all workers' shares of `batch`. Nothing waits for the device."""
         position, phase = self.position, self.phase
         tau = schedule.tau(self.config.quantizer, position.sampled_steps, self._sampled_steps)
         rate_share = phase.set_rates(position.epoch, position.batch)
         losses, choices = phase.add_gradients(batch, micros, tau, position.step)
-        norm = phase.descend(position.step)
+        norm = phase.descend()
         self._average.update(position.step)
-        self.history.update(losses | choices, norm, {"tau": tau, "rate_share": rate_share})
+        values = {"tau": tau, "rate_share": rate_share}
+        self._measures.add(Measured(position.step, losses, choices, norm, values))
         position.step += 1
         position.sampled_steps += phase.phase.quantizer == "sampled"
         position.batch += 1
 
+    @property
+    def _ends_epoch(self) -> bool:
+        return self.position.batch == self._timetable.sizes[self.position.epoch]
+
+    @property
+    def _logs(self) -> bool:
+        return self.position.step % self.config.training.log_steps == 0
+
+    @property
+    def _saves(self) -> bool:
+        """Whether a checkpoint within the epoch is due.
+
+        The end of an epoch saves by itself: a step is saved once, so that nothing ever stands in
+        for a checkpoint that is being written over.
+        """
+        due = self.position.step % self.config.training.checkpoint_steps == 0
+        return due and not self._ends_epoch
+
     def _log_and_save(self) -> None:
-        training, position = self.config.training, self.position
-        if position.step % training.log_steps == 0:
+        position = self.position
+        if self._logs:
             self.history.steps(position.step, position.epoch, self.costs.report(self.worker))
-        # The end of an epoch saves by itself: a step is saved once, so that nothing ever stands in
-        # for a checkpoint that is being written over.
         num_batches = self._timetable.sizes[position.epoch]
         self.history.reached(position.epoch + position.batch / num_batches)
-        inside = position.batch < num_batches
-        if inside and position.step % training.checkpoint_steps == 0:
+        if self._saves:
             self._checkpoint()
 
     def _finish_epoch(self) -> None:

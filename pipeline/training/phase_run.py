@@ -1,6 +1,5 @@
 """One phase of the joint training on one worker: what lives exactly as long as the phase."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -21,7 +20,7 @@ from pipeline.training.loading import Loader, Micro, Request, loader_processes
 from pipeline.training.objective import Objective, divisors_of
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.seeds import seed_of
-from pipeline.training.sharding import exchange_gradients, gathered, is_sharded
+from pipeline.training.sharding import exchange_gradients, is_sharded, whole
 from pipeline.training.timetable import Timetable
 from pipeline.training.worker import Worker
 
@@ -44,7 +43,7 @@ class PhaseRun:
         self.epochs = timetable.epochs(index)
         self._training = config.training
         self._model, self._data, self._worker = model, data, worker
-        self._objective = Objective.of(config)
+        self.objective = Objective.of(config)
         self._frames_per_second = grid_of(config).frames_per_second
         switched.switch(self.phase)
         # The gradients of the phase before are freed before memory is taken for this one's.
@@ -80,40 +79,37 @@ class PhaseRun:
 
     def add_gradients(
         self, batch: Batch, micros: Sequence[Micro], tau: float, step: int
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        """Gradients of all micro-batches; over all workers, the losses and how units were chosen."""
+    ) -> tuple[Tensor, ChoiceMeans]:
+        """Gradients of all micro-batches; this worker's parts of the losses, how units were chosen.
+
+        Nothing is read from the device, which may be steps behind.
+        """
         worker, seed = self._worker, self._training.seed
         examples = [self._data.train[index] for index in batch.indices]
         divisors = divisors_of(examples, self._frames_per_second)
         noise_seed = seed_of(seed, step)
         torch.manual_seed(seed_of(seed, step, worker.rank))
         self.optimizer.zero_grad(set_to_none=True)
-        parts = self._objective.no_parts(worker.device)
+        parts = self.objective.no_parts(worker.device)
         choices = ChoiceMeans()
         for index, (inputs, counted) in enumerate(micros):
             last = index == len(micros) - 1
             with self._exchange(wanted=last), worker.autocast(self._training.precision):
                 sums = self._wrapped(inputs.to(worker.device), tau, noise_seed)
-                loss = self._objective.loss(sums, divisors) * float(counted)
+                loss = self.objective.loss(sums, divisors) * float(counted)
                 # Workers' gradients are averaged, the objective is a sum over workers.
                 (loss * worker.world_size).backward()
             if counted:
-                parts += self._objective.parts(sums, divisors)
+                parts += self.objective.parts(sums, divisors)
             choices.add(sums, counted=counted)
-        return self._objective.report(parts, worker), choices.report(worker)
+        return parts, choices
 
-    def descend(self, step: int) -> float:
+    def descend(self) -> Tensor:
         """Clip the gradient and move the weights; returns its norm before clipping."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        clip_norm = self._training.clip_norm
-        norm = float(gathered(nn.utils.clip_grad_norm_(parameters, clip_norm)))
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"the gradient is not finite at step {step}: lower the learning rates of the phase "
-                "or lengthen its warmup_steps"
-            )
+        norm = nn.utils.clip_grad_norm_(parameters, self._training.clip_norm)
         self.optimizer.step()
-        return norm
+        return whole(norm)
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], Tensor | None]:
@@ -125,19 +121,19 @@ class PhaseRun:
         self._model.eval()
         worker = self._worker
         divisors = divisors_of(self._data.valid, self._frames_per_second)
-        parts = self._objective.no_parts(worker.device)
+        parts = self.objective.no_parts(worker.device)
         words = ErrorCounts()
         counts_K: Tensor | None = None
         for [(inputs, counted)] in self.loader.read(self._validation_requests()):
             with worker.autocast(self._training.precision):
                 sums = self._model(inputs.to(worker.device), tau=1.0, seed=0)
-            parts += self._objective.parts(sums, divisors) * float(counted)
+            parts += self.objective.parts(sums, divisors) * float(counted)
             if counted:
                 words += self._word_errors(sums["frame_pieces_BT"], inputs.targets)
             if "counts_K" in sums:
                 counts = sums["counts_K"] * int(counted)
                 counts_K = counts if counts_K is None else counts_K + counts
-        scores = {**self._objective.report(parts, worker), "wer": word_error_rate(words, worker)}
+        scores = {**self.objective.report(parts, worker), "wer": word_error_rate(words, worker)}
         return scores, None if counts_K is None else worker.sum(counts_K)
 
     def _word_errors(

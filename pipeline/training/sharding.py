@@ -48,13 +48,18 @@ def gathered(value: Any, *, kept: bool = True) -> Any:
     With `kept` false, a worker takes part and gets empty tensors instead.
     """
     if isinstance(value, DTensor):
-        full = value.full_tensor().detach()
+        full = whole(value).detach()
         return full.cpu() if kept else full.new_empty(0)
     if isinstance(value, dict):
         return {key: gathered(item, kept=kept) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [gathered(item, kept=kept) for item in value]
     return value
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """`tensor`, complete where it was in parts, on its device; all workers must call."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -39,6 +39,13 @@ class Worker:
             gradient_as_bucket_view=True,
         )
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """Of the GPU; `None` on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        return torch.cuda.get_device_properties(self.device).total_memory
+
     def autocast(self, precision: str) -> AbstractContextManager[Any]:
         """bfloat16 where `training.precision` asks for it; "auto" means on a GPU."""
         wanted = precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")

@@ -50,8 +50,8 @@ class PooledEncoder(SslModel):
     def remember_front_end(self, max_bytes: int) -> None:
         self.encoder.remember_front_end(max_bytes)
 
-    def checkpoint_gradients(self) -> None:
-        self.encoder.checkpoint_gradients()
+    def checkpoint_gradients(self, num_blocks: int | None = None) -> None:
+        self.encoder.checkpoint_gradients(num_blocks)
 
     def save_pretrained(self, folder: str | Path) -> None:
         self.encoder.save_pretrained(folder)

@@ -17,6 +17,7 @@ from pipeline.metrics.wer import ErrorCounts
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 from pipeline.training import setup
+from pipeline.training.measures import StepMeasures
 from pipeline.training.phase_run import word_error_rate
 from pipeline.training.train_joint import export
 from pipeline.training.worker import Worker
@@ -243,3 +244,39 @@ def test_a_step_in_micro_batches_is_the_same_step(inputs, tmp_path, variant):
     assert [name in rows[0] for name in choices] == [variant == "dkm_layers"] * 3
     for name in choices[: 3 * (variant == "dkm_layers")]:
         assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-4)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_training_before_a_checkpoint(inputs, tmp_path):
+    output = Artifact(str(tmp_path))
+    training = make_training(inputs, output, quantizer={"kind": "none"})
+    with torch.no_grad():
+        training.model.asr.projection.weight.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="not finite at step 0: lower the learning rates"):
+        training.run()
+    assert training.store.latest() is None
+
+
+def test_measures_are_read_once_an_interval_and_reach_the_history_in_order(
+    inputs, tmp_path, monkeypatch
+):
+    read_at = []
+    read = StepMeasures.read
+
+    def noted(measures, objective):
+        read_at.append(len(measures._unread))
+        read(measures, objective)
+
+    monkeypatch.setattr(StepMeasures, "read", noted)
+    options = {"quantizer": {"kind": "dkm"}, "training": {"log_steps": 2, "batch_seconds": 1.5}}
+    rows = {}
+    for log_steps in (1, 2):
+        options["training"]["log_steps"] = log_steps
+        read_at.clear()
+        training = make_training(inputs, Artifact(str(tmp_path / str(log_steps))), **options)
+        training.run()
+        assert max(read_at) == log_steps
+        assert sum(read_at) == training.position.step
+        rows[log_steps] = [row for row in training.history.rows if "train.loss" in row]
+    for index, row in enumerate(rows[2]):
+        single = [each["train.loss"] for each in rows[1][2 * index : 2 * index + 2]]
+        assert row["train.loss"] == pytest.approx(sum(single) / 2, rel=1e-12)
