@@ -18,7 +18,7 @@ import torch
 import triton
 from torch import Tensor
 
-from pipeline.clustering.kernels import largest_of_rows, nearest_rows, split_rows
+from pipeline.clustering.kernels import distance_rows, largest_of_rows, nearest_rows, split_rows
 from pipeline.clustering.logits import Logits
 
 # Rows of a tile: enough for every multiprocessor, and few enough for the cache.
@@ -109,32 +109,44 @@ def product(left: Tensor, right: Tensor, out: Tensor, *, adds: bool = False) -> 
 
 
 class LogitTiles:
-    """Scaled logits without their bias, a tile of rows at a time, in the memory of the one before.
+    """What logits are made of, a tile of rows at a time, in the memory of the tile before.
+
+    That is the products of frames and weights; for Euclidean logits the distances, which a kernel
+    makes of the products. Either way `logit = number * factor + bias`.
 
     Args:
         frames_MD: of any floating dtype.
         valid_N: int64, which frames count.
         logits: of the units.
         num_rows: of a tile.
-        num_parts: how many float32 matrices R x K a tile has side by side; the first is the logits,
-            to be multiplied by `unscale`.
+        num_parts: how many float32 matrices R x K a tile has side by side; the first is filled.
 
     Attributes:
+        factor: a scalar tensor.
+        bias_K: float32.
+        largest: the largest absolute value of the valid frames, a scalar tensor.
         scale: of the split frames.
-        unscale: turns a tile's numbers into logits without their bias.
+        weight_scale: of the split weights.
+        floor: the least length that a frame is taken to have where near centroids are looked for:
+            a small part of the centroids' mean length.
     """
 
     def __init__(
         self, frames_MD: Tensor, valid_N: Tensor, logits: Logits, num_rows: int, num_parts: int = 1
     ) -> None:
         self.frames_MD, self.valid_N, self.logits = frames_MD.contiguous(), valid_N, logits
-        num_units, dim = logits.weight_KD.shape
+        self.weight_KD = logits.weight_KD.contiguous()
+        num_units, dim = self.weight_KD.shape
         self.num_rows = max(1, min(num_rows, len(valid_N)))
-        weight_KD = logits.weight_KD.contiguous()
-        weight_scale = scale_of(largest_of(weight_KD))
-        self.weight_K3D = split(weight_KD, RIGHT, weight_scale)
-        self.scale = scale_of(largest_of(self.frames_MD, valid_N, logits.origin_D))
-        self.unscale = 1 / (self.scale * weight_scale)
+        self.weight_scale = scale_of(largest_of(self.weight_KD))
+        self.weight_K3D = split(self.weight_KD, RIGHT, self.weight_scale)
+        self.largest = largest_of(self.frames_MD, valid_N, logits.origin_D)
+        self.scale = scale_of(self.largest)
+        self.unscale = 1 / (self.scale * self.weight_scale)
+        self.factor, self.bias_K = self.unscale, logits.bias_K
+        if logits.sharpness is not None:
+            self.factor, self.bias_K = -logits.sharpness, torch.zeros_like(logits.bias_K)
+            self.floor = torch.linalg.vector_norm(self.weight_KD / 2, dim=1).mean() / 16
         self.tile_RPK = frames_MD.new_empty(
             (self.num_rows, num_parts, num_units), dtype=torch.float32
         )
@@ -155,7 +167,28 @@ class LogitTiles:
             )
             tile_RPK = self.tile_RPK[:count]
             product(frames_R3D.flatten(1), self.weight_K3D.flatten(1).T, tile_RPK[:, 0])
+            if self.logits.sharpness is not None:
+                self._write_distances(tile_RPK, self.valid_N[span])
             yield span, tile_RPK, frames_R3D
+
+    def _write_distances(self, tile_RPK: Tensor, chosen_R: Tensor) -> None:
+        num_units, dim = self.weight_KD.shape
+        distance_rows[(len(tile_RPK),)](
+            tile_RPK,
+            self.unscale,
+            self.logits.bias_K,
+            self.floor,
+            self.frames_MD,
+            chosen_R,
+            self.logits.origin_D,
+            self.weight_KD,
+            num_units,
+            dim,
+            tile_RPK.stride(0),
+            BLOCK_K=triton.next_power_of_2(num_units),
+            BLOCK_D=triton.next_power_of_2(dim),
+            num_warps=8,
+        )
 
 
 def nearest(frames_ND: Tensor, logits: Logits) -> tuple[Tensor, Tensor]:
@@ -172,10 +205,10 @@ def nearest(frames_ND: Tensor, logits: Logits) -> tuple[Tensor, Tensor]:
     for span, tile_RPK, _ in tiles:
         nearest_rows[(len(tile_RPK),)](
             tile_RPK,
-            tiles.unscale,
-            logits.bias_K,
+            tiles.factor,
+            tiles.bias_K,
             frames_ND[span],
-            logits.weight_KD,
+            tiles.weight_KD,
             logits.origin_D,
             units_N[span],
             squared_distances_N[span],

@@ -3,8 +3,8 @@
 The plain formula, y = softmax((logits + noise) / tau) and the rows it chooses, keeps several N x K
 matrices for the backward pass: gigabytes at N = 48,000 frames and K = 2,000 units. Here the forward
 pass keeps only the chosen unit of each frame; the backward pass computes logits, noise and
-probabilities again, a tile of frames at a time: in torch's operations (`tiled`), or on a GPU, for
-squared distances, in kernels of our own (`fused`).
+probabilities again, a tile of frames at a time: in torch's operations (`tiled`), or on a GPU in
+kernels of our own (`fused`).
 
 Shapes: M frames with padding, N valid ones, D dimensions, K units, E embedding.
 """
@@ -68,11 +68,6 @@ def choose(
         return Choice(*chosen)
 
 
-def _is_fused(frames_MD: Tensor, logits: Logits) -> bool:
-    """The kernels know no Euclidean distance."""
-    return logits.sharpness is None and is_fused(frames_MD, len(logits.weight_KD))
-
-
 class _Choose(torch.autograd.Function):
     """Forward keeps its inputs and the units; backward recomputes the rest tile by tile."""
 
@@ -89,7 +84,7 @@ class _Choose(torch.autograd.Function):
         relaxation: Relaxation | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         logits = Logits(weight_KD, bias_K, origin_D, sharpness)
-        if _is_fused(frames_MD, logits):
+        if is_fused(frames_MD, len(weight_KD)):
             from pipeline.quantizer import fused
 
             top_N = frames_MD.new_empty(0)
@@ -121,7 +116,7 @@ class _Choose(torch.autograd.Function):
             return grads.of_inputs()
         # If backward() is called under autocast, some of this would be in bfloat16.
         with torch.autocast(frames_MD.device.type, enabled=False):
-            if _is_fused(frames_MD, logits):
+            if is_fused(frames_MD, len(weight_KD)):
                 from pipeline.quantizer import fused
 
                 fused.backward(

@@ -3,8 +3,16 @@
 import triton
 import triton.language as tl
 
-# Of y, which is at most 1, before it is split.
-Y_SCALE = tl.constexpr(4096.0)
+from pipeline.clustering.kernels import (
+    difference_from,
+    load_frame,
+    near_units,
+    reach_of,
+    store_split,
+)
+
+# Of what is at most 1, before it is split.
+UNIT_SCALE = tl.constexpr(4096.0)
 
 
 @triton.jit
@@ -21,21 +29,11 @@ def _gumbel(seed, key, index, BLOCK_K: tl.constexpr):
     return -tl.log(-tl.log(uniform))
 
 
-@triton.jit
-def _store_split(target, value, scale, num_units, unit, inside):
-    value = value * scale
-    high = value.to(tl.float16)
-    low = (value - high.to(tl.float32)).to(tl.float16)
-    tl.store(target + unit, high, mask=inside)
-    tl.store(target + num_units + unit, high, mask=inside)
-    tl.store(target + 2 * num_units + unit, low, mask=inside)
-
-
 @triton.jit(do_not_specialize=["seed"])
 def choose_rows(
     tile,
     tile_parts,
-    unscale,
+    factor,
     bias,
     keys,
     indices,
@@ -58,9 +56,9 @@ def choose_rows(
     row = tl.program_id(0).to(tl.int64)
     unit = tl.arange(0, BLOCK_K)
     inside = unit < num_units
-    logit = tl.load(tile + row * stride + unit, mask=inside, other=-float("inf"))
-    logit = logit * tl.load(unscale)
-    logit += tl.load(bias + unit, mask=inside, other=0.0)
+    number = tl.load(tile + row * stride + unit, mask=inside, other=0.0)
+    logit = number * tl.load(factor) + tl.load(bias + unit, mask=inside, other=0.0)
+    logit = tl.where(inside, logit, -float("inf"))
     top = tl.max(logit, axis=0)
     # A row of NaN has no largest index within the row.
     closest = tl.minimum(tl.argmax(logit, axis=0), num_units - 1)
@@ -86,7 +84,8 @@ def choose_rows(
         scaled = shifted / tau
         scaled = tl.exp(scaled - tl.max(scaled, axis=0))
         y = scaled / tl.sum(scaled, axis=0)
-        _store_split(tile_parts + row * stride * 2, y, Y_SCALE, num_units, unit, inside)
+        parts = tile_parts + row * stride * 2
+        store_split(parts, y, UNIT_SCALE, num_units, unit, inside, SECOND_IS_LOW=False)
 
 
 @triton.jit(do_not_specialize=["seed"])
@@ -94,7 +93,7 @@ def gradient_rows(
     tile,
     tile_parts,
     y_parts,
-    unscale,
+    factor,
     unscale_h,
     gradient_scale,
     bias,
@@ -108,34 +107,122 @@ def gradient_rows(
     stride,
     NOISE: tl.constexpr,
     SOFT: tl.constexpr,
+    EUCLIDEAN: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
+    """Gradients of logits: split in the place of the numbers, or float32 in that of h."""
     unit = tl.arange(0, BLOCK_K)
     inside = unit < num_units
     bias_of_unit = tl.load(bias + unit, mask=inside, other=0.0)
     scale = tl.load(gradient_scale)
-    scale_of_logits = tl.load(unscale)
+    factor_of_logits = tl.load(factor)
     scale_of_h = tl.load(unscale_h)
     summed = tl.zeros((BLOCK_K,), dtype=tl.float32)
     for index in range(ROWS):
         row = tl.program_id(0).to(tl.int64) * ROWS + index
         if row < count:
             start = tile + row * stride + unit
-            logit = tl.load(start, mask=inside, other=-float("inf")) * scale_of_logits
-            logit += bias_of_unit
+            logit = tl.load(start, mask=inside, other=0.0) * factor_of_logits + bias_of_unit
             h = tl.load(start + num_units, mask=inside, other=0.0) * scale_of_h
             if NOISE:
                 noise = _gumbel(seed, tl.load(keys + row), tl.load(indices + row), BLOCK_K)
-                logit = tl.where(inside, logit + noise, -float("inf"))
+                logit += noise
+            logit = tl.where(inside, logit, -float("inf"))
             y = tl.exp((logit - tl.max(logit, axis=0)) * inverse_tau)
             y = y / tl.sum(y, axis=0)
             gradient = y * (h - tl.sum(y * h, axis=0)) * inverse_tau
-            summed += gradient
             # Every thread has read its part of the row: the sums above needed them all.
-            _store_split(tile_parts + row * stride * 2, gradient, scale, num_units, unit, inside)
+            if EUCLIDEAN:
+                tl.store(start + num_units, gradient, mask=inside)
+            else:
+                parts = tile_parts + row * stride * 2
+                store_split(parts, gradient, scale, num_units, unit, inside, SECOND_IS_LOW=False)
+                summed += gradient
             if SOFT:
-                _store_split(y_parts + row * 3 * num_units, y, Y_SCALE, num_units, unit, inside)
+                parts = y_parts + row * 3 * num_units
+                store_split(parts, y, UNIT_SCALE, num_units, unit, inside, SECOND_IS_LOW=False)
+    if not EUCLIDEAN:
+        tl.store(sums + tl.program_id(0) * num_units + unit, summed, mask=inside)
+
+
+@triton.jit
+def pull_rows(
+    tile,
+    tile_parts,
+    frames_parts,
+    sharpness,
+    floor,
+    gradient_scale,
+    frames,
+    chosen,
+    origin,
+    weight,
+    slopes,
+    reaches,
+    sums,
+    own,
+    own_scale,
+    of_weight,
+    of_weight_scale,
+    count,
+    num_units,
+    dim,
+    stride,
+    TO_WEIGHT: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Gradients of -sharpness ||s - mu|| become those of the products 2 s mu - ||mu||^2.
+
+    A logit pulls mu by gradient * sharpness * (s - mu) / ||s - mu||, and s the other way. The pull of
+    near pairs goes straight to weights and frames (`own`), all other goes through the products. The
+    slope of the root is as large as 1 / ||s||, so a row of it is multiplied by its reach, and the
+    frame that it is multiplied with divided by it: both then fit float16.
+    """
+    unit = tl.arange(0, BLOCK_K)
+    inside = unit < num_units
+    column = tl.arange(0, BLOCK_D)
+    within = column < dim
+    summed = tl.zeros((BLOCK_K,), dtype=tl.float32)
+    for index in range(ROWS):
+        row = tl.program_id(0).to(tl.int64) * ROWS + index
+        if row < count:
+            start = tile + row * stride + unit
+            distance = tl.load(start, mask=inside, other=0.0)
+            gradient = tl.load(start + num_units, mask=inside, other=0.0)
+            tl.store(slopes + row, tl.sum(gradient * distance, axis=0))
+            # A frame on its centroid is pulled nowhere: there the root has no gradient.
+            nowhere = tl.where(distance == 0, float("inf"), distance)
+            pull = gradient * tl.load(sharpness) / nowhere
+            frame = load_frame(frames, tl.load(chosen + row), origin, dim, BLOCK_D)
+            reach = reach_of(frame, tl.load(floor))
+            tl.store(reaches + row, reach)
+            near = near_units(distance, reach, num_units, BLOCK_K)
+            far = tl.where(near < num_units, 0.0, pull)
+            of_frame = -tl.sum(far, axis=0) * frame
+            current = tl.min(near, axis=0)
+            while current < num_units:
+                strength = tl.sum(tl.where(unit == current, pull, 0.0), axis=0)
+                moved = strength * difference_from(frame, weight, current, dim, BLOCK_D)
+                of_frame -= moved
+                if TO_WEIGHT:
+                    target = of_weight + current.to(tl.int64) * dim + column
+                    scaled = moved * (0.5 * tl.load(of_weight_scale))
+                    tl.atomic_add(target, scaled, mask=within)
+                near = tl.where(unit == current, num_units, near)
+                current = tl.min(near, axis=0)
+            own_row = own + row * dim + column
+            before = tl.load(own_row, mask=within, other=0.0)
+            tl.store(own_row, (before + of_frame * tl.load(own_scale)) * reach, mask=within)
+            parts = frames_parts + row * 3 * dim
+            store_split(parts, frame / reach, UNIT_SCALE, dim, column, within, SECOND_IS_LOW=True)
+            # Every thread has read its part of the row, as in `gradient_rows`.
+            parts = tile_parts + row * stride * 2
+            scale = tl.load(gradient_scale) * reach
+            store_split(parts, far / 2, scale, num_units, unit, inside, SECOND_IS_LOW=False)
+            summed += far / 2
     tl.store(sums + tl.program_id(0) * num_units + unit, summed, mask=inside)
 
 

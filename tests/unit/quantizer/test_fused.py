@@ -11,7 +11,8 @@ pytest.importorskip("triton")
 
 from pipeline.clustering import fused as rows
 from pipeline.clustering.logits import Logits
-from pipeline.quantizer import fused
+from pipeline.quantizer import choice, fused
+from pipeline.quantizer.dkm import DifferentiableKMeans
 from pipeline.quantizer.logit_gradients import LogitGradients
 from pipeline.quantizer.noise import Noise
 from pipeline.quantizer.relaxation import Gradients, Relaxation
@@ -19,6 +20,7 @@ from pipeline.quantizer.relaxation import Gradients, Relaxation
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SEED = (1 << 40) + 12345
 TAU = 0.7
+SIGMA_SQUARED = {"squared": 0.15, "euclidean": 1.3}
 NUM_UNITS, DIM, WIDTH = 37, 18, 10
 
 
@@ -29,17 +31,26 @@ def normal(*shape, seed=0):
 class Case:
     """Two utterances with padding between them, and all that a step reads."""
 
-    def __init__(self, dtype=torch.float32, lengths=(11, 8), keys=(5, 2)):
+    def __init__(
+        self, distance="squared", dtype=torch.float32, lengths=(11, 8), keys=(5, 2), near=()
+    ):
+        """`near` says how far from a centroid of its own each of the first frames lies."""
         longest = max(lengths)
         mask_BT = torch.arange(longest) < torch.tensor(lengths)[:, None]
         self.valid_N = mask_BT.flatten().nonzero().squeeze(1).to(DEVICE)
-        self.frames_MD = (3 + normal(len(lengths) * longest, DIM)).to(dtype)
-        self.frames_MD[~mask_BT.flatten().to(DEVICE)] = float("nan")
+        self.distance = distance
         self.centroids_KD = 3 + normal(NUM_UNITS, DIM, seed=1)
+        self.frames_MD = (3 + normal(len(lengths) * longest, DIM)).to(dtype)
+        for row, share in enumerate(near):
+            self.frames_MD[row] = self.centroids_KD[row] + share * normal(DIM, seed=row)
+        self.frames_MD[~mask_BT.flatten().to(DEVICE)] = float("nan")
         self.embedding_KE = normal(NUM_UNITS, WIDTH, seed=2)
         self.upstream_ME = normal(len(self.frames_MD), WIDTH, seed=3)
         self.noise = Noise(SEED, keys, lengths)
-        self.logits = Logits.of(self.centroids_KD, 0.15)
+
+    @property
+    def logits(self):
+        return Logits.of(self.centroids_KD, SIGMA_SQUARED[self.distance], self.distance)
 
     def gumbel_noise(self):
         return torch.tensor(
@@ -57,13 +68,16 @@ def plain(case, relaxation):
     """Values and gradients by autograd in float64, by the name of what takes them."""
     inputs = {
         "frames": case.frames_MD[case.valid_N].double(),
-        "weight": case.logits.weight_KD.double(),
-        "bias": case.logits.bias_K.double(),
+        "centroids": case.centroids_KD.double(),
+        "sigma_squared": torch.tensor(SIGMA_SQUARED[case.distance], dtype=torch.float64),
         "embedding": case.embedding_KE.double(),
     }
     inputs = {name: value.detach().requires_grad_() for name, value in inputs.items()}
-    logits_NK = (inputs["frames"] - case.logits.origin_D.double()) @ inputs["weight"].T
-    logits_NK = logits_NK + inputs["bias"]
+    distances_NK = (inputs["frames"][:, None] - inputs["centroids"]).square().sum(dim=2)
+    if case.distance == "euclidean":
+        apart_NK = distances_NK > 0  # elsewhere the root has no gradient, which is taken as 0
+        distances_NK = torch.where(apart_NK, distances_NK, 1).sqrt() * apart_NK
+    logits_NK = -inputs["sigma_squared"] * distances_NK
     noisy_NK = logits_NK + (case.gumbel_noise() if relaxation.noise else 0)
     y_NK = torch.softmax(noisy_NK / relaxation.tau, dim=1)
     units_N = noisy_NK.argmax(dim=1)
@@ -82,6 +96,35 @@ def plain(case, relaxation):
         "entropy": -(log_p_NK.exp() * log_p_NK).sum(dim=1).detach(),
     }
     return values, dict(zip(inputs, gradients, strict=True))
+
+
+def found_gradients(case, relaxation):
+    """The kernels' own."""
+    centroids_KD = case.centroids_KD.clone().requires_grad_()
+    sigma_squared = torch.tensor(SIGMA_SQUARED[case.distance], device=DEVICE, requires_grad=True)
+    logits = Logits.of(centroids_KD, sigma_squared, case.distance)
+    parts = (logits.weight_KD, logits.bias_K, logits.sharpness)
+    plain_logits = Logits(
+        *(None if part is None else part.detach() for part in vars(logits).values())
+    )
+    targets = Gradients(
+        torch.zeros_like(case.frames_MD),
+        LogitGradients.zeros(plain_logits),
+        torch.zeros_like(case.embedding_KE),
+    )
+    fused.backward(
+        case.frames_MD,
+        case.valid_N,
+        plain_logits,
+        case.embedding_KE,
+        relaxation,
+        case.upstream_ME,
+        targets,
+    )
+    sums = (targets.logits.weight_KD, targets.logits.bias_K, targets.logits.sharpness)
+    reached = 2 if logits.sharpness is None else 3
+    torch.autograd.backward(parts[:reached], sums[:reached])
+    return targets, centroids_KD.grad, sigma_squared.grad
 
 
 MODES = {
@@ -105,9 +148,14 @@ def _several_tiles(monkeypatch):
     monkeypatch.setattr(rows, "TILE_ROWS", 8)
 
 
+# Of Euclidean frames, some lie on their centroid or so near it that products do not show how near.
+NEAR = {"squared": (), "euclidean": (0.0, 1e-3, 0.03, 0.1)}
+
+
+@pytest.mark.parametrize("distance", SIGMA_SQUARED)
 @pytest.mark.parametrize("mode", MODES)
-def test_values_are_those_of_the_formula(mode):
-    case = Case()
+def test_values_are_those_of_the_formula(mode, distance):
+    case = Case(distance, near=NEAR[distance])
     relaxation = MODES[mode](case.noise)
     expected, _ = plain(case, relaxation)
     embedded_ME, units_N, nearest_N, entropy_N = fused.forward(
@@ -122,31 +170,19 @@ def test_values_are_those_of_the_formula(mode):
     assert not embedded_ME[padded].any()
 
 
+@pytest.mark.parametrize("distance", SIGMA_SQUARED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("mode", MODES)
-def test_gradients_are_those_of_the_formula(mode, dtype):
-    case = Case(dtype)
+def test_gradients_are_those_of_the_formula(mode, dtype, distance):
+    case = Case(distance, dtype, near=NEAR[distance])
     relaxation = MODES[mode](case.noise)
     _, expected = plain(case, relaxation)
-    targets = Gradients(
-        torch.zeros_like(case.frames_MD),
-        LogitGradients.zeros(case.logits),
-        torch.zeros_like(case.embedding_KE),
-    )
-    fused.backward(
-        case.frames_MD,
-        case.valid_N,
-        case.logits,
-        case.embedding_KE,
-        relaxation,
-        case.upstream_ME,
-        targets,
-    )
+    targets, of_centroids, of_sigma_squared = found_gradients(case, relaxation)
     narrow = dtype == torch.bfloat16
     close(targets.frames_MD[case.valid_N], expected["frames"], 8e-3 if narrow else 1e-5)
     assert torch.isfinite(targets.frames_MD).all()
-    close(targets.logits.weight_KD, expected["weight"])
-    close(targets.logits.bias_K, expected["bias"])
+    close(of_centroids, expected["centroids"])
+    close(of_sigma_squared, expected["sigma_squared"])
     if not relaxation.hard:  # a chosen row's gradient is added by the caller
         close(targets.embedding_KE, expected["embedding"])
 
@@ -175,10 +211,10 @@ def test_the_nearest_centroid_and_its_distance():
     close(squared_distances_N, distances_NK.min(dim=1).values, 1e-5)
 
 
-def test_ties_go_to_the_lowest_unit_and_bad_frames_show():
-    case = Case()
+@pytest.mark.parametrize("distance", SIGMA_SQUARED)
+def test_ties_go_to_the_lowest_unit_and_bad_frames_show(distance):
+    case = Case(distance)
     case.centroids_KD[20] = case.centroids_KD[3]
-    case.logits = Logits.of(case.centroids_KD, 0.15)
     case.frames_MD[case.valid_N[0]] = case.centroids_KD[20]
     case.frames_MD[case.valid_N[1], 4] = float("inf")
     case.frames_MD[case.valid_N[2], 4] = float("nan")
@@ -187,3 +223,66 @@ def test_ties_go_to_the_lowest_unit_and_bad_frames_show():
     )
     assert nearest_N[0] == 3
     assert torch.isfinite(entropy_N).tolist() == [True, False, False] + [True] * 16
+
+
+def step(case, frozen):
+    """Values and gradients of the whole module without noise, which a CPU draws otherwise."""
+    model = DifferentiableKMeans(
+        case.centroids_KD,
+        SIGMA_SQUARED[case.distance],
+        sigma_learned=True,
+        mean_squared_distance=2.0,
+        distance=case.distance,
+        assignment="argmax",
+    ).to(DEVICE)
+    parts = {
+        "frames": case.frames_MD[None].clone().requires_grad_(),
+        "centroids": model.centroids_KD,
+        "sigma": model.log_sigma,
+        "embedding": case.embedding_KE.clone().requires_grad_(),
+    }
+    parts[frozen].requires_grad_(False)  # noqa: FBT003
+    mask_1M = torch.zeros(len(case.frames_MD), dtype=torch.bool, device=DEVICE)
+    mask_1M = mask_1M.index_fill(0, case.valid_N, value=True)[None]
+    quantized = model(parts["frames"], mask_1M, parts["embedding"], TAU, seed=1)
+    (quantized.embedded_BTE * case.upstream_ME).sum().backward()
+    del parts[frozen]
+    found = [quantized.embedded_BTE.detach(), *(part.grad for part in parts.values())]
+    return quantized.units_BT, found
+
+
+def smaller(case, units, dim):
+    case.centroids_KD, case.embedding_KE = (
+        case.centroids_KD[:units, :dim],
+        case.embedding_KE[:units],
+    )
+    case.frames_MD = case.frames_MD[:, :dim].contiguous()
+    return case
+
+
+def emptied(case):
+    case.valid_N = case.valid_N[:0]
+    return case
+
+
+STEPS = {
+    "usual": (Case, "sigma"),
+    "frozen frames": (lambda distance: Case(distance, near=(0.0, 1e-3)), "frames"),
+    "frozen centroids": (lambda distance: Case(distance, near=(0.0, 1e-3)), "centroids"),
+    "one unit": (lambda distance: smaller(Case(distance), 1, DIM), "sigma"),
+    "one dimension": (lambda distance: smaller(Case(distance), NUM_UNITS, 1), "sigma"),
+    "no valid frame": (lambda distance: emptied(Case(distance)), "sigma"),
+}
+
+
+@pytest.mark.parametrize("distance", SIGMA_SQUARED)
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_is_that_of_torch_operations(name, distance, monkeypatch):
+    make, frozen = STEPS[name]
+    monkeypatch.setattr(choice, "is_fused", lambda *_: False)
+    expected_units, expected = step(make(distance), frozen)
+    monkeypatch.setattr(choice, "is_fused", lambda *_: True)
+    units, found = step(make(distance), frozen)
+    assert torch.equal(units, expected_units)
+    for own, other in zip(found, expected, strict=True):
+        close(own, other.double())
