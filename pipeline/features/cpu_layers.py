@@ -38,6 +38,7 @@ def infer(linear: nn.Linear, inputs: Tensor) -> Tensor:
 def _suits_onednn(inputs: Tensor) -> bool:
     return (
         inputs.device.type == "cpu"
+        and not torch.compiler.is_compiling()
         and inputs.dtype == torch.float32
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")

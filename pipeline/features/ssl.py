@@ -59,6 +59,10 @@ class SslModel(nn.Module, ABC):
     def blocks(self) -> tuple[nn.Module, ...]:
         """The transformer blocks, the lowest first: block l makes layer l + 1."""
 
+    def parts_by_length(self) -> tuple[nn.Module, ...]:
+        """The parts worth compiling, whose inputs have the shape of a batch: rows, then a length."""
+        return self.blocks()
+
     @abstractmethod
     def freeze_front_end(self) -> None:
         """Freeze the convolutions that make frames: they get no gradient from now on."""

@@ -1,6 +1,7 @@
 """WavLM, HuBERT and wav2vec 2.0: convolutions over samples, then a transformer."""
 
 from collections.abc import Sequence
+from types import MethodType
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ class ConvolutionalEncoder(TransformersEncoder):
                 "the features: name a model with conv_pos_batch_norm false"
             )
         super().__init__(backbone, feature_extractor, grid_of_model(settings.to_dict()))
+        backbone.feature_extractor.forward = MethodType(convolve, backbone.feature_extractor)
         replace_attention(backbone)
         replace_linears(backbone)
         keep_narrow_groups_in_float32(backbone)
@@ -90,6 +92,11 @@ class ConvolutionalEncoder(TransformersEncoder):
         self._front_end_frozen = True
         self.backbone.feature_extractor.requires_grad_(requires_grad=False)
 
+    def parts_by_length(self) -> tuple[nn.Module, ...]:
+        backbone = self.backbone
+        front_end = (backbone.feature_extractor, backbone.feature_projection)
+        return (*front_end, *self._position_layers(), *self.blocks())
+
     def remember_front_end(self, max_bytes: int) -> None:
         self._remembered = RowMemory(self._front_end_of, max_bytes)
 
@@ -107,26 +114,18 @@ class ConvolutionalEncoder(TransformersEncoder):
         return front_BTC, torch.tensor(lengths, device=waveforms_BS.device)
 
     def _front_end_of(self, row_S: Tensor) -> Tensor:
-        """T x C of one utterance."""
+        """T x C of one utterance; uncompiled, because every length would be compiled by itself."""
         num_samples_B = torch.tensor([len(row_S)], device=row_S.device)
-        return self._front_end(row_S[None], num_samples_B)[0][0]
+        with torch.compiler.set_stance("force_eager"):
+            return self._front_end(row_S[None], num_samples_B)[0][0]
 
     def _front_end(self, waveforms_BS: Tensor, num_samples_B: Tensor) -> tuple[Tensor, Tensor]:
         """The convolutions; group norm is over each row's valid frames only."""
         if self.feature_extractor.do_normalize:
             waveforms_BS = normalise(waveforms_BS, num_samples_B)
-        hidden_BCT, lengths_B = waveforms_BS[:, None], num_samples_B
         trains = torch.is_grad_enabled() and not self._front_end_frozen
         with torch.set_grad_enabled(trains):
-            for layer in self.backbone.feature_extractor.conv_layers:
-                (kernel,), (stride,) = layer.conv.kernel_size, layer.conv.stride
-                lengths_B = torch.div(lengths_B - kernel, stride, rounding_mode="floor") + 1
-                norm = getattr(layer, "layer_norm", None)
-                if isinstance(norm, nn.GroupNorm):
-                    hidden_BCT = masked_channel_norm(layer.conv(hidden_BCT), lengths_B, norm)
-                    hidden_BCT = layer.activation(hidden_BCT)
-                else:
-                    hidden_BCT = layer(hidden_BCT)
+            hidden_BCT, lengths_B = self.backbone.feature_extractor(waveforms_BS, num_samples_B)
         expected = self.grid.num_frames(waveforms_BS.shape[1])
         if hidden_BCT.shape[2] != expected:
             raise AssertionError(f"{hidden_BCT.shape[2]} frames came out, the grid says {expected}")
@@ -141,6 +140,9 @@ class ConvolutionalEncoder(TransformersEncoder):
             outputs[-1] = encoded.last_hidden_state
         return outputs
 
+    def _position_layers(self) -> tuple[nn.Module, ...]:
+        return (self.backbone.encoder.pos_conv_embed,)
+
     def _freeze_unused(self) -> None:
         """A parameter that no output depends on would block data-parallel training."""
         unused = [getattr(self.backbone, name, None) for name in ("masked_spec_embed", "adapter")]
@@ -149,6 +151,26 @@ class ConvolutionalEncoder(TransformersEncoder):
         for part in unused:
             if part is not None:
                 part.requires_grad_(requires_grad=False)
+
+
+def convolve(
+    feature_extractor: Any, waveforms_BS: Tensor, lengths_B: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What a transformers feature encoder makes of samples, B x C x T, and the frames of each row.
+
+    A group norm, which the first layer of some models has, is over each row's valid frames only.
+    """
+    hidden_BCT = waveforms_BS[:, None]
+    for layer in feature_extractor.conv_layers:
+        (kernel,), (stride,) = layer.conv.kernel_size, layer.conv.stride
+        lengths_B = torch.div(lengths_B - kernel, stride, rounding_mode="floor") + 1
+        norm = getattr(layer, "layer_norm", None)
+        if isinstance(norm, nn.GroupNorm):
+            hidden_BCT = masked_channel_norm(layer.conv(hidden_BCT), lengths_B, norm)
+            hidden_BCT = layer.activation(hidden_BCT)
+        else:
+            hidden_BCT = layer(hidden_BCT)
+    return hidden_BCT, lengths_B
 
 
 def normalise(waveforms_BS: Tensor, num_samples_B: Tensor) -> Tensor:
@@ -162,9 +184,24 @@ def normalise(waveforms_BS: Tensor, num_samples_B: Tensor) -> Tensor:
 
 
 def masked_channel_norm(hidden_BCT: Tensor, lengths_B: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """`norm` over each row's valid frames alone; the padding becomes zero."""
-    size, lengths = hidden_BCT.shape[2], lengths_B.tolist()
-    if min(lengths) == size:
+    """`norm`, whose groups are channels, over each row's valid frames; the padding becomes zero.
+
+    A CPU goes row by row, which takes less memory. A GPU would wait there for the lengths, and a
+    compiler could not go on.
+    """
+    if hidden_BCT.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _norm_by_row(hidden_BCT, lengths_B.tolist(), norm)
+    valid_B1T = valid(lengths_B, hidden_BCT.shape[2])[:, None]
+    wide_BCT, count_B11 = hidden_BCT.float(), lengths_B[:, None, None]
+    mean_BC1 = (wide_BCT * valid_B1T).sum(2, keepdim=True) / count_B11
+    centred_BCT = (wide_BCT - mean_BC1) * valid_B1T
+    scale_BC1 = torch.rsqrt(centred_BCT.square().sum(2, keepdim=True) / count_B11 + norm.eps)
+    normed_BCT = centred_BCT * (scale_BC1 * norm.weight[:, None]) + norm.bias[:, None]
+    return (normed_BCT * valid_B1T).to(hidden_BCT.dtype)
+
+
+def _norm_by_row(hidden_BCT: Tensor, lengths: list[int], norm: nn.GroupNorm) -> Tensor:
+    if min(lengths) == hidden_BCT.shape[2]:
         normed_BCT: Tensor = norm(hidden_BCT)
         return normed_BCT
     normed_BCT = torch.zeros_like(hidden_BCT)

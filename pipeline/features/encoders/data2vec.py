@@ -1,6 +1,6 @@
 """data2vec-audio: as wav2vec 2.0, but its positional embedding is a stack of convolutions."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.features.encoders.convolutional import ConvolutionalEncoder
 
@@ -24,6 +24,9 @@ class Data2VecEncoder(ConvolutionalEncoder):
         for block in encoder.layers:
             outputs.append(block(outputs[-1], attention_mask=mask_B11T))
         return outputs
+
+    def _position_layers(self) -> tuple[nn.Module, ...]:
+        return tuple(self.backbone.encoder.pos_conv_embed.layers)
 
 
 def _heard(frames_BTD: Tensor, valid_BT: Tensor | None) -> Tensor:

@@ -37,6 +37,9 @@ class PooledEncoder(SslModel):
     def blocks(self) -> tuple[nn.Module, ...]:
         return self.encoder.blocks()
 
+    def parts_by_length(self) -> tuple[nn.Module, ...]:
+        return self.encoder.parts_by_length()
+
     @property
     def final_norm(self) -> nn.Module | None:
         return self.encoder.final_norm

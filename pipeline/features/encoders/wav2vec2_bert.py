@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.audio.model_grid import grid_of_model
 from pipeline.features.cpu_layers import replace_linears
@@ -60,6 +60,9 @@ class Wav2Vec2BertEncoder(TransformersEncoder):
         with recorded([encoder.dropout, *encoder.layers]) as outputs:
             encoder(frames_BTD, attention_mask=valid_BT)
         return HiddenStates(stack_layers(outputs, layers, valid_BT), num_frames_B)
+
+    def parts_by_length(self) -> tuple[nn.Module, ...]:
+        return (self.backbone.feature_projection, *self.blocks())
 
     def freeze_front_end(self) -> None:
         """The filterbank is fixed as it is."""
