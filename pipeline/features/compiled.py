@@ -39,8 +39,8 @@ def compile_blocks(ssl: SslModel, backend: Backend = "inductor") -> None:
 
 def _compiled(forward: Any, backend: Backend) -> Callable[..., Any]:
     """A bound method's function, compiled; unbound, so that a copy of the module calls itself."""
-    mark: Any = torch._dynamo.maybe_mark_dynamic  # noqa: SLF001 - torch documents it
-    function = torch.compile(forward.__func__, dynamic=False, backend=backend)
+    mark = torch._dynamo.maybe_mark_dynamic  # noqa: SLF001 - torch documents it
+    function: Any = torch.compile(forward.__func__, dynamic=False, backend=backend)
 
     def call(part: nn.Module, *inputs: Any, **named: Any) -> Any:
         for value in (*inputs, *named.values()):
