@@ -31,6 +31,11 @@ _EXPONENT = 13
 LEFT, RIGHT = (0, 1, 0), (0, 0, 1)
 
 
+def block_of(size: int) -> int:
+    """Elements of a block that holds a row of `size`: a power of two, and never tiny."""
+    return 1 << max(4, (size - 1).bit_length())
+
+
 def scale_of(largest: Tensor) -> Tensor:
     """The power of two that brings `largest` to 2^12 to 2^13; 1 for zero and what is not finite."""
     exponent = torch.floor(_EXPONENT - torch.log2(largest))
@@ -53,7 +58,7 @@ def largest_of(
             rows_RD.stride(0),
             HAS_CHOSEN=chosen_R is not None,
             HAS_ORIGIN=origin_D is not None,
-            BLOCK=triton.next_power_of_2(rows_RD.shape[1]),
+            BLOCK=block_of(rows_RD.shape[1]),
         )
     return largest_R.max()
 
@@ -185,8 +190,8 @@ class LogitTiles:
             num_units,
             dim,
             tile_RPK.stride(0),
-            BLOCK_K=triton.next_power_of_2(num_units),
-            BLOCK_D=triton.next_power_of_2(dim),
+            BLOCK_K=block_of(num_units),
+            BLOCK_D=block_of(dim),
             num_warps=8,
         )
 
@@ -215,8 +220,8 @@ def nearest(frames_ND: Tensor, logits: Logits) -> tuple[Tensor, Tensor]:
             num_units,
             dim,
             tile_RPK.stride(0),
-            BLOCK_K=triton.next_power_of_2(num_units),
-            BLOCK_D=triton.next_power_of_2(dim),
+            BLOCK_K=block_of(num_units),
+            BLOCK_D=block_of(dim),
             num_warps=8,
         )
     return units_N, squared_distances_N

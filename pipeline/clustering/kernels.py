@@ -34,7 +34,7 @@ def largest_of_rows(
 
 @triton.jit
 def store_split(target, value, scale, dim, column, inside, SECOND_IS_LOW: tl.constexpr):
-    """The parts of value * scale: (hi, lo, hi) or (hi, hi, lo)."""
+    """The parts of value * scale, (hi, lo, hi) or (hi, hi, lo); returns what hi and lo add up to."""
     value = value * scale
     high = value.to(tl.float16)
     low = (value - high.to(tl.float32)).to(tl.float16)
@@ -45,6 +45,7 @@ def store_split(target, value, scale, dim, column, inside, SECOND_IS_LOW: tl.con
     else:
         tl.store(target + dim + column, high, mask=inside)
         tl.store(target + 2 * dim + column, low, mask=inside)
+    return high.to(tl.float32) + low.to(tl.float32)
 
 
 @triton.jit

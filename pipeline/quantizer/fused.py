@@ -14,7 +14,6 @@ Shapes: N valid frames, R of them in a tile, D dimensions, K units, E embedding.
 from dataclasses import dataclass
 
 import torch
-import triton
 from torch import Tensor
 
 from pipeline.clustering.fused import (
@@ -22,6 +21,7 @@ from pipeline.clustering.fused import (
     RIGHT,
     TILE_ROWS,
     LogitTiles,
+    block_of,
     largest_of,
     product,
     scale_of,
@@ -29,46 +29,16 @@ from pipeline.clustering.fused import (
 )
 from pipeline.clustering.logits import Logits
 from pipeline.quantizer.fused_gradients import (
-    ROWS_OF_A_SUM,
+    BACKWARD_ROWS,
     TileGradients,
     add_sum_over_rows,
     scatter,
     split_part,
     stacked,
 )
-from pipeline.quantizer.kernels import UNIT_SCALE, choose_rows, gradient_rows
-from pipeline.quantizer.noise import Noise
+from pipeline.quantizer.kernels import UNIT_SCALE, choose_rows
+from pipeline.quantizer.noise import Counters
 from pipeline.quantizer.relaxation import Gradients, Relaxation
-
-# The backward pass holds two matrices of a tile, and split copies of what it multiplies.
-BACKWARD_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class Counters:
-    """Where each valid frame's noise is drawn: key_N and index_N, int32; no noise if empty."""
-
-    seed: int
-    key_N: Tensor
-    index_N: Tensor
-
-    @classmethod
-    def of(cls, noise: Noise | None, device: torch.device) -> "Counters":
-        if noise is None:
-            nothing = torch.empty(0, dtype=torch.int32, device=device)
-            return cls(0, nothing, nothing)
-        lengths_B = torch.tensor(noise.lengths, device=device)
-        total = sum(noise.lengths)
-        repeat = torch.repeat_interleave
-        keys_B = torch.tensor(noise.keys, dtype=torch.int32, device=device)
-        starts_B = (lengths_B.cumsum(0) - lengths_B).to(torch.int32)
-        index_N = torch.arange(total, dtype=torch.int32, device=device)
-        index_N -= repeat(starts_B, lengths_B, output_size=total)
-        return cls(noise.seed, repeat(keys_B, lengths_B, output_size=total), index_N)
-
-    @property
-    def draws(self) -> bool:
-        return len(self.key_N) > 0
 
 
 def forward(
@@ -112,8 +82,8 @@ def forward(
             tile_RPK.stride(0),
             NOISE=counters.draws,
             SOFT=soft,
-            BLOCK_K=triton.next_power_of_2(num_units),
-            BLOCK_E=triton.next_power_of_2(width),
+            BLOCK_K=block_of(num_units),
+            BLOCK_E=block_of(width),
             num_warps=8,
         )
         if stacked_JE is not None:
@@ -147,36 +117,13 @@ def backward(  # noqa: PLR0917 - what the autograd function has
     if not relaxation.hard:
         y_R3K = embedding_KE.new_empty((tiles.num_rows, 3, num_units), dtype=torch.float16)
     for span, tile_RPK, frames_R3D in tiles:
-        count = len(tile_RPK)
         u_R3E = split(
             upstream_ME, LEFT, scales.upstream, chosen_R=valid_N[span], out_R3D=upstream_R3E
         )
         product(u_R3E.flatten(1), embedding_K3E.flatten(1).T, tile_RPK[:, 1])
-        gradient_rows[(triton.cdiv(count, ROWS_OF_A_SUM),)](
-            tile_RPK,
-            tile_RPK.view(torch.float16),
-            tile_RPK if y_R3K is None else y_R3K,
-            tiles.factor,
-            unscale_h,
-            gradients.scale,
-            tiles.bias_K,
-            counters.key_N[span],
-            counters.index_N[span],
-            counters.seed,
-            gradients.sums_SK,
-            1.0 / relaxation.tau,
-            count,
-            num_units,
-            tile_RPK.stride(0),
-            NOISE=counters.draws,
-            SOFT=y_R3K is not None,
-            EUCLIDEAN=logits.sharpness is not None,
-            ROWS=ROWS_OF_A_SUM,
-            BLOCK_K=triton.next_power_of_2(num_units),
-            num_warps=8,
-        )
+        gradients.write(span, tile_RPK, unscale_h, counters, tau=relaxation.tau, y_R3K=y_R3K)
         if y_R3K is not None:
-            add_sum_over_rows(targets.embedding_KE, y_R3K[:count], u_R3E)
+            add_sum_over_rows(targets.embedding_KE, y_R3K[: len(tile_RPK)], u_R3E)
         gradients.add(span, tile_RPK, frames_R3D)
     gradients.finish()
     if y_R3K is not None:

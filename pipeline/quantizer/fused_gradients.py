@@ -13,12 +13,15 @@ import torch
 import triton
 from torch import Tensor
 
-from pipeline.clustering.fused import LEFT, LogitTiles, product, scale_of, split
+from pipeline.clustering.fused import LEFT, LogitTiles, block_of, product, scale_of, split
 from pipeline.clustering.kernels import NEAR
-from pipeline.quantizer.kernels import UNIT_SCALE, pull_rows, scatter_rows
+from pipeline.quantizer.kernels import UNIT_SCALE, gradient_rows, pull_rows, scatter_rows
 from pipeline.quantizer.logit_gradients import LogitGradients
+from pipeline.quantizer.noise import Counters
 
-# Rows whose gradients of the bias one program sums up.
+# The backward pass holds two matrices of a tile, and split copies of what it multiplies.
+BACKWARD_ROWS = 4096
+# Rows that one program sums up.
 ROWS_OF_A_SUM = 16
 
 
@@ -26,15 +29,12 @@ class TileGradients:
     """Adds what the gradients of a tile's logits make, for one tile after the other.
 
     Args:
-        tiles: of two parts: the first holds what the logits are made of; the caller puts their
-            gradient into the first as `split_part` has it, times `scale`, and the sums of its rows
-            into `sums_SK`; for Euclidean logits it leaves the first and puts float32 into the second.
+        tiles: of two parts.
         bound: no gradient of a logit is larger; a scalar tensor.
         targets: what to add to.
         of_frames_MD: where to write the gradient of the frames; None if they need none.
 
     Attributes:
-        scale: of the split gradient.
         frames_scale: of the frames' gradient before it is written.
     """
 
@@ -52,17 +52,66 @@ class TileGradients:
             # The slope of a far pair's root, times the reach of the frame, is at most 1 / (2 NEAR).
             bound = bound * self.sharpness / (2 * NEAR.value)
             split_frames_scale = torch.full_like(tiles.scale, UNIT_SCALE.value)
-        self.scale = scale_of(bound)
-        self.frames_scale = self.scale * tiles.weight_scale
-        self.weights_scale = self.scale * split_frames_scale
-        self.stacked_JD = stacked(tiles.weight_KD, tiles.weight_scale)
+        self._scale = scale_of(bound)
+        self.frames_scale = self._scale * tiles.weight_scale
+        self._weights_scale = self._scale * split_frames_scale
+        self._stacked_JD = stacked(tiles.weight_KD, tiles.weight_scale)
         num_sums = triton.cdiv(tiles.num_rows, ROWS_OF_A_SUM)
-        self.sums_SK = tiles.weight_KD.new_empty((num_sums, len(tiles.weight_KD)))
+        self._sums_SK = tiles.weight_KD.new_empty((num_sums, len(tiles.weight_KD)))
+
+    def write(
+        self,
+        span: slice,
+        tile_RPK: Tensor,
+        unscale_h: Tensor,
+        counters: Counters,
+        *,
+        tau: float = 1.0,
+        bias_of_h_K: Tensor | None = None,
+        y_R3K: Tensor | None = None,
+    ) -> None:
+        """Turn h, in the second part, into y (h - sum_k y_k h_k) / tau, the gradient of the logits.
+
+        Args:
+            span: of the tile.
+            tile_RPK: the first part as `LogitTiles` has it.
+            unscale_h: what the second part is to be multiplied with.
+            counters: of the noise that makes y.
+            tau: temperature of y.
+            bias_of_h_K: to be added to h.
+            y_R3K: memory for y, which is split and times `UNIT_SCALE`, if it is wanted.
+        """
+        count, _, num_units = tile_RPK.shape
+        gradient_rows[(triton.cdiv(count, ROWS_OF_A_SUM),)](
+            tile_RPK,
+            tile_RPK.view(torch.float16),
+            tile_RPK if y_R3K is None else y_R3K,
+            self.tiles.factor,
+            unscale_h,
+            self._scale,
+            self.tiles.bias_K,
+            self.tiles.bias_K if bias_of_h_K is None else bias_of_h_K,
+            counters.key_N[span],
+            counters.index_N[span],
+            counters.seed,
+            self._sums_SK,
+            1.0 / tau,
+            count,
+            num_units,
+            tile_RPK.stride(0),
+            NOISE=counters.draws,
+            SOFT=y_R3K is not None,
+            HAS_BIAS=bias_of_h_K is not None,
+            EUCLIDEAN=self.sharpness is not None,
+            ROWS=ROWS_OF_A_SUM,
+            BLOCK_K=block_of(num_units),
+            num_warps=8,
+        )
 
     def add(
         self, span: slice, tile_RPK: Tensor, frames_R3D: Tensor, own_RD: Tensor | None = None
     ) -> None:
-        """Add what one tile makes; it is overwritten, and `frames_R3D` too.
+        """Add what a written tile makes; it is overwritten, and `frames_R3D` too.
 
         `own_RD` is what its frames get besides, times `frames_scale`.
         """
@@ -70,17 +119,17 @@ class TileGradients:
         dim = self.tiles.weight_KD.shape[1]
         reach_R = None
         if self.sharpness is not None:
-            own_RD = self.sums_SK.new_zeros((count, dim)) if own_RD is None else own_RD
+            own_RD = self._sums_SK.new_zeros((count, dim)) if own_RD is None else own_RD
             reach_R = self._pull(span, tile_RPK, frames_R3D, own_RD, self.sharpness)
         gradient_RJ = split_part(tile_RPK)
         if self.targets.weight_KD is not None and self.targets.bias_K is not None:
             gradient_R3K = gradient_RJ.unflatten(1, (3, num_units))
             add_sum_over_rows(self.targets.weight_KD, gradient_R3K, frames_R3D)
-            self.targets.bias_K.add_(sum_of(self.sums_SK, count))
+            self.targets.bias_K.add_(sum_of(self._sums_SK, count))
         if self.of_frames_MD is not None:
             # What the products above have read makes room for the gradient of the frames.
             of_frames_RD = _reused(frames_R3D, (count, dim)) if own_RD is None else own_RD
-            product(gradient_RJ, self.stacked_JD, of_frames_RD, adds=own_RD is not None)
+            product(gradient_RJ, self._stacked_JD, of_frames_RD, adds=own_RD is not None)
             if reach_R is not None:
                 of_frames_RD.div_(reach_R[:, None])
             chosen_R = self.tiles.valid_N[span]
@@ -89,7 +138,7 @@ class TileGradients:
     def finish(self) -> None:
         """Undo the scale of the sums; after the last tile."""
         if self.targets.weight_KD is not None:
-            self.targets.weight_KD.div_(self.weights_scale)
+            self.targets.weight_KD.div_(self._weights_scale)
 
     def _pull(
         self, span: slice, tile_RPK: Tensor, frames_R3D: Tensor, own_RD: Tensor, sharpness: Tensor
@@ -104,26 +153,26 @@ class TileGradients:
             frames_R3D,
             sharpness,
             self.tiles.floor,
-            self.scale,
+            self._scale,
             self.tiles.frames_MD,
             self.tiles.valid_N[span],
             self.tiles.logits.origin_D,
             self.tiles.weight_KD,
             slopes_R,
             reach_R,
-            self.sums_SK,
+            self._sums_SK,
             own_RD,
             self.frames_scale,
             own_RD if of_weight_KD is None else of_weight_KD,
-            self.weights_scale,
+            self._weights_scale,
             count,
             num_units,
             own_RD.shape[1],
             tile_RPK.stride(0),
             TO_WEIGHT=of_weight_KD is not None,
             ROWS=ROWS_OF_A_SUM,
-            BLOCK_K=triton.next_power_of_2(num_units),
-            BLOCK_D=triton.next_power_of_2(own_RD.shape[1]),
+            BLOCK_K=block_of(num_units),
+            BLOCK_D=block_of(own_RD.shape[1]),
             num_warps=8,
         )
         if self.targets.sharpness is not None:
@@ -156,7 +205,7 @@ def sum_of(sums_SK: Tensor, count: int) -> Tensor:
 def scatter(rows_RD: Tensor, chosen_R: Tensor, unscale: Tensor, out_MD: Tensor) -> None:
     """out[chosen] = rows * unscale."""
     num_rows, dim = rows_RD.shape
-    block = triton.next_power_of_2(dim)
+    block = block_of(dim)
     scatter_rows[(num_rows,)](rows_RD, chosen_R, unscale, out_MD, dim, BLOCK=block)
 
 

@@ -88,6 +88,41 @@ def choose_rows(
         store_split(parts, y, UNIT_SCALE, num_units, unit, inside, SECOND_IS_LOW=False)
 
 
+@triton.jit
+def share_rows(
+    tile,
+    tile_parts,
+    factor,
+    bias,
+    sums,
+    count,
+    num_units,
+    stride,
+    ROWS: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Logits become their softmax, split in their place, and the sum of it over the rows."""
+    unit = tl.arange(0, BLOCK_K)
+    inside = unit < num_units
+    bias_of_unit = tl.load(bias + unit, mask=inside, other=0.0)
+    factor_of_logits = tl.load(factor)
+    summed = tl.zeros((BLOCK_K,), dtype=tl.float32)
+    for index in range(ROWS):
+        row = tl.program_id(0).to(tl.int64) * ROWS + index
+        if row < count:
+            start = tile + row * stride + unit
+            logit = tl.load(start, mask=inside, other=0.0) * factor_of_logits + bias_of_unit
+            logit = tl.where(inside, logit, -float("inf"))
+            share = tl.exp(logit - tl.max(logit, axis=0))
+            share = share / tl.sum(share, axis=0)
+            # What is summed is what is split: a unit that no frame has a share of must not move.
+            parts = tile_parts + row * stride * 2
+            summed += store_split(
+                parts, share, UNIT_SCALE, num_units, unit, inside, SECOND_IS_LOW=False
+            )
+    tl.store(sums + tl.program_id(0) * num_units + unit, summed, mask=inside)
+
+
 @triton.jit(do_not_specialize=["seed"])
 def gradient_rows(
     tile,
@@ -97,6 +132,7 @@ def gradient_rows(
     unscale_h,
     gradient_scale,
     bias,
+    bias_of_h,
     keys,
     indices,
     seed,
@@ -107,6 +143,7 @@ def gradient_rows(
     stride,
     NOISE: tl.constexpr,
     SOFT: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
     EUCLIDEAN: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -125,9 +162,10 @@ def gradient_rows(
             start = tile + row * stride + unit
             logit = tl.load(start, mask=inside, other=0.0) * factor_of_logits + bias_of_unit
             h = tl.load(start + num_units, mask=inside, other=0.0) * scale_of_h
+            if HAS_BIAS:
+                h += tl.load(bias_of_h + unit, mask=inside, other=0.0)
             if NOISE:
-                noise = _gumbel(seed, tl.load(keys + row), tl.load(indices + row), BLOCK_K)
-                logit += noise
+                logit += _gumbel(seed, tl.load(keys + row), tl.load(indices + row), BLOCK_K)
             logit = tl.where(inside, logit, -float("inf"))
             y = tl.exp((logit - tl.max(logit, axis=0)) * inverse_tau)
             y = y / tl.sum(y, axis=0)

@@ -66,6 +66,39 @@ class Noise:
             first += length
 
 
+@dataclass(frozen=True)
+class Counters:
+    """Where a GPU's kernels draw each valid frame's noise.
+
+    Attributes:
+        seed: of the step.
+        key_N: int32, the key of the frame's utterance; empty for no noise.
+        index_N: int32, the frame's index in its utterance.
+    """
+
+    seed: int
+    key_N: Tensor
+    index_N: Tensor
+
+    @classmethod
+    def of(cls, noise: Noise | None, device: torch.device) -> "Counters":
+        if noise is None:
+            nothing = torch.empty(0, dtype=torch.int32, device=device)
+            return cls(0, nothing, nothing)
+        lengths_B = torch.tensor(noise.lengths, device=device)
+        total = sum(noise.lengths)
+        repeat = torch.repeat_interleave
+        keys_B = torch.tensor(noise.keys, dtype=torch.int32, device=device)
+        starts_B = (lengths_B.cumsum(0) - lengths_B).to(torch.int32)
+        index_N = torch.arange(total, dtype=torch.int32, device=device)
+        index_N -= repeat(starts_B, lengths_B, output_size=total)
+        return cls(noise.seed, repeat(keys_B, lengths_B, output_size=total), index_N)
+
+    @property
+    def draws(self) -> bool:
+        return len(self.key_N) > 0
+
+
 def gumbel_noise(stretches: Sequence[Stretch], out_RK: Tensor) -> Tensor:
     """Fill the rows `out_RK` of neighbouring stretches with Gumbel(0, 1) noise; returns it.
 

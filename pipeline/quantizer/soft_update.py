@@ -2,9 +2,10 @@
 
 Cho, Alizadeh-Vahid, Adya, Rastegari: "DKM: Differentiable k-Means Clustering Layer for Neural
 Network Compression", ICLR 2022. The forward pass keeps its inputs alone; the backward pass computes
-the assignment A again, a tile of frames at a time.
+the assignment A again, a tile of frames at a time: in torch's operations (`tiled_update`), or on a
+GPU in kernels of our own (`fused_update`).
 
-Shapes: M frames with padding, N valid ones, R of them in a tile, D dimensions, K units.
+Shapes: M frames with padding, N valid ones, D dimensions, K units.
 """
 
 from typing import Any
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.clustering.frame_tiles import frame_tiles
 from pipeline.clustering.logits import Distance, Logits
+from pipeline.clustering.tiles import is_fused
+from pipeline.quantizer import tiled_update
 from pipeline.quantizer.logit_gradients import LogitGradients
 
 # How many frames a centroid's old position counts for.
@@ -73,38 +75,32 @@ class _SoftSums(torch.autograd.Function):
         bias_K: Tensor,
         sharpness: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        sums_KD, mass_K = torch.zeros_like(weight_KD), torch.zeros_like(bias_K)
         logits = Logits(weight_KD, bias_K, origin_D, sharpness)
-        for tile in frame_tiles(frames_MD, valid_N, logits):
-            a_RK = torch.softmax(tile.logits_RK, dim=1, out=tile.spare_RK)
-            sums_KD.addmm_(a_RK.T, tile.frames_RD)
-            mass_K.add_(a_RK.sum(dim=0))
-        ctx.save_for_backward(frames_MD, valid_N, origin_D, weight_KD, bias_K, sharpness)
+        if is_fused(frames_MD, len(weight_KD)):
+            from pipeline.quantizer import fused_update
+
+            sums_KD, mass_K = fused_update.forward(frames_MD, valid_N, logits)
+        else:
+            sums_KD, mass_K = tiled_update.forward(frames_MD, valid_N, logits)
+        ctx.save_for_backward(frames_MD, valid_N, origin_D, weight_KD, bias_K, sharpness, mass_K)
         return sums_KD, mass_K
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, sums_KD: Tensor, mass_K: Tensor) -> tuple[Tensor | None, ...]:
-        """With upstream G and m: h = (S - origin) G^T + m, d logits = A (h - sum_k A_k h_k).
-
-        A frame is read twice: it makes the logits, and it is summed up.
-        """
-        frames_MD, valid_N, origin_D, weight_KD, bias_K, sharpness = ctx.saved_tensors
+    def backward(ctx: Any, of_sums_KD: Tensor, of_mass_K: Tensor) -> tuple[Tensor | None, ...]:
+        frames_MD, valid_N, origin_D, weight_KD, bias_K, sharpness, mass_K = ctx.saved_tensors
         of_frames_MD = torch.zeros_like(frames_MD) if ctx.needs_input_grad[0] else None
         logits = Logits(weight_KD, bias_K, origin_D, sharpness)
         of_logits = LogitGradients.zeros(logits)
-        # If backward() is called under autocast, vecdot would be in bfloat16.
+        upstream, targets = (of_sums_KD, of_mass_K), (of_logits, of_frames_MD)
+        # If backward() is called under autocast, some of this would be in bfloat16.
         with torch.autocast(frames_MD.device.type, enabled=False):
-            for tile in frame_tiles(frames_MD, valid_N, logits):
-                a_RK = torch.softmax(tile.logits_RK, dim=1, out=tile.spare_RK)
-                # The logits are no longer needed: h overwrites them, then the gradient.
-                h_RK = torch.addmm(mass_K, tile.frames_RD, sums_KD.T, out=tile.logits_RK)
-                mean_R = torch.linalg.vecdot(a_RK, h_RK)
-                of_logits_RK = h_RK.sub_(mean_R[:, None]).mul_(a_RK)
-                of_logits.add(logits, tile, of_logits_RK, to_frames=of_frames_MD is not None)
-                if of_frames_MD is not None:
-                    tile.frames_RD.addmm_(a_RK, sums_KD)
-                    of_frames_MD.index_copy_(0, tile.rows_R, tile.frames_RD.to(of_frames_MD.dtype))
+            if is_fused(frames_MD, len(weight_KD)):
+                from pipeline.quantizer import fused_update
+
+                fused_update.backward(frames_MD, valid_N, logits, mass_K, *upstream, *targets)
+            else:
+                tiled_update.backward(frames_MD, valid_N, logits, *upstream, *targets)
         return (
             of_frames_MD,
             None,
