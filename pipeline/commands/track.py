@@ -12,6 +12,7 @@ from pipeline.metrics import comparison
 from pipeline.redaction import redact
 from pipeline.storage.artifacts import ERROR_LOG, MANIFEST, Artifact, ArtifactError
 from pipeline.storage.folders import Folder
+from pipeline.storage.leases import is_being_made
 from pipeline.storage.provenance import Provenance
 from pipeline.tracking.description import variant_tags
 from pipeline.tracking.failure import TrackingError
@@ -123,6 +124,8 @@ def _status(graph: Graph, config: Config) -> Status:
     unfinished = [node for node in begun if not node.artifact.is_complete()]
     if not unfinished:
         return "FINISHED"
+    if any(is_being_made(node.artifact) for node in unfinished):
+        return "RUNNING"
     return "FAILED" if any(map(_has_failed, unfinished)) else "KILLED"
 
 

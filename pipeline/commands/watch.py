@@ -14,7 +14,7 @@ from pipeline.graph.sources import Fingerprints
 from pipeline.log.follow import shown
 from pipeline.log.read_log import Entry, LogReader
 from pipeline.storage.artifacts import MANIFEST
-from pipeline.storage.leases import Claim
+from pipeline.storage.leases import is_being_made
 
 LOOK_SECONDS = 1.0
 # To look at a storage that is slow takes at most this share of the time.
@@ -104,7 +104,7 @@ class _Watch:
         elif "error" in stage.last:
             if entries:
                 self._end(stage, f"FAILED: {stage.last['error']}")
-        elif _is_held(node):
+        elif is_being_made(node.artifact):
             self.is_made = True
             self._show(stage, entries)
         elif stage.is_shown:
@@ -139,12 +139,6 @@ def _new_entries(reader: LogReader) -> list[Entry]:
         return reader.new()
     except ValueError:
         return []
-
-
-def _is_held(node: Node) -> bool:
-    """Whether a run makes the output, as far as can be seen from here."""
-    held = Claim.to(node.artifact).newest()
-    return held is not None and (held.owner is None or not held.owner.has_ended())
 
 
 def done(node: Node) -> str:

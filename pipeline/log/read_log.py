@@ -22,19 +22,23 @@ class LogReader:
         self._bytes_read: dict[str, int] = {}
 
     def new(self) -> list[Entry]:
-        """What has been written since the last call, by time.
+        """What has been written since the last call that succeeded, by time.
 
         Raises:
             ValueError: a part is damaged.
             OSError: the storage cannot be read.
         """
-        entries = []
-        for name, size in self._output.sizes(LOG).items():
-            if _PART.fullmatch(name) and size > self._bytes_read.get(name, 0):
-                entries += self._read(name)
+        parts = {
+            name: self._read(name)
+            for name, size in self._output.sizes(LOG).items()
+            if _PART.fullmatch(name) and size > self._bytes_read.get(name, 0)
+        }
+        self._bytes_read |= {name: size for name, (_, size) in parts.items()}
+        entries = [entry for of_part, _ in parts.values() for entry in of_part]
         return sorted(entries, key=lambda entry: entry["time_ms"])
 
-    def _read(self, name: str) -> list[Entry]:
+    def _read(self, name: str) -> tuple[list[Entry], int]:
+        """A part's new entries, and the bytes it has by now."""
         # At once: the part may be replaced by a longer one at any time.
         content = Folder(self._output.uri).read(name)
         lines = content[self._bytes_read.get(name, 0) :].splitlines()
@@ -42,8 +46,7 @@ class LogReader:
             entries = [_entry(line) for line in lines]
         except (TypeError, ValueError) as error:
             raise ValueError(f"{self._output.uri}/{name} is damaged: {error}") from error
-        self._bytes_read[name] = len(content)
-        return entries
+        return entries, len(content)
 
 
 def _entry(line: bytes) -> Entry:

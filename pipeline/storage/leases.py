@@ -114,6 +114,12 @@ class Claim:
         return f"{self.prefix}{term:06d}.json"
 
 
+def is_being_made(output: Artifact) -> bool:
+    """Whether a run holds the output's lease and may live, as far as can be seen from here."""
+    held = Claim.to(output).newest()
+    return held is not None and (held.owner is None or not held.owner.has_ended())
+
+
 class Lease:
     """The right to make one output.
 

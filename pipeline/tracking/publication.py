@@ -13,6 +13,7 @@ from pipeline.log.read_log import Entry, LogReader
 from pipeline.redaction import flatten, redact
 from pipeline.storage import provenance
 from pipeline.storage.artifacts import LOG, MANIFEST, MODEL_CONFIG, Artifact
+from pipeline.storage.leases import is_being_made
 from pipeline.tokenizer.identity import TOKENIZER
 from pipeline.tracking.failure import one_line
 from pipeline.tracking.logged_model import log_tokenizer
@@ -147,8 +148,9 @@ class StagePublication(Publication):
             self._complete(tracker, run)
         elif "error" in self._last:  # it may start again
             run.set_status("FAILED", self._last["time_ms"])
-        else:
-            run.set_status("KILLED" if self._stopped else "RUNNING", self._last.get("time_ms"))
+        else:  # what is published from storage alone may be made by another run in this moment
+            killed = self._stopped and not is_being_made(self._output)
+            run.set_status("KILLED" if killed else "RUNNING", self._last.get("time_ms"))
         return is_complete or self._stopped
 
     def _started_ms(self) -> int | None:

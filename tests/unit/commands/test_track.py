@@ -11,6 +11,8 @@ from pipeline.graph.graph import Graph
 from pipeline.log.stage_log import StageLog
 from pipeline.storage import provenance
 from pipeline.storage.artifacts import ERROR_LOG
+from pipeline.storage.leases import Lease
+from pipeline.storage.owner import Owner
 from pipeline.tracking.failure import TrackingError
 from pipeline.tracking.run_name import name_of_stage, name_of_variant
 from pipeline.tracking.tracker import connect
@@ -61,8 +63,12 @@ def made_by(name):
     return {"commit": name[0] * 40, "command": f"dkm run {name}", "versions": {"torch": name}}
 
 
-@pytest.mark.parametrize("failed", [True, False])
-def test_what_is_unfinished_is_published_as_such(member, tmp_path, failed):
+@pytest.mark.parametrize(
+    ("failed", "held", "status"),
+    [(True, False, "FAILED"), (False, False, "KILLED"), (False, True, "RUNNING")],
+)
+def test_what_is_unfinished_is_published_as_such(member, tmp_path, failed, held, status):
+    """A stage whose lease a living run holds is not taken for killed."""
     config, graph_member = member
     node = graph_member.nodes["evaluate_asr/test"]
     node.artifact.delete("manifest.json")
@@ -71,11 +77,13 @@ def test_what_is_unfinished_is_published_as_such(member, tmp_path, failed):
     if failed:
         log.failed("no room")
         node.artifact.write_json(ERROR_LOG, "Traceback")
+    if held:
+        assert Lease(node.artifact, Owner.this_process()).take()
     uri = new_store(tmp_path / "one.db")
     assert track.track([config], uri, Console(quiet=True))
     variant = name_of_variant(config)
     for name in (variant, name_of_stage(node, variant)):
-        assert stored(uri, name).info.status == ("FAILED" if failed else "KILLED")
+        assert stored(uri, name).info.status == status
 
 
 def test_a_server_that_does_not_answer_is_one_clear_error(member):

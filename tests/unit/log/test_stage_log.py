@@ -156,6 +156,21 @@ def test_a_damaged_part_is_named(output, text):
         read_history(output)
 
 
+def test_a_damaged_part_loses_nothing_of_the_others(output):
+    """They are read again, together with it once it is whole."""
+    log, reader = StageLog(output), LogReader(output)
+    log.metrics({"loss": 0.5}, 1)
+    log.flush()
+    with output.write("log/~last.jsonl") as file:
+        file.write(b"{")
+    with pytest.raises(ValueError, match="is damaged"):
+        reader.new()
+    with output.write("log/~last.jsonl") as file:
+        file.write(b'{"time_ms": 1}')
+    assert [entry.get("step") for entry in reader.new()] == [None, 1]
+    assert reader.new() == []
+
+
 def test_other_files_are_no_parts(output):
     with output.write("log/notes.txt") as file:
         file.write(b"x")
