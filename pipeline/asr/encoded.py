@@ -29,4 +29,4 @@ class Encoded:
     @property
     def padding(self) -> Tensor:
         """B x T, true after each utterance's end."""
-        return padding_mask(self.lengths_B, self.frames_BTD.shape[1])
+        return padding_mask(self.lengths_B, self.frames_BTD)

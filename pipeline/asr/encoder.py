@@ -19,10 +19,13 @@ LAYERS: dict[str, type[nn.Module]] = {
 }
 
 
-def padding_mask(num_frames_B: Tensor, num_columns: int) -> Tensor:
-    """B x num_columns, true after each utterance's end."""
-    columns = torch.arange(num_columns, device=num_frames_B.device)
-    return columns >= num_frames_B[:, None]
+def padding_mask(num_frames_B: Tensor, frames_BTD: Tensor) -> Tensor:
+    """B x T on the frames' device, true after each utterance's end.
+
+    The numbers may lie on the CPU, from where they are copied without waiting for a GPU.
+    """
+    columns_T = torch.arange(frames_BTD.shape[1], device=frames_BTD.device)
+    return columns_T >= num_frames_B.to(frames_BTD.device, non_blocking=True)[:, None]
 
 
 class Encoder(nn.Module):
@@ -46,11 +49,11 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(layer(settings) for _ in range(settings.encoder_layers))
 
     def forward(self, embedded_BTE: Tensor, num_frames_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoded B x T' x D (zero after each end) and the lengths B.
+        """Encoded B x T' x D (zero after each end) and the lengths B, where `num_frames_B` is.
 
         Frames after an utterance's end may have any finite value.
         """
-        lengths_B = num_frames_B.to(embedded_BTE.device)
+        lengths_B = num_frames_B
         x_BTE = _blank(self.input_norm(embedded_BTE), lengths_B)
         for convolution in self.halve:
             x_BTE = nn.functional.silu(convolution(x_BTE.transpose(1, 2))).transpose(1, 2)
@@ -60,12 +63,11 @@ class Encoder(nn.Module):
         if self.adds_positions:
             x_BTD = x_BTD + sinusoids(x_BTD.shape[1], x_BTD.shape[2], x_BTD.device)
         x_BTD = self.dropout(x_BTD)
-        padding_BT = padding_mask(lengths_B, x_BTD.shape[1])
+        padding_BT = padding_mask(lengths_B, x_BTD)
         for layer in self.layers:
             x_BTD = layer(x_BTD, padding_BT)
         return _blank(x_BTD, lengths_B), lengths_B
 
 
 def _blank(frames_BTD: Tensor, lengths_B: Tensor) -> Tensor:
-    padding_BT = padding_mask(lengths_B, frames_BTD.shape[1])
-    return frames_BTD.masked_fill(padding_BT[..., None], 0.0)
+    return frames_BTD.masked_fill(padding_mask(lengths_B, frames_BTD)[..., None], 0.0)

@@ -19,7 +19,7 @@ class TimeMasking(nn.Module):
     def forward(self, frames_BTE: Tensor, num_frames_B: Tensor) -> Tensor:
         if not self.training or self.masks == 0:
             return frames_BTE
-        lengths_B = num_frames_B.to(frames_BTE.device)
+        lengths_B = num_frames_B.to(frames_BTE.device, non_blocking=True)
         masked_BT = _spans(lengths_B, frames_BTE.shape[1], self.masks, self.max_share)
         return frames_BTE.masked_fill(masked_BT[..., None], 0.0)
 

@@ -86,7 +86,7 @@ class AsrModel(nn.Module):
         return embedded_BTE
 
     def encode(self, embedded_BTE: Tensor, num_frames_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoded frames B x T' x D and their numbers B; masks some in training."""
+        """Encoded frames B x T' x D and their numbers B, where `num_frames_B` is; masks some in training."""
         masked_BTE = self.width_masking(self.time_masking(embedded_BTE, num_frames_B))
         encoded: tuple[Tensor, Tensor] = self.encoder(masked_BTE, num_frames_B)
         return encoded
@@ -114,7 +114,7 @@ class AsrModel(nn.Module):
             "attention": self._attention_loss(encoded_BTD, lengths_B, targets),
         }
         if not self.training:
-            padding_BT = padding_mask(lengths_B, log_probs_BTV.shape[1])
+            padding_BT = padding_mask(lengths_B, encoded_BTD)
             outputs["frame_pieces_BT"] = log_probs_BTV.argmax(-1).masked_fill(padding_BT, BLANK)
         return outputs
 
@@ -124,7 +124,7 @@ class AsrModel(nn.Module):
         device = encoded_BTD.device
         read_BS = _padded([[SENTENCE_EDGE, *target] for target in targets], SENTENCE_EDGE, device)
         wanted_BS = _padded([[*target, SENTENCE_EDGE] for target in targets], IGNORED, device)
-        padding_BT = padding_mask(lengths_B, encoded_BTD.shape[1])
+        padding_BT = padding_mask(lengths_B, encoded_BTD)
         logits_BSV = self.decoder(read_BS, encoded_BTD, padding_BT)
         return nn.functional.cross_entropy(
             logits_BSV.float().flatten(0, 1),
@@ -170,7 +170,7 @@ class AsrModel(nn.Module):
         num_frames_B = torch.tensor([len(row) for row in rows])
         embedded_BTE = self.embed(nn.utils.rnn.pad_sequence(rows, batch_first=True))
         encoded_BTD, lengths_B = self.encode(embedded_BTE, num_frames_B)
-        return Encoded(encoded_BTD, lengths_B, self.ctc_log_probs(encoded_BTD))
+        return Encoded(encoded_BTD, lengths_B.to(self.device), self.ctc_log_probs(encoded_BTD))
 
     def greedy(self, heard: Encoded) -> list[str]:
         """For each utterance the text of the likeliest CTC piece of each frame."""
@@ -233,7 +233,7 @@ def _ctc_loss(log_probs_BTV: Tensor, lengths_B: Tensor, targets: Sequence[Sequen
         log_probs_BTV.transpose(0, 1),
         _padded(targets, BLANK, device),
         lengths_B,
-        torch.tensor([len(target) for target in targets], device=device),
+        torch.tensor([len(target) for target in targets]),
         blank=BLANK,
         reduction="sum",
         zero_infinity=True,
@@ -243,4 +243,4 @@ def _ctc_loss(log_probs_BTV: Tensor, lengths_B: Tensor, targets: Sequence[Sequen
 def _padded(sequences: Sequence[Sequence[int]], filler: int, device: torch.device) -> Tensor:
     longest = max(map(len, sequences))
     rows = [[*sequence, *[filler] * (longest - len(sequence))] for sequence in sequences]
-    return torch.tensor(rows, dtype=torch.long, device=device)
+    return torch.tensor(rows, dtype=torch.long).to(device, non_blocking=True)

@@ -72,5 +72,8 @@ def test_no_gradient_comes_from_behind_the_end(kind, positions):
 
 
 def test_padding_mask_and_halved():
-    assert padding_mask(torch.tensor([2, 0]), 3).tolist() == [[False, False, True], [True] * 3]
+    assert padding_mask(torch.tensor([2, 0]), torch.zeros(2, 3, 1)).tolist() == [
+        [False, False, True],
+        [True] * 3,
+    ]
     assert [halved(n) for n in (0, 1, 2, 3, 8)] == [0, 1, 1, 2, 4]
