@@ -11,7 +11,7 @@ from pipeline.graph.stage import Input, Stage, StageContext
 from pipeline.storage.artifacts import CHECKPOINTS, Artifact
 
 # Keys of `training` that change no result.
-MEANS = {"gradient_checkpointing", "checkpoint_steps", "keep_checkpoints", "log_steps"}
+MEANS = {"gradient_checkpointing", "compile", "checkpoint_steps", "keep_checkpoints", "log_steps"}
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Phase(Section):
 class Training(Section):
     """Joint training of quantizer, ASR and (where a phase says so) SSL model.
 
-    `gradient_checkpointing`, `checkpoint_steps`, `keep_checkpoints` and `log_steps` change no digest.
+    `gradient_checkpointing`, `compile`, `checkpoint_steps`, `keep_checkpoints` and `log_steps` change no digest.
     """
 
     phases: tuple[Phase, ...] = (Phase(epochs=8),)
@@ -130,6 +130,10 @@ class Training(Section):
     """Compute a fine-tuned SSL model's blocks again in the backward pass: a third more work, far
     less memory. `auto` does so for as many blocks as the GPU's memory asks for, and for none on a
     CPU."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile the blocks of the SSL and the ASR model with `torch.compile`, which takes a minute or two
+    at the start. `auto` does so on a GPU where the training reads enough audio to win them back, and
+    never with `cluster.sharding: fsdp`. On a CPU it needs a C++ compiler and is no quicker."""
     checkpoint_steps: Count = 200
     """Steps between two checkpoints within an epoch."""
     keep_checkpoints: bool = False

@@ -1,17 +1,16 @@
-"""SSL models whose blocks and front ends are compiled: less memory traffic, the same hidden states.
+"""Models whose blocks are compiled: less memory traffic, the same results.
 
-torch compiles a graph for each length of the padded batch, which all blocks of a kind share; how many
-rows a batch has, beyond one, does not matter. So batches should be padded to few lengths.
+With `fixed_lengths` torch compiles a graph for each length of the padded batch, which all blocks of a
+kind share; how many rows a batch has, beyond one, does not matter. So batches should be padded to few
+lengths. Without, a graph is for all lengths: a little slower, and quick to compile.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from pipeline.features.ssl import SslModel
 
 # Graphs of one function: lengths, times with and without gradients or dropout. Behind it torch would
 # silently stop compiling.
@@ -20,27 +19,36 @@ MOST_GRAPHS = 256
 Backend = str | Callable[..., Any]
 
 
-def compile_blocks(ssl: SslModel, backend: Backend = "inductor") -> None:
-    """From now on the blocks and the front end of `ssl` run compiled, in training too.
+def compile_blocks(
+    blocks: Iterable[nn.Module], *, fixed_lengths: bool, backend: Backend = "inductor"
+) -> None:
+    """From now on `blocks` run compiled, in training too.
 
-    Names in its state dict stay, hooks on the blocks run outside of what is compiled, and blocks that
+    Names in state dicts stay, hooks on the blocks run outside of what is compiled, and blocks that
     are recomputed in the backward pass are so as compiled. `torch.compiler.set_stance("force_eager")`
-    runs it as it was.
+    runs them as they were.
 
     Args:
-        ssl: compiled in place, length by length, when first used.
+        blocks: compiled in place when first used; they read batches, rows first and then a length.
+        fixed_lengths: whether each length has a graph of its own.
         backend: one of torch's compilers, by name, or a function.
     """
     config = torch._dynamo.config  # noqa: SLF001 - torch documents it
     config.recompile_limit = max(config.recompile_limit, MOST_GRAPHS)
-    for part in ssl.parts_by_length():
-        part.forward = MethodType(_compiled(part.forward, backend), part)
+    compiled = _compiled if fixed_lengths else _compiled_for_all_lengths
+    for block in blocks:
+        block.forward = MethodType(compiled(block.forward.__func__, backend), block)
 
 
-def _compiled(forward: Any, backend: Backend) -> Callable[..., Any]:
-    """A bound method's function, compiled; unbound, so that a copy of the module calls itself."""
+def _compiled_for_all_lengths(forward: Callable[..., Any], backend: Backend) -> Callable[..., Any]:
+    function: Callable[..., Any] = torch.compile(forward, dynamic=True, backend=backend)
+    return function
+
+
+def _compiled(forward: Callable[..., Any], backend: Backend) -> Callable[..., Any]:
+    """A module's function, compiled; unbound, so that a copy of the module calls itself."""
     mark = torch._dynamo.maybe_mark_dynamic  # noqa: SLF001 - torch documents it
-    function: Any = torch.compile(forward.__func__, dynamic=False, backend=backend)
+    function: Any = torch.compile(forward, dynamic=False, backend=backend)
 
     def call(part: nn.Module, *inputs: Any, **named: Any) -> Any:
         for value in (*inputs, *named.values()):

@@ -127,6 +127,9 @@ class JointModel(Learner):
         if config.training.remember_front_end:
             self.ssl.remember_front_end(int(config.cluster.cache_gigabytes * 2**30))
 
+    def blocks(self) -> list[nn.Module]:
+        return [*super().blocks(), *(self.ssl.parts_by_length() if self.ssl is not None else ())]
+
     def parts(self) -> list[nn.Module]:
         parts = super().parts()
         if self.ssl is not None:

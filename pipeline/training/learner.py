@@ -57,8 +57,15 @@ class Learner(nn.Module, ABC):
     def prepare(self, config: Config, worker: Worker) -> None:
         """Arrange for training, before the model is moved to the worker or cut into parts."""
 
+    def blocks(self) -> list[nn.Module]:
+        """The modules that are worth compiling."""
+        return self._asr_layers()
+
     def parts(self) -> list[nn.Module]:
         """The modules that a sharded model gathers separately, inner ones first."""
+        return self._asr_layers()
+
+    def _asr_layers(self) -> list[nn.Module]:
         return [*self.asr.encoder.layers, *self.asr.decoder.stack.layers]
 
     def phase_parameters(self) -> PhaseParameters:

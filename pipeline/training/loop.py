@@ -14,10 +14,12 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.config import Config
+from pipeline.features.compiled import compile_blocks
 from pipeline.training import schedule
 from pipeline.training.batches import Batch
 from pipeline.training.checkpoint_store import BestEpochs, CheckpointStore
 from pipeline.training.choices import MEASURES
+from pipeline.training.compilation import compiles
 from pipeline.training.early_stop import EarlyStop
 from pipeline.training.history import History
 from pipeline.training.inputs import TrainingData
@@ -84,6 +86,8 @@ class JointTraining:
         self._saved_optimizer: dict[str, Any] | None = None
         saved_average = self._resume()
         model.prepare(config, worker)
+        if compiles(config, data.train, worker):
+            compile_blocks(model.blocks(), fixed_lengths=False)
         if worker.world_size > 1 and config.cluster.sharding == "fsdp":
             shard(model, worker)
         model.to(worker.device)

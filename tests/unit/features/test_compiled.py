@@ -56,7 +56,7 @@ def test_hidden_states_are_the_same_and_graphs_are_as_many_as_lengths(tmp_path, 
     folder = make(tmp_path)
     plain, compiled = load_encoder(folder), load_encoder(folder)
     names = list(compiled.state_dict())
-    compile_blocks(compiled, backend)
+    compile_blocks(compiled.parts_by_length(), fixed_lengths=True, backend=backend)
     lengths = 2 if family == "wavlm" else 1
     batches = ((0.9, 0.5), (0.9, 0.4, 0.5, 0.9), (1.3, 0.4, 0.6), (1.3, 0.3))
     for seconds in batches[: 2 * lengths]:
@@ -70,7 +70,7 @@ def test_hidden_states_are_the_same_and_graphs_are_as_many_as_lengths(tmp_path, 
 def test_gradients_are_the_same_also_where_blocks_are_recomputed(wavlm_folder):
     backend = CompileCounterWithBackend("aot_eager")  # it makes the backward pass
     plain, compiled = (load_encoder(wavlm_folder, dropout=0.0).train() for _ in range(2))
-    compile_blocks(compiled, backend)
+    compile_blocks(compiled.parts_by_length(), fixed_lengths=True, backend=backend)
     compiled.checkpoint_gradients()
     for model in (plain, compiled):
         model.freeze_front_end()
@@ -84,7 +84,7 @@ def test_gradients_are_the_same_also_where_blocks_are_recomputed(wavlm_folder):
 @torch.no_grad()
 def test_a_copy_computes_with_its_own_weights(wavlm_folder, backend):
     compiled = load_encoder(wavlm_folder)
-    compile_blocks(compiled, backend)
+    compile_blocks(compiled.parts_by_length(), fixed_lengths=True, backend=backend)
     copied = copy.deepcopy(compiled)
     for parameter in copied.blocks()[-1].parameters():
         parameter.zero_()
@@ -97,7 +97,7 @@ def test_a_copy_computes_with_its_own_weights(wavlm_folder, backend):
 @torch.no_grad()
 def test_a_remembered_front_end_is_not_compiled_for_each_utterance(wavlm_folder, backend):
     plain, compiled = load_encoder(wavlm_folder), load_encoder(wavlm_folder)
-    compile_blocks(compiled, backend)
+    compile_blocks(compiled.parts_by_length(), fixed_lengths=True, backend=backend)
     for model in (plain, compiled):
         model.remember_front_end(10**6)
     expected, found = (
@@ -122,7 +122,7 @@ def test_a_compiled_group_norm_is_over_the_frames_of_each_row():
 @torch.inference_mode()
 def test_compiled_on_a_gpu_it_makes_what_the_cpu_makes(wavlm_folder):
     plain, compiled = load_encoder(wavlm_folder), load_encoder(wavlm_folder).cuda()
-    compile_blocks(compiled)
+    compile_blocks(compiled.parts_by_length(), fixed_lengths=True)
     for seconds in ((0.9, 0.5), (0.9, 0.4, 0.6)):
         waveforms_BS, num_samples_B = batch(*seconds)
         expected = plain(waveforms_BS, num_samples_B, LAYERS).hidden_LBTD

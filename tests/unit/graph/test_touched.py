@@ -94,7 +94,10 @@ FIRST = {
 MEANS = {
     "features.batch_seconds",
     "asr_evaluation.batch_seconds",
-    *(f"training.{key}" for key in ("gradient_checkpointing", "checkpoint_steps", "log_steps")),
+    *(
+        f"training.{key}"
+        for key in ("gradient_checkpointing", "compile", "checkpoint_steps", "log_steps")
+    ),
     "training.keep_checkpoints",
     "vocoder.checkpoint_steps",
     "vocoder.log_steps",
