@@ -3,6 +3,7 @@
 Shapes: N frames, D dimensions, K units, E embedding, R rows of a tile.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,10 +14,14 @@ from torch import Tensor
 from benchmarks.measure import Contender, costs, gather, require_memory
 from benchmarks.record import Record
 from pipeline.clustering.assignment import nearest
+from pipeline.clustering.logits import Distance
 from pipeline.quantizer.dkm import DifferentiableKMeans
+from pipeline.quantizer.iterated import IteratedKMeans
 
 TILE_ROWS = 4096
 TAU = 1.0
+# Of iterated k-means, before units are chosen.
+ITERATIONS = 2
 FLOAT_BYTES = 4
 # wav2vec 2.0's quantizer makes a matrix frames x units x embedding; it gets as many frames as keep
 # that within 2 GiB of float32.
@@ -27,6 +32,9 @@ PAIRS = (
     ("wav2vec2", "ours"),
     ("vector_quantize", "ours"),
     ("vector_quantize gumbel", "ours"),
+    ("ours, euclidean", "ours"),
+    ("plain, euclidean", "ours, euclidean"),
+    ("ours, iterated", "ours"),
 )
 
 
@@ -55,12 +63,11 @@ class Data:
     centroids_KD: Tensor
     embedding_KE: Tensor
     upstream_NE: Tensor
-    sigma_squared: float
     mean_squared_distance: float
 
     @classmethod
     def make(cls, setting: Setting, device: torch.device) -> "Data":
-        """Frames around centroids, as sharply told apart as the project's default sigma does."""
+        """Frames around centroids."""
         generator = torch.Generator(device).manual_seed(0)
         normal = partial(torch.randn, generator=generator, device=device)
         centroids_KD = normal(setting.num_units, setting.dim)
@@ -72,9 +79,14 @@ class Data:
             centroids_KD.requires_grad_(),
             normal(setting.num_units, setting.embedding_dim).requires_grad_(),
             normal(setting.num_frames, setting.embedding_dim),
-            10 / mean_squared_distance,
             mean_squared_distance,
         )
+
+    def sigma_squared(self, distance: Distance) -> float:
+        """As sharp as the project's default: ten over a typical distance."""
+        if distance == "squared":
+            return 10 / self.mean_squared_distance
+        return 10 / math.sqrt(self.mean_squared_distance)
 
     def require_matrices(self, number: int) -> None:
         """Refuse what holds `number` matrices N x K at its peak, if they would not fit."""
@@ -89,6 +101,11 @@ def run(size: str, device: torch.device) -> Record:
         "ours": ours,
         "bare products": bare_products,
         "plain": plain,
+        "ours, euclidean": partial(ours, distance="euclidean"),
+        "plain, euclidean": partial(plain, distance="euclidean"),
+        "ours, iterated": partial(
+            ours, kind=IteratedKMeans, max_iterations=ITERATIONS, tolerance=0.0
+        ),
         "wav2vec2": wav2vec2,
         "vector_quantize": vector_quantize,
         "vector_quantize gumbel": partial(vector_quantize, gumbel=True),
@@ -98,12 +115,19 @@ def run(size: str, device: torch.device) -> Record:
     return Record("dkm", device.type, size, asdict(setting), found, left_out, PAIRS)
 
 
-def ours(data: Data) -> Contender:
-    quantizer = DifferentiableKMeans(
+def ours(
+    data: Data,
+    distance: Distance = "squared",
+    kind: type[DifferentiableKMeans] = DifferentiableKMeans,
+    **settings: float,
+) -> Contender:
+    quantizer = kind(
         data.centroids_KD,
-        data.sigma_squared,
+        data.sigma_squared(distance),
         sigma_learned=False,
         mean_squared_distance=data.mean_squared_distance,
+        distance=distance,
+        **settings,
     ).to(data.frames_ND.device)
     mask_1N = torch.ones((1, len(data.frames_ND)), dtype=torch.bool, device=data.frames_ND.device)
     kmeans_weight = data.frames_ND.new_tensor(0.5 / len(data.frames_ND))
@@ -116,18 +140,21 @@ def ours(data: Data) -> Contender:
         gradients = torch.autograd.grad(outputs, inputs, upstream)
         return quantized.embedded_BTE.detach(), quantized.units_BT, *gradients
 
-    return Contender("pipeline.quantizer.dkm with k-means loss and statistics", call)
+    what = f"{kind.__name__}, {distance} distance, with k-means loss and statistics"
+    return Contender(what, call)
 
 
-def plain(data: Data) -> Contender:
+def plain(data: Data, distance: Distance = "squared") -> Contender:
     """The formula as it reads, left to autograd; without k-means loss and statistics."""
     data.require_matrices(8)
     inputs = (data.frames_ND, data.centroids_KD, data.embedding_KE)
 
     def forward() -> Tensor:
-        squared_NK = torch.cdist(data.frames_ND, data.centroids_KD).square()
-        log_p_NK = torch.log_softmax(-data.sigma_squared * squared_NK, dim=1)
-        del squared_NK  # a name would keep what autograd does not need
+        distances_NK = torch.cdist(data.frames_ND, data.centroids_KD)
+        if distance == "squared":
+            distances_NK = distances_NK.square()
+        log_p_NK = torch.log_softmax(-data.sigma_squared(distance) * distances_NK, dim=1)
+        del distances_NK  # a name would keep what autograd does not need
         chosen_NK = torch.nn.functional.gumbel_softmax(log_p_NK, tau=TAU, hard=True)
         del log_p_NK
         return chosen_NK @ data.embedding_KE
@@ -136,7 +163,10 @@ def plain(data: Data) -> Contender:
         embedded_NE = forward()
         return embedded_NE.detach(), *torch.autograd.grad(embedded_NE, inputs, data.upstream_NE)
 
-    return Contender("cdist, log_softmax, gumbel_softmax(hard), one-hot product; autograd", call)
+    what = (
+        f"{distance} distance: cdist, log_softmax, gumbel_softmax(hard), one-hot product; autograd"
+    )
+    return Contender(what, call)
 
 
 def bare_products(data: Data) -> Contender:

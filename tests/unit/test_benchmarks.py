@@ -24,7 +24,15 @@ MEGABYTE = 1 << 20
 # What each benchmark must hold, and the peers that may not be installed.
 EXPECTED = {
     "dkm": (
-        {"ours", "bare products", "plain", "wav2vec2"},
+        {
+            "ours",
+            "bare products",
+            "plain",
+            "wav2vec2",
+            "ours, euclidean",
+            "plain, euclidean",
+            "ours, iterated",
+        },
         {"vector_quantize", "vector_quantize gumbel"},
     ),
     "assignment": ({"ours", "bare product", "plain", "scikit-learn"}, {"faiss"}),
