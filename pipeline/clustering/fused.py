@@ -132,8 +132,8 @@ class LogitTiles:
         largest: the largest absolute value of the valid frames, a scalar tensor.
         scale: of the split frames.
         weight_scale: of the split weights.
-        floor: the least length that a frame is taken to have where near centroids are looked for:
-            a small part of the centroids' mean length.
+        floor: for Euclidean logits alone, the least length that a frame is taken to have where near
+            centroids are looked for: a small part of the centroids' mean length.
     """
 
     def __init__(

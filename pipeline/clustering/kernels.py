@@ -109,7 +109,7 @@ def near_units(distance, reach, num_units, BLOCK_K: tl.constexpr):
 @triton.jit
 def nearest_rows(
     tile,
-    unscale,
+    factor,
     bias,
     frames,
     weight,
@@ -126,7 +126,7 @@ def nearest_rows(
     unit = tl.arange(0, BLOCK_K)
     inside = unit < num_units
     logit = tl.load(tile + row * stride + unit, mask=inside, other=-float("inf"))
-    logit = logit * tl.load(unscale)
+    logit = logit * tl.load(factor)
     logit += tl.load(bias + unit, mask=inside, other=0.0)
     best = tl.minimum(tl.argmax(logit, axis=0), num_units - 1)
     tl.store(units + row, best.to(tl.int64))

@@ -145,7 +145,7 @@ class TileGradients:
     ) -> Tensor:
         """From distances to products; returns the reach of each frame, by which `own` is larger."""
         count, _, num_units = tile_RPK.shape
-        slopes_R, reach_R = own_RD.new_empty(count), own_RD.new_empty(count)
+        of_sharpness_R, reach_R = own_RD.new_empty(count), own_RD.new_empty(count)
         of_weight_KD = self.targets.weight_KD
         pull_rows[(triton.cdiv(count, ROWS_OF_A_SUM),)](
             tile_RPK,
@@ -158,7 +158,7 @@ class TileGradients:
             self.tiles.valid_N[span],
             self.tiles.logits.origin_D,
             self.tiles.weight_KD,
-            slopes_R,
+            of_sharpness_R,
             reach_R,
             self._sums_SK,
             own_RD,
@@ -176,7 +176,7 @@ class TileGradients:
             num_warps=8,
         )
         if self.targets.sharpness is not None:
-            self.targets.sharpness.sub_(slopes_R.sum())
+            self.targets.sharpness.sub_(of_sharpness_R.sum())
         return reach_R
 
 

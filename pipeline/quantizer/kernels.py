@@ -196,7 +196,7 @@ def pull_rows(
     chosen,
     origin,
     weight,
-    slopes,
+    of_sharpness,
     reaches,
     sums,
     own,
@@ -230,10 +230,10 @@ def pull_rows(
             start = tile + row * stride + unit
             distance = tl.load(start, mask=inside, other=0.0)
             gradient = tl.load(start + num_units, mask=inside, other=0.0)
-            tl.store(slopes + row, tl.sum(gradient * distance, axis=0))
+            tl.store(of_sharpness + row, tl.sum(gradient * distance, axis=0))
             # A frame on its centroid is pulled nowhere: there the root has no gradient.
-            nowhere = tl.where(distance == 0, float("inf"), distance)
-            pull = gradient * tl.load(sharpness) / nowhere
+            slope = tl.load(sharpness) / tl.where(distance > 0, distance, 1.0)
+            pull = tl.where(distance > 0, gradient * slope, 0.0)
             frame = load_frame(frames, tl.load(chosen + row), origin, dim, BLOCK_D)
             reach = reach_of(frame, tl.load(floor))
             tl.store(reaches + row, reach)

@@ -37,13 +37,15 @@ def chosen(distance):
 
 
 @pytest.mark.usefixtures("_frames_on_a_gpu")
-def test_squared_distances_go_to_the_kernels():
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
+def test_on_a_gpu_both_distances_go_to_the_kernels(distance):
     with pytest.raises(KernelsCalledError):
-        chosen("squared")
+        chosen(distance)
 
 
 @pytest.mark.usefixtures("_frames_on_a_gpu")
-def test_euclidean_distances_go_through_torch_on_a_gpu_too():
+def test_more_units_than_a_kernel_takes_go_through_torch(monkeypatch):
+    monkeypatch.setattr(choice, "is_fused", lambda _frames, num_units: num_units < 4)
     frames, result = chosen("euclidean")
     assert result.units_N.tolist() == frames.argmax(dim=1).tolist()
     result.embedded_ME.square().sum().backward()

@@ -104,3 +104,9 @@ def test_without_a_valid_frame_nothing_moves():
     found.sum().backward()
     assert torch.equal(found, centroids)
     assert torch.equal(centroids.grad, torch.ones_like(centroids))
+
+
+def test_the_bound_of_gradients_is_the_largest_mean_that_shares_allow():
+    values, most = torch.tensor([1.0, 5.0, 3.0, 0.5]), torch.tensor([1.0, 0.25, 0.5, 1.0])
+    found = fused_update._largest_mean(values, most)
+    assert found == 0.25 * 5 + 0.5 * 3 + 0.25 * 1
