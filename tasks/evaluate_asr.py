@@ -136,11 +136,11 @@ def _open_reader(
     trained = inputs[_training(config)]
     if not config.quantizer.has_units:
         with trained.read_folder("features") as folder:
-            return _from_audio(config, FeatureMixer.from_pretrained(folder).to(device).encode)
+            return _from_audio(config, FeatureMixer.from_pretrained(folder).place(device).encode)
     if tau is None:
         return _from_tokens(config, inputs, split)
     with trained.read_folder("tokenizer") as folder:
-        tokenizer = UnitTokenizer.from_pretrained(folder).to(device)
+        tokenizer = UnitTokenizer.from_pretrained(folder).place(device)
     return _from_audio(config, SoftTokenizer(tokenizer, tau).encode)
 
 

@@ -17,8 +17,9 @@ from pipeline.storage.artifacts import Artifact
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    # No feature depends on the batch it was computed in.
-    return {"features": config.features.model_dump(mode="json", exclude={"batch_seconds"})}
+    # No feature depends on the batch it was computed in, or on compilation.
+    left_out = {"batch_seconds", "compile"}
+    return {"features": config.features.model_dump(mode="json", exclude=left_out)}
 
 
 def _inputs(config: Config, split: str) -> tuple[Input, ...]:

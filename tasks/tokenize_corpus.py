@@ -35,6 +35,7 @@ def _run(context: StageContext) -> dict[str, float]:
         "trained": context.inputs["train_joint"],
         "output": context.output,
         "batch_seconds": config.features.batch_seconds,
+        "compiling": config.features.compile,
     }
     tokenizer = Imported("pipeline.tokenizer.shard_tokenizer:ShardTokenizer")
     run_shards(tokenizer, arguments, shards, config.cluster, context.progress)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from pipeline.config import Config
 from pipeline.corpus.parts import part_digests
 from pipeline.features.encoders.load import load_encoder
 from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.features.windows import encode_in_windows
 from pipeline.graph.graph import PARTS
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.storage import table_schemas
@@ -191,6 +193,16 @@ def hidden_states(ssl: SslModel, utterance: Utterance, layers: tuple[int, ...]) 
     samples, _ = soundfile.read(utterance.audio, dtype="float32")
     with torch.inference_mode():
         return ssl(*pad_waveforms([samples]), layers).hidden_LBTD[:, 0].numpy()
+
+
+def encode_at_once(encode, *arguments, **options) -> list[np.ndarray]:
+    """`encode_in_windows` with what makes frames of a batch without waiting."""
+    parts = encode_in_windows(
+        lambda batch: [partial(np.asarray, frames) for frames in encode(batch)],
+        *arguments,
+        **options,
+    )
+    return [part() for part in parts]
 
 
 def write_codebook(output: Artifact, features: Artifact, layer: int, num_units: int) -> Artifact:

@@ -43,7 +43,7 @@ def tokenize(model: str, audio: Sequence[str], output: str, console: Console) ->
         "tokenizer",
         lambda folder: (UnitTokenizer.from_pretrained(folder), tokenizer_digest(folder)),
     )
-    tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer.place("cuda" if torch.cuda.is_available() else "cpu")
     ids = NamedAudio.of(audio).ids
     rows: list[dict[str, Any]] = []
     complete = False

@@ -69,14 +69,14 @@ class Recognizer:
         asr = load_model(f"{output}/asr", "asr", AsrModel.from_pretrained).to(device)
         scorers = load_language_model(search.language_model, asr.text_pieces, device)
         if Artifact(output).exists("tokenizer"):
-            tokenizer = load_model(output, "tokenizer", UnitTokenizer.from_pretrained).to(device)
+            tokenizer = load_model(output, "tokenizer", UnitTokenizer.from_pretrained).place(device)
             encoder = tokenizer if tau is None else SoftTokenizer(tokenizer, tau)
             return cls(encoder, asr, search, scorers)
         if tau is not None:
             raise ConfigError(
                 f"'{trained}' reads no units that could be mixed: leave out --soft-tau"
             )
-        mixer = load_model(output, "features", FeatureMixer.from_pretrained).to(device)
+        mixer = load_model(output, "features", FeatureMixer.from_pretrained).place(device)
         return cls(mixer, asr, search, scorers)
 
     @property

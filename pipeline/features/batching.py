@@ -28,6 +28,15 @@ def batch_seconds_on(device: torch.device, requested: float | None = None) -> fl
     return requested or BATCH_SECONDS.get(device.type, BATCH_SECONDS["cpu"])
 
 
+def rounded_frames(num_frames: int) -> int:
+    """The smallest of few lengths that holds so many frames: eight for each doubling.
+
+    Each is a multiple of 16, which attention on a GPU asks of its masks.
+    """
+    step = max(16, 1 << max(0, (num_frames - 1).bit_length() - 4))
+    return -(-num_frames // step) * step
+
+
 def length_batches(lengths: Sequence[float], max_padded: float) -> list[list[int]]:
     """Indices in batches, shortest first, whose padded size is at most `max_padded`.
 

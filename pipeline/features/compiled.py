@@ -37,7 +37,8 @@ def compile_blocks(
     config.recompile_limit = max(config.recompile_limit, MOST_GRAPHS)
     compiled = _compiled if fixed_lengths else _compiled_for_all_lengths
     for block in blocks:
-        block.forward = MethodType(compiled(block.forward.__func__, backend), block)
+        forward: Any = block.forward
+        block.forward = MethodType(compiled(forward.__func__, backend), block)
 
 
 def _compiled_for_all_lengths(forward: Callable[..., Any], backend: Backend) -> Callable[..., Any]:

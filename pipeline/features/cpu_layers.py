@@ -47,7 +47,7 @@ def _suits_onednn(inputs: Tensor) -> bool:
 
 
 def keep_narrow_groups_in_float32(backbone: Any) -> None:
-    """Let positional convolutions with narrow groups ignore autocast on a CPU."""
+    """Let positional convolutions with narrow groups compute in float32 on a CPU, whatever comes."""
     for layer in backbone.encoder.pos_conv_embed.modules():
         if isinstance(layer, nn.Conv1d) and layer.in_channels < FEWEST_CHANNELS * layer.groups:
             layer.forward = MethodType(_convolve, layer)  # type: ignore[method-assign] # replaced
@@ -56,5 +56,9 @@ def keep_narrow_groups_in_float32(backbone: Any) -> None:
 def _convolve(convolution: nn.Conv1d, hidden_BDT: Tensor) -> Tensor:
     if hidden_BDT.device.type != "cpu":
         return nn.Conv1d.forward(convolution, hidden_BDT)
+    weight, bias = convolution.weight, convolution.bias
     with torch.autocast("cpu", enabled=False):
-        return nn.Conv1d.forward(convolution, hidden_BDT.float())
+        made_BDT: Tensor = convolution._conv_forward(  # noqa: SLF001 - what its own `forward` calls
+            hidden_BDT.float(), weight.float(), None if bias is None else bias.float()
+        )
+        return made_BDT.to(weight.dtype)

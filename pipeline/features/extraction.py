@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from threading import Lock
 from typing import Any
 
@@ -17,8 +16,8 @@ from pipeline.corpus.shard_store import ShardStore
 from pipeline.features.batching import batch_seconds_on, length_batches
 from pipeline.features.encoders.load import load_encoder
 from pipeline.features.fingerprint import ssl_fingerprint
+from pipeline.features.inference import Awaited, Inference, dtype_on
 from pipeline.features.size import sample_frames
-from pipeline.features.ssl import pad_waveforms
 from pipeline.features.ssl_folder import ssl_to_load
 from pipeline.features.stored_frames import frames_column
 from pipeline.features.windows import Windowing, encode_in_windows
@@ -28,9 +27,11 @@ from pipeline.storage.artifacts import Artifact
 # Small, because training reads utterances in its own order. A reader of one layer reads row groups
 # in parallel.
 ROWS_PER_GROUP = 4
-DECODING_THREADS = 2
-# Settings that group utterances without changing their features.
-LAYOUT = {"batch_seconds", "shard_utterances", "shard_seconds"}
+DECODING_THREADS = 2  # at least; a worker with more cores, beside a GPU, decodes with all of them
+# Settings that group or speed up without changing features.
+LAYOUT = {"batch_seconds", "shard_utterances", "shard_seconds", "compile"}
+# float16 without its sign, as an integer: from here on it is infinite or not a number.
+INFINITE = 0x7C00
 
 
 class FeatureRangeError(ValueError):
@@ -47,23 +48,26 @@ class ShardWriter:
     def __init__(
         self, ssl: Ssl, features: Features, output: Artifact, finetuned: Artifact | None = None
     ) -> None:
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._dtype = _dtype(features.precision, self._device)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = dtype_on(device, features.precision)
         with ssl_to_load(ssl, finetuned) as found:
             layer = max(features.layers)
             model = load_encoder(found.source, found.revision, layer, found.pad, pool=features.pool)
             fingerprint = ssl_fingerprint(found)
-        self._model = model.to(self._device)
+        model.narrow(dtype)
+        self._model = model.to(device)
+        self._inference = Inference(self._model, features.compile)
         self._features = features
-        self._batch_seconds = batch_seconds_on(self._device, features.batch_seconds)
+        self._batch_seconds = batch_seconds_on(device, features.batch_seconds)
         made_from = {
             "ssl": fingerprint,
             "dtype": "float16",
             **features.model_dump(mode="json", exclude=LAYOUT),
         }
-        notes = {"computed_in": str(self._dtype).removeprefix("torch.")}
+        notes = {"computed_in": str(dtype).removeprefix("torch.")}
         self._store = ShardStore(output, made_from, notes)
-        self._decoders = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
+        decoding = max(DECODING_THREADS, torch.get_num_threads() if device.type == "cuda" else 0)
+        self._decoders = ThreadPoolExecutor(decoding, thread_name_prefix="decode")
         self._model_lock = Lock()
 
     def __call__(self, name: str, utterances: Sequence[Utterance]) -> dict[str, Any]:
@@ -100,8 +104,8 @@ class ShardWriter:
 
     def _frames(self, utterances: Sequence[Utterance]) -> list[np.ndarray]:
         """Frames (L x T x D, float16) of each utterance."""
-        hidden: list[np.ndarray] = [np.empty(0)] * len(utterances)
-        rate, padded = self._model.grid.sample_rate_hz, self._model.padded_samples
+        hidden: dict[int, Awaited] = {}
+        rate, padded = self._model.grid.sample_rate_hz, self._inference.padded_samples
         seconds = [padded(round(utterance.duration * rate)) / rate for utterance in utterances]
         # Longest first: the memory that a batch frees is large enough for all later ones.
         batches = length_batches(seconds, self._batch_seconds)[::-1]
@@ -113,49 +117,34 @@ class ShardWriter:
         with self._model_lock:
             for batch, futures in zip(batches, decoded, strict=True):
                 frames = encode_in_windows(
-                    self._hidden_states,
+                    self._start,
                     [future.result() for future in futures],
                     self._model.grid,
                     Windowing.of(self._features),
                     self._batch_seconds,
                     padded_samples=padded,
                 )
-                for index, frames_LTD in zip(batch, frames, strict=True):
-                    hidden[index] = frames_LTD
-        return hidden
+                hidden |= zip(batch, frames, strict=True)
+        # The next shard has the model now, while this one's frames still come from a GPU.
+        return [hidden[index]() for index in range(len(utterances))]
 
     def _sample(self, utt_id: str, num_frames: int) -> np.ndarray:
         """The indices of an utterance's frames that are stored."""
         share = (self._features.sample_frames_per_second or 0) / self._model.grid.frames_per_second
         return sample_frames(utt_id, num_frames, share, self._features.sample_seed)
 
-    @torch.inference_mode()
-    def _hidden_states(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
-        """Frames (L x T x D, float16) of each waveform, without padding."""
-        waveforms_BS, num_samples_B = pad_waveforms(waveforms)
-        narrow = self._dtype != torch.float32
-        with torch.autocast(self._device.type, dtype=self._dtype) if narrow else nullcontext():
-            hidden_LBTD, num_frames_B = self._model(
-                waveforms_BS.to(self._device),
-                num_samples_B.to(self._device),
-                self._features.layers,
-            )
-        hidden_BLTD = hidden_LBTD.half().transpose(0, 1).cpu().numpy()
-        lengths = num_frames_B.tolist()
-        return [rows[:, :length] for rows, length in zip(hidden_BLTD, lengths, strict=True)]
+    def _start(self, waveforms: list[np.ndarray]) -> list[Awaited]:
+        """What waits for the frames (L x T x D, float16) of each waveform."""
+        return self._inference.start(waveforms, self._features.layers, _stored)
 
 
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The precision of the model's computation; `auto` is bfloat16 on a GPU and float32 elsewhere."""
-    if precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    dtype: torch.dtype = getattr(torch, precision)
-    return dtype
+def _stored(hidden_LBTD: torch.Tensor) -> torch.Tensor:
+    return hidden_LBTD.half().transpose(0, 1)
 
 
 def _require_finite(frames_LTD: np.ndarray, utt_id: str, layers: tuple[int, ...]) -> None:
     for layer, frames_TD in zip(layers, frames_LTD, strict=True):
-        if not np.isfinite(frames_TD).all():
+        if (frames_TD.view(np.uint16) & 0x7FFF).max() >= INFINITE:
             raise FeatureRangeError(
                 f"layer {layer} of utterance '{utt_id}' exceeds the range of float16 (at most "
                 "65504): leave that layer out of features.layers"

@@ -2,8 +2,9 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,12 +49,18 @@ class SslModel(nn.Module, ABC):
 
         Args:
             waveforms_BS: float32 at the model's sample rate, padding at the end.
-            num_samples_B: valid samples of each row.
+            num_samples_B: valid samples of each row; on a GPU best on the host, where looking at them
+                waits for nothing.
             layers: which layers, each in 0..num_layers.
 
         Raises:
-            ValueError: the model lacks a layer, or an utterance is shorter than one frame.
+            ValueError: the model lacks a layer, or an utterance is shorter than one frame (which is
+                not looked for on a GPU).
         """
+
+    @abstractmethod
+    def narrow(self, dtype: torch.dtype) -> None:
+        """From now on compute in `dtype`, for inference; spectra and norms of samples stay float32."""
 
     @abstractmethod
     def blocks(self) -> tuple[nn.Module, ...]:
@@ -109,6 +116,8 @@ class SslModel(nn.Module, ABC):
         missing = [layer for layer in layers if not 0 <= layer <= self.num_layers]
         if missing or not layers:
             raise ValueError(f"layers {list(layers)}: the SSL model has 0 to {self.num_layers}")
+        if num_samples_B.device.type != "cpu":
+            return
         shortest = int(num_samples_B.min())
         if self.grid.num_frames(shortest) < 1:
             raise ValueError(
@@ -130,7 +139,20 @@ class TransformersEncoder(SslModel):
     def blocks(self) -> tuple[nn.Module, ...]:
         return tuple(self.backbone.encoder.layers)
 
+    def narrow(self, dtype: torch.dtype) -> None:
+        # Buffers stay: they hold positions.
+        for parameter in self.backbone.parameters():
+            parameter.data = parameter.data.to(dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the blocks compute in."""
+        dtype: torch.dtype = self.backbone.dtype
+        return dtype
+
     def save_pretrained(self, folder: str | Path) -> None:
+        if self.dtype != torch.float32:
+            raise ValueError(f"the SSL model computes in {self.dtype}: load it again to save it")
         with no_progress_bars():
             self.backbone.save_pretrained(folder)
         self.feature_extractor.save_pretrained(folder)
@@ -193,7 +215,7 @@ def padding_mask(num_frames_B: Tensor, size: int) -> Tensor | None:
 
 
 def stack_layers(
-    outputs: Sequence[Tensor], layers: Sequence[int], valid_BT: Tensor | None
+    outputs: Mapping[int, Tensor], layers: Sequence[int], valid_BT: Tensor | None
 ) -> Tensor:
     """The `layers` of `outputs` (each B x T x D) as one tensor, zero where there is no frame."""
     hidden_LBTD = torch.stack([outputs[layer] for layer in layers])
@@ -203,15 +225,15 @@ def stack_layers(
 
 
 @contextmanager
-def recorded(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """The outputs of `modules`, in the order in which they run inside the block."""
-    outputs: list[Tensor] = []
+def recorded(modules: Sequence[nn.Module], layers: Collection[int]) -> Iterator[dict[int, Tensor]]:
+    """What those of `modules` whose places are `layers` make inside the block."""
+    outputs: dict[int, Tensor] = {}
 
-    def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+    def keep(layer: int, _module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
         # WavLM's blocks return (frames, position bias), the others the frames alone.
-        outputs.append(output[0] if isinstance(output, tuple) else output)
+        outputs[layer] = output[0] if isinstance(output, tuple) else output
 
-    handles = [module.register_forward_hook(keep) for module in modules]
+    handles = [modules[layer].register_forward_hook(partial(keep, layer)) for layer in set(layers)]
     try:
         yield outputs
     finally:

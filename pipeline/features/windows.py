@@ -10,6 +10,7 @@ not equal. An utterance that fits into one window goes through untouched.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Self, TypeVar
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from pipeline.audio.frame_grid import FrameGrid
 from pipeline.config import Features
 from pipeline.features.batching import map_in_batches
+from pipeline.features.inference import Awaited
 from pipeline.features.ssl import HiddenStates, SslModel, pad_waveforms
 
 Frames = TypeVar("Frames", np.ndarray, Tensor)
@@ -97,23 +99,26 @@ def join(
 
 
 def encode_in_windows(
-    encode: Callable[[list[np.ndarray]], list[np.ndarray]],
+    start: Callable[[list[np.ndarray]], Sequence[Awaited]],
     waveforms: Sequence[np.ndarray],
     grid: FrameGrid,
     windowing: Windowing,
     batch_seconds: float,
     *,
     padded_samples: Callable[[int], int] = int,
-) -> list[np.ndarray]:
-    """Frames (… x T x D) of each waveform (num_samples,), in the order given.
+) -> list[Awaited]:
+    """What waits for the frames (… x T x D) of each waveform (num_samples,), in the order given.
+
+    All batches are begun first: a GPU works while its host reads what others gave.
 
     Args:
-        encode: turns waveforms of similar length, none above the limit, into their frames.
+        start: begins with waveforms of similar length, none above the limit, and returns for each
+            what waits for its frames.
         waveforms: at `grid.sample_rate_hz`, of any length.
-        grid: the frames that `encode` makes.
+        grid: the frames that `start` makes.
         windowing: the limit.
         batch_seconds: seconds of audio, padding included, that go through the model at once.
-        padded_samples: see `SslModel`.
+        padded_samples: how many samples the model goes through for a waveform of so many.
     """
     plans = [windowing.plan(len(waveform), grid) for waveform in waveforms]
     cuts = [
@@ -122,8 +127,12 @@ def encode_in_windows(
         for window in plan
     ]
     limit = int(batch_seconds * grid.sample_rate_hz)
-    parts = iter(map_in_batches(encode, cuts, [padded_samples(len(cut)) for cut in cuts], limit))
-    return [join(plan, [next(parts) for _ in plan], grid, np.concatenate) for plan in plans]
+    parts = iter(map_in_batches(start, cuts, [padded_samples(len(cut)) for cut in cuts], limit))
+    return [partial(_joined, plan, [next(parts) for _ in plan], grid) for plan in plans]
+
+
+def _joined(plan: list[Window], parts: list[Awaited], grid: FrameGrid) -> np.ndarray:
+    return join(plan, [part() for part in parts], grid, np.concatenate)
 
 
 def hidden_states_in_windows(
@@ -152,6 +161,6 @@ def hidden_states_in_windows(
         [hidden_LTD.transpose(0, 1) for hidden_LTD in joined]
     )
     num_frames_B = torch.tensor(
-        [len(hidden_LTD[0]) for hidden_LTD in joined], device=num_samples_B.device
+        [len(hidden_LTD[0]) for hidden_LTD in joined], device=padded_TBLD.device
     )
     return HiddenStates(padded_TBLD.permute(2, 1, 0, 3), num_frames_B)

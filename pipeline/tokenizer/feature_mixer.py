@@ -1,10 +1,10 @@
 """The SSL model and the layer weights as one model: audio in, mixed hidden states out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from torch import nn
 
 from pipeline.features.batching import batch_seconds_on
 from pipeline.features.encoders.load import load_encoder
-from pipeline.features.ssl import SslModel, pad_waveforms
+from pipeline.features.inference import Awaited, Compile, Inference, Precision, dtype_on
+from pipeline.features.ssl import SslModel
 from pipeline.features.windows import Windowing, encode_in_windows
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.tokenizer.waveform_argument import as_waveforms
@@ -22,6 +23,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 SSL = "ssl"
 WINDOWING = "windowing"
+PRECISION = "precision"
 MODEL_TYPE = "feature_mixer"
 
 
@@ -38,12 +40,15 @@ class FeatureMixer(nn.Module):
         layers: tuple[int, ...],
         mix: LayerMix,
         windowing: Windowing = Windowing(),  # noqa: B008 - it is frozen
+        precision: Precision = "auto",
     ) -> None:
         super().__init__()
         self.ssl = ssl
         self.layers = layers
         self.mix = mix
         self.windowing = windowing
+        self.precision: Precision = precision
+        self.inference = Inference(ssl)
 
     def encode(
         self, waveforms: Sequence[Any], batch_seconds: float | None = None
@@ -58,26 +63,42 @@ class FeatureMixer(nn.Module):
         Raises:
             ValueError: an argument cannot be used; the message says which and why.
         """
-        limit = batch_seconds_on(self.mix.logits_L.device, batch_seconds)
-        ssl, usable = self.ssl, as_waveforms(waveforms, self.ssl.grid)
-        return encode_in_windows(
-            self.encode_batch,
-            usable,
-            ssl.grid,
-            self.windowing,
-            limit,
-            padded_samples=ssl.padded_samples,
-        )
+        return self.describe(lambda mixed_BTD: mixed_BTD, waveforms, batch_seconds)
 
-    @torch.inference_mode()
-    def encode_batch(self, waveforms: list[np.ndarray]) -> list[np.ndarray]:
-        """Mixed features (T x D) of waveforms in one pass, without windows."""
-        device = self.mix.logits_L.device
-        waveforms_BS, num_samples_B = pad_waveforms(waveforms)
-        hidden = self.ssl(waveforms_BS.to(device), num_samples_B.to(device), self.layers)
-        mixed_BTD = self.mix(hidden.hidden_LBTD.float()).cpu().numpy()
-        lengths = hidden.num_frames_B.tolist()
-        return [frames_TD[:length] for frames_TD, length in zip(mixed_BTD, lengths, strict=True)]
+    def describe(
+        self,
+        description: Callable[[torch.Tensor], torch.Tensor],
+        waveforms: Sequence[Any],
+        batch_seconds: float | None = None,
+    ) -> list[np.ndarray]:
+        """What `description` makes of each waveform's mixed features, T x X, as `encode` gives these.
+
+        It turns a batch of them, B x T x D, into B x T x X where the model is; they are dropped with
+        their windows, so an hour of them is never held.
+        """
+
+        def of_mix(hidden_LBTD: torch.Tensor) -> torch.Tensor:
+            return description(self.mix(hidden_LBTD.float()))
+
+        def start(batch: list[np.ndarray]) -> list[Awaited]:
+            return self.inference.start(batch, self.layers, of_mix)
+
+        grid, padded_samples = self.ssl.grid, self.inference.padded_samples
+        usable = as_waveforms(waveforms, grid)
+        limit = batch_seconds_on(self.inference.device, batch_seconds)
+        parts = encode_in_windows(
+            start, usable, grid, self.windowing, limit, padded_samples=padded_samples
+        )
+        return [part() for part in parts]
+
+    def place(self, device: torch.device | str, compiling: Compile = "auto") -> Self:
+        """Move to a device to encode there, as features are extracted there: on a GPU in bfloat16.
+
+        It can no longer be trained or saved then. `to` moves it as it is.
+        """
+        self.inference = Inference(self.ssl, compiling)
+        self.ssl.narrow(dtype_on(torch.device(device), self.precision))
+        return self.to(device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         save_folder(Path(folder), self, {"model_type": MODEL_TYPE}, {})
@@ -104,6 +125,8 @@ def save_folder(
         folder / WEIGHTS,
     )
     own = {"layers": list(mixer.layers), WINDOWING: asdict(mixer.windowing)}
+    if mixer.precision != "auto":
+        own[PRECISION] = mixer.precision
     text = json.dumps({**settings, **own}, indent=2)
     (folder / CONFIG).write_text(text, encoding="utf-8")
 
@@ -126,4 +149,5 @@ def load_mixer(folder: Path, settings: dict[str, Any]) -> FeatureMixer:
     mix = LayerMix(len(layers), initial=0, initial_mass=0.5, learned=False)
     mix.load_state_dict({"logits_L": load_file(folder / WEIGHTS)["layer_logits_L"]})
     windowing = Windowing(**settings.get(WINDOWING, {}))  # older folders have none
-    return FeatureMixer(load_encoder(folder / SSL), layers, mix, windowing).eval()
+    precision = settings.get(PRECISION, "auto")
+    return FeatureMixer(load_encoder(folder / SSL), layers, mix, windowing, precision).eval()

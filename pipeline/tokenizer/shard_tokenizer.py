@@ -17,6 +17,7 @@ from pipeline.audio.audio_files import read_whole
 from pipeline.audio.decode import AudioError, read_utterance
 from pipeline.audio.utterance import Reject, Utterance
 from pipeline.corpus.shard_store import Record, ShardStore
+from pipeline.features.inference import Compile
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.feature_mixer import read_settings
@@ -38,6 +39,7 @@ class ShardTokenizer:
         batch_seconds: see `FeatureMixer.encode`.
         checked: whether all utterances are known to decode, as those of a prepared corpus are. Then
             one that does not is an error; otherwise it has no row, and the shard says why.
+        compiling: see `features.compile`.
     """
 
     def __init__(
@@ -48,11 +50,12 @@ class ShardTokenizer:
         name: str = "tokenizer",
         *,
         checked: bool = True,
+        compiling: Compile = "auto",
     ) -> None:
         with trained.read_folder(name) as folder:
             self._tokenizer = UnitTokenizer.from_pretrained(folder)
             self._store = ShardStore(output, made_from(folder))
-        self._tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._tokenizer.place("cuda" if torch.cuda.is_available() else "cpu", compiling)
         self._batch_seconds = batch_seconds
         self._checked = checked
         self._turn = Lock()

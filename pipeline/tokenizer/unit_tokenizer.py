@@ -1,17 +1,16 @@
 """The trained tokenizer: SSL model, layer weights and codebook. Audio in, units out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline.clustering.assignment import assign, closeness, require_finite
-from pipeline.features.batching import batch_seconds_on
-from pipeline.features.windows import encode_in_windows
+from pipeline.clustering.assignment import closeness, nearest, not_finite
+from pipeline.features.inference import Compile
 from pipeline.tokenizer.feature_mixer import (
     WEIGHTS,
     FeatureMixer,
@@ -19,9 +18,9 @@ from pipeline.tokenizer.feature_mixer import (
     read_settings,
     save_folder,
 )
-from pipeline.tokenizer.waveform_argument import as_waveforms
 
 MODEL_TYPE = "unit_tokenizer"
+NO_UNIT = -1  # of a frame with NaN or infinity
 
 
 class UnitTokenizer(nn.Module):
@@ -45,11 +44,15 @@ class UnitTokenizer(nn.Module):
     ) -> list[np.ndarray]:
         """Units of each waveform (uint16, one a frame); arguments and errors of `FeatureMixer.encode`."""
 
-        def nearest(frames_TD: torch.Tensor) -> np.ndarray:
-            units_T = assign(frames_TD, self.centroids_KD).cpu().numpy()
-            return units_T.astype(np.uint16)[:, None]
+        def units(mixed_BTD: torch.Tensor) -> torch.Tensor:
+            units_N, squared_distances_N = nearest(mixed_BTD.flatten(0, 1), self.centroids_KD)
+            units_N = units_N.masked_fill_(~squared_distances_N.isfinite(), NO_UNIT)
+            return units_N.view(*mixed_BTD.shape[:2], 1)
 
-        return [units_T1[:, 0] for units_T1 in self._encode(nearest, waveforms, batch_seconds)]
+        found = self.mixer.describe(units, waveforms, batch_seconds)
+        for units_T1 in found:
+            _require_all(units_T1 != NO_UNIT)
+        return [units_T1[:, 0].astype(np.uint16) for units_T1 in found]
 
     def closeness(
         self, waveforms: Sequence[Any], batch_seconds: float | None = None
@@ -59,31 +62,19 @@ class UnitTokenizer(nn.Module):
         Arguments and errors are those of `FeatureMixer.encode`.
         """
 
-        def to_all(frames_TD: torch.Tensor) -> np.ndarray:
-            require_finite(frames_TD)
-            return closeness(frames_TD, self.centroids_KD, "euclidean").cpu().numpy()
+        def to_all(mixed_BTD: torch.Tensor) -> torch.Tensor:
+            closeness_NK = closeness(mixed_BTD.flatten(0, 1), self.centroids_KD, "euclidean")
+            return closeness_NK.view(*mixed_BTD.shape[:2], -1)
 
-        return self._encode(to_all, waveforms, batch_seconds)
+        found = self.mixer.describe(to_all, waveforms, batch_seconds)
+        for closeness_TK in found:
+            _require_all(np.isfinite(closeness_TK).all(axis=1, keepdims=True))
+        return found
 
-    @torch.inference_mode()
-    def _encode(
-        self,
-        describe: Callable[[torch.Tensor], np.ndarray],
-        waveforms: Sequence[Any],
-        batch_seconds: float | None,
-    ) -> list[np.ndarray]:
-        """What `describe` says of the frames; they are dropped with their window, so an hour of them is never held."""
-
-        def described(batch: list[np.ndarray]) -> list[np.ndarray]:
-            frames = map(torch.from_numpy, self.mixer.encode_batch(batch))
-            return [describe(frames_TD.to(self.centroids_KD.device)) for frames_TD in frames]
-
-        ssl, windowing = self.mixer.ssl, self.mixer.windowing
-        usable = as_waveforms(waveforms, ssl.grid)
-        limit = batch_seconds_on(self.centroids_KD.device, batch_seconds)
-        return encode_in_windows(
-            described, usable, ssl.grid, windowing, limit, padded_samples=ssl.padded_samples
-        )
+    def place(self, device: torch.device | str, compiling: Compile = "auto") -> Self:
+        """As `FeatureMixer.place`; distances to centroids are computed in float32 everywhere."""
+        self.mixer.place(device, compiling)
+        return self.to(device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         settings = {"model_type": MODEL_TYPE, "num_units": self.num_units}
@@ -98,3 +89,9 @@ class UnitTokenizer(nn.Module):
         """
         mixer = load_mixer(Path(folder), read_settings(folder, MODEL_TYPE))
         return cls(mixer, load_file(Path(folder) / WEIGHTS)["centroids_KD"]).eval()
+
+
+def _require_all(finite_T1: np.ndarray) -> None:
+    bad = int((~finite_T1).sum())
+    if bad:
+        raise not_finite(bad, len(finite_T1))

@@ -6,6 +6,7 @@ from pipeline.asr.targets import text_pieces
 from pipeline.audio.utterance import Reject, rejects_to_table
 from pipeline.clustering.codebook import Codebook
 from pipeline.config import Config
+from pipeline.features.inference import Precision
 from pipeline.features.ssl import SslModel
 from pipeline.log.stage_log import StageLog
 from pipeline.metrics import plots
@@ -50,22 +51,29 @@ def train_joint(
         ssl = setup.load_ssl(config, inputs)
         trained = setup.build_model(config, pieces, ssl, codebook, num_speakers)
         trained.load_state_dict(weights)
-        export(trained, ssl, rejects, output)
+        export(trained, ssl, rejects, output, config.features.precision)
         _log_figures(history, log)
     worker.barrier()
     return {**scores, "rejected_utterances": float(len(rejects))}
 
 
-def export(model: JointModel, ssl: SslModel, rejects: list[Reject], output: Artifact) -> None:
+def export(
+    model: JointModel,
+    ssl: SslModel,
+    rejects: list[Reject],
+    output: Artifact,
+    precision: Precision = "auto",
+) -> None:
     """Write `asr/`, `tokenizer/` (or `features/` without a codebook) and `rejects.parquet`.
 
-    `ssl` is the SSL model that training began with, used if no phase fine-tunes it.
+    `ssl` is the SSL model that training began with, used if no phase fine-tunes it; the tokenizer
+    will compute in `precision`.
     """
     model.eval().cpu()
     with output.write_folder("asr") as folder:
         model.asr.save_pretrained(folder)
     ssl = model.ssl if model.ssl is not None else ssl
-    mixer = FeatureMixer(ssl, model.layers, model.mix, model.windowing)
+    mixer = FeatureMixer(ssl, model.layers, model.mix, model.windowing, precision)
     if model.quantizer is None:
         with output.write_folder("features") as folder:
             mixer.save_pretrained(folder)

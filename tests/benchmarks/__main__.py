@@ -18,6 +18,7 @@ BENCHMARKS = (
     "joint_step",
     "decoding",
     "vocoder",
+    "ssl_forward",
     "extraction",
     "driver_memory",
     "shard_format",
@@ -34,7 +35,8 @@ def main() -> None:
     kept = arguments.records or (RECORDS if arguments.size == "full" else None)
     found_here = surroundings(device)
     for name in arguments.names or BENCHMARKS:
-        record = benchmark(name)(arguments.size, device).as_json(found_here)
+        options = {"without_ray": True} if arguments.without_ray and name == "extraction" else {}
+        record = benchmark(name)(arguments.size, device, **options).as_json(found_here)
         table.show(record)
         if kept is not None:
             print(f"written to {write(record, kept)}")
@@ -43,8 +45,8 @@ def main() -> None:
         table.README.write_text(table.with_records(readme, RECORDS), encoding="utf-8")
 
 
-def benchmark(name: str) -> Callable[[str, torch.device], Record]:
-    run: Callable[[str, torch.device], Record] = import_module(f"benchmarks.{name}").run
+def benchmark(name: str) -> Callable[..., Record]:
+    run: Callable[..., Record] = import_module(f"benchmarks.{name}").run
     return run
 
 
@@ -54,6 +56,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
         "--size", choices=("full", "small"), default="full", help="small: only whether it works"
+    )
+    parser.add_argument(
+        "--without-ray", action="store_true", help="extraction: one worker, in this process"
     )
     parser.add_argument(
         "--records",

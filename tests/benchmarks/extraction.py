@@ -6,6 +6,7 @@ Shapes: B utterances, S samples, L layers, T frames, D dimensions.
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.joint_step import TINY_WAVLM
+from benchmarks.arithmetic import dense_rate, operations_by_length
+from benchmarks.joint_step import SAMPLE_RATE_HZ, TINY_WAVLM
 from benchmarks.measure import Cost
 from benchmarks.record import Record
+from benchmarks.ssl_forward import LARGE
 
-SAMPLE_RATE_HZ = 16_000
+SHARDS_IN_FLIGHT = 3  # as many threads as `pipeline.runtime.shard_pool` gives a worker
 PAIRS = (("bare model", "ours"), ("one at a time", "ours"))
 
 
@@ -33,39 +36,49 @@ class Setting:
     wavlm: dict[str, Any]
 
 
+TINY = Setting(6, 0.5, 1.5, 2.0, TINY_WAVLM)
 SIZES = {
-    "full": Setting(200, 1.0, 20.0, 10.0, {}),
-    "small": Setting(6, 0.5, 1.5, 2.0, TINY_WAVLM),
+    ("full", "cpu"): Setting(200, 1.0, 20.0, 10.0, {}),
+    ("full", "cuda"): Setting(1000, 1.0, 20.0, 160.0, LARGE),
+    ("small", "cpu"): TINY,
+    ("small", "cuda"): TINY,
 }
 
 
-def run(size: str, device: torch.device) -> Record:
-    setting = SIZES[size]
+def run(size: str, device: torch.device, *, without_ray: bool = False) -> Record:
+    setting = SIZES[size, device.type]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = save_model(setting, folder / "ssl")
         waveforms = write_audio(setting, folder)
         seconds_of_audio = sum(map(len, waveforms)) / SAMPLE_RATE_HZ
-        features, ours_seconds = extract(setting, folder, model)
+        stage = extract_here if without_ray else extract
+        features, ours_seconds = stage(setting, folder, model)
         contenders = {
-            "bare model": partial(bare_model, setting, model, waveforms),
-            "one at a time": partial(one_at_a_time, model, folder),
+            "bare model": partial(bare_model, setting, model, waveforms, device),
+            "one at a time": partial(one_at_a_time, model, folder, device),
         }
         seconds = {"ours": ours_seconds} | {name: timed(run) for name, run in contenders.items()}
         checks = {
             f"{name}: seconds of audio a second": seconds_of_audio / found
             for name, found in seconds.items()
         }
+        checks |= shares(setting, device, waveforms, seconds)
         checks |= sizes(features, folder / "npy") | reads(features)
-    costs = {name: Cost(WHAT[name], 1.0, (found,), None) for name, found in seconds.items()}
+    what = {**WHAT, **(WITHOUT_RAY if without_ray else {})}
+    costs = {name: Cost(what[name], 1.0, (found,), None) for name, found in seconds.items()}
     described = {**asdict(setting), "seconds_of_audio": seconds_of_audio}
-    return Record("extraction", device.type, size, described, costs, {}, PAIRS, checks)
+    name = "extraction_without_ray" if without_ray else "extraction"
+    return Record(name, device.type, size, described, costs, {}, PAIRS, checks)
 
 
 WHAT = {
     "ours": "the stage: FLAC files to Parquet shards of all layers, two workers of one CPU",
-    "bare model": "batches by length of audio in memory through the same model, two threads",
+    "bare model": "batches by length of audio in memory through the same model",
     "one at a time": "transformers' forward for each FLAC file, a .npy file for each utterance",
+}
+WITHOUT_RAY = {
+    "ours": "the stage's worker, in this process: FLAC files to Parquet shards of all layers"
 }
 
 
@@ -149,31 +162,85 @@ def extract(setting: Setting, folder: Path, model: Path) -> tuple[Any, float]:
     return outputs["extract_features"], seconds
 
 
-def bare_model(setting: Setting, model: Path, waveforms: Sequence[np.ndarray]) -> None:
+def extract_here(setting: Setting, folder: Path, model: Path) -> tuple[Any, float]:
+    """One worker of the stage with as many shards at once as it has there; its output and seconds."""
+    import soundfile
+
+    from pipeline.audio.utterance import Utterance
+    from pipeline.config import Features, Ssl
+    from pipeline.corpus.shards import plan_shards
+    from pipeline.features.extraction import ShardWriter
+    from pipeline.storage.artifacts import Artifact
+
+    layers = range(setting.wavlm.get("num_hidden_layers", 12) + 1)
+    features = Features(layers=tuple(layers), batch_seconds=setting.batch_seconds)
+    output = Artifact(str(folder / "extract_features"))
+    utterances = [
+        Utterance(path.stem, "train", str(path), 0.0, soundfile.info(path).duration, "s", "a", None)
+        for path in sorted(folder.glob("*.flac"))
+        if split_of(int(path.stem)) == "train"
+    ]
+    write = ShardWriter(Ssl(model=str(model)), features, output)
+    shards = plan_shards(utterances, features.shard_utterances)[::-1]
+
+    def stage() -> None:
+        with ThreadPoolExecutor(SHARDS_IN_FLIGHT) as pool:
+            list(pool.map(lambda shard: write(shard.name, shard.utterances), shards))
+
+    return output, timed(stage)
+
+
+def bare_model(
+    setting: Setting, model: Path, waveforms: Sequence[np.ndarray], device: torch.device
+) -> None:
     """What cannot be avoided: the forward passes, in the batches that the stage would make."""
     from pipeline.features.batching import length_batches
     from pipeline.features.encoders.load import load_encoder
-    from pipeline.features.ssl import pad_waveforms
+    from pipeline.features.inference import Inference, dtype_on
 
     ssl = load_encoder(model)
-    limit = int(setting.batch_seconds * SAMPLE_RATE_HZ)
-    with torch.inference_mode():
-        for batch in length_batches([len(waveform) for waveform in waveforms], limit):
-            ssl(*pad_waveforms([waveforms[i] for i in batch]), tuple(range(ssl.num_layers + 1)))
+    ssl.narrow(dtype_on(device, "auto"))
+    inference, layers = Inference(ssl.to(device)), tuple(range(ssl.num_layers + 1))
+    lengths = [inference.padded_samples(len(waveform)) for waveform in waveforms]
+    for batch in length_batches(lengths, int(setting.batch_seconds * SAMPLE_RATE_HZ)):
+        inference.start([waveforms[i] for i in batch], layers, lambda hidden: hidden[:1])
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
-def one_at_a_time(model: Path, folder: Path) -> None:
+def shares(
+    setting: Setting,
+    device: torch.device,
+    waveforms: Sequence[np.ndarray],
+    seconds: dict[str, float],
+) -> dict[str, float]:
+    """Of the device's dense rate, in the precision of the stage, what each contender used."""
+    from transformers import WavLMConfig, WavLMModel
+
+    from pipeline.features.inference import dtype_on
+
+    counted = operations_by_length(WavLMModel(WavLMConfig(**setting.wavlm)), SAMPLE_RATE_HZ)
+    needed = sum(counted(len(waveform) / SAMPLE_RATE_HZ) for waveform in waveforms)
+    rate = dense_rate(device, dtype_on(device, "auto"))
+    return {
+        "dense product, 10^12 operations a second": rate / 1e12,
+        **{f"{name}: share of the dense rate": needed / s / rate for name, s in seconds.items()},
+    }
+
+
+def one_at_a_time(model: Path, folder: Path, device: torch.device) -> None:
     """How fairseq and ESPnet dump features, but for all layers at once."""
     import soundfile
     from transformers import WavLMModel
 
     (folder / "npy").mkdir()
-    wavlm = WavLMModel.from_pretrained(model).eval()
+    wavlm = WavLMModel.from_pretrained(model).to(device).eval()
     with torch.inference_mode():
         for path in sorted(folder.glob("*.flac")):
             samples_S, _ = soundfile.read(path, dtype="float32")
-            hidden = wavlm(torch.from_numpy(samples_S)[None], output_hidden_states=True)
-            np.save(folder / "npy" / f"{path.stem}.npy", torch.cat(hidden.hidden_states).numpy())
+            samples_1S = torch.from_numpy(samples_S)[None].to(device)
+            hidden = torch.cat(wavlm(samples_1S, output_hidden_states=True).hidden_states)
+            np.save(folder / "npy" / f"{path.stem}.npy", hidden.cpu().numpy())
 
 
 def timed(run: Callable[[], Any]) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from benchmarks.arithmetic import dense_rate, operations
 from benchmarks.measure import Contender, costs, gather
 from benchmarks.record import Record
 
@@ -77,12 +78,17 @@ def run(size: str, device: torch.device) -> Record:
         }
     )
     found = costs(contenders, device, setting.rounds)
+    rate = dense_rate(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    checks = {"dense product, 10^12 operations a second": rate / 1e12}
+    for name, contender in contenders.items():
+        share = operations(contender.run) / min(found[name].seconds) / rate
+        checks[f"{name}: share of the dense rate"] = share
     described = {
         **asdict(setting),
         "models": "tiny" if setting.tiny else "WavLM base, ASR of configs/librispeech100.yaml",
         "precision": "bfloat16 autocast" if device.type == "cuda" else "float32",
     }
-    return Record("joint_step", device.type, size, described, found, left_out, PAIRS)
+    return Record("joint_step", device.type, size, described, found, left_out, PAIRS, checks)
 
 
 def step(setting: Setting, device: torch.device, *, quantized: bool) -> Contender:

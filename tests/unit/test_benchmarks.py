@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks.__main__ import RECORDS
+from benchmarks.arithmetic import dense_rate, operations_by_length
 from benchmarks.measure import CLEAR_REFS, Contender, Cost, LeftOutError, extra_bytes, gather
 from benchmarks.record import Record
 from benchmarks.table import README, with_records
@@ -36,6 +37,14 @@ EXPECTED = {
         {"vector_quantize", "vector_quantize gumbel"},
     ),
     "assignment": ({"ours", "bare product", "plain", "scikit-learn"}, {"faiss"}),
+    "ssl_forward": (
+        {
+            f"{work} lengths, {who}"
+            for work in ("equal", "mixed")
+            for who in ("ours", "transformers")
+        },
+        set(),
+    ),
     "purity": ({"ours", "loop"}, set()),
     "decoding": (
         {"tiny, beam 2, batch", "tiny, beam 2, one at a time", "tiny, beam 2, encoder"},
@@ -117,6 +126,41 @@ def test_all_assign_alike():
     checks = record("assignment")["checks"]
     assert checks
     assert all(share > 0.99 for share in checks.values())
+
+
+def test_forward_passes_tell_their_share_of_the_arithmetic():
+    checks = record("ssl_forward")["checks"]
+    shares = {name: share for name, share in checks.items() if name.endswith("of the dense rate")}
+    assert len(shares) == 4
+    assert all(0 < share < 1 for share in shares.values())
+
+
+def test_where_a_gpu_is_torch_and_transformers_are_enough():
+    absent = "pyarrow", "pydantic", "soundfile", "torchaudio", "ray", "mlflow"
+    lines = [
+        "import sys",
+        f"sys.modules.update(dict.fromkeys({absent}))",
+        "from benchmarks.__main__ import benchmark",
+        "[benchmark(name) for name in ('dkm', 'assignment', 'ssl_forward')]",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    command = [sys.executable, "-c", "\n".join(lines)]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+
+
+def test_operations_of_a_model_are_those_of_its_products():
+    layers = torch.nn.Conv1d(1, 4, 10, 5), torch.nn.Linear(4, 8)
+    model = torch.nn.Sequential(layers[0], Transposed(), layers[1])
+    counted = operations_by_length(model, 100)
+    for seconds in (1.0, 3.0, 8.0):
+        frames = (seconds * 100 - 10) // 5 + 1
+        assert counted(seconds) == pytest.approx(2 * frames * (10 * 4 + 4 * 8), rel=0.01)
+    assert dense_rate(CPU, torch.float32) > 0
+
+
+class Transposed(torch.nn.Module):
+    def forward(self, hidden_BCT):
+        return hidden_BCT.mT[0] if hidden_BCT.ndim == 3 else hidden_BCT.mT
 
 
 def test_the_loop_counts_what_the_stage_counts():

@@ -1,6 +1,6 @@
 """WavLM, HuBERT and wav2vec 2.0: convolutions over samples, then a transformer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MethodType
 from typing import Any
 
@@ -79,7 +79,7 @@ class ConvolutionalEncoder(TransformersEncoder):
             mask_D = self.backbone.masked_spec_embed.to(frames_BTD.dtype)
             frames_BTD = torch.where(masked_BT[..., None], mask_D, frames_BTD)
         valid_BT = padding_mask(num_frames_B, frames_BTD.shape[1])
-        outputs = self._encode(frames_BTD, valid_BT)
+        outputs = self._encode(frames_BTD, valid_BT, layers)
         return HiddenStates(stack_layers(outputs, layers, valid_BT), num_frames_B)
 
     @property
@@ -120,7 +120,8 @@ class ConvolutionalEncoder(TransformersEncoder):
             return self._front_end(row_S[None], num_samples_B)[0][0]
 
     def _front_end(self, waveforms_BS: Tensor, num_samples_B: Tensor) -> tuple[Tensor, Tensor]:
-        """The convolutions; group norm is over each row's valid frames only."""
+        """What the convolutions make, B x T x C, and the frames of each row."""
+        num_samples_B = num_samples_B.to(waveforms_BS.device, non_blocking=True)
         if self.feature_extractor.do_normalize:
             waveforms_BS = normalise(waveforms_BS, num_samples_B)
         trains = torch.is_grad_enabled() and not self._front_end_frozen
@@ -131,13 +132,15 @@ class ConvolutionalEncoder(TransformersEncoder):
             raise AssertionError(f"{hidden_BCT.shape[2]} frames came out, the grid says {expected}")
         return hidden_BCT.transpose(1, 2), lengths_B
 
-    def _encode(self, frames_BTD: Tensor, valid_BT: Tensor | None) -> list[Tensor]:
-        """All layers from 0 on; the encoder zeroes the padding before its positional convolution."""
+    def _encode(
+        self, frames_BTD: Tensor, valid_BT: Tensor | None, layers: Sequence[int]
+    ) -> Mapping[int, Tensor]:
+        """The layers; the encoder zeroes the padding before its positional convolution."""
         encoder = self.backbone.encoder
-        with recorded([encoder.dropout, *encoder.layers]) as outputs:
+        with recorded([encoder.dropout, *encoder.layers], layers) as outputs:
             encoded = encoder(frames_BTD, attention_mask=valid_BT)
         if not self._is_cut:
-            outputs[-1] = encoded.last_hidden_state
+            outputs[self.num_layers] = encoded.last_hidden_state
         return outputs
 
     def _position_layers(self) -> tuple[nn.Module, ...]:
@@ -160,7 +163,7 @@ def convolve(
 
     A group norm, which the first layer of some models has, is over each row's valid frames only.
     """
-    hidden_BCT = waveforms_BS[:, None]
+    hidden_BCT = waveforms_BS[:, None].to(feature_extractor.conv_layers[0].conv.weight.dtype)
     for layer in feature_extractor.conv_layers:
         (kernel,), (stride,) = layer.conv.kernel_size, layer.conv.stride
         lengths_B = torch.div(lengths_B - kernel, stride, rounding_mode="floor") + 1

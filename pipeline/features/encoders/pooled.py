@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.features.ssl import HiddenStates, SslModel, valid
@@ -33,6 +34,9 @@ class PooledEncoder(SslModel):
         num_groups_B = num_frames_B // self.pool
         valid_BT = valid(num_groups_B, num_groups)
         return HiddenStates(grouped.mean(3) * valid_BT[..., None], num_groups_B)
+
+    def narrow(self, dtype: torch.dtype) -> None:
+        self.encoder.narrow(dtype)
 
     def blocks(self) -> tuple[nn.Module, ...]:
         return self.encoder.blocks()

@@ -50,14 +50,15 @@ class Wav2Vec2BertEncoder(TransformersEncoder):
     ) -> HiddenStates:
         """See `SslModel`."""
         self.check_request(num_samples_B, layers)
-        features_BTM = self.fbank(waveforms_BS, num_samples_B)
+        num_samples_B = num_samples_B.to(waveforms_BS.device, non_blocking=True)
+        features_BTM = self.fbank(waveforms_BS, num_samples_B).to(self.dtype)
         num_frames = self.grid.num_frames(waveforms_BS.shape[1])
         pairs_BTM = features_BTM[:, : 2 * num_frames].unflatten(1, (num_frames, 2)).flatten(2)
         frames_BTD, _ = self.backbone.feature_projection(pairs_BTM)
         num_frames_B = self.num_frames(num_samples_B)
         valid_BT = padding_mask(num_frames_B, num_frames)
         encoder = self.backbone.encoder
-        with recorded([encoder.dropout, *encoder.layers]) as outputs:
+        with recorded([encoder.dropout, *encoder.layers], layers) as outputs:
             encoder(frames_BTD, attention_mask=valid_BT)
         return HiddenStates(stack_layers(outputs, layers, valid_BT), num_frames_B)
 

@@ -1,6 +1,6 @@
 """The encoders of Whisper models: a log-mel spectrogram, two convolutions, then a transformer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,7 +12,14 @@ from transformers.models.whisper import modeling_whisper
 from pipeline.audio.model_grid import grid_of_model
 from pipeline.features.cpu_layers import replace_linears
 from pipeline.features.log_mel import LogMel
-from pipeline.features.ssl import HiddenStates, TransformersEncoder, cut, padding_mask, stack_layers
+from pipeline.features.ssl import (
+    HiddenStates,
+    TransformersEncoder,
+    cut,
+    padding_mask,
+    recorded,
+    stack_layers,
+)
 
 Pad = Literal["window", "none"]
 PAD = "ssl_pad"  # in the saved model's config
@@ -78,12 +85,13 @@ class WhisperEncoder(TransformersEncoder):
             ValueError: also if an utterance has more frames than the model has positions.
         """
         self.check_request(num_samples_B, layers)
+        num_samples_B = num_samples_B.to(waveforms_BS.device, non_blocking=True)
         num_frames = self.grid.num_frames(waveforms_BS.shape[1])
         num_frames_B = self.num_frames(num_samples_B)
         frames_BTD = self._front_end(waveforms_BS, num_samples_B, num_frames)
         valid_BT = padding_mask(num_frames_B, num_frames)
-        outputs = self._encode(frames_BTD, valid_BT if self.pad == "none" else None)
-        heard = [hidden_BTD[:, :num_frames] for hidden_BTD in outputs]
+        outputs = self._encode(frames_BTD, valid_BT if self.pad == "none" else None, layers)
+        heard = {layer: hidden_BTD[:, :num_frames] for layer, hidden_BTD in outputs.items()}
         return HiddenStates(stack_layers(heard, layers, valid_BT), num_frames_B)
 
     def padded_samples(self, num_samples: int) -> int:
@@ -93,6 +101,12 @@ class WhisperEncoder(TransformersEncoder):
     @property
     def final_norm(self) -> nn.Module | None:
         return None if self._is_cut else self.backbone.encoder.layer_norm
+
+    def narrow(self, dtype: torch.dtype) -> None:
+        positions = self.backbone.encoder.embed_positions.weight
+        wide = positions.data
+        super().narrow(dtype)
+        positions.data = wide
 
     def freeze_front_end(self) -> None:
         """Freeze the two convolutions: they get no gradient from now on."""
@@ -113,19 +127,28 @@ class WhisperEncoder(TransformersEncoder):
         made = most if self.pad == "window" else num_frames + SILENT_FRAMES
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._front_end_frozen):
             mels_BMT = self.log_mel(waveforms_BS, num_samples_B, made * self.grid.hop)
-            hidden_BDT = functional.gelu(encoder.conv1(mels_BMT))
+            hidden_BDT = functional.gelu(encoder.conv1(mels_BMT.to(self.dtype)))
             hidden_BDT = functional.gelu(encoder.conv2(hidden_BDT))
         kept = most if self.pad == "window" else num_frames
         return hidden_BDT[..., :kept].transpose(1, 2)
 
-    def _encode(self, frames_BTD: Tensor, attended_BT: Tensor | None) -> list[Tensor]:
-        """All layers from 0 on; frames attend to `attended_BT`, or to all."""
+    def _encode(
+        self, frames_BTD: Tensor, attended_BT: Tensor | None, layers: Sequence[int]
+    ) -> Mapping[int, Tensor]:
+        """The layers; frames attend to `attended_BT`, or to all."""
         encoder = self.backbone.encoder
         mask_B11T = None if attended_BT is None else attended_BT[:, None, None]
         positions_TD = encoder.embed_positions.weight[: frames_BTD.shape[1]]
-        outputs = [functional.dropout(frames_BTD + positions_TD, encoder.dropout, self.training)]
-        for block in encoder.layers:
-            outputs.append(block(outputs[-1], mask_B11T))
+        # Positions are float32, also where the blocks are narrow.
+        placed_BTD = (frames_BTD + positions_TD).to(
+            torch.promote_types(frames_BTD.dtype, self.dtype)
+        )
+        hidden_BTD = functional.dropout(placed_BTD, encoder.dropout, self.training)
+        outputs = {0: hidden_BTD}
+        with recorded(encoder.layers, [layer - 1 for layer in layers if layer]) as made:
+            for block in encoder.layers:
+                hidden_BTD = block(hidden_BTD, mask_B11T)
+        outputs |= {layer + 1: made_BTD for layer, made_BTD in made.items()}
         if not self._is_cut:
-            outputs[-1] = encoder.layer_norm(outputs[-1])
+            outputs[self.num_layers] = encoder.layer_norm(hidden_BTD)
         return outputs

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support import save_tiny_ssl, save_tiny_whisper
-from tiny_encoders import bert, data2vec, save
+from tiny_encoders import bert, save
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from pipeline.features.compiled import compile_blocks
@@ -18,7 +18,6 @@ from pipeline.features.ssl import pad_waveforms
 # What is compiled, one graph a length: convolutions, projection, positional convolutions, blocks.
 FAMILIES = {
     "wavlm": (save_tiny_ssl, 4),
-    "data2vec": (lambda folder: save(data2vec, folder), 4),
     "bert": (lambda folder: save(bert, folder), 2),
     "whisper": (save_tiny_whisper, 1),
 }
@@ -57,7 +56,7 @@ def test_hidden_states_are_the_same_and_graphs_are_as_many_as_lengths(tmp_path, 
     plain, compiled = load_encoder(folder), load_encoder(folder)
     names = list(compiled.state_dict())
     compile_blocks(compiled.parts_by_length(), fixed_lengths=True, backend=backend)
-    lengths = 2 if family == "wavlm" else 1
+    lengths = 2 if family == "bert" else 1  # tracing takes its time
     batches = ((0.9, 0.5), (0.9, 0.4, 0.5, 0.9), (1.3, 0.4, 0.6), (1.3, 0.3))
     for seconds in batches[: 2 * lengths]:
         expected, found = (model(*batch(*seconds), LAYERS) for model in (plain, compiled))
@@ -82,16 +81,16 @@ def test_gradients_are_the_same_also_where_blocks_are_recomputed(wavlm_folder):
 
 
 @torch.no_grad()
-def test_a_copy_computes_with_its_own_weights(wavlm_folder, backend):
-    compiled = load_encoder(wavlm_folder)
+def test_a_copy_computes_with_its_own_weights(tmp_path, backend):
+    compiled = load_encoder(save_tiny_whisper(tmp_path))
     compile_blocks(compiled.parts_by_length(), fixed_lengths=True, backend=backend)
     copied = copy.deepcopy(compiled)
-    for parameter in copied.blocks()[-1].parameters():
+    for parameter in copied.blocks()[0].parameters():
         parameter.zero_()
     expected, found = (model(*batch(0.9, 0.5), LAYERS).hidden_LBTD for model in (compiled, copied))
-    assert torch.equal(found[:2], expected[:2])
-    assert not found[2].any()
-    assert expected[2].any()
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], found[0])  # its first block adds nothing any more
+    assert not torch.allclose(expected[1], expected[0])
 
 
 @torch.no_grad()

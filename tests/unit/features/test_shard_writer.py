@@ -248,20 +248,20 @@ def test_a_shard_is_written_while_the_next_has_the_model(
 ):
     write = writer(ssl_folder, Artifact(str(tmp_path)))
     second_in_model = Event()
-    hidden_states, write_table = ShardWriter._hidden_states, Artifact.write_table
+    start, write_table = ShardWriter._start, Artifact.write_table
     ids = []
 
     def noted(self, waveforms):
         ids.append(len(waveforms))
         if len(ids) == 2:
             second_in_model.set()
-        return hidden_states(self, waveforms)
+        return start(self, waveforms)
 
     def waiting(self, name, *arguments, **options):
         assert second_in_model.wait(60), "the next shard waits until this one is written"
         return write_table(self, name, *arguments, **options)
 
-    monkeypatch.setattr(ShardWriter, "_hidden_states", noted)
+    monkeypatch.setattr(ShardWriter, "_start", noted)
     monkeypatch.setattr(Artifact, "write_table", waiting)
     shards = plan_shards(utterances[:2], 1)
     with ThreadPoolExecutor(2) as pool:

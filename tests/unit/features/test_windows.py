@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support import save_tiny_ssl
+from support import encode_at_once, save_tiny_ssl
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
 from pipeline.audio.frame_grid import FrameGrid
@@ -17,7 +17,6 @@ from pipeline.features.encoders.load import load_encoder
 from pipeline.features.ssl import pad_waveforms
 from pipeline.features.windows import (
     Windowing,
-    encode_in_windows,
     hidden_states_in_windows,
     join,
 )
@@ -111,7 +110,7 @@ def test_joined_frames_are_those_of_the_whole(case):
             if (n := grid.num_frames(len(w)))
         ]
 
-    joined = encode_in_windows(sums, waveforms, grid, windowing, batch_seconds=2.0)
+    joined = encode_at_once(sums, waveforms, grid, windowing, batch_seconds=2.0)
     for found, expected in zip(joined, sums(waveforms), strict=True):
         np.testing.assert_array_equal(found, expected)
 
@@ -157,7 +156,7 @@ def test_a_padded_batch_gives_what_waveforms_one_by_one_give(ssl):
     hidden_LBTD, num_frames_B = hidden_states_in_windows(
         ssl, *pad_waveforms(waveforms), (0, 2), windowing
     )
-    expected = encode_in_windows(
+    expected = encode_at_once(
         lambda batch: one_pass(ssl, batch), waveforms, ssl.grid, windowing, batch_seconds=0.1
     )
     assert num_frames_B.tolist() == [ssl.grid.num_frames(len(one)) for one in waveforms]
@@ -173,7 +172,7 @@ def test_what_fits_one_window_is_untouched_bit_for_bit(ssl):
     batch = pad_waveforms(noise(0.4, 1.0, 0.7))
     found = hidden_states_in_windows(ssl, *batch, (0, 2), Windowing(1.0, 0.3))
     assert torch.equal(found.hidden_LBTD, ssl(*batch, (0, 2)).hidden_LBTD)
-    whole = encode_in_windows(
+    whole = encode_at_once(
         lambda batch: one_pass(ssl, batch), noise(1.0), ssl.grid, Windowing(1.0, 0.3), 80.0
     )
     np.testing.assert_array_equal(whole[0], one_pass(ssl, noise(1.0))[0])

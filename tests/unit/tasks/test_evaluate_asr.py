@@ -163,7 +163,7 @@ def test_features_come_from_audio(tmp_path, monkeypatch):
     }
 
     class Mixer:
-        def to(self, _device):
+        def place(self, _device):
             return self
 
         def encode(self, waveforms):
@@ -187,7 +187,7 @@ class Tokenizer:
 
     centroids_KD = torch.eye(10)  # the root of 2 apart
 
-    def to(self, _device):
+    def place(self, _device):
         return self
 
     def closeness(self, waveforms, _batch_seconds=None):

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from support import save_tiny_ssl
+from support import encode_at_once, save_tiny_ssl
 
 from pipeline.features.encoders.load import load_encoder
 from pipeline.features.ssl import pad_waveforms
-from pipeline.features.windows import Windowing, encode_in_windows
+from pipeline.features.windows import Windowing
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.tokenizer.feature_mixer import FeatureMixer
 from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
@@ -37,7 +37,7 @@ def test_mixed_features_are_the_mix_of_the_windows(mixer):
         hidden_LBTD, num_frames_B = mixer.ssl(*pad_waveforms(batch), mixer.layers)
         return [hidden_LBTD[:, b, :n].numpy() for b, n in enumerate(num_frames_B.tolist())]
 
-    expected = encode_in_windows(hidden, waveforms, mixer.ssl.grid, WINDOWING, 3.0)
+    expected = encode_at_once(hidden, waveforms, mixer.ssl.grid, WINDOWING, 3.0)
     for found_TD, expected_LTD in zip(mixer.encode(waveforms), expected, strict=True):
         np.testing.assert_allclose(found_TD, expected_LTD.mean(axis=0), atol=1e-4)
 

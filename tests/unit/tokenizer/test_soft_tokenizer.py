@@ -50,7 +50,10 @@ def test_the_largest_part_is_the_unit_and_alone_where_tau_is_small(tokenizer):
 
 
 def test_frames_that_are_not_finite_are_refused(tokenizer, monkeypatch):
-    broken = np.full((3, tokenizer.centroids_KD.shape[1]), np.nan, dtype=np.float32)
-    monkeypatch.setattr(tokenizer.mixer, "encode_batch", lambda _batch: [broken])
-    with pytest.raises(FramesError, match="3 of 3 frames"):
-        SoftTokenizer(tokenizer, 1.0).encode([torch.zeros(1360) + 0.1])
+    def broken(hidden_LBTD):
+        return torch.full_like(hidden_LBTD[0], torch.nan)
+
+    monkeypatch.setattr(tokenizer.mixer.mix, "forward", broken)
+    for encode in (SoftTokenizer(tokenizer, 1.0).encode, tokenizer.encode):
+        with pytest.raises(FramesError, match="4 of 4 frames"):
+            encode([torch.zeros(1360) + 0.1])

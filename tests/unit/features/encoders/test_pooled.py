@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from support import save_tiny_ssl, save_tiny_whisper
+from support import encode_at_once, save_tiny_ssl, save_tiny_whisper
 
 from pipeline.audio.frame_grid import SSL_GRID
 from pipeline.features.encoders.load import load_encoder
 from pipeline.features.encoders.pooled import PooledEncoder
 from pipeline.features.ssl import pad_waveforms
-from pipeline.features.windows import Windowing, encode_in_windows, hidden_states_in_windows
+from pipeline.features.windows import Windowing, hidden_states_in_windows
 from pipeline.quantizer.layer_mix import LayerMix
 
 LAYERS = (0, 1, 2)
@@ -84,7 +84,7 @@ def test_windows_join_at_whole_groups(folder, pool):
 
     batch = pad_waveforms(waveforms)
     hidden_LBTD, num_frames_B = hidden_states_in_windows(model, *batch, LAYERS, windowing)
-    joined = encode_in_windows(encode, waveforms, model.grid, windowing, batch_seconds=20.0)
+    joined = encode_at_once(encode, waveforms, model.grid, windowing, batch_seconds=20.0)
     plan = windowing.plan(len(waveforms[0]), model.grid)
     assert len(plan) > 3
     assert all(window.samples.start % (320 * pool) == 0 for window in plan)
