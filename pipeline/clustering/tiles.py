@@ -16,7 +16,13 @@ MOST_FUSED_UNITS = 8192
 
 
 def is_fused(frames: Tensor, num_units: int) -> bool:
-    """Whether a GPU's own kernels (`clustering.fused`, `quantizer.fused`) take these frames."""
+    """Whether a GPU's own kernels (`clustering.fused`, `quantizer.fused`) take these frames.
+
+    Three float16 products make one of theirs, as exact as float32. Those of cuBLAS in float32 are
+    had by torch's own switch, `torch.backends.cuda.matmul.fp32_precision = "ieee"`.
+    """
+    if torch.backends.cuda.matmul.fp32_precision == "ieee":
+        return False
     return frames.is_cuda and num_units <= MOST_FUSED_UNITS and find_spec("triton") is not None
 
 

@@ -84,7 +84,8 @@ class _Choose(torch.autograd.Function):
         relaxation: Relaxation | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         logits = Logits(weight_KD, bias_K, origin_D, sharpness)
-        if is_fused(frames_MD, len(weight_KD)):
+        ctx.is_fused = is_fused(frames_MD, len(weight_KD))
+        if ctx.is_fused:
             from pipeline.quantizer import fused
 
             top_N = frames_MD.new_empty(0)
@@ -116,7 +117,7 @@ class _Choose(torch.autograd.Function):
             return grads.of_inputs()
         # If backward() is called under autocast, some of this would be in bfloat16.
         with torch.autocast(frames_MD.device.type, enabled=False):
-            if is_fused(frames_MD, len(weight_KD)):
+            if ctx.is_fused:
                 from pipeline.quantizer import fused
 
                 fused.backward(

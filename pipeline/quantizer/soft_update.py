@@ -76,7 +76,8 @@ class _SoftSums(torch.autograd.Function):
         sharpness: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         logits = Logits(weight_KD, bias_K, origin_D, sharpness)
-        if is_fused(frames_MD, len(weight_KD)):
+        ctx.is_fused = is_fused(frames_MD, len(weight_KD))
+        if ctx.is_fused:
             from pipeline.quantizer import fused_update
 
             sums_KD, mass_K = fused_update.forward(frames_MD, valid_N, logits)
@@ -95,7 +96,7 @@ class _SoftSums(torch.autograd.Function):
         upstream, targets = (of_sums_KD, of_mass_K), (of_logits, of_frames_MD)
         # If backward() is called under autocast, some of this would be in bfloat16.
         with torch.autocast(frames_MD.device.type, enabled=False):
-            if is_fused(frames_MD, len(weight_KD)):
+            if ctx.is_fused:
                 from pipeline.quantizer import fused_update
 
                 fused_update.backward(frames_MD, valid_N, logits, mass_K, *upstream, *targets)

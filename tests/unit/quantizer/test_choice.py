@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import pipeline.quantizer
+from pipeline.clustering import tiles
 from pipeline.clustering.logits import Logits
 from pipeline.quantizer import choice
 from pipeline.quantizer.relaxation import Relaxation
@@ -41,6 +42,14 @@ def chosen(distance):
 def test_on_a_gpu_both_distances_go_to_the_kernels(distance):
     with pytest.raises(KernelsCalledError):
         chosen(distance)
+
+
+def test_torchs_switch_asks_for_float32_products(monkeypatch):
+    on_a_gpu = SimpleNamespace(is_cuda=True)
+    monkeypatch.setattr(tiles, "find_spec", lambda _: object())
+    assert tiles.is_fused(on_a_gpu, 2000)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(fp32_precision="ieee"))
+    assert not tiles.is_fused(on_a_gpu, 2000)
 
 
 @pytest.mark.usefixtures("_frames_on_a_gpu")
