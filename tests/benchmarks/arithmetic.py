@@ -44,7 +44,7 @@ def operations_by_length(model: nn.Module, sample_rate_hz: int) -> Callable[[flo
 
     They are quadratic in the length: three lengths say which, on a device that computes nothing.
     """
-    meta = model.to("meta")
+    meta = model.eval().to("meta")
     lengths = (2.0, 10.0, 20.0)
     rows = [torch.empty(1, round(s * sample_rate_hz), device="meta") for s in lengths]
     counts = [operations(partial(meta, row)) for row in rows]

@@ -34,6 +34,14 @@ def test_estimate_counts_frames_and_bytes_of_the_prepared_corpus(tmp_path, confi
     assert "sample_frames_per_second" in estimate.advice
 
 
+def test_neither_batches_nor_compilation_are_in_a_digest(config):
+    changed = {"batch_seconds": 3.0, "compile": "off"}
+    features = config.features.model_copy(update=changed)
+    other = config.model_copy(update={"features": features})
+    assert STAGE.settings(other) == STAGE.settings(config)
+    assert not changed.keys() & STAGE.settings(config)["features"].keys()
+
+
 def test_estimate_of_a_sample_counts_what_is_stored(tmp_path, config):
     corpus = write_corpus(Artifact(str(tmp_path / "corpus")), tone_utterances(tmp_path, "train", 3))
     features = config.features.model_copy(update={"sample_frames_per_second": 5.0})
