@@ -16,7 +16,7 @@ from pipeline.corpus.shard_store import ShardStore
 from pipeline.features.batching import batch_seconds_on, length_batches
 from pipeline.features.encoders.load import load_encoder
 from pipeline.features.fingerprint import ssl_fingerprint
-from pipeline.features.inference import Awaited, Inference, dtype_on
+from pipeline.features.inference import Awaited, Inference, decoding_threads, dtype_on
 from pipeline.features.size import sample_frames
 from pipeline.features.ssl_folder import ssl_to_load
 from pipeline.features.stored_frames import frames_column
@@ -27,7 +27,6 @@ from pipeline.storage.artifacts import Artifact
 # Small, because training reads utterances in its own order. A reader of one layer reads row groups
 # in parallel.
 ROWS_PER_GROUP = 4
-DECODING_THREADS = 2  # at least; a worker with more cores, beside a GPU, decodes with all of them
 # Settings that group or speed up without changing features.
 LAYOUT = {"batch_seconds", "shard_utterances", "shard_seconds", "compile"}
 # float16 without its sign, as an integer: from here on it is infinite or not a number.
@@ -66,8 +65,7 @@ class ShardWriter:
         }
         notes = {"computed_in": str(dtype).removeprefix("torch.")}
         self._store = ShardStore(output, made_from, notes)
-        decoding = max(DECODING_THREADS, torch.get_num_threads() if device.type == "cuda" else 0)
-        self._decoders = ThreadPoolExecutor(decoding, thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(decoding_threads(device), thread_name_prefix="decode")
         self._model_lock = Lock()
 
     def __call__(self, name: str, utterances: Sequence[Utterance]) -> dict[str, Any]:

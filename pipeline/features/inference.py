@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from pipeline.features.batching import rounded_frames
 from pipeline.features.compilation import Compilation
@@ -22,6 +21,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Compile = Literal["auto", "off"]
 # Waits for the frames of a waveform, which are on their way, and returns them.
 Awaited = Callable[[], np.ndarray]
+FEWEST_DECODING_THREADS = 2
 
 
 def dtype_on(device: torch.device, precision: Precision) -> torch.dtype:
@@ -30,6 +30,12 @@ def dtype_on(device: torch.device, precision: Precision) -> torch.dtype:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     dtype: torch.dtype = getattr(torch, precision)
     return dtype
+
+
+def decoding_threads(device: torch.device) -> int:
+    """How many threads decode for a model on `device`: beside a GPU, as many as its worker has cores."""
+    cores = torch.get_num_threads() if device.type == "cuda" else 0
+    return max(FEWEST_DECODING_THREADS, cores)
 
 
 class Inference:
@@ -72,30 +78,30 @@ class Inference:
             layers: those that `describe` gets.
             describe: turns hidden_LBTD into what is wanted of it, B x … x T x D, on the device.
         """
-        waveforms_BS, num_samples_B = pad_waveforms(waveforms)
         if self.pads:
-            hidden_LBTD = self._in_few_lengths(waveforms_BS, num_samples_B, layers)
+            hidden_LBTD = self._in_few_lengths(waveforms, layers)
         else:
-            hidden_LBTD = self._ssl(waveforms_BS, num_samples_B, layers).hidden_LBTD
+            hidden_LBTD = self._ssl(*pad_waveforms(waveforms), layers).hidden_LBTD
         made = _Made(describe(hidden_LBTD))
         lengths = [self._ssl.grid.num_frames(len(waveform)) for waveform in waveforms]
         return [partial(made.row, *row) for row in enumerate(lengths)]
 
-    def _in_few_lengths(
-        self, waveforms_BS: Tensor, num_samples_B: Tensor, layers: Sequence[int]
-    ) -> Tensor:
-        rows, size = waveforms_BS.shape
-        padded_BS = functional.pad(waveforms_BS, (0, self._rounded(size) - size))
-        if self.device.type == "cuda":
-            padded_BS = padded_BS.pin_memory().to(self.device, non_blocking=True)
+    def _in_few_lengths(self, waveforms: Sequence[np.ndarray], layers: Sequence[int]) -> Tensor:
+        num_samples_B = torch.tensor([len(waveform) for waveform in waveforms])
+        size = self._rounded(max(map(len, waveforms)))
+        pinned = self.device.type == "cuda"
+        padded_BS = torch.zeros((len(waveforms), size), pin_memory=pinned)
+        for row_S, waveform in zip(padded_BS, waveforms, strict=True):
+            row_S[: len(waveform)] = torch.from_numpy(waveform)
+        waveforms_BS = padded_BS.to(self.device, non_blocking=True)
 
         def forward() -> Tensor:
-            hidden: HiddenStates = self._ssl(padded_BS, num_samples_B, layers)
+            hidden: HiddenStates = self._ssl(waveforms_BS, num_samples_B, layers)
             return hidden.hidden_LBTD
 
         if self._compilation is None:
             return forward()
-        return self._compilation.run(forward, (padded_BS.shape[1], rows > 1))
+        return self._compilation.run(forward, (size, len(waveforms) > 1))
 
     def _rounded(self, num_samples: int) -> int:
         """The most samples that give as many frames as the length above has."""

@@ -63,33 +63,34 @@ class FeatureMixer(nn.Module):
         Raises:
             ValueError: an argument cannot be used; the message says which and why.
         """
-        return self.describe(lambda mixed_BTD: mixed_BTD, waveforms, batch_seconds)
+        return [
+            wait() for wait in self.start(lambda mixed_BTD: mixed_BTD, waveforms, batch_seconds)
+        ]
 
-    def describe(
+    def start(
         self,
-        description: Callable[[torch.Tensor], torch.Tensor],
+        describe: Callable[[torch.Tensor], torch.Tensor],
         waveforms: Sequence[Any],
         batch_seconds: float | None = None,
-    ) -> list[np.ndarray]:
-        """What `description` makes of each waveform's mixed features, T x X, as `encode` gives these.
+    ) -> list[Awaited]:
+        """What waits for what `describe` makes of each waveform's mixed features, T x X.
 
         It turns a batch of them, B x T x D, into B x T x X where the model is; they are dropped with
-        their windows, so an hour of them is never held.
+        their windows, so an hour of them is never held. Arguments and errors are those of `encode`.
         """
 
         def of_mix(hidden_LBTD: torch.Tensor) -> torch.Tensor:
-            return description(self.mix(hidden_LBTD.float()))
+            return describe(self.mix(hidden_LBTD.float()))
 
-        def start(batch: list[np.ndarray]) -> list[Awaited]:
+        def start_batch(batch: list[np.ndarray]) -> list[Awaited]:
             return self.inference.start(batch, self.layers, of_mix)
 
         grid, padded_samples = self.ssl.grid, self.inference.padded_samples
         usable = as_waveforms(waveforms, grid)
         limit = batch_seconds_on(self.inference.device, batch_seconds)
-        parts = encode_in_windows(
-            start, usable, grid, self.windowing, limit, padded_samples=padded_samples
+        return encode_in_windows(
+            start_batch, usable, grid, self.windowing, limit, padded_samples=padded_samples
         )
-        return [part() for part in parts]
 
     def place(self, device: torch.device | str, compiling: Compile = "auto") -> Self:
         """Move to a device to encode there, as features are extracted there: on a GPU in bfloat16.

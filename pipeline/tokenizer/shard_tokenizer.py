@@ -3,6 +3,8 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -17,7 +19,7 @@ from pipeline.audio.audio_files import read_whole
 from pipeline.audio.decode import AudioError, read_utterance
 from pipeline.audio.utterance import Reject, Utterance
 from pipeline.corpus.shard_store import Record, ShardStore
-from pipeline.features.inference import Compile
+from pipeline.features.inference import Compile, decoding_threads
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
 from pipeline.tokenizer.feature_mixer import read_settings
@@ -55,7 +57,9 @@ class ShardTokenizer:
         with trained.read_folder(name) as folder:
             self._tokenizer = UnitTokenizer.from_pretrained(folder)
             self._store = ShardStore(output, made_from(folder))
-        self._tokenizer.place("cuda" if torch.cuda.is_available() else "cpu", compiling)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._tokenizer.place(device, compiling)
+        self._decoders = ThreadPoolExecutor(decoding_threads(device), thread_name_prefix="decode")
         self._batch_seconds = batch_seconds
         self._checked = checked
         self._turn = Lock()
@@ -67,7 +71,8 @@ class ShardTokenizer:
     def _tokens(self, utterances: Sequence[Utterance]) -> pa.Table:
         heard, waveforms, rejects = self._hear(utterances)
         with self._turn:
-            units = self._tokenizer.encode(waveforms, self._batch_seconds)
+            started = self._tokenizer.start(waveforms, self._batch_seconds)
+        units = [wait() for wait in started]
         columns = {
             "utt_id": [utterance.utt_id for utterance in heard],
             "split": [utterance.split for utterance in heard],
@@ -82,8 +87,8 @@ class ShardTokenizer:
         """The usable utterances, their waveforms (num_samples,), and why others are unusable."""
         grid = self._tokenizer.mixer.ssl.grid
         if self._checked:
-            waveforms = [read_utterance(each, grid.sample_rate_hz) for each in utterances]
-            return list(utterances), waveforms, {}
+            read = partial(read_utterance, sample_rate_hz=grid.sample_rate_hz)
+            return list(utterances), list(self._decoders.map(read, utterances)), {}
         heard, waveforms, rejects = [], [], {}
         for utterance in utterances:
             try:

@@ -1,6 +1,7 @@
 """The trained tokenizer: SSL model, layer weights and codebook. Audio in, units out."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.clustering.assignment import closeness, nearest, not_finite
-from pipeline.features.inference import Compile
+from pipeline.features.inference import Awaited, Compile
 from pipeline.tokenizer.feature_mixer import (
     WEIGHTS,
     FeatureMixer,
@@ -43,16 +44,18 @@ class UnitTokenizer(nn.Module):
         self, waveforms: Sequence[Any], batch_seconds: float | None = None
     ) -> list[np.ndarray]:
         """Units of each waveform (uint16, one a frame); arguments and errors of `FeatureMixer.encode`."""
+        return [wait() for wait in self.start(waveforms, batch_seconds)]
+
+    def start(self, waveforms: Sequence[Any], batch_seconds: float | None = None) -> list[Awaited]:
+        """What waits for each waveform's units: a GPU may work for others until they are read."""
 
         def units(mixed_BTD: torch.Tensor) -> torch.Tensor:
             units_N, squared_distances_N = nearest(mixed_BTD.flatten(0, 1), self.centroids_KD)
             units_N = units_N.masked_fill_(~squared_distances_N.isfinite(), NO_UNIT)
             return units_N.view(*mixed_BTD.shape[:2], 1)
 
-        found = self.mixer.describe(units, waveforms, batch_seconds)
-        for units_T1 in found:
-            _require_all(units_T1 != NO_UNIT)
-        return [units_T1[:, 0].astype(np.uint16) for units_T1 in found]
+        found = self.mixer.start(units, waveforms, batch_seconds)
+        return [partial(_units, wait) for wait in found]
 
     def closeness(
         self, waveforms: Sequence[Any], batch_seconds: float | None = None
@@ -66,7 +69,7 @@ class UnitTokenizer(nn.Module):
             closeness_NK = closeness(mixed_BTD.flatten(0, 1), self.centroids_KD, "euclidean")
             return closeness_NK.view(*mixed_BTD.shape[:2], -1)
 
-        found = self.mixer.describe(to_all, waveforms, batch_seconds)
+        found = [wait() for wait in self.mixer.start(to_all, waveforms, batch_seconds)]
         for closeness_TK in found:
             _require_all(np.isfinite(closeness_TK).all(axis=1, keepdims=True))
         return found
@@ -89,6 +92,12 @@ class UnitTokenizer(nn.Module):
         """
         mixer = load_mixer(Path(folder), read_settings(folder, MODEL_TYPE))
         return cls(mixer, load_file(Path(folder) / WEIGHTS)["centroids_KD"]).eval()
+
+
+def _units(wait: Awaited) -> np.ndarray:
+    units_T1 = wait()
+    _require_all(np.asarray(units_T1 != NO_UNIT))
+    return units_T1[:, 0].astype(np.uint16)
 
 
 def _require_all(finite_T1: np.ndarray) -> None:
