@@ -71,7 +71,7 @@ class UnitTokenizer(nn.Module):
 
         found = [wait() for wait in self.mixer.start(to_all, waveforms, batch_seconds)]
         for closeness_TK in found:
-            _require_all(np.isfinite(closeness_TK).all(axis=1, keepdims=True))
+            _require_all(np.asarray(np.isfinite(closeness_TK).all(axis=1)))
         return found
 
     def place(self, device: torch.device | str, compiling: Compile = "auto") -> Self:
@@ -96,11 +96,11 @@ class UnitTokenizer(nn.Module):
 
 def _units(wait: Awaited) -> np.ndarray:
     units_T1 = wait()
-    _require_all(np.asarray(units_T1 != NO_UNIT))
+    _require_all(units_T1 != NO_UNIT)
     return units_T1[:, 0].astype(np.uint16)
 
 
-def _require_all(finite_T1: np.ndarray) -> None:
-    bad = int((~finite_T1).sum())
+def _require_all(finite: np.ndarray) -> None:
+    bad = int((~finite).sum())
     if bad:
-        raise not_finite(bad, len(finite_T1))
+        raise not_finite(bad, len(finite))
