@@ -9,6 +9,11 @@ from torch.autograd.function import once_differentiable
 from pipeline.clustering.frame_tiles import gathered_tiles
 
 
+def count_units(units_N: Tensor, num_units: int) -> Tensor:
+    """How often each unit occurs, int64; `bincount` would wait for a GPU to learn the largest."""
+    return units_N.new_zeros(num_units).scatter_add_(0, units_N, torch.ones_like(units_N))
+
+
 def distortion(frames_MD: Tensor, valid_N: Tensor, units_N: Tensor, centroids_KD: Tensor) -> Tensor:
     """sum_n ||sg(s_n) - mu_{u_n}||^2 over the frames `valid_N`; a gradient for centroids alone."""
     with torch.autocast(frames_MD.device.type, enabled=False):
@@ -37,7 +42,7 @@ class _Distortion(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[None, None, None, Tensor]:
         """Gradient of mu_k: 2 (count_k mu_k - sum of its frames)."""
         frames_MD, valid_N, units_N, centroids_KD = ctx.saved_tensors
-        counts_K = torch.bincount(units_N, minlength=len(centroids_KD))
+        counts_K = count_units(units_N, len(centroids_KD))
         gradient_KD = centroids_KD * counts_K[:, None]
         for span, frames_RD in gathered_tiles(frames_MD, valid_N, frames_MD.shape[1]):
             gradient_KD.index_add_(0, units_N[span], frames_RD, alpha=-1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pipeline.clustering.assignment import not_finite, require_finite, require_shapes
 from pipeline.clustering.logits import Distance, Logits
 from pipeline.quantizer.choice import Choice, choose
-from pipeline.quantizer.distortion import distortion
+from pipeline.quantizer.distortion import count_units, distortion
 from pipeline.quantizer.noise import Noise
 from pipeline.quantizer.relaxation import Relaxation
 from pipeline.quantizer.sigma import initial_sigma_squared
@@ -129,7 +129,7 @@ class DifferentiableKMeans(UnitQuantizer):
 
         Args:
             frames_BTD: frames; padded ones are never read.
-            mask_BT: bool, true on valid frames.
+            mask_BT: bool, true on valid frames. On the CPU it costs no waiting for a GPU.
             embedding_KE: one row for each unit.
             tau: temperature of the relaxation.
             seed: of the noise; the same seed draws the same noise.
@@ -137,11 +137,13 @@ class DifferentiableKMeans(UnitQuantizer):
                 seed, in whatever batch it is; by default its row.
 
         Raises:
-            ValueError: shapes do not fit, a valid frame is not finite, or tau is not positive.
+            ValueError: shapes do not fit, tau is not positive, or a valid frame is not finite. On a
+                GPU, which would have to be waited for, the k-means loss is not finite instead.
         """
         self._check(frames_BTD, mask_BT, embedding_KE, tau)
         frames_MD = frames_BTD.flatten(end_dim=1)
         valid_N = mask_BT.flatten().nonzero().squeeze(1)
+        valid_N = valid_N.to(frames_MD.device, non_blocking=True)
         centroids_KD = self._settled(frames_MD, valid_N)
         choice = choose(
             frames_MD,
@@ -150,11 +152,12 @@ class DifferentiableKMeans(UnitQuantizer):
             embedding_KE.float(),
             self._relaxation(tau, seed, range(len(mask_BT)) if keys_B is None else keys_B, mask_BT),
         )
-        _require_finite_entropy(choice.entropy_N)
+        if not frames_MD.is_cuda:
+            _require_finite_entropy(choice.entropy_N)
         squared_distance = distortion(frames_MD, valid_N, choice.nearest_N, self.centroids_KD)
         return Quantized(
             embedded_BTE=choice.embedded_ME.unflatten(0, mask_BT.shape),
-            units_BT=_scatter(choice.units_N, mask_BT),
+            units_BT=_scatter(choice.units_N, valid_N, mask_BT.shape),
             losses={"kmeans": 0.5 * squared_distance / self.mean_squared_distance},
             stats=self._statistics(choice),
         )
@@ -178,8 +181,8 @@ class DifferentiableKMeans(UnitQuantizer):
         return Relaxation(tau=tau, noise=noise, hard=self.assignment != "soft")
 
     def _statistics(self, choice: Choice) -> dict[str, Tensor]:
-        num_frames = choice.units_N.new_tensor(len(choice.units_N))
-        counts_K = torch.bincount(choice.units_N, minlength=self.num_units)
+        num_frames = choice.units_N.new_full((), len(choice.units_N))
+        counts_K = count_units(choice.units_N, self.num_units)
         statistics = {"num_frames": num_frames, "counts_K": counts_K}
         if self.assignment != "nearest":  # which has no use for p, nor for the sigma that shapes it
             divisor = num_frames.clamp(min=1)
@@ -211,6 +214,7 @@ def _require_finite_entropy(entropy_N: Tensor) -> None:
         raise not_finite(bad, len(entropy_N))
 
 
-def _scatter(values_N: Tensor, mask_BT: Tensor) -> Tensor:
-    """The values of the valid frames in the shape of the mask; zero on padded frames."""
-    return values_N.new_zeros(mask_BT.shape).index_put((mask_BT,), values_N)
+def _scatter(values_N: Tensor, valid_N: Tensor, shape: torch.Size) -> Tensor:
+    """The values of the valid frames among all of `shape` (B x T); zero on padded frames."""
+    values_M = values_N.new_zeros(shape.numel()).index_copy(0, valid_N, values_N)
+    return values_M.view(shape)

@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline.asr.model import AsrModel
 from pipeline.config import Config, Phase, Training
-from pipeline.features.ssl import SslModel
+from pipeline.features.ssl import SslModel, valid
 from pipeline.features.windows import Windowing, hidden_states_in_windows
 from pipeline.quantizer.layer_mix import LayerMix
 from pipeline.quantizer.unit_quantizer import UnitQuantizer
@@ -62,7 +62,7 @@ class JointModel(Learner):
         if self.quantizer is None:
             embedded_BTE = self.asr.embed(mixed_BTD)
             return self.asr.losses(embedded_BTE, num_frames_B, inputs.targets)
-        mask_BT = torch.arange(mixed_BTD.shape[1], device=mixed_BTD.device) < num_frames_B[:, None]
+        mask_BT = valid(num_frames_B, mixed_BTD.shape[1])
         quantized = self.quantizer(
             mixed_BTD,
             mask_BT,
@@ -74,7 +74,7 @@ class JointModel(Learner):
         width = self.asr.settings.embedding_dim
         embedded_BTE, spoken_BTE = quantized.embedded_BTE.tensor_split([width], dim=-1)
         losses = self.asr.losses(embedded_BTE, num_frames_B, inputs.targets)
-        resynthesis = self._resynthesis(spoken_BTE, mask_BT, inputs)
+        resynthesis = self._resynthesis(spoken_BTE, mask_BT.to(spoken_BTE.device), inputs)
         return {**losses, **resynthesis, **quantized.losses, **quantized.stats}
 
     def _unit_rows(self) -> torch.Tensor:
