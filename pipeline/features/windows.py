@@ -142,25 +142,26 @@ def hidden_states_in_windows(
     layers: Sequence[int],
     windowing: Windowing,
 ) -> HiddenStates:
-    """The output of `ssl` for a padded batch, long rows in windows; gradients pass through."""
+    """The output of `ssl` for a padded batch, long rows in windows; gradients pass through.
+
+    `num_samples_B`, and the numbers of frames that are returned, lie on the host.
+    """
     plans = [windowing.plan(num_samples, ssl.grid) for num_samples in num_samples_B.tolist()]
     if all(len(plan) == 1 for plan in plans):
         hidden: HiddenStates = ssl(waveforms_BS, num_samples_B, layers)
-        return hidden
+        return hidden._replace(num_frames_B=ssl.num_frames(num_samples_B))
     rows = [
         row_S[window.samples]
         for row_S, plan in zip(waveforms_BS, plans, strict=True)
         for window in plan
     ]
     windows_WS, num_samples_W = pad_waveforms(rows)
-    hidden_LWTD, num_frames_W = ssl(windows_WS, num_samples_W.to(num_samples_B.device), layers)
-    padded = zip(hidden_LWTD.unbind(1), num_frames_W.tolist(), strict=True)
+    hidden_LWTD, _ = ssl(windows_WS, num_samples_W, layers)
+    padded = zip(hidden_LWTD.unbind(1), ssl.num_frames(num_samples_W).tolist(), strict=True)
     parts = iter([hidden_LTD[:, :length] for hidden_LTD, length in padded])
     joined = [join(plan, [next(parts) for _ in plan], ssl.grid, torch.cat) for plan in plans]
     padded_TBLD = torch.nn.utils.rnn.pad_sequence(
         [hidden_LTD.transpose(0, 1) for hidden_LTD in joined]
     )
-    num_frames_B = torch.tensor(
-        [len(hidden_LTD[0]) for hidden_LTD in joined], device=padded_TBLD.device
-    )
+    num_frames_B = torch.tensor([hidden_LTD.shape[1] for hidden_LTD in joined])
     return HiddenStates(padded_TBLD.permute(2, 1, 0, 3), num_frames_B)

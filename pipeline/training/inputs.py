@@ -36,6 +36,7 @@ class Example:
 class Inputs:
     """A padded batch of one kind, with the numbers of frames, samples or subwords in `lengths_B`.
 
+    They stay on the host, which looks at them and would have to wait for a GPU.
     `positions` are those of the utterances in the step's batch, over all workers, if it is a step's.
     `log_mels_BTM` and `speakers_B` are what the resynthesis loss compares with, where there is one.
     """
@@ -50,8 +51,9 @@ class Inputs:
     speakers_B: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Self:
-        """On `device`; from pinned memory this does not wait."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        """On `device` but for the lengths; from pinned memory this does not wait."""
+        moved = self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return replace(moved, lengths_B=self.lengths_B)
 
     def pin_memory(self) -> Self:
         """In memory that a GPU reads by itself; torch's DataLoader knows the name."""

@@ -150,7 +150,7 @@ def _model(setting: Setting, settings: "Asr", inputs: "Inputs", *, quantized: bo
     from pipeline.quantizer.layer_mix import LayerMix
     from pipeline.training.joint_model import JointModel
 
-    ssl = _ssl_model(setting).to(inputs.lengths_B.device)
+    ssl = _ssl_model(setting).to(inputs.waveforms_BS.device)
     layers = tuple(range(ssl.num_layers + 1))
     mix = LayerMix(len(layers), initial=len(layers) - 1, initial_mass=0.8, learned=True)
     # As many units as the recipe's pieces, without training a SentencePiece model for them.
@@ -162,7 +162,7 @@ def _model(setting: Setting, settings: "Asr", inputs: "Inputs", *, quantized: bo
         text_pieces,
     )
     quantizer = _quantizer(setting, ssl, inputs) if quantized else None
-    return JointModel(ssl, layers, mix, quantizer, asr).to(inputs.lengths_B.device).train()
+    return JointModel(ssl, layers, mix, quantizer, asr).to(inputs.waveforms_BS.device).train()
 
 
 def _ssl_model(setting: Setting) -> "SslModel":

@@ -170,7 +170,7 @@ class Step:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         with self._autocast():
             mixed_BTD = self.model.mix(hidden_LBTD)
-            columns_T = torch.arange(mixed_BTD.shape[1], device=self.device)
+            columns_T = torch.arange(mixed_BTD.shape[1])  # as the numbers, on the host
             quantized = self.model.quantizer(
                 mixed_BTD,
                 columns_T < num_frames_B[:, None],
@@ -197,7 +197,7 @@ def _model(setting: Setting, step: StepSetting, settings: Any, inputs: "Inputs")
     from pipeline.quantizer.layer_mix import LayerMix
     from pipeline.training.joint_model import JointModel
 
-    device = inputs.lengths_B.device
+    device = inputs.waveforms_BS.device
     ssl = ssl_model(tiny=setting.tiny).to(device)
     if setting.gradient_checkpointing:
         ssl.checkpoint_gradients()
