@@ -130,7 +130,7 @@ class Training(Section):
     """Compute a fine-tuned SSL model's blocks again in the backward pass: a third more work, far
     less memory. `auto` does so for as many blocks as the GPU's memory asks for, and for none on a
     CPU."""
-    compile: bool | Literal["auto"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
     """Compile the blocks of the SSL and the ASR model with `torch.compile`, which takes a minute or two
     at the start. `auto` does so on a GPU where the training reads enough audio to win them back, and
     never with `cluster.sharding: fsdp`. On a CPU it needs a C++ compiler and is no quicker."""

@@ -19,7 +19,7 @@ def compiles(config: Config, examples: Sequence[Example], worker: Worker) -> boo
     """
     training = config.training
     if training.compile != "auto":
-        return training.compile
+        return training.compile == "on"
     if worker.device.type != "cuda" or config.cluster.sharding == "fsdp":
         return False
     hours = sum(example.utterance.duration for example in examples) / 3600
