@@ -93,6 +93,7 @@ FIRST = {
 }
 MEANS = {
     "features.batch_seconds",
+    "features.compile",
     "asr_evaluation.batch_seconds",
     *(
         f"training.{key}"
