@@ -111,13 +111,13 @@ def make_inputs(root):
     }
 
 
-def make_training(inputs, output, more_outputs=None, history=None, **sections):
+def make_training(inputs, output, more_outputs=None, history=None, device="cpu", **sections):
     config = tiny_config(inputs["ssl"], **sections)
     codebook = Codebook.read(inputs["codebook"]) if config.quantizer.has_units else None
     pieces = text_pieces(config, inputs["corpus"])
     num_speakers = len(speaker_rows(config, inputs["corpus"]))
     model = setup.build_model(config, pieces, setup.load_ssl(config, {}), codebook, num_speakers)
-    worker = Worker()
+    worker = Worker(device=torch.device(device))
     outputs = {"prepare_corpus": inputs["corpus"], **features_of_splits(inputs["features"])}
     outputs |= more_outputs or {}
     data, _ = setup.training_data(config, outputs, model.asr, worker.device)
