@@ -1,5 +1,7 @@
 """When compiling a model for batches of a shape pays: it takes as long as many batches."""
 
+import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable
@@ -10,6 +12,7 @@ import torch
 from pipeline.features.compiled import Backend, compile_blocks
 from pipeline.features.ssl import SslModel
 
+_logger = logging.getLogger("pipeline.features")
 Result = TypeVar("Result")
 
 # Of WavLM large on an H200: compiling for a length took 20 s at most, and then a batch took 25 ms
@@ -23,7 +26,8 @@ class Compilation:
 
     So at most about twice the time is spent that whoever knew the corpus beforehand would spend. What
     a compilation takes is known from the last one: one that torch finds in its cache on disk (the folder
-    in TORCHINDUCTOR_CACHE_DIR) takes a tenth.
+    in TORCHINDUCTOR_CACHE_DIR) takes a tenth. Where torch cannot compile, as without a C compiler, the model
+    runs as it is.
 
     Args:
         ssl: compiled in place when the first shape pays.
@@ -33,6 +37,7 @@ class Compilation:
     def __init__(self, ssl: SslModel, backend: Backend = "inductor") -> None:
         self._ssl, self._backend = ssl, backend
         self._price = FIRST_PRICE_SECONDS
+        self._is_compilable = False
         self._computed: defaultdict[Hashable, float] = defaultdict(float)
         self._running: list[tuple[Hashable, _Span]] = []
         self.compiled: set[Hashable] = set()
@@ -44,18 +49,28 @@ class Compilation:
             return forward()
         if self._computed[shape] * SAVED_SHARE < self._price:
             return self._uncompiled(forward, shape)
-        if not self.compiled:
+        try:
+            return self._compile(forward, shape)
+        except torch._dynamo.exc.TorchDynamoException as error:  # noqa: SLF001 - torch documents it
+            reason = " ".join(str(error).split("\n")[:2])  # behind it is advice for torch's own
+            _logger.warning("the SSL model runs uncompiled: %s", reason)
+            self._price = math.inf
+            return self._uncompiled(forward, shape)
+
+    def _compile(self, forward: Callable[[], Result], shape: Hashable) -> Result:
+        if not self._is_compilable:
             parts = self._ssl.parts_by_length()
             compile_blocks(parts, fixed_lengths=True, backend=self._backend)
-        self.compiled.add(shape)
+            self._is_compilable = True
         started = time.perf_counter()
         result = forward()
         self._price = time.perf_counter() - started
+        self.compiled.add(shape)
         return result
 
     def _uncompiled(self, forward: Callable[[], Result], shape: Hashable) -> Result:
         span = _Span(next(self._ssl.parameters()).device)
-        if self.compiled:
+        if self._is_compilable:
             with torch.compiler.set_stance("force_eager"):
                 result = forward()
         else:

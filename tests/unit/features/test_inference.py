@@ -150,6 +150,25 @@ def test_a_shape_is_compiled_once_its_batches_have_cost_what_compilation_saves(
         assert run("a") == run("b") == (["a", "b"], 8)
 
 
+@torch.no_grad()
+def test_where_torch_cannot_compile_the_model_runs_as_it_is(wavlm_folder, monkeypatch, caplog):
+    def broken(_graph, _inputs):
+        raise RuntimeError("no C compiler")
+
+    torch.compiler.reset()
+    ssl = load_encoder(wavlm_folder)
+    compiling, batch = Compilation(ssl, broken), pad_waveforms(noise(0.9, 0.4))
+    expected = ssl(*batch, LAYERS).hidden_LBTD
+    monkeypatch.setattr(compilation._Span, "seconds", lambda _span: 100.0)
+    for _ in range(4):
+        found = compiling.run(lambda: ssl(*batch, LAYERS).hidden_LBTD, "a")
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert not compiling.compiled
+    assert [record.message for record in caplog.records if "uncompiled" in record.message] == [
+        "the SSL model runs uncompiled: backend='broken' raised: RuntimeError: no C compiler"
+    ]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_frames_come_while_others_are_computed(folder):
     ssl, waveforms = load_encoder(folder), noise(0.9, 0.53, 1.31)
