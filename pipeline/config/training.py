@@ -132,8 +132,8 @@ class Training(Section):
     CPU."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the blocks of the SSL and the ASR model with `torch.compile`, which takes a minute or two
-    at the start. `auto` does so on a GPU where the training reads enough audio to win them back, and
-    never with `cluster.sharding: fsdp`. On a CPU it needs a C++ compiler and is no quicker."""
+    at the start. `auto` does so on a GPU where the training reads enough audio to win them back and
+    there is a C compiler, and never with `cluster.sharding: fsdp`. On a CPU it is no quicker."""
     checkpoint_steps: Count = 200
     """Steps between two checkpoints within an epoch."""
     keep_checkpoints: bool = False

@@ -1,5 +1,7 @@
 """Whether a training's models are compiled."""
 
+import os
+import shutil
 from collections.abc import Sequence
 
 from pipeline.config import Config
@@ -14,14 +16,19 @@ WORTHWHILE_HOURS = 222
 def compiles(config: Config, examples: Sequence[Example], worker: Worker) -> bool:
     """Whether to compile the model's blocks for this training on `examples`.
 
-    `auto` does so on a GPU with enough audio, and not where workers hold parts of the model, which
-    they gather block by block.
+    `auto` does so on a GPU with enough audio and a C compiler, without which Triton starts no kernel;
+    and not where workers hold parts of the model, which they gather block by block.
     """
     training = config.training
     if training.compile != "auto":
         return training.compile == "on"
-    if worker.device.type != "cuda" or config.cluster.sharding == "fsdp":
+    if worker.device.type != "cuda" or config.cluster.sharding == "fsdp" or not _can_compile():
         return False
     hours = sum(example.utterance.duration for example in examples) / 3600
     passes = sum(phase.epochs for phase in training.phases)
     return passes * hours / worker.world_size >= WORTHWHILE_HOURS
+
+
+def _can_compile() -> bool:
+    """Whether there is what Triton looks for."""
+    return "CC" in os.environ or any(map(shutil.which, ("gcc", "clang", "cc")))

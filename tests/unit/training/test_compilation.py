@@ -80,6 +80,16 @@ def test_a_training_compiles_its_blocks_for_all_lengths(inputs, tmp_path, monkey
     assert seen == ({False: training.model.blocks()} if wanted == "on" else {})
 
 
+def test_without_a_c_compiler_auto_does_not_compile(inputs, monkeypatch):
+    config = tiny_config(inputs["ssl"], training={"compile": "auto"})
+    utterance = Utterance("a", "train", "a.wav", 0.0, 1e6, "s", "a", ())
+    on_gpu = [Example(utterance, (1,))] * 100, Worker(device=torch.device("cuda"))
+    assert compiles(config, *on_gpu)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    assert not compiles(config, *on_gpu)
+
+
 @pytest.mark.parametrize(
     ("wanted", "device", "share", "sharding", "expected"),
     [
