@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from pipeline.audio.model_grid import grid_of_model
 from pipeline.features.cpu_layers import keep_narrow_groups_in_float32, replace_linears
@@ -46,6 +47,7 @@ class ConvolutionalEncoder(TransformersEncoder):
             )
         super().__init__(backbone, feature_extractor, grid_of_model(settings.to_dict()))
         backbone.feature_extractor.forward = MethodType(convolve, backbone.feature_extractor)
+        backbone.encoder.forward = MethodType(encode, backbone.encoder)
         replace_attention(backbone)
         replace_linears(backbone)
         keep_narrow_groups_in_float32(backbone)
@@ -174,6 +176,30 @@ def convolve(
         else:
             hidden_BCT = layer(hidden_BCT)
     return hidden_BCT, lengths_B
+
+
+def encode(
+    encoder: Any, frames_BTD: Tensor, attention_mask: Tensor | None = None
+) -> BaseModelOutput:
+    """The last layer of a transformers encoder of HuBERT or wav2vec 2.0.
+
+    transformers' own looks whether there is padding, which waits for all that a GPU has to do.
+
+    Args:
+        encoder: the layers, in either of the two orders that norms come in.
+        frames_BTD: the projected frames.
+        attention_mask: B x T, true where a row has a frame; `None` if all have.
+    """
+    norm_is_last = getattr(encoder.config, "do_stable_layer_norm", False)
+    mask_B11T = None
+    if attention_mask is not None:
+        frames_BTD = frames_BTD.masked_fill(~attention_mask[..., None], 0.0)
+        mask_B11T = attention_mask[:, None, None]
+    hidden_BTD = frames_BTD + encoder.pos_conv_embed(frames_BTD)
+    hidden_BTD = encoder.dropout(hidden_BTD if norm_is_last else encoder.layer_norm(hidden_BTD))
+    for block in encoder.layers:
+        hidden_BTD = block(hidden_BTD, attention_mask=mask_B11T)
+    return BaseModelOutput(encoder.layer_norm(hidden_BTD) if norm_is_last else hidden_BTD)
 
 
 def normalise(waveforms_BS: Tensor, num_samples_B: Tensor) -> Tensor:
