@@ -27,7 +27,7 @@ def blocks_to_recompute(ssl: SslModel, seconds: float, memory_bytes: int | None)
     if memory_bytes is None:
         return 0
     num_parameters = sum(parameter.numel() for parameter in ssl.parameters())
-    per_byte = seconds * FRAMES_PER_SECOND * ssl.hidden_size
-    fixed = num_parameters * BYTES_OF_A_PARAMETER + per_byte * BYTES_BESIDE_BLOCKS
-    kept = int((USED_SHARE * memory_bytes - fixed) // (per_byte * BYTES_OF_A_BLOCK))
+    num_values = seconds * FRAMES_PER_SECOND * ssl.hidden_size
+    fixed = num_parameters * BYTES_OF_A_PARAMETER + num_values * BYTES_BESIDE_BLOCKS
+    kept = int((USED_SHARE * memory_bytes - fixed) // (num_values * BYTES_OF_A_BLOCK))
     return min(ssl.num_layers, max(0, ssl.num_layers - kept))
