@@ -136,7 +136,8 @@ class StagePublication(Publication):
         self._last: Entry = {}
 
     def publish(self, tracker: Tracker) -> bool:
-        # The log ends before the manifest is written.
+        # In this order: a stage ends its log, writes its manifest, and then we are told to stop.
+        stopped = self._stopped
         is_complete = self._output.is_complete()
         run = tracker.run(self.name, self._started_ms)
         if is_complete and run.status == "FINISHED":
@@ -149,9 +150,9 @@ class StagePublication(Publication):
         elif "error" in self._last:  # it may start again
             run.set_status("FAILED", self._last["time_ms"])
         else:  # what is published from storage alone may be made by another run in this moment
-            killed = self._stopped and not is_being_made(self._output)
+            killed = stopped and not is_being_made(self._output)
             run.set_status("KILLED" if killed else "RUNNING", self._last.get("time_ms"))
-        return is_complete or self._stopped
+        return is_complete or stopped
 
     def _started_ms(self) -> int | None:
         self._read_log()

@@ -59,6 +59,23 @@ def test_a_stage_is_followed_to_its_end(uri, tracker, output, publication, stage
     assert [metric.value for metric in history(uri, stage, "train.loss")] == [0.5, 0.25, 0.125]
 
 
+def test_a_stage_that_ends_while_it_is_published_is_published_again(
+    tracker, output, publication, monkeypatch
+):
+    StageLog(output).started()
+
+    def end(*_):
+        finish(output, {"wer": 0.25})
+        publication.stop()
+
+    run = tracker.run(publication.name)
+    monkeypatch.setattr(run, "metrics", end)  # after `publish` has found the stage incomplete
+    assert not publication.publish(tracker)
+    assert run.status == "RUNNING"
+    assert publication.publish(tracker)
+    assert run.status == "FINISHED"
+
+
 def test_what_was_published_is_left_as_it_is(uri, output, node, stage):
     StageLog(output).metrics({"loss": 0.5}, 1)
     finish(output, {"wer": 0.25})
