@@ -111,10 +111,9 @@ def first_of_each_split(utterances: Iterable[Utterance], limit: int | None) -> l
     return [utterance for _, split in splits for utterance in list(split)[:limit]]
 
 
-def to_table(utterances: Iterable[Utterance]) -> pa.Table:
-    """Checked utterances as a table of `table_schemas.CORPUS`."""
-    rows = [asdict(utterance) for utterance in utterances]
-    return pa.Table.from_pylist(rows, schema=table_schemas.CORPUS)
+def to_table(utterances: Iterable[Utterance], schema: pa.Schema = table_schemas.CORPUS) -> pa.Table:
+    """Checked utterances as a table, with those fields that are columns of `schema`."""
+    return pa.Table.from_pylist([asdict(utterance) for utterance in utterances], schema=schema)
 
 
 def from_table(table: pa.Table) -> list[Utterance]:

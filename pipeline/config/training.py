@@ -35,11 +35,6 @@ def _require_unchanged(speeds: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(sorted(speeds))
 
 
-def speed_name(name: str, speed: float) -> str:
-    """What an utterance or a split is called at another speed, as in Kaldi: `sp0.9-train`."""
-    return f"sp{speed:g}-{name}"
-
-
 Speed = Annotated[float, Field(ge=0.5, le=2), AfterValidator(_require_hundredths)]
 
 

@@ -23,7 +23,7 @@ from pipeline.config.resynthesis import SpeechScores
 from pipeline.config.resynthesis_loss import ResynthesisLoss
 from pipeline.config.section import Address, Name, Section, Text, validate_part
 from pipeline.config.token_asr import TokenAsr
-from pipeline.config.training import Pretraining, Training, speed_name
+from pipeline.config.training import Pretraining, Training
 from pipeline.config.vocoder import Vocoder
 
 # The longest frame of any SSL model (w2v-BERT's), and what lies between two.
@@ -274,9 +274,9 @@ class Config(Section):
 
     @property
     def speed_copies(self) -> dict[str, float]:
-        """The speed of each copy of the training split, by the name that it has as a split."""
+        """The speed of each copy of the training split, by its name as a split: `train_sp0.9`."""
         train = self.corpus.splits.train
-        return {speed_name(train, speed): speed for speed in self.training.speeds if speed != 1}
+        return {f"{train}_sp{speed:g}": speed for speed in self.training.speeds if speed != 1}
 
     @property
     def feature_splits(self) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from pipeline.audio.utterance import CorpusError, Utterance
 from pipeline.config import Config
-from pipeline.config.training import speed_name
 from pipeline.corpus.read_outputs import read_split
 from pipeline.storage.artifacts import Artifact
 
@@ -22,16 +21,16 @@ def read_split_or_copy(config: Config, corpus: Artifact, split: str) -> list[Utt
     """
     recorded, speed = config.recorded(split)
     utterances = read_split(corpus, recorded)
-    return utterances if speed == 1 else _at_speed(utterances, speed)
+    return utterances if speed == 1 else _at_speed(utterances, split, speed)
 
 
-def _at_speed(utterances: Sequence[Utterance], speed: float) -> list[Utterance]:
-    """The utterances, played faster by `speed`, without the alignments."""
+def _at_speed(utterances: Sequence[Utterance], split: str, speed: float) -> list[Utterance]:
+    """The utterances as a `split` of their own, played faster by `speed`, without the alignments."""
     copies = [
         replace(
             each,
-            utt_id=speed_name(each.utt_id, speed),
-            split=speed_name(each.split, speed),
+            utt_id=f"sp{speed:g}-{each.utt_id}",
+            split=split,
             duration=each.duration / speed,
             alignment=None,
             speed=speed,

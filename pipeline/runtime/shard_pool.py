@@ -13,6 +13,7 @@ from pipeline.config import Cluster
 from pipeline.corpus.shards import Shard
 from pipeline.errors import is_for_user
 from pipeline.progress import SILENT, Progress
+from pipeline.storage.table_schemas import SENT
 
 Row = dict[str, Any]
 
@@ -123,7 +124,7 @@ class _ShardActor:
 
 def _pack(utterances: list[Utterance]) -> bytes:
     """Utterances as Arrow bytes, a column that Ray Data moves without parsing it."""
-    table = to_table(utterances)
+    table = to_table(utterances, SENT)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

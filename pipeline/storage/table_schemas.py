@@ -29,6 +29,9 @@ CORPUS = pa.schema(
     ]
 )
 
+# An utterance as a worker is sent it: copies at other speeds are not stored, but read by workers.
+SENT = pa.schema([*CORPUS, *required(speed=pa.float64())])
+
 REJECTS = pa.schema(
     [
         pa.field("utt_id", pa.string()),

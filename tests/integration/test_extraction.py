@@ -8,10 +8,17 @@ from pathlib import Path
 import pytest
 import ray
 from faulty_s3 import local_s3
-from support import run_shards_here, save_tiny_ssl, tone_utterances
+from support import (
+    run_shards_here,
+    save_tiny_ssl,
+    tiny_config,
+    tone_utterances,
+    write_corpus,
+)
 
 from pipeline.config import Cluster, Features, Ssl
 from pipeline.corpus.shards import plan_shards
+from pipeline.corpus.speed import read_split_or_copy
 from pipeline.features.extraction import ShardWriter
 from pipeline.progress import Progress
 from pipeline.runtime.shard_pool import SHARDS_IN_FLIGHT, ShardError, run_shards
@@ -67,6 +74,21 @@ def test_two_workers_write_what_one_process_does_and_only_what_is_missing(
     assert [(folder / shard.name).stat().st_mtime_ns for shard in shards[:2]] == before
     assert sent[-1].done == pytest.approx(sent[-1].total)
     assert (sent[-1].unit, sent[-1].note) == ("h of audio", f"{len(shards)} shards")
+
+
+def test_workers_read_a_copy_at_its_speed(tmp_path, ssl_folder):
+    corpus = write_corpus(Artifact(str(tmp_path / "corpus")), tone_utterances(tmp_path, "train", 4))
+    config = tiny_config(ssl_folder, training={"speeds": [0.9, 1.0, 1.1]})
+    written = {}
+    for split in config.speed_copies:
+        shards = plan_shards(read_split_or_copy(config, corpus, split), 4)
+        here, there = tmp_path / split / "here", tmp_path / split / "there"
+        expected = extract(here, ssl_folder, shards, run_shards_here)
+        assert extract(there, ssl_folder, shards, run_shards, Cluster()) == expected
+        [shard] = shards
+        written[split] = (there / shard.name).read_bytes()
+        assert written[split] == (here / shard.name).read_bytes()
+    assert len(set(written.values())) == 2
 
 
 def test_audio_that_went_away_is_named(tmp_path, ssl_folder):

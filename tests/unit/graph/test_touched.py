@@ -165,7 +165,7 @@ def test_other_speeds_add_splits_and_leave_recordings_and_codebook(prepared):
     training = config.training.model_copy(update={"speeds": (0.9, 1.0, 1.1)})
     after = digests(graph_of(config.model_copy(update={"training": training}), utterances))
     stages = ("extract_features", "tokenize_corpus")
-    copies = {f"{stage}/sp{speed}-train" for stage in stages for speed in ("0.9", "1.1")}
+    copies = {f"{stage}/train_sp{speed}" for stage in stages for speed in ("0.9", "1.1")}
     assert after.keys() - before.keys() == copies
     assert len({after[copy] for copy in copies}) == 4
     kept = {"prepare_corpus", "extract_features/train", "extract_features/valid", "fit_codebook"}

@@ -91,7 +91,7 @@ def test_copies_at_other_speeds_are_splits_that_are_stored_where_a_phase_reads_t
 ):
     finetuned = {"epochs": 1, "ssl": "finetuned"}
     for phases, copies in (
-        ([{"epochs": 1}, finetuned], ("sp0.9-train", "sp1.1-train")),
+        ([{"epochs": 1}, finetuned], ("train_sp0.9", "train_sp1.1")),
         ([finetuned], ()),
     ):
         settings = {"speeds": [0.9, 1.0, 1.1], "phases": phases}
@@ -99,7 +99,7 @@ def test_copies_at_other_speeds_are_splits_that_are_stored_where_a_phase_reads_t
         assert STAGE.splits(perturbed) == ("train", "valid", *copies)
     utterances = [*tone_utterances(tmp_path, "train", 3), *tone_utterances(tmp_path, "valid", 1)]
     corpus = write_corpus(Artifact(str(tmp_path / "corpus")), utterances)
-    for split, speed in (("train", 1.0), ("sp0.9-train", 0.9), ("sp1.1-train", 1.1)):
+    for split, speed in (("train", 1.0), ("train_sp0.9", 0.9), ("train_sp1.1", 1.1)):
         estimate = STAGE.estimate(perturbed, split, {"prepare_corpus": corpus})
         seconds = [each.duration / speed for each in utterances[:3]]
         assert estimate.audio_seconds == pytest.approx(sum(seconds))

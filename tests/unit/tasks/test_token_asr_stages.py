@@ -108,20 +108,20 @@ def test_a_test_split_is_scored_with_the_subwords_of_training(tmp_path):
 def test_units_of_copies_at_other_speeds_are_learnt_from_too(tmp_path):
     spoken, config = corpus_of(), make_config(tmp_path, training={"speeds": [1.0, 1.1]})
     copies = [
-        (replace(each, utt_id=f"sp1.1-{each.utt_id}", split="sp1.1-train"), units_T[::2])
+        (replace(each, utt_id=f"sp1.1-{each.utt_id}", split="train_sp1.1"), units_T[::2])
         for each, units_T in spoken["train"]
     ]
     rows, *tokens = stage.STAGE.inputs(config, "")
     assert rows == Input("prepare_corpus", parts=("train/text", "valid/text"))
-    splits = ("train", "valid", "sp1.1-train")
+    splits = ("train", "valid", "train_sp1.1")
     assert tokens == [Input("tokenize_corpus", split) for split in splits]
-    assert {"sp1.1-train", "test"} < set(tokenize_corpus.STAGE.splits(config))
+    assert {"train_sp1.1", "test"} < set(tokenize_corpus.STAGE.splits(config))
     recorded = [each for split in spoken.values() for each, _ in split]
     inputs = {
         "prepare_corpus": write_corpus(Artifact(str(tmp_path / "corpus")), recorded),
         **{
             f"tokenize_corpus/{split}": write_tokens(Artifact(str(tmp_path / split)), spoken_units)
-            for split, spoken_units in {**spoken, "sp1.1-train": copies}.items()
+            for split, spoken_units in {**spoken, "train_sp1.1": copies}.items()
             if split != "test"
         },
     }
