@@ -1,5 +1,7 @@
 """One step of the joint training with the SSL model fine-tuned, with and without the quantizer.
 
+On a GPU blocks are compiled and AdamW is one kernel, as in a training that is long enough.
+
 Shapes: B utterances, S samples, T frames, D dimensions, K units.
 """
 
@@ -93,17 +95,21 @@ def run(size: str, device: torch.device) -> Record:
 
 def step(setting: Setting, device: torch.device, *, quantized: bool) -> Contender:
     """Forward, backward and AdamW; what a step keeps until the next is in memory before it."""
+    from pipeline.features.compiled import compile_blocks
+
     torch.manual_seed(0)
     settings = _asr_settings(setting)
     inputs = _inputs(setting, settings, device)
     model = _model(setting, settings, inputs, quantized=quantized)
-    groups = [{"params": parameters} for parameters in model.parameter_groups().values()]
-    optimizer = torch.optim.AdamW(groups, lr=1e-5, betas=(0.9, 0.98))
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        compile_blocks(model.blocks(), fixed_lengths=False)
+    optimizer = _optimizer(model, fused=on_gpu)
     num_targets = sum(len(target) + 1 for target in inputs.targets)
     num_frames = setting.utterances * setting.seconds * 50
 
     def call() -> Sequence[Tensor]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=on_gpu):
             sums = model(inputs, tau=1.0, seed=1)
         asr = settings.ctc_weight * sums["ctc"] + (1 - settings.ctc_weight) * sums["attention"]
         loss = asr / num_targets + KMEANS_LOSS_WEIGHT * sums.get("kmeans", 0.0) / num_frames
@@ -114,6 +120,11 @@ def step(setting: Setting, device: torch.device, *, quantized: bool) -> Contende
 
     kind = "JointModel on tokens of a DKM" if quantized else "JointModel on continuous features"
     return Contender(f"{kind}: forward, backward, AdamW", call)
+
+
+def _optimizer(model: "JointModel", *, fused: bool) -> torch.optim.Optimizer:
+    groups = [{"params": parameters} for parameters in model.parameter_groups().values()]
+    return torch.optim.AdamW(groups, lr=1e-5, betas=(0.9, 0.98), fused=fused)
 
 
 def _asr_settings(setting: Setting) -> "Asr":

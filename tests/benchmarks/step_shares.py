@@ -1,5 +1,8 @@
 """Where a step of `dkm_full` goes: SSL model, quantizer, ASR model, optimizer and data, by batch size.
 
+On a GPU the step is that of a long training on a card with memory enough: blocks compiled, none
+computed again, AdamW in one kernel. Its peer is the same step without any of this.
+
 Shapes: L layers, B utterances, S samples, T frames, D dimensions, E embedding.
 """
 
@@ -14,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from benchmarks.arithmetic import dense_rate, operations
 from benchmarks.joint_step import (
     KMEANS_LOSS_WEIGHT,
     SAMPLE_RATE_HZ,
     TINY_WAVLM,
     _asr_settings,
     _inputs,
+    _optimizer,
     _quantizer,
 )
 from benchmarks.joint_step import Setting as StepSetting
@@ -52,7 +57,6 @@ class Setting:
     num_units: int
     rounds: int
     tiny: bool
-    gradient_checkpointing: bool = False
 
     def step(self, batch_seconds: float) -> StepSetting:
         utterances = max(1, round(batch_seconds / self.seconds))
@@ -61,12 +65,24 @@ class Setting:
 
 SIZES = {
     ("full", "cpu"): Setting(100.0, 400.0, 10.0, 64, rounds=5, tiny=True),
-    ("full", "cuda"): Setting(
-        100.0, 400.0, 10.0, 2000, 10, tiny=False, gradient_checkpointing=True
-    ),
+    ("full", "cuda"): Setting(100.0, 400.0, 10.0, 2000, 10, tiny=False),
     ("small", "cpu"): Setting(2.0, 4.0, 1.0, 8, rounds=2, tiny=True),
     ("small", "cuda"): Setting(2.0, 4.0, 1.0, 8, rounds=2, tiny=True),
 }
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a step is computed."""
+
+    compiled: bool
+    recomputed: bool
+    fused: bool
+
+
+PLAIN = Way(compiled=False, recomputed=False, fused=False)
+TUNED = Way(compiled=True, recomputed=False, fused=True)
+UNTUNED = Way(compiled=False, recomputed=True, fused=False)
 
 
 def run(size: str, device: torch.device) -> Record:
@@ -75,22 +91,35 @@ def run(size: str, device: torch.device) -> Record:
         f"{seconds:g} s": setting.step(seconds)
         for seconds in (setting.small_batch_seconds, setting.large_batch_seconds)
     }
-    steps = {name: partial(Step, setting, step, device) for name, step in sizes.items()}
-    found, left_out = gather({name: partial(contender, name, make) for name, make in steps.items()})
+    on_gpu = device.type == "cuda"
+    way = TUNED if on_gpu else PLAIN
+    steps = {name: partial(Step, setting, step, device, way) for name, step in sizes.items()}
+    untuned = {
+        f"{name}, untuned": partial(Step, setting, step, device, UNTUNED)
+        for name, step in sizes.items()
+        if on_gpu
+    }
+    found, left_out = gather(
+        {name: partial(contender, name, make) for name, make in {**steps, **untuned}.items()}
+    )
     measured = costs(found, device, setting.rounds)
-    checks: dict[str, float] = {}
-    for name in found:
+    rate = dense_rate(device, torch.bfloat16 if on_gpu else torch.float32)
+    checks = {"dense product, 10^12 operations a second": rate / 1e12}
+    for name in (name for name in steps if name in found):
+        seconds = measured[name].seconds
+        checks[f"{name}: share of the dense rate"] = (
+            operations(found[name].run) / min(seconds) / rate
+        )
         checks |= shares(steps[name](), name, setting.rounds)
-        checks[f"data at {name}, read in one thread, per step"] = data_seconds(
-            sizes[name]
-        ) / statistics.median(measured[name].seconds)
+        reading = data_seconds(sizes[name]) / statistics.median(seconds)
+        checks[f"data at {name}, read in one thread, per step"] = reading
     described = {
         **asdict(setting),
         "models": "tiny" if setting.tiny else "WavLM large, ASR of configs/librispeech100.yaml",
         "precision": "bfloat16 autocast" if device.type == "cuda" else "float32",
     }
     large, small = reversed(sizes)
-    pairs = ((large, small),)
+    pairs = ((large, small), *zip(steps, untuned, strict=False))
     return Record("step_shares", device.type, size, described, measured, left_out, pairs, checks)
 
 
@@ -118,14 +147,18 @@ def shares(step: "Step", name: str, rounds: int) -> dict[str, float]:
 class Step:
     """A step cut where the parts meet: each goes forward and backward by itself."""
 
-    def __init__(self, setting: Setting, step: StepSetting, device: torch.device) -> None:
+    def __init__(self, setting: Setting, step: StepSetting, device: torch.device, way: Way) -> None:
+        from pipeline.features.compiled import compile_blocks
 
         torch.manual_seed(0)
         self.settings = _asr_settings(step)
         self.inputs = _inputs(step, self.settings, device)
         self.model = _model(setting, step, self.settings, self.inputs)
-        groups = [{"params": parameters} for parameters in self.model.parameter_groups().values()]
-        self.optimizer = torch.optim.AdamW(groups, lr=1e-5, betas=(0.9, 0.98))
+        if way.recomputed:
+            self.model.ssl.checkpoint_gradients()
+        if way.compiled:
+            compile_blocks(self.model.blocks(), fixed_lengths=False)
+        self.optimizer = _optimizer(self.model, fused=way.fused)
         self.device = device
 
     def run(self) -> dict[str, float]:
@@ -199,8 +232,6 @@ def _model(setting: Setting, step: StepSetting, settings: Any, inputs: "Inputs")
 
     device = inputs.waveforms_BS.device
     ssl = ssl_model(tiny=setting.tiny).to(device)
-    if setting.gradient_checkpointing:
-        ssl.checkpoint_gradients()
     layers = tuple(range(ssl.num_layers + 1))
     mix = LayerMix(len(layers), initial=len(layers) - 1, initial_mass=0.8, learned=True)
     text_pieces = Characters("".join(map(chr, range(settings.text.vocabulary_size - FIRST_PIECE))))
