@@ -3,6 +3,7 @@
 import logging
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -38,7 +39,7 @@ class Publication(ABC):
     def __init__(self, name: RunName) -> None:
         self.name = name
         self._stopped = False
-        self.forget()
+        self._failures: Counter[str] = Counter()
 
     @abstractmethod
     def publish(self, tracker: Tracker) -> bool:
@@ -48,25 +49,31 @@ class Publication(ABC):
         """No more will come of it in this run."""
         self._stopped = True
 
-    def forget(self) -> None:
+    def forget(self) -> None:  # noqa: B027 - not all remember something
         """Begin anew with the next `publish`, which leaves out what MLflow has."""
-        self._failed_files = 0
 
-    def _store(self, tracker: Tracker, name: str, store: Callable[[], None]) -> None:
-        """Store a file; after some failures, one that MLflow does not take is left out, with a warning.
+    def _store(self, tracker: Tracker, files: Mapping[str, Callable[[], None]]) -> None:
+        """Store files; one that MLflow does not take although it answers is left out in the end.
 
         Files may be stored elsewhere than all else, by other rights.
         """
-        try:
-            store()
-        except Exception as error:
-            self._failed_files += 1
-            if self._failed_files < TRIES:
-                raise
-            tracker.ping(self.name.experiment)
-            _logger.warning(
-                "MLflow: '%s' of %s was left out: %s", name, self.name.name, one_line(error)
-            )
+        errors = []
+        for name, store in files.items():
+            if self._failures[name] == TRIES:
+                continue
+            try:
+                store()
+            except Exception as error:  # noqa: BLE001 - raised below, or left out
+                tracker.ping(self.name.experiment)
+                self._failures[name] += 1
+                if self._failures[name] < TRIES:
+                    errors.append(error)
+                else:
+                    _logger.warning(
+                        "MLflow: '%s' of %s was left out: %s", name, self.name.name, one_line(error)
+                    )
+        if errors:
+            raise errors[0]
 
 
 def now_ms() -> int:
@@ -112,7 +119,7 @@ class VariantPublication(Publication):
         run.scores(end.scores, end.time_ms)
         if end.page is not None:
             output, name = end.page
-            self._store(tracker, name, partial(run.file, output, name))
+            self._store(tracker, {name: partial(run.file, output, name)})
         run.set_status(end.status, end.time_ms)
         return True
 
@@ -124,34 +131,36 @@ class StagePublication(Publication):
         self._settings = node.settings
         self._output = node.artifact
         super().__init__(name_of_stage(node, variant))
+        self.forget()
 
     @cached_property
     def _params(self) -> dict[str, str]:
         return flatten(self._settings)
 
     def forget(self) -> None:
-        super().forget()
         self._reader = LogReader(self._output)
         self._unpublished: list[Entry] = []
         self._last: Entry = {}
 
     def publish(self, tracker: Tracker) -> bool:
-        # In this order: a stage ends its log, writes its manifest, and then we are told to stop.
+        # In this order: a stage ends its log, writes its manifest, its lease is released, we are told to
+        # stop. What is published from storage alone may be made by another run in this moment.
         stopped = self._stopped
+        may_grow = not stopped or is_being_made(self._output)
         is_complete = self._output.is_complete()
         run = tracker.run(self.name, self._started_ms)
         if is_complete and run.status == "FINISHED":
             return True
         told = self._output.read_json(MANIFEST) if is_complete else {}
         run.describe(self._params, provenance.tags(told))
-        self._publish_log(tracker, run)
-        if is_complete:
-            self._complete(tracker, run)
-        elif "error" in self._last:  # it may start again
-            run.set_status("FAILED", self._last["time_ms"])
-        else:  # what is published from storage alone may be made by another run in this moment
-            killed = stopped and not is_being_made(self._output)
-            run.set_status("KILLED" if killed else "RUNNING", self._last.get("time_ms"))
+        self._read_log()
+        run.metrics([entry for entry in self._unpublished if "metrics" in entry])
+        ended_ms = self._last.get("time_ms", now_ms())
+        run.scores(self._output.metrics() if is_complete else {}, ended_ms)
+        self._store(tracker, self._files(run, is_complete=is_complete))
+        self._unpublished = []
+        # Last: a run that has finished is complete.
+        run.set_status(self._status(is_complete=is_complete, may_grow=may_grow), ended_ms)
         return is_complete or stopped
 
     def _started_ms(self) -> int | None:
@@ -159,25 +168,26 @@ class StagePublication(Publication):
         return self._unpublished[0]["time_ms"] if self._unpublished else None
 
     def _read_log(self) -> None:
-        self._unpublished += self._reader.new()
+        new = self._reader.new()
+        self._unpublished += new
+        self._last = new[-1] if new else self._last
 
-    def _publish_log(self, tracker: Tracker, run: MlflowRun) -> None:
-        self._read_log()
-        entries = self._unpublished
-        self._last = entries[-1] if entries else self._last
-        run.metrics([entry for entry in entries if "metrics" in entry])
-        for name in dict.fromkeys(entry["file"] for entry in entries if "file" in entry):
-            self._store(tracker, name, partial(run.file, self._output, name))
-        self._unpublished = []
+    def _files(self, run: MlflowRun, *, is_complete: bool) -> dict[str, Callable[[], None]]:
+        """The files that the log shows, and the tokenizer at the end; how each is stored."""
+        names = [entry["file"] for entry in self._unpublished if "file" in entry]
+        files: dict[str, Callable[[], None]] = {
+            name: partial(run.file, self._output, name) for name in names
+        }
+        if is_complete and self._output.exists(f"{TOKENIZER}/{MODEL_CONFIG}"):
+            files[TOKENIZER] = partial(log_tokenizer, run, self.name, self._output)
+        return files
 
-    def _complete(self, tracker: Tracker, run: MlflowRun) -> None:
-        ended_ms = self._last.get("time_ms", now_ms())
-        run.scores(self._output.metrics(), ended_ms)
-        if self._output.exists(f"{TOKENIZER}/{MODEL_CONFIG}"):
-            store = partial(log_tokenizer, run, self.name, self._output)
-            self._store(tracker, TOKENIZER, store)
-        # Last: a run that has finished is complete.
-        run.set_status("FINISHED", ended_ms)
+    def _status(self, *, is_complete: bool, may_grow: bool) -> Status:
+        if is_complete:
+            return "FINISHED"
+        if "error" in self._last:  # it may start again
+            return "FAILED"
+        return "RUNNING" if may_grow else "KILLED"
 
 
 def _redacted(tags: Mapping[str, str]) -> dict[str, str]:

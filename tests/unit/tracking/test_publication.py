@@ -5,15 +5,20 @@ import sqlite3
 import sys
 import types
 import wave
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
 from stored_runs import history, new_store, steps, stored
 
 from pipeline.log.stage_log import StageLog
 from pipeline.storage.artifacts import METRICS
+from pipeline.storage.leases import Lease
+from pipeline.storage.owner import Owner
 from pipeline.tracking.publication import StagePublication
 from pipeline.tracking.run_name import name_of_variant
 from pipeline.tracking.tracker import Tracker, connect
@@ -74,6 +79,24 @@ def test_a_stage_that_ends_while_it_is_published_is_published_again(
     assert run.status == "RUNNING"
     assert publication.publish(tracker)
     assert run.status == "FINISHED"
+
+
+def test_another_runs_stage_that_ends_while_it_is_published_was_not_killed(
+    tracker, output, publication, monkeypatch
+):
+    StageLog(output).started()
+    lease = Lease(output, Owner.this_process())
+    assert lease.take()
+    publication.stop()
+
+    def end(*_):
+        finish(output, {"wer": 0.25})
+        lease.release()
+
+    run = tracker.run(publication.name)
+    monkeypatch.setattr(run, "metrics", end)
+    assert publication.publish(tracker)
+    assert run.status == "RUNNING"
 
 
 def test_what_was_published_is_left_as_it_is(uri, output, node, stage):
@@ -190,6 +213,58 @@ def test_a_file_that_mlflow_does_not_take_is_left_out_in_the_end(
     [line] = [record.getMessage() for record in caplog.records]
     assert line.startswith("MLflow: 'metrics.json' of train_joint was left out: PermissionError")
     assert "hunter2" not in line
+
+
+def test_each_file_is_tried_as_often_and_the_others_are_stored(
+    tracker, output, publication, caplog, monkeypatch
+):
+    """Also where MLflow refuses the request, as an old server does that knows no logged models."""
+    client, tried = type(connect(tracker.uri)), []
+    log_artifact = client.log_artifact
+
+    def store(self, run_id, path, folder):
+        tried.append(Path(path).name)
+        if "bad" in path:
+            raise PermissionError(path)
+        log_artifact(self, run_id, path, folder)
+
+    def refuse(*_, **__):
+        tried.append("tokenizer")
+        raise MlflowException("no such endpoint", ENDPOINT_NOT_FOUND)
+
+    monkeypatch.setattr(client, "log_artifact", store)
+    monkeypatch.setattr(client, "create_logged_model", refuse)
+    log = StageLog(output)
+    for name in ("bad.png", "good.png", "bad too.png"):
+        log.figure(Figure(), name)
+    output.write_json("tokenizer/config.json", {})
+    log.flush()
+    finish(output, {"wer": 0.25})
+    for _ in range(2):
+        with pytest.raises(PermissionError):
+            publication.publish(tracker)
+        publication.forget()  # as after a refusal
+    assert publication.publish(tracker)
+    assert Counter(tried) == {"bad.png": 3, "bad too.png": 3, "tokenizer": 3, "good.png": 1}
+    assert stored(tracker.uri, publication.name).info.status == "FINISHED"
+    assert len(caplog.records) == 3
+
+
+def test_an_outage_does_not_count_against_a_file(tracker, output, publication, monkeypatch):
+    def fail(*_):
+        raise ConnectionRefusedError
+
+    StageLog(output).file("metrics.json")
+    finish(output, {"wer": 0.25})
+    with monkeypatch.context() as away:
+        away.setattr(type(connect(tracker.uri)), "log_artifact", fail)
+        away.setattr(tracker, "ping", fail)
+        for _ in range(4):
+            with pytest.raises(ConnectionRefusedError):
+                publication.publish(tracker)
+    assert publication.publish(tracker)
+    run = stored(tracker.uri, publication.name)
+    assert [file.path for file in connect(tracker.uri).list_artifacts(run.info.run_id)]
 
 
 def test_a_tokenizer_is_logged_once_and_loads_without_pickles(
