@@ -1,16 +1,18 @@
 """`track`: publish to MLflow what the storage holds of variants, as `run` does while it runs."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from rich.console import Console
 
 from pipeline.commands.report import REPORT, is_reported
 from pipeline.commands.results import read_results, test_splits
 from pipeline.config import Config
-from pipeline.graph.graph import Graph, Node, build
+from pipeline.graph.graph import Graph, build
+from pipeline.log.read_log import LogReader
 from pipeline.metrics import comparison
 from pipeline.redaction import redact
-from pipeline.storage.artifacts import ERROR_LOG, MANIFEST, Artifact, ArtifactError
+from pipeline.storage.artifacts import MANIFEST, Artifact, ArtifactError
 from pipeline.storage.folders import Folder
 from pipeline.storage.leases import is_being_made
 from pipeline.storage.provenance import Provenance
@@ -121,16 +123,21 @@ def _status(graph: Graph, config: Config) -> Status:
         for node in member.nodes.values()
     }
     begun = [node for node in nodes.values() if has_begun(node)]
-    unfinished = [node for node in begun if not node.artifact.is_complete()]
-    if not unfinished:
-        return "FINISHED"
-    if any(is_being_made(node.artifact) for node in unfinished):
+    unfinished = [node.artifact for node in begun if not node.artifact.is_complete()]
+    if any(map(is_being_made, unfinished)):
         return "RUNNING"
-    return "FAILED" if any(map(_has_failed, unfinished)) else "KILLED"
+    # A lease is released when the manifest is written, which may have been in this moment.
+    stopped = [output for output in unfinished if not output.is_complete()]
+    if not stopped:
+        return "FINISHED"
+    return "FAILED" if any(map(_has_failed, stopped)) else "KILLED"
 
 
-def _has_failed(node: Node) -> bool:
-    return node.artifact.exists(ERROR_LOG)
+def _has_failed(output: Artifact) -> bool:
+    """By its log, as what MLflow shows of the stage itself."""
+    with suppress(ValueError):  # damaged
+        return any("error" in last for last in LogReader(output).new()[-1:])
+    return False
 
 
 def _enabled(config: Config) -> Config:

@@ -93,28 +93,28 @@ class _Watch:
 
     def _look_at(self, stage: _Stage) -> None:
         node = stage.node
+        # In this order: a stage ends its log, writes its manifest, and then its lease is released.
+        is_made = is_being_made(node.artifact)
         is_complete = node.artifact.is_complete()
         entries = _new_entries(stage.reader)
         stage.last = entries[-1] if entries else stage.last
+        self.is_made |= is_made
+        if is_made and not stage.is_shown:
+            stage.is_shown = True
+            self._display.start(node.label)
+        if stage.is_shown:
+            self._show(node.label, entries)
         if is_complete:
             self._end(stage, done(node))
             self._complete.add(node.key)
             if node.stage.has_parts:
                 self._graph = self._build()
-        elif "error" in stage.last:
-            if entries:
-                self._end(stage, f"FAILED: {stage.last['error']}")
-        elif is_being_made(node.artifact):
-            self.is_made = True
-            self._show(stage, entries)
-        elif stage.is_shown:
+        elif not is_made and "error" in stage.last and (stage.is_shown or entries):
+            self._end(stage, f"FAILED: {stage.last['error']}")
+        elif not is_made and stage.is_shown:
             self._end(stage, "was stopped")
 
-    def _show(self, stage: _Stage, entries: list[Entry]) -> None:
-        label = stage.node.label
-        if not stage.is_shown:
-            stage.is_shown = True
-            self._display.start(label)
+    def _show(self, label: str, entries: list[Entry]) -> None:
         for item in shown(entries):
             if isinstance(item, str):
                 self._display.line(f"{label} {item}")

@@ -10,7 +10,6 @@ from pipeline.config import Tracking
 from pipeline.graph.graph import Graph
 from pipeline.log.stage_log import StageLog
 from pipeline.storage import provenance
-from pipeline.storage.artifacts import ERROR_LOG
 from pipeline.storage.leases import Lease
 from pipeline.storage.owner import Owner
 from pipeline.tracking.failure import TrackingError
@@ -75,8 +74,7 @@ def test_what_is_unfinished_is_published_as_such(member, tmp_path, failed, held,
     log = StageLog(node.artifact)
     log.started()
     if failed:
-        log.failed("no room")
-        node.artifact.write_json(ERROR_LOG, "Traceback")
+        log.failed("its process was lost")  # so that there is no traceback
     if held:
         assert Lease(node.artifact, Owner.this_process()).take()
     uri = new_store(tmp_path / "one.db")
@@ -84,6 +82,22 @@ def test_what_is_unfinished_is_published_as_such(member, tmp_path, failed, held,
     variant = name_of_variant(config)
     for name in (variant, name_of_stage(node, variant)):
         assert stored(uri, name).info.status == status
+
+
+def test_a_variant_whose_stage_ends_in_this_moment_has_finished(member, tmp_path, monkeypatch):
+    config, graph_member = member
+    node = graph_member.nodes["evaluate_asr/test"]
+    node.artifact.delete("manifest.json")
+    StageLog(node.artifact).started()
+
+    def ends_now(output):
+        output.finish(made_by("run"))
+        return False
+
+    monkeypatch.setattr(track, "is_being_made", ends_now)
+    uri = new_store(tmp_path / "one.db")
+    assert track.track([config], uri, Console(quiet=True))
+    assert stored(uri, name_of_variant(config)).info.status == "FINISHED"
 
 
 def test_a_server_that_does_not_answer_is_one_clear_error(member):

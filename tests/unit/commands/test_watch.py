@@ -59,6 +59,7 @@ def test_a_run_is_followed_until_it_is_complete(stages, monkeypatch):
         log.flush()
 
     def finish():
+        log.put("has ended")
         node.artifact.finish({"seconds": 3.0})
         lease.release()
 
@@ -69,9 +70,48 @@ def test_a_run_is_followed_until_it_is_complete(stages, monkeypatch):
         "prepare_corpus[kmeans] done in 2.0 s",
         "evaluate_asr/test[kmeans] starts",
         "evaluate_asr/test[kmeans] goes on",
+        "evaluate_asr/test[kmeans] has ended",
         "evaluate_asr/test[kmeans] done in 3.0 s, test.wer 0.25",
     ):
         assert text.count(said) == 1, text
+
+
+def test_a_stage_that_ends_while_it_is_looked_at_was_not_stopped(stages, monkeypatch):
+    config, node = stages
+    lease = Lease(node.artifact, Owner.this_process())
+    assert lease.take()
+    StageLog(node.artifact).started()
+    read = watch.LogReader.new
+
+    def end_and_read(reader):
+        if lease.is_held and reader._output == node.artifact and looks:
+            node.artifact.finish({"seconds": 3.0})
+            lease.release()
+        return read(reader)
+
+    looks: list[None] = []
+    monkeypatch.setattr(watch.LogReader, "new", end_and_read)
+    complete, lines = watched(config, monkeypatch, lambda: looks.append(None))
+    assert complete
+    text = "\n".join(lines)
+    assert "was stopped" not in text
+    assert text.count("evaluate_asr/test[kmeans] done in 3.0 s") == 1
+
+
+def test_a_failed_stage_that_another_run_has_taken_is_waited_for(stages, monkeypatch):
+    """Its process may take long to start, as where machines have to come first."""
+    config, node = stages
+    monkeypatch.setattr(watch, "IDLE_SECONDS", 0.0)
+    StageLog(node.artifact).failed("no room")
+    lease = Lease(node.artifact, Owner.this_process())
+    assert lease.take()
+
+    def finish():
+        node.artifact.finish({"seconds": 3.0})
+        lease.release()
+
+    complete, lines = watched(config, monkeypatch, lambda: None, finish)
+    assert complete, lines
 
 
 @pytest.mark.parametrize("failed", [True, False])
