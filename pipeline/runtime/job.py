@@ -100,23 +100,20 @@ class _Follower:
     write: Callable[[str], None]
     say: Callable[[str], None]
     num_written: int = 0
+    reported_at: int = -1
 
     async def follow(self) -> JobEnd:
-        reported_at = -1
         while True:
-            fault = await self._tail()
-            if fault and self.num_written != reported_at:
-                self.say(f"the connection was lost ({fault}): trying again")
-                reported_at = self.num_written
+            has_ended = await self._tail()
             details = await self._details()
             if details.status.is_terminal():
-                if fault:
-                    await self._tail()
+                if not has_ended and not await self._tail():
+                    self.say("the last lines of the log may be missing")
                 return details
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _tail(self) -> str:
-        """Write the log until it ends or is silent; what interrupted it, or ""."""
+    async def _tail(self) -> bool:
+        """Write the log until it ends, is silent or is interrupted; return whether it has ended."""
         position = 0
         log = self.client.tail_job_logs(self.submission_id)
         try:
@@ -127,10 +124,17 @@ class _Follower:
                     self.write(text[known:])
                     self.num_written = position
         except TimeoutError:
-            return ""
+            return False
         except LOST as error:
-            return _one_line(error)
-        return ""
+            self._report(error)
+            return False
+        return True
+
+    def _report(self, error: Exception) -> None:
+        """Say that the connection was lost, once for each place in the log."""
+        if self.reported_at != self.num_written:
+            self.reported_at = self.num_written
+            self.say(f"the connection was lost ({_one_line(error)}): trying again")
 
     async def _details(self) -> JobEnd:
         """The job's details, as soon as the cluster answers."""

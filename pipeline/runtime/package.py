@@ -4,7 +4,7 @@ Every node receives these files, and whoever can open the dashboard may fetch th
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ Rules = Sequence[tuple[Path, "PathSpec[Any]"]]
 class Package:
     """The files that are sent: name in the job's folder -> path on this machine.
 
-    Files are left out if they look like `secrets`, or are `unnamed`: not in UTF-8.
+    Left out are files and folders that look like `secrets`, and files that are `unnamed`: not in UTF-8.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
@@ -85,12 +85,18 @@ class Package:
 
     def _take(self, folder: Path, root: Path, storage: Path, allowed: Sequence[str]) -> None:
         """Take what lies in `folder`, under its names in `root`, but not what is in `storage`."""
+
+        def is_secret(path: Path) -> bool:
+            name = path.relative_to(root).as_posix()
+            asked = _is_within(name, allowed) or any(_is_within(each, [name]) for each in allowed)
+            return not asked and looks_secret(path, root)
+
         rules = [(folder, PathSpec.from_lines("gitignore", EXCLUDES))]
-        for path in _listed(folder, storage, rules, frozenset({folder.resolve()})):
+        for path in _listed(folder, storage, rules, is_secret, frozenset({folder.resolve()})):
             name = path.relative_to(root).as_posix()
             if printable(name) != name:
                 self.unnamed.append(name)
-            elif looks_secret(path, root) and not _is_within(name, allowed):
+            elif is_secret(path):
                 self.secrets.append(name)
             else:
                 self.files[name] = path
@@ -127,16 +133,25 @@ class Package:
         )
 
 
-def _listed(folder: Path, storage: Path, rules: Rules, above: frozenset[Path]) -> Iterator[Path]:
-    """The files in `folder` that no rule excludes; a link to one of the folders `above` has no end."""
+def _listed(
+    folder: Path,
+    storage: Path,
+    rules: Rules,
+    is_secret: Callable[[Path], bool],
+    above: frozenset[Path],
+) -> Iterator[Path]:
+    """The files in `folder` that no rule excludes, and folders that are secret as a whole.
+
+    A link to one of the folders `above` has no end.
+    """
     rules = [*rules, *_ignore_rules(folder)]
     for path in sorted(folder.iterdir()):
         if path == storage or _is_ignored(path, rules):
             continue
-        if path.is_file():
+        if path.is_file() or (path.is_dir() and is_secret(path)):
             yield path
         elif path.is_dir() and (target := path.resolve()) not in above:
-            yield from _listed(path, storage, rules, above | {target})
+            yield from _listed(path, storage, rules, is_secret, above | {target})
 
 
 def _ignore_rules(folder: Path) -> Rules:

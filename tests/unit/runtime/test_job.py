@@ -70,6 +70,22 @@ def test_a_silent_log_is_no_lost_connection(dashboard, monkeypatch):
     assert dashboard.requests.count("GET /api/jobs/mine/logs/tail") == 2
 
 
+def test_a_job_that_ends_while_its_log_is_silent_shows_it_to_the_end(dashboard, monkeypatch):
+    monkeypatch.setattr(job, "SILENT_SECONDS", 0.2)
+    dashboard.pauses = [0.0, 0.0, 600.0]
+    _, log, said = follow(dashboard)
+    assert log == "".join(LOG)
+    assert said == []
+
+
+def test_a_log_that_cannot_be_read_to_its_end_is_said_to_lack_it(dashboard):
+    dashboard.cuts = [1, 2]
+    end, log, said = follow(dashboard)
+    assert end.status == "SUCCEEDED"
+    assert log == "".join(LOG[:2])
+    assert said[-1] == "the last lines of the log may be missing"
+
+
 @pytest.mark.parametrize(
     ("refusal", "message"),
     [

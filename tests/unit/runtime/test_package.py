@@ -50,11 +50,25 @@ PLAIN = {
 
 def test_secrets_are_known_by_their_names_and_folders(folder):
     write(folder, *SECRETS, *PLAIN)
-    within = [f"{secret}/{name}" for secret, name in SECRET_FOLDERS.items()]
-    write(folder, *within)
+    write(folder, *(f"{secret}/{name}" for secret, name in SECRET_FOLDERS.items()))
     found = packed(folder)
     assert found.files.keys() == PLAIN
-    assert set(found.secrets) == {*SECRETS, *within}
+    assert set(found.secrets) == {*SECRETS, *SECRET_FOLDERS}
+    assert packed(folder, ".kube").files.keys() == {*PLAIN, ".kube/cache/x"}
+
+
+def test_a_secret_folder_is_not_looked_into(folder, monkeypatch):
+    """Often nobody may."""
+    write(folder, ".ssh/config", "home/.aws/config", "plain")
+    listed = Path.iterdir
+
+    def only_others(path):
+        if path.name in SECRET_FOLDERS or path.name == ".ssh":
+            raise PermissionError(path)
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", only_others)
+    assert packed(folder).secrets == [".ssh", "home/.aws"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +98,7 @@ def test_secrets_are_known_by_where_a_link_leads(folder, tmp_path):
     (folder / "deep" / "loop").symlink_to(folder)
     found = packed(folder)
     assert list(found.files) == ["plain.txt"]
-    assert found.secrets == ["a.txt", "mine/credentials"]
+    assert found.secrets == ["a.txt", "mine"]
 
 
 def test_a_secret_that_is_allowed_is_sent_and_its_neighbours_are_not(folder):
