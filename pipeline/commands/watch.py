@@ -14,7 +14,7 @@ from pipeline.graph.sources import Fingerprints
 from pipeline.log.follow import shown
 from pipeline.log.read_log import Entry, LogReader
 from pipeline.storage.artifacts import MANIFEST
-from pipeline.storage.leases import is_being_made
+from pipeline.storage.leases import PAUSE_SECONDS, Pulse, is_being_made
 
 LOOK_SECONDS = 1.0
 # To look at a storage that is slow takes at most this share of the time.
@@ -48,6 +48,7 @@ class _Stage:
 
     node: Node
     reader: LogReader
+    pulse: Pulse
     is_shown: bool = False
     last: Entry = field(default_factory=dict)
 
@@ -82,7 +83,8 @@ class _Watch:
         num_left = len({node.key for node in self._graph.nodes} - self._complete)
         self.what_is_left = f"{num_left} of {len(self._graph.nodes)} stages"
         took = time.monotonic() - started
-        self.wait_seconds = max(LOOK_SECONDS, took / LOOK_SHARE)
+        # After a longer pause a run that is silent would not be taken for dead.
+        self.wait_seconds = min(max(LOOK_SECONDS, took / LOOK_SHARE), PAUSE_SECONDS / 2)
         return num_left > 0
 
     def _build(self) -> Graph:
@@ -94,7 +96,7 @@ class _Watch:
     def _look_at(self, stage: _Stage) -> None:
         node = stage.node
         # In this order: a stage ends its log, writes its manifest, and then its lease is released.
-        is_made = is_being_made(node.artifact)
+        is_made = is_being_made(node.artifact, stage.pulse)
         is_complete = node.artifact.is_complete()
         entries = _new_entries(stage.reader)
         stage.last = entries[-1] if entries else stage.last
@@ -130,7 +132,7 @@ class _Watch:
 
 
 def _stage(node: Node) -> _Stage:
-    return _Stage(node, LogReader(node.artifact))
+    return _Stage(node, LogReader(node.artifact), Pulse())
 
 
 def _new_entries(reader: LogReader) -> list[Entry]:

@@ -27,6 +27,7 @@ What can go wrong costs time and no results:
 
 import errno
 import json
+import math
 import threading
 import time
 import uuid
@@ -114,10 +115,37 @@ class Claim:
         return f"{self.prefix}{term:06d}.json"
 
 
-def is_being_made(output: Artifact) -> bool:
-    """Whether a run holds the output's lease and may live, as far as can be seen from here."""
+class Pulse:
+    """Whether the owner of a lease may live, by what this process sees of it."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: Held | None = None
+        self._since = self._looked = -math.inf
+
+    @property
+    def age(self) -> float:
+        """The seconds since the last look."""
+        return self._clock() - self._looked
+
+    def why_dead(self, held: Held) -> str:
+        """Why the owner is taken for dead; empty if it is not."""
+        if self._seen != held or self.age > PAUSE_SECONDS:
+            self._since = self._clock()
+        self._seen, self._looked = held, self._clock()
+        if held.owner is not None and held.owner.has_ended():
+            return "which has ended"
+        silent = self._looked - self._since
+        return f"of which nothing was heard for {silent:.0f} s" if silent >= STALE_SECONDS else ""
+
+
+def is_being_made(output: Artifact, pulse: Pulse | None = None) -> bool:
+    """Whether a run holds the output's lease and may live, as far as can be seen from here.
+
+    That a run on another machine is silent, only a `pulse` that is kept from look to look can tell.
+    """
     held = Claim.to(output).newest()
-    return held is not None and (held.owner is None or not held.owner.has_ended())
+    return held is not None and not (pulse or Pulse()).why_dead(held)
 
 
 class Lease:
@@ -136,8 +164,7 @@ class Lease:
         self._owner = owner
         self._clock = clock
         self._term, self._heartbeats = 0, 0
-        self._seen: Held | None = None
-        self._since = self._looked = 0.0
+        self._pulse = Pulse(clock)
         self._lock = threading.Lock()
         self.is_held = self.is_lost = False
         self.holder = self.taken_from = ""
@@ -149,8 +176,7 @@ class Lease:
             OSError: the storage cannot tell.
         """
         with self._lock:
-            waits = self._seen is not None and self._clock() - self._looked < LOOK_SECONDS
-            if not self.is_held and not waits:
+            if not self.is_held and self._pulse.age >= LOOK_SECONDS:
                 self._try_to_take(self.claim.newest())
             return self.is_held
 
@@ -172,7 +198,7 @@ class Lease:
     def _try_to_take(self, held: Held | None) -> None:
         if held is None or self.claim.is_of(held):
             self._create(held.term + 1 if held else 1, "")
-        elif why := self._why_dead(held):
+        elif why := self._pulse.why_dead(held):
             self._create(held.term + 1, f"{held}, {why}")
         else:
             self.holder = str(held)
@@ -182,7 +208,7 @@ class Lease:
         claim = self.claim
         _create(claim.folder, claim.file(term), json.dumps(self._record()).encode())
         newest = claim.newest()
-        self._seen = None
+        self._pulse = Pulse(self._clock)
         if newest is None or not claim.is_of(newest):
             self.holder = str(newest or "another run")
             if newest is not None and newest.term > term:
@@ -191,18 +217,6 @@ class Lease:
         self.is_held, self.is_lost, self._term, self.taken_from = True, False, term, taken_from
         for name in claim.files()[:-1]:
             claim.folder.delete(name)
-
-    def _why_dead(self, held: Held) -> str:
-        """Why the owner is taken for dead; empty if it is not."""
-        now = self._clock()
-        if self._seen != held or now - self._looked > PAUSE_SECONDS:
-            self._since = now
-        self._seen, self._looked = held, now
-        if held.owner is not None and held.owner.has_ended():
-            return "which has ended"
-        if now - self._since >= STALE_SECONDS:
-            return f"of which nothing was heard for {now - self._since:.0f} s"
-        return ""
 
     def _still_held(self) -> bool:
         newest = self.claim.newest() if self.is_held else None

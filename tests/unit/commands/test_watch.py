@@ -12,7 +12,7 @@ from pipeline.commands import watch
 from pipeline.graph.graph import Graph
 from pipeline.log.stage_log import StageLog
 from pipeline.progress import Report
-from pipeline.storage.leases import Lease
+from pipeline.storage.leases import Lease, Pulse
 from pipeline.storage.owner import Owner
 
 
@@ -142,6 +142,31 @@ def test_a_driver_that_was_killed_works_on_nothing(stages, monkeypatch):
     complete, lines = watched(config, monkeypatch)
     assert not complete
     assert "nobody works on" in lines[-1]
+
+
+def test_a_run_on_another_machine_that_has_gone_silent_works_on_nothing(stages, monkeypatch):
+    config, node = stages
+    monkeypatch.setattr(watch, "IDLE_SECONDS", 0.0)
+    seconds = [0.0]
+    monkeypatch.setattr(watch, "Pulse", lambda: Pulse(lambda: seconds[0]))
+    lease = Lease(node.artifact, Owner(7, "node-3", "another boot", "dkm run"))
+    assert lease.take()
+
+    def wait():
+        assert seconds[0] < 200
+        seconds[0] += 25
+
+    def beat():
+        wait()
+        lease.beat()
+
+    complete, lines = watched(config, monkeypatch, *[beat] * 4, *[wait] * 3)
+    assert not complete
+    assert seconds[0] == 175
+    assert [line for line in lines if "evaluate_asr" in line] == [
+        "evaluate_asr/test[kmeans] starts",
+        "evaluate_asr/test[kmeans] was stopped",
+    ]
 
 
 def test_a_damaged_log_is_no_obstacle(stages, monkeypatch):
