@@ -130,7 +130,7 @@ def _prepare(configs: Sequence[Config], command: RunCommand) -> tuple[Package, l
     if not absent:
         build(configs, command.only, sees_storage=False)
     allowed = [name for path in command.send if (name := submit_paths.name_in(folder, path))]
-    package = Package.of(folder, storage, allowed)
+    package = Package.of(folder, submit_paths.local_path(storage), allowed)
     submit_paths.require_sent(configs, command.paths, package, command.send)
     size = readable_bytes(package.num_bytes)
     return package, [

@@ -22,13 +22,14 @@ def require_shared_storage(storage: str) -> None:
     Raises:
         ConfigError: it is a relative path, or no folder.
     """
-    if _is_local(storage) and not Path(_without_scheme(storage)).is_absolute():
+    folder = local_path(storage)
+    if folder is not None and not folder.is_absolute():
         raise ConfigError(
             f"the storage '{storage}' is a relative path: it would be inside the job's copy of this "
             "folder, which is deleted with the job. Name an object store (--storage "
             "s3://bucket/prefix) or an absolute path that all nodes share"
         )
-    if _is_local(storage) and Path(_without_scheme(storage)).is_file():
+    if folder is not None and folder.is_file():
         raise ConfigError(f"the storage '{storage}' is a file: name a folder")
 
 
@@ -70,8 +71,8 @@ def require_sent(
 
 def shared(configs: Sequence[Config]) -> list[Path]:
     """The absolute local paths that the configs name, which all nodes must share."""
-    storages = {config.storage for config in configs if _is_local(config.storage)}
-    return sorted({*map(Path, map(_without_scheme, storages)), *absolute_inputs(configs)})
+    storages = filter(None, (local_path(config.storage) for config in configs))
+    return sorted({*storages, *absolute_inputs(configs)})
 
 
 def absolute_inputs(configs: Sequence[Config]) -> list[Path]:
@@ -93,8 +94,8 @@ def local_inputs(config: Config) -> Iterator[tuple[str, Path]]:
     if config.speaks:
         named["resynthesis.judge"] = config.resynthesis.judging_folder
     for key, path in named.items():
-        if path is not None and _is_local(path):
-            yield key, Path(_without_scheme(path))
+        if path is not None and (local := local_path(path)) is not None:
+            yield key, local
     for other in config.trainers:
         yield from local_inputs(other)
 
@@ -105,9 +106,7 @@ def name_in(folder: Path, path: Path) -> str | None:
     return normal.relative_to(folder).as_posix() if normal.is_relative_to(folder) else None
 
 
-def _is_local(path: str) -> bool:
-    return "://" not in path or path.startswith("file://")
-
-
-def _without_scheme(path: str) -> str:
-    return path.removeprefix("file://")
+def local_path(address: str) -> Path | None:
+    """The path on this machine; None if the address is elsewhere."""
+    path = address.removeprefix("file://")
+    return None if "://" in path else Path(path)

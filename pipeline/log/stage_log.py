@@ -48,7 +48,7 @@ class StageLog:
     def __init__(self, output: Artifact) -> None:
         self.output = output
         self._lock = threading.Lock()
-        self._written_by = f"{_now_ms():013d}-{uuid.uuid4().hex[:8]}"
+        self._written_by = f"{now_ms():013d}-{uuid.uuid4().hex[:8]}"
         self._number = 0
         self._content = bytearray()
         self._unwritten = False
@@ -100,7 +100,7 @@ class StageLog:
             self._write()
 
     def _add(self, entry: dict[str, Any], *, now: bool = False) -> None:
-        line = json.dumps({"time_ms": _now_ms(), **entry}, allow_nan=False)
+        line = json.dumps({"time_ms": now_ms(), **entry}, allow_nan=False)
         with self._lock:
             self._content += line.encode() + b"\n"
             self._unwritten = True
@@ -124,5 +124,5 @@ class StageLog:
             self._number += 1
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
     return int(time.time() * 1000)

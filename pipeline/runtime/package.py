@@ -60,7 +60,7 @@ class Package:
     unnamed: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, folder: Path, storage: str, allowed: Sequence[str] = ()) -> "Package":
+    def of(cls, folder: Path, storage: Path | None, allowed: Sequence[str] = ()) -> "Package":
         """Everything in `folder` except what no job reads, and the project if it is elsewhere.
 
         Args:
@@ -72,10 +72,10 @@ class Package:
             ConfigError: the package is larger than a dashboard accepts.
         """
         package = cls()
-        package._take(folder, folder, Path(storage), allowed)
+        package._take(folder, folder, storage, allowed)
         if folder != project_folder():
             for module in map(Path, project_modules()):
-                package._take(module, module.parent, Path(storage), ())
+                package._take(module, module.parent, storage, ())
         package._require_room(folder)
         for name, path in list(package.files.items()):
             if not _is_within(name, allowed) and holds_secret(path):
@@ -83,7 +83,7 @@ class Package:
                 package.secrets.append(name)
         return package
 
-    def _take(self, folder: Path, root: Path, storage: Path, allowed: Sequence[str]) -> None:
+    def _take(self, folder: Path, root: Path, storage: Path | None, allowed: Sequence[str]) -> None:
         """Take what lies in `folder`, under its names in `root`, but not what is in `storage`."""
 
         def is_secret(path: Path) -> bool:
@@ -135,7 +135,7 @@ class Package:
 
 def _listed(
     folder: Path,
-    storage: Path,
+    storage: Path | None,
     rules: Rules,
     is_secret: Callable[[Path], bool],
     above: frozenset[Path],

@@ -1,7 +1,6 @@
 """What MLflow is to show of a variant and of a stage, and how much of it has been published."""
 
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from functools import cached_property, partial
 from pipeline.config import Config
 from pipeline.graph.graph import Node
 from pipeline.log.read_log import Entry, LogReader
+from pipeline.log.stage_log import now_ms
 from pipeline.redaction import flatten, redact
 from pipeline.storage import provenance
 from pipeline.storage.artifacts import LOG, MANIFEST, MODEL_CONFIG, Artifact
@@ -74,10 +74,6 @@ class Publication(ABC):
                     )
         if errors:
             raise errors[0]
-
-
-def now_ms() -> int:
-    return int(time.time() * 1000)
 
 
 @dataclass(frozen=True)

@@ -256,6 +256,14 @@ def test_absolute_paths_are_said_to_be_shared(project, dashboard, monkeypatch):
     assert sent_of_folder(dashboard) == set()
 
 
+def test_a_storage_in_the_folder_is_not_sent_however_it_is_named(project, dashboard):
+    write(project, "outputs/old/shard")
+    result = submit(dashboard, "configs/dkm.yaml", "--storage", f"file://{project}/outputs")
+    assert result.exit_code == 0, result.output
+    assert f"all nodes must share {project}/outputs" in result.output
+    assert sent_of_folder(dashboard) == set()
+
+
 def test_metrics_that_would_be_lost_are_announced(project, dashboard, monkeypatch):
     assert "no MLflow server is named" in submit(dashboard, "configs/dkm.yaml").output
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////home/me/mlflow.db")

@@ -28,7 +28,7 @@ def write(folder: Path, *names: str, text: str = "x") -> None:
 
 
 def packed(folder: Path, *allowed: str) -> Package:
-    return Package.of(folder, "s3://bucket/runs", allowed)
+    return Package.of(folder, None, allowed)
 
 
 SECRETS = (
@@ -121,7 +121,7 @@ def test_the_projects_packages_come_along_without_secrets(folder, tmp_path, monk
 
 def test_what_no_job_reads_is_left_out(folder):
     write(folder, "runs/x", ".git/config", "a.egg-info/x", "tests/x.py", "out/x", "data/runs/x")
-    found = Package.of(folder, str(folder / "out"))
+    found = Package.of(folder, folder / "out")
     assert list(found.files) == ["data/runs/x"]
 
 
