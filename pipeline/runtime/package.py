@@ -52,7 +52,7 @@ Rules = Sequence[tuple[Path, "PathSpec[Any]"]]
 class Package:
     """The files that are sent: name in the job's folder -> path on this machine.
 
-    Left out are files and folders that look like `secrets`, and files that are `unnamed`: not in UTF-8.
+    Left out are files and folders that look like `secrets`, or are `unnamed`: not in UTF-8.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
@@ -86,20 +86,21 @@ class Package:
     def _take(self, folder: Path, root: Path, storage: Path | None, allowed: Sequence[str]) -> None:
         """Take what lies in `folder`, under its names in `root`, but not what is in `storage`."""
 
-        def is_secret(path: Path) -> bool:
+        def leaves_out(path: Path) -> bool:
+            """Whether it is not sent: a file, or a folder that nobody looks into."""
             name = path.relative_to(root).as_posix()
             asked = _is_within(name, allowed) or any(_is_within(each, [name]) for each in allowed)
-            return not asked and looks_secret(path, root)
-
-        rules = [(folder, PathSpec.from_lines("gitignore", EXCLUDES))]
-        for path in _listed(folder, storage, rules, is_secret, frozenset({folder.resolve()})):
-            name = path.relative_to(root).as_posix()
             if printable(name) != name:
                 self.unnamed.append(name)
-            elif is_secret(path):
+            elif not asked and looks_secret(path, root):
                 self.secrets.append(name)
             else:
-                self.files[name] = path
+                return path == storage
+            return True
+
+        rules = [(folder, PathSpec.from_lines("gitignore", EXCLUDES))]
+        for path in _listed(folder, leaves_out, rules, frozenset({folder.resolve()})):
+            self.files[path.relative_to(root).as_posix()] = path
 
     @property
     def num_bytes(self) -> int:
@@ -134,24 +135,17 @@ class Package:
 
 
 def _listed(
-    folder: Path,
-    storage: Path | None,
-    rules: Rules,
-    is_secret: Callable[[Path], bool],
-    above: frozenset[Path],
+    folder: Path, leaves_out: Callable[[Path], bool], rules: Rules, above: frozenset[Path]
 ) -> Iterator[Path]:
-    """The files in `folder` that no rule excludes, and folders that are secret as a whole.
-
-    A link to one of the folders `above` has no end.
-    """
+    """The files in `folder` that are not left out; a link to one of the folders `above` has no end."""
     rules = [*rules, *_ignore_rules(folder)]
     for path in sorted(folder.iterdir()):
-        if path == storage or _is_ignored(path, rules):
+        if _is_ignored(path, rules) or leaves_out(path):
             continue
-        if path.is_file() or (path.is_dir() and is_secret(path)):
+        if path.is_file():
             yield path
         elif path.is_dir() and (target := path.resolve()) not in above:
-            yield from _listed(path, storage, rules, is_secret, above | {target})
+            yield from _listed(path, leaves_out, rules, above | {target})
 
 
 def _ignore_rules(folder: Path) -> Rules:
