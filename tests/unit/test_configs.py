@@ -28,7 +28,7 @@ EXAMPLES = ("demo", "kaldi")
 LEAVES = sorted(
     path for path in CONFIGS.glob("*/*.yaml") if path.parent.with_suffix(".yaml").is_file()
 )
-ROOT_LEAVES = [CONFIGS / "pretrain_encoder.yaml"]
+ROOT_LEAVES = [CONFIGS / "ljspeech_hour.yaml", CONFIGS / "pretrain_encoder.yaml"]
 
 
 @pytest.fixture(autouse=True)

@@ -139,6 +139,7 @@ RESULTS = ROOT / "docs" / "results"
         ("configs/speechocean762/LOG.md", "speechocean762", True),
         ("configs/spoken_digits_folds/LOG.md", "spoken_digits_folds", True),
         ("configs/an4/LOG.md", "an4", True),
+        ("configs/ljspeech/LOG.md", "ljspeech_hour", True),
         ("configs/an4_whisper/LOG.md", "an4_whisper", True),
     ],
 )
