@@ -2,7 +2,8 @@
 
 With `fixed_lengths` torch compiles a graph for each length of the padded batch, which all blocks of a
 kind share; how many rows a batch has, beyond one, does not matter. So batches should be padded to few
-lengths. Without, a graph is for all lengths: a little slower, and quick to compile.
+lengths. Without, a graph is for all lengths: a little slower, and quick to compile. Convolutions are
+then left as they are, since Inductor makes a graph for each length of what one is part of.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,8 +38,19 @@ def compile_blocks(
     config.recompile_limit = max(config.recompile_limit, MOST_GRAPHS)
     compiled = _compiled if fixed_lengths else _compiled_for_all_lengths
     for block in blocks:
+        if not fixed_lengths:
+            _leave_out_convolutions(block)
         forward: Any = block.forward
         block.forward = MethodType(compiled(forward.__func__, backend), block)
+
+
+def _leave_out_convolutions(block: nn.Module) -> None:
+    for part in block.modules():
+        if isinstance(part, nn.Conv1d):
+            # Unbound, so that a copy of the module calls itself.
+            forward: Any = part.forward
+            left: Any = torch.compiler.disable(forward.__func__)
+            part.forward = MethodType(left, part)  # type: ignore[method-assign] # as below
 
 
 def _compiled_for_all_lengths(forward: Callable[..., Any], backend: Backend) -> Callable[..., Any]:
