@@ -49,7 +49,7 @@ def _leave_out_convolutions(block: nn.Module) -> None:
         if isinstance(part, nn.Conv1d):
             # Unbound, so that a copy of the module calls itself.
             forward: Any = part.forward
-            left: Any = torch.compiler.disable(forward.__func__)
+            left: Any = torch.compiler.disable(forward.__func__)  # type: ignore[no-untyped-call] # torch
             part.forward = MethodType(left, part)  # type: ignore[method-assign] # as below
 
 
