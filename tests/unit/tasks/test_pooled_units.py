@@ -97,12 +97,12 @@ def test_each_utterance_has_a_unit_for_two_frames_in_features_and_tokens(stages)
 
 def test_a_copy_at_another_speed_has_its_own_frames_and_no_units(stages):
     outputs, scores, made = stages
-    name = "extract_features/sp1.25-train"
+    name = "extract_features/train_sp1.25"
     faster = [replace(one, duration=one.duration / 1.25) for one in made if one.split == "train"]
     assert scores[name]["utterances"] == len(faster)
     assert scores[name]["frames"] == sum(map(num_units, faster))
     ids = {f"sp1.25-{one.utt_id}" for one in faster}
-    rows = outputs[name].read_table("shards/sp1.25-train-00000.parquet", columns=["utt_id"])
+    rows = outputs[name].read_table("shards/train_sp1.25-00000.parquet", columns=["utt_id"])
     assert set(rows["utt_id"].to_pylist()) == ids
     assert {name for name in outputs if "sp1.25" in name} == {name}
 
