@@ -87,6 +87,7 @@ STAGE = Stage(
     splits=lambda config: config.feature_splits,
     inputs=_inputs,
     estimate=_estimate,
+    cpus=1,
     workers=lambda config: config.cluster.extraction_workers,
     headline=("frames",),
 )

@@ -63,6 +63,7 @@ STAGE = Stage(
     splits=lambda config: config.token_splits,
     inputs=_inputs,
     applies=lambda config: config.quantizer.has_units,
+    cpus=1,
     workers=lambda config: config.cluster.extraction_workers,
     headline=("bit_rate",),
 )

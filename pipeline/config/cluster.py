@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from pipeline.config.section import Section, Text
 
 Workers = Annotated[int, Field(ge=1, le=10_000)]
+WorkersOrNone = Annotated[int, Field(ge=0, le=10_000)]
 
 
 class Tracking(Section):
@@ -33,11 +34,12 @@ class Cluster(Section):
 
     address: Text | None = None
     """The Ray cluster to join (`auto` or an address); `None` starts Ray on this machine."""
-    extraction_workers: Workers = 2
-    """Workers that extract features and tokenize."""
+    extraction_workers: WorkersOrNone = 2
+    """Workers that extract features and tokenize; with 0, each split is done by its stage's process,
+    on one CPU."""
     codebook_workers: Workers = 2
     """Workers that fit the codebook."""
-    decoding_workers: Annotated[int, Field(ge=0, le=10_000)] = 0
+    decoding_workers: WorkersOrNone = 0
     """Workers that decode test splits; with 0, each split is decoded by its stage's process, on one
     CPU."""
     training_workers: Workers = 1

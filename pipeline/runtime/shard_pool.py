@@ -1,7 +1,7 @@
-"""Ray Data: shards on a pool of workers, results in the order in which they are complete."""
+"""Shards on a pool of workers (Ray Data), or in the calling process."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -43,7 +43,8 @@ def run_shards(
 ) -> list[dict[str, Any]]:
     """Pass every shard through a pool of `worker_class(**worker_arguments)`.
 
-    There are `num_workers` of them, by default those that extract features.
+    There are `num_workers` of them, by default those that extract features. With none, the calling
+    process is the worker, and Ray is not needed.
 
     Workers load their model once. Which worker writes a shard must not change its content. A worker
     that is lost, alone or with its machine, starts again where there is room, at the latest when
@@ -56,6 +57,40 @@ def run_shards(
     Raises:
         ShardError: a worker raised one of the project's own errors.
     """
+    size = cluster.extraction_workers if num_workers is None else num_workers
+    work = (worker_class, worker_arguments)
+    if size:
+        found = _from_pool(*work, shards, cluster, min(size, len(shards)))
+    else:
+        found = _from_here(*work, shards)
+    hours = {shard.name: _seconds(shard) / 3600 for shard in shards}
+    results: dict[str, dict[str, Any]] = {}
+    for name, result in found:
+        results[name] = result
+        hours_done = sum(hours[name] for name in results)
+        progress.update(hours_done, sum(hours.values()), "h of audio", f"{len(results)} shards")
+    return [results[shard.name] for shard in shards]
+
+
+def _from_here(
+    worker_class: Callable[..., ShardWorker],
+    worker_arguments: dict[str, Any],
+    shards: Sequence[Shard],
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each shard's name and result, computed by this process."""
+    worker = worker_class(**worker_arguments)
+    for shard in shards:
+        yield shard.name, worker(shard.name, list(shard.utterances))
+
+
+def _from_pool(
+    worker_class: Callable[..., ShardWorker],
+    worker_arguments: dict[str, Any],
+    shards: Sequence[Shard],
+    cluster: Cluster,
+    size: int,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each shard's name and result, as one of `size` workers completes it."""
     rows = [{"name": shard.name, "utterances": _pack(list(shard.utterances))} for shard in shards]
     constructor = (worker_class, worker_arguments, cluster.cpus_per_worker)
     context = ray.data.DataContext.get_current()
@@ -66,7 +101,7 @@ def run_shards(
         _ShardActor,  # type: ignore[arg-type] # map() takes classes too
         fn_constructor_args=constructor,
         compute=ray.data.ActorPoolStrategy(
-            size=min(num_workers or cluster.extraction_workers, len(shards)),
+            size=size,
             max_concurrent_calls_per_actor=SHARDS_IN_FLIGHT,
             max_tasks_in_flight_per_actor=SHARDS_IN_FLIGHT,
             enable_true_multi_threading=True,
@@ -74,15 +109,10 @@ def run_shards(
         num_cpus=cluster.cpus_per_worker,
         num_gpus=cluster.gpus_per_worker,
     )
-    hours = {shard.name: _seconds(shard) / 3600 for shard in shards}
-    results: dict[str, dict[str, Any]] = {}
     for row in dataset.iter_rows():
         if row["error"]:
             raise ShardError(row["error"])
-        results[row["name"]] = json.loads(row["result"])
-        hours_done = sum(hours[name] for name in results)
-        progress.update(hours_done, sum(hours.values()), "h of audio", f"{len(results)} shards")
-    return [results[shard.name] for shard in shards]
+        yield row["name"], json.loads(row["result"])
 
 
 def _seconds(shard: Shard) -> float:

@@ -56,15 +56,16 @@ def extract(output, ssl_folder, shards, run, *more):
     return run(ShardWriter, arguments, shards, *more)
 
 
-def test_two_workers_write_what_one_process_does_and_only_what_is_missing(
-    tmp_path, ssl_folder, shards
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_write_what_one_process_does_and_only_what_is_missing(
+    tmp_path, ssl_folder, shards, workers
 ):
     expected = extract(tmp_path / "here", ssl_folder, shards, run_shards_here)
     folder = tmp_path / "workers"
     extract(folder, ssl_folder, shards[:2], run_shards_here)
     before = [(folder / shard.name).stat().st_mtime_ns for shard in shards[:2]]
     sent = []
-    cluster = Cluster(extraction_workers=2)
+    cluster = Cluster(extraction_workers=workers)
     results = extract(folder, ssl_folder, shards, run_shards, cluster, Progress(sent.append))
 
     assert results == expected
