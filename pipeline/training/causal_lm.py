@@ -57,7 +57,8 @@ class CausalLmTraining:
         self.position, self.best = Position(), BestEpochs(1)
         self._train, self._valid = train, valid
         self._wrapped = worker.prepare(model)
-        self.optimizer = torch.optim.AdamW(_groups(model, settings.weight_decay), betas=BETAS)
+        groups = _groups(model, settings.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, betas=BETAS, fused=True)
         self._sizes = [len(self._batches(epoch)) for epoch in range(settings.epochs)]
         self._resume()
 

@@ -32,9 +32,7 @@ def make_optimizer(model: Learner, phase: Phase, weight_decay: float) -> torch.o
             {"params": alike, "peak_rate": share * rates[name], "weight_decay": decay}
             for share, alike in _by_share(parameters, shares).items()
         ]
-    # On a CPU the fused form would round otherwise than every training before it.
-    fused = all(each.is_cuda for group in groups for each in group["params"])
-    return torch.optim.AdamW(groups, lr=rates["asr"], betas=(0.9, 0.98), fused=fused)
+    return torch.optim.AdamW(groups, lr=rates["asr"], betas=(0.9, 0.98), fused=True)
 
 
 def ssl_rate_shares(ssl: SslModel, decay: float) -> dict[nn.Parameter, float]:

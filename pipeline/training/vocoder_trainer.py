@@ -130,7 +130,7 @@ class VocoderTrainer:
             self.discriminators = Discriminators(settings.adversaries.channels).to(device)
         models = {"vocoder": vocoder, "discriminators": self.discriminators}
         self.optimizers = {
-            name: AdamW(model.parameters(), settings.learning_rate, BETAS)
+            name: AdamW(model.parameters(), settings.learning_rate, BETAS, fused=True)
             for name, model in models.items()
         }
         # The average begins as the weights after the first step, and is moved from the second on.

@@ -104,7 +104,7 @@ def step(setting: Setting, device: torch.device, *, quantized: bool) -> Contende
     on_gpu = device.type == "cuda"
     if on_gpu:
         compile_blocks(model.blocks(), fixed_lengths=False)
-    optimizer = _optimizer(model, fused=on_gpu)
+    optimizer = _optimizer(model)
     num_targets = sum(len(target) + 1 for target in inputs.targets)
     num_frames = setting.utterances * setting.seconds * 50
 
@@ -122,7 +122,7 @@ def step(setting: Setting, device: torch.device, *, quantized: bool) -> Contende
     return Contender(f"{kind}: forward, backward, AdamW", call)
 
 
-def _optimizer(model: "JointModel", *, fused: bool) -> torch.optim.Optimizer:
+def _optimizer(model: "JointModel", *, fused: bool = True) -> torch.optim.Optimizer:
     groups = [{"params": parameters} for parameters in model.parameter_groups().values()]
     return torch.optim.AdamW(groups, lr=1e-5, betas=(0.9, 0.98), fused=fused)
 

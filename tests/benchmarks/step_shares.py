@@ -80,7 +80,7 @@ class Way:
     fused: bool
 
 
-PLAIN = Way(compiled=False, recomputed=False, fused=False)
+PLAIN = Way(compiled=False, recomputed=False, fused=True)
 TUNED = Way(compiled=True, recomputed=False, fused=True)
 UNTUNED = Way(compiled=False, recomputed=True, fused=False)
 
