@@ -154,7 +154,7 @@ def compare(
     ] = "table",
     against: Annotated[
         str | None,
-        typer.Option(metavar="VARIANT", help="What the others are compared with [default: kmeans]"),
+        typer.Option(metavar="VARIANT", help="The baseline of the comparison; default: kmeans"),
     ] = None,
     *,
     show_all: Annotated[
@@ -178,9 +178,7 @@ def report(
     storage: Storage = None,
     output: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", help="Where to write it [default: report.html in the storage]"
-        ),
+        typer.Option(metavar="FILE", help="Where to write it; default: report.html in the storage"),
     ] = None,
 ) -> None:
     """Write one HTML page with what the storage holds: scores, curves, units, audio, settings.
@@ -199,7 +197,7 @@ def track(
     storage: Storage = None,
     uri: Annotated[
         str,
-        typer.Option(help="An MLflow server [default: as for `run`]"),
+        typer.Option(help="An MLflow server; default: as for `run`"),
     ] = "",
 ) -> None:
     """Publish to MLflow what the storage holds; `run` does so while it runs.
@@ -230,12 +228,15 @@ def tune(
         Path, typer.Option(help="A YAML file of keys with their choices, or {low: …, high: …}")
     ],
     trials: Annotated[
-        int, typer.Option(min=1, help="Of each variant; the first is the config as it stands")
+        int,
+        typer.Option(min=1, help="Trials of each variant; the first is the config as it stands"),
     ],
     overrides: Overrides = None,
     storage: Storage = None,
     *,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Draw other settings")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Another seed draws other settings")
+    ] = 0,
     write: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Write each config with its best settings here"),
@@ -272,8 +273,9 @@ def ui(
 ) -> None:
     """Open MLflow on the comparison of the variants.
 
-    It shows the experiment of the configs, or everything in --storage (default: runs). The server that it starts
-    listens on this machine only; if MLFLOW_TRACKING_URI names a server, that address is shown.
+    It shows the experiment of the configs, or everything in --storage (default: runs). The server
+    that it starts listens on this machine only; if MLFLOW_TRACKING_URI names a server, that address
+    is shown instead.
     """
     from pipeline.commands.ui import ui
 

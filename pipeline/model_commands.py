@@ -72,7 +72,7 @@ def transcribe(
     ],
     output: Annotated[
         str | None,
-        typer.Option(help="A file; with srt a folder, or x.srt for one file [default: print]"),
+        typer.Option(help="A file; with srt a folder, or x.srt for one file; default: print"),
     ] = None,
     output_format: Annotated[
         Literal["text", "json", "ctm", "srt"],
@@ -87,16 +87,17 @@ def transcribe(
     ] = None,
     soft_tau: Annotated[
         float | None,
-        typer.Option(help="Read mixtures of units with this temperature [default: nearest units]"),
+        typer.Option(help="Read mixtures of units with this temperature; default: nearest units"),
     ] = None,
     language_model: Annotated[
         str | None, typer.Option(help="An ARPA file, or what asr_evaluation.language_model takes")
     ] = None,
     language_model_level: Annotated[
-        Literal["words", "pieces"] | None, typer.Option(help="Of an n-gram model; default: words")
+        Literal["words", "pieces"] | None,
+        typer.Option(help="What an n-gram model counts; default: words"),
     ] = None,
     language_model_weight: Annotated[
-        float | None, typer.Option(min=0, help="Of the language model; default: 0.5")
+        float | None, typer.Option(min=0, help="Weight of the language model; default: 0.5")
     ] = None,
     length_bonus: Annotated[
         float | None, typer.Option(min=0, help="What each piece adds to a score; default: 0")
@@ -137,13 +138,13 @@ def make_arpa(
         ),
     ],
     output: Annotated[str, typer.Option(help="The ARPA file")],
-    length: Annotated[int, typer.Option(min=1, max=10, help="Of the longest n-grams")] = 3,
-    split: Annotated[str, typer.Option(help="Of a prepared corpus")] = "train",
+    length: Annotated[
+        int, typer.Option(min=1, max=10, help="Words (or pieces) in the longest n-grams")
+    ] = 3,
+    split: Annotated[str, typer.Option(help="The split to read of a prepared corpus")] = "train",
     pieces_of: Annotated[
         str | None,
-        typer.Option(
-            help="Of the pieces of text of this output of train_joint [default: of words]"
-        ),
+        typer.Option(help="Count the pieces of text of this output of train_joint; default: words"),
     ] = None,
 ) -> None:
     """Make an n-gram language model from texts, for asr_evaluation.language_model and `transcribe`."""
@@ -162,22 +163,26 @@ def train_text_lm(
         ),
     ],
     pieces_of: Annotated[
-        str, typer.Option(help="An output of train_joint: the model is of its pieces of text")
+        str, typer.Option(help="An output of train_joint, whose pieces of text the model predicts")
     ],
     output: Annotated[str, typer.Option(help="The folder for the model")],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="--set training.epochs=40"),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a setting: --set training.epochs=40"
+        ),
     ] = None,
     *,
-    split: Annotated[str, typer.Option(help="Of a prepared corpus")] = "train",
+    split: Annotated[str, typer.Option(help="The split to read of a prepared corpus")] = "train",
     valid: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="TEXT", help="Texts that choose the epoch [default: some of the others]"
+            metavar="TEXT", help="Texts that choose the epoch; default: a part of the others"
         ),
     ] = None,
-    valid_split: Annotated[str, typer.Option(help="Of a prepared corpus in --valid")] = "valid",
+    valid_split: Annotated[
+        str, typer.Option(help="The split to read of a prepared corpus in --valid")
+    ] = "valid",
 ) -> None:
     """Train a neural language model of texts, for asr_evaluation.language_model and `transcribe`."""
     from pipeline.commands.train_text_lm import Texts, train_text_lm
@@ -225,9 +230,9 @@ def continue_units(
     ],
     output: Annotated[str, typer.Option(help="A Parquet file")] = "continued.parquet",
     *,
-    seconds: Annotated[float, typer.Option(min=0, max=3600, help="How much may follow")] = 5.0,
+    seconds: Annotated[float, typer.Option(min=0, max=3600, help="Seconds to add at most")] = 5.0,
     prompt_seconds: Annotated[
-        float | None, typer.Option(min=0, help="How much of an utterance to keep; default: all")
+        float | None, typer.Option(min=0, help="Seconds of each utterance to keep; default: all")
     ] = None,
     temperature: Annotated[
         float, typer.Option(min=1e-3, max=1e3, help="Below 1: likelier units only")

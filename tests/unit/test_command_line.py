@@ -9,7 +9,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import typer.main
 import yaml
+from rich.text import Text
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
@@ -220,6 +222,13 @@ def test_a_model_that_is_not_there_is_a_clear_error(project, name):
     error = invoke(name, "nowhere", "a.wav").exception
     assert isinstance(error, ConfigError)
     assert re.search("nowhere.* has no model: name a folder with", str(error))
+
+
+def test_no_part_of_a_help_text_is_taken_for_markup():
+    for command in typer.main.get_command(app).commands.values():
+        for parameter in command.params:
+            text = getattr(parameter, "help", None) or ""
+            assert Text.from_markup(text).plain == text, f"{command.name} {parameter.name}"
 
 
 def test_plan_imports_neither_torch_nor_ray(project):
