@@ -10,6 +10,8 @@ from pipeline.config.files import from_options, from_overrides
 from pipeline.config.yaml_file import Node
 
 app = typer.Typer()
+# A folder is hardly ever called so: who gives such a name to `tokenize` expects a file.
+_OTHER_TABLES = (".csv", ".json", ".jsonl", ".npy", ".npz", ".pq", ".pt", ".tsv", ".txt")
 
 
 @app.command()
@@ -56,6 +58,11 @@ def tokenize(
         from pipeline.commands.tokenize import tokenize
 
         succeeded = tokenize(tokenizer, audio, output, console())
+    elif output.lower().endswith(_OTHER_TABLES):
+        raise ConfigError(
+            f"{output}: units are written as Parquet: give a file that ends in .parquet as --output, or "
+            "a folder for a job on Ray"
+        )
     else:
         from pipeline.commands.tokenize_folder import tokenize_folder
 

@@ -24,8 +24,11 @@ def find_model(uri: str, name: str) -> tuple[Artifact, str]:
         folder, inner = Folder.around(uri)
         output = Artifact(folder.uri)
     if not output.exists(f"{inner}/{MODEL_CONFIG}"):
+        lacks = (
+            "has no model" if Folder.at(uri).is_folder() else "is not a folder, so it has no model"
+        )
         raise ConfigError(
-            f"{uri} has no model: name a folder with config.json and model.safetensors, or the "
+            f"{uri} {lacks}: name a folder with config.json and model.safetensors, or the "
             f"output of a training stage, which has one in {name}/"
         )
     return output, inner

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.commands.absent_splits import absent_splits
 from pipeline.config import Config
 from pipeline.graph.disk_space import free_bytes, readable_bytes, require_space
 from pipeline.graph.graph import Graph, Node, build
@@ -37,6 +38,8 @@ def show(graph: Graph, storage: str, console: Console) -> None:
         console.print(lines, soft_wrap=True, highlight=False, markup=False)
     if any(estimate.sampled for estimate in pending.values()):
         console.print("~ extrapolated from the headers of some of the audio files")
+    for lack in dict.fromkeys(filter(None, map(absent_splits, graph.pending()))):
+        console.print(f"{lack}.", style="yellow", soft_wrap=True, highlight=False, markup=False)
     for note in dict.fromkeys(note for node in graph.nodes for note in _skipped(node)):
         console.print(f"{note}.", soft_wrap=True, highlight=False)
     written = bytes_to_write(graph, pending)

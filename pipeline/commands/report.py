@@ -12,6 +12,7 @@ from pipeline.redaction import redact
 from pipeline.report.outputs import outputs_of
 from pipeline.storage.artifacts import Artifact, ArtifactError
 from pipeline.storage.folders import Folder
+from pipeline.storage.writable import require_writable
 
 REPORT = "report.html"
 _HEAD_BYTES = 2000
@@ -22,15 +23,17 @@ def report(configs: Sequence[Config], output: str | None, console: Console) -> N
 
     Raises:
         ConfigError: `output` is a folder.
+        UnwritableError: the page cannot be written, which is found before any work.
     """
+    if output is not None and Folder.at(output).is_folder():
+        raise ConfigError(
+            f"{output} is a folder: name a file, such as {output.rstrip('/')}/{REPORT}"
+        )
+    require_writable(configs[0].storage if output is None else output, as_file=output is not None)
     graph = build(configs)
     content = _content(graph, configs, compared(graph, configs))
     if output is None:
         folder, name = Folder.at(configs[0].storage), REPORT
-    elif Folder.at(output).is_folder():
-        raise ConfigError(
-            f"{output} is a folder: name a file, such as {output.rstrip('/')}/{REPORT}"
-        )
     else:
         folder, name = Folder.around(output)
     _write(content, folder, name, console)

@@ -75,7 +75,7 @@ def _check(output: Artifact, label: str, console: Console, *, quick: bool) -> li
     """Print a line for each damaged or missing file; return their names."""
     complete = output.is_complete()
     if not complete:
-        line = f"{label}: not finished; the same command resumes it"
+        line = f"{label}: not finished; the command that writes it resumes it"
         console.print(line, markup=False, soft_wrap=True)
     try:
         # An unfinished output has records of the files that are written.

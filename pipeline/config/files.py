@@ -52,14 +52,19 @@ def load_all(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> list
     if not paths:
         raise ConfigError("no config was named: give at least one YAML file")
     configs = [load(path, overrides) for path in paths]
-    names = [config.variant for config in configs]
-    if len(set(names)) != len(names):
-        raise ConfigError(f"two configs carry the same variant name: {names}; set `variant`")
-    known = dict(zip(names, configs, strict=True))
+    files: dict[str, str | Path] = {}
+    for path, config in zip(paths, configs, strict=True):
+        if config.variant in files:
+            raise ConfigError(
+                f"{files[config.variant]} and {path} have the same variant name, '{config.variant}': "
+                "set `variant` in one of them, or name each config once"
+            )
+        files[config.variant] = path
+    known = {config.variant: config for config in configs}
     for key, other in (pair for config in configs for pair in config.named_by_key):
         if known.setdefault(other.variant, other) != other:
             raise ConfigError(
-                f"two configs carry the variant name '{other.variant}', and {key} names one of them: "
+                f"two configs have the variant name '{other.variant}', and {key} names one of them: "
                 "set `variant` in its file"
             )
     if len({config.storage for config in configs}) > 1:

@@ -1,5 +1,6 @@
 """The configs that come with the package, found by name from any folder."""
 
+import difflib
 from pathlib import Path
 
 from pipeline.config.section import ConfigError
@@ -27,9 +28,13 @@ def config_files(name: str) -> list[Path]:
             return [path]
         if variants := sorted(path.glob("*.yaml")):
             return variants
+    if Path(name).is_dir():
+        raise ConfigError(
+            f"{name}: the folder has no YAML file: name a config, or a folder of configs"
+        )
     raise ConfigError(
         f"{name}: there is no such config file here, nor a shipped config of this name. "
-        f"Shipped are {', '.join(_names())}; demo/kmeans is one variant"
+        f"{_suggestion(name)}Shipped are {', '.join(_names())}; demo/kmeans is one variant"
     )
 
 
@@ -41,6 +46,14 @@ def find_shipped(name: str) -> Path:
 def name_in_package(path: Path) -> str | None:
     """The name of a config inside the package, which finds it wherever the package is; else None."""
     return path.relative_to(_CONFIGS).as_posix() if path.is_relative_to(_PACKAGE) else None
+
+
+def _suggestion(name: str) -> str:
+    """The shipped config that may have been meant."""
+    variants = [path.relative_to(_CONFIGS).with_suffix("") for path in _CONFIGS.glob("*/*.yaml")]
+    known = [*_names(), *(variant.as_posix() for variant in variants)]
+    close = difflib.get_close_matches(name.removesuffix(".yaml"), known, n=1)
+    return f"Did you mean '{close[0]}'? " if close else ""
 
 
 def _names() -> list[str]:

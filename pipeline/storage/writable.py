@@ -37,6 +37,8 @@ def require_writable(uri: str, *, as_file: bool = False) -> None:
         ) from None
     except (OSError, ValueError, ImportError, NotImplementedError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, NotImplementedError):
+            reason = "such addresses can only be read; name a folder, or s3://bucket/prefix"
         raise UnwritableError(f"{uri} cannot be written: {reason}") from error
 
 

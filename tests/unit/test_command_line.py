@@ -114,6 +114,26 @@ def test_plan_marks_what_it_has_extrapolated(project):
     assert "~ extrapolated from the headers of some of the audio files" in sampled
 
 
+def test_plan_names_splits_that_the_corpus_lacks(tmp_path):
+    row = {"utt_id": "a", "speaker": "ann", "audio": "a.wav", "text": "one", "duration": 1.0}
+    splits = ("train", "valid", "test_seen")
+    rows = [json.dumps({**row, "utt_id": split, "split": split}) for split in splits]
+    (tmp_path / "manifest.jsonl").write_text("\n".join([*rows, "{"]))
+    options = ["--storage", "runs", "--set", "corpus={kind: manifest, manifest: manifest.jsonl}"]
+    result = command("plan", "demo/kmeans", *options, folder=tmp_path)
+    assert result.returncode == 0
+    lacks = "no utterance of the splits ['test']; its splits are ['test_seen', 'train', 'valid']"
+    assert f"{lacks} (1 rows cannot be used, first manifest.jsonl:4: broken line" in result.stdout
+    for text, said in (
+        ("\n".join(rows), f"{lacks}: correct"),
+        ("", "no utterance of the splits ['train', 'valid', 'test'], nor of any other: correct"),
+    ):
+        (tmp_path / "manifest.jsonl").write_text(text)
+        assert said in command("plan", "demo/kmeans", *options, folder=tmp_path).stdout
+    (tmp_path / "manifest.jsonl").write_text("\n".join(rows).replace("test_seen", "test"))
+    assert "no utterance" not in command("plan", "demo/kmeans", *options, folder=tmp_path).stdout
+
+
 def test_stage_limits_the_plan(project):
     result = invoke("plan", "kmeans.yaml", "--stage", "toy_corpus")
     assert "toy_train" not in result.output
@@ -177,6 +197,13 @@ def command(
     ("arguments", "message"),
     [
         (("plan", "none.yaml"), "none.yaml: there is no such config file"),
+        (("plan", "demo/kmean"), "Did you mean 'demo/kmeans'?"),
+        (("plan", "empty"), "empty: the folder has no YAML file"),
+        (
+            ("tokenize", "empty", "x.wav", "--output", "x.csv"),
+            "x.csv: units are written as Parquet",
+        ),
+        (("report", "kmeans.yaml", "--output", "dkm.yaml/x.html"), "x.html cannot be written"),
         (("run", "kmeans.yaml", "--set", "asr.dimm=1"), "did you mean 'dim'?"),
         (
             ("plan", "kmeans.yaml", "--set", "corpus={kind: librispeech, root: gone}"),
@@ -190,6 +217,7 @@ def command(
     ],
 )
 def test_a_mistake_is_one_message_and_no_traceback(project, arguments, message):
+    (project / "empty").mkdir()
     result = command(*arguments, folder=project)
     assert result.returncode == 1
     assert message in result.stderr

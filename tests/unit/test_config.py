@@ -191,8 +191,15 @@ def test_a_missing_file_is_named(tmp_path):
 def test_variants_of_one_comparison_have_names_of_their_own_and_one_storage(tmp_path, minimal):
     other = write(tmp_path, "other.yaml", extends="kmeans.yaml")
     assert [config.variant for config in load_all([minimal, other])] == ["kmeans", "other"]
-    with pytest.raises(ConfigError, match="same variant name"):
+    with pytest.raises(
+        ConfigError, match=r"kmeans\.yaml and .*kmeans\.yaml have the same variant name"
+    ):
         load_all([minimal, minimal])
+    twin = write(tmp_path, "twin.yaml", extends="kmeans.yaml", variant="kmeans")
+    with pytest.raises(
+        ConfigError, match=r"kmeans\.yaml and .*twin\.yaml have the same variant name"
+    ):
+        load_all([minimal, other, twin])
     elsewhere = write(tmp_path, "elsewhere.yaml", extends="kmeans.yaml", storage="there")
     with pytest.raises(ConfigError, match="different storages"):
         load_all([minimal, elsewhere])

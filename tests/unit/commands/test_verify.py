@@ -126,7 +126,7 @@ def test_a_damaged_shard_alone_is_written_again(project, stage, damage):
     assert not node.artifact.is_complete()
     good, output = project.verify(stage)
     assert not good
-    assert "not finished; the same command resumes it" in output
+    assert "not finished; the command that writes it resumes it" in output
     assert "0 damaged or missing" in output
     assert project.verify(stage, repair=True)[0]
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
