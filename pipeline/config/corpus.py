@@ -85,7 +85,7 @@ def composed(text: str) -> str:
 
 
 def speaker_name(speaker: str) -> str:
-    """A speaker as every stage after the check of the corpus names him."""
+    """A speaker's name in every stage after the check of the corpus."""
     return composed(speaker.strip())
 
 
@@ -125,8 +125,8 @@ class CorpusSection(Section):
     splits: Splits = Splits()
     folds: Annotated[Literal["speaker"] | tuple[Speaker, ...], BeforeValidator(_is_a_way)] = ()
     """Leave one speaker out, for corpora with few: each variant is trained once for each speaker of
-    `splits` (`speaker`), or of a list. All that he says in these splits is then the split `test`, and
-    the others' utterances in `splits.train` and `splits.valid` are what training sees."""
+    `splits` (`speaker`), or of a list. Everything this speaker says in these splits is then the
+    split `test`; training sees the others' utterances in `splits.train` and `splits.valid`."""
     fold: Fold = Fold()
     sample_rate_hz: Annotated[Literal[16000], Exactly] = 16000
     """Audio of any other rate is resampled to this one, which the SSL models expect."""

@@ -134,7 +134,7 @@ class Training(Section):
     keep_checkpoints: bool = False
     """Keep the checkpoints of a finished training, of the vocoder too. They are several times as
     large as the models and serve one purpose: without them, a model that `verify --repair` finds
-    damaged is trained anew, and what was made from it is made again."""
+    damaged is retrained, and what was made from it is made again."""
     select: Literal["loss", "wer"] = "loss"
     """What says which epochs are best, on the validation split: the ASR loss (CTC and attention,
     weighted by `asr.ctc_weight`), or the word error rate of greedy CTC. Where it is equal, the other
