@@ -28,12 +28,29 @@ class PooledEncoder(SslModel):
     ) -> HiddenStates:
         """See `SslModel`."""
         self.check_request(num_samples_B, layers)
-        hidden_LBTD, num_frames_B = self.encoder(waveforms_BS, num_samples_B, layers)
+        most = self._most_heard(waveforms_BS.shape[1])
+        hidden_LBTD, num_frames_B = self.encoder(
+            waveforms_BS[:, :most], num_samples_B.clamp(max=most), layers
+        )
         num_groups = hidden_LBTD.shape[2] // self.pool
         grouped = hidden_LBTD[:, :, : num_groups * self.pool].unflatten(2, (num_groups, self.pool))
         num_groups_B = num_frames_B // self.pool
         valid_BT = valid(num_groups_B, num_groups)
         return HiddenStates(grouped.mean(3) * valid_BT[..., None], num_groups_B)
+
+    def _most_heard(self, num_samples: int) -> int:
+        """How many of so many samples the encoder is given.
+
+        A group that is cut off may begin within the encoder's window and end behind it. As it is
+        dropped, so is what lies behind the window; a complete group there is an error of the encoder.
+        """
+        grid = self.encoder.grid
+        if (
+            grid.max_frames is None
+            or self.grid.num_frames(num_samples) * self.pool > grid.max_frames
+        ):
+            return num_samples
+        return min(num_samples, grid.num_samples(grid.max_frames + 1) - 1)
 
     def narrow(self, dtype: torch.dtype) -> None:
         self.encoder.narrow(dtype)

@@ -95,6 +95,25 @@ def test_windows_join_at_whole_groups(folder, pool):
         np.testing.assert_allclose(found_LTD, in_training, atol=1e-4)
 
 
+@pytest.mark.parametrize("pad", ["window", "none"])
+@pytest.mark.parametrize("pool", [2, 4])
+@torch.no_grad()
+def test_a_group_that_a_whisper_window_cuts_off_is_dropped(tmp_path, pool, pad):
+    folder = save_tiny_whisper(tmp_path)  # its window is 2 s, 100 frames
+    model, pooled = (load_encoder(folder, pad=pad, pool=each) for each in (1, pool))
+    longest = pooled.grid.num_samples(100 // pool + 1) - 1  # one sample more is one group more
+    waveforms = noise(longest / 16000, 0.9)
+    hidden_LBTD, num_frames_B = hidden_states_in_windows(
+        pooled, *pad_waveforms(waveforms), LAYERS, Windowing()
+    )
+    assert num_frames_B.tolist() == [100 // pool, 45 // pool]
+    expected_LTD = groups_of(model, waveforms[0][: model.grid.num_samples(101) - 1], pool)
+    found_LTD = hidden_LBTD[:, 0].double()
+    torch.testing.assert_close(found_LTD, expected_LTD, atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="pass it in windows"):
+        pooled(*pad_waveforms(noise((longest + 1) / 16000)), LAYERS)
+
+
 @torch.no_grad()
 def test_a_saved_model_remembers_its_pool_unless_told_another(folder, tmp_path):
     pooled = load_encoder(folder, max_layer=1, pool=4)
