@@ -23,7 +23,8 @@ class ShardTranscriber:
     Args:
         trained: the output that holds the model.
         open_reader: gives what reads the model's inputs, on a device.
-        open_scorers: gives the language models of the search, for the pieces that the model writes.
+        open_scorers: gives the language models of the search, for the pieces that the model writes, on a
+            device.
         settings: those of the search.
     """
 
@@ -31,13 +32,13 @@ class ShardTranscriber:
         self,
         trained: Artifact,
         open_reader: Callable[[torch.device], Reader],
-        open_scorers: Callable[[TextPieces], Sequence[Weighted]],
+        open_scorers: Callable[[TextPieces, torch.device], Sequence[Weighted]],
         settings: AsrEvaluation,
     ) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with trained.read_folder("asr") as folder:
             model = AsrModel.from_pretrained(folder).to(device)
-        scorers = open_scorers(model.text_pieces)
+        scorers = open_scorers(model.text_pieces, device)
         self._transcribe = Transcriber(model, open_reader(device), settings, scorers)
         self._turn = Lock()
 

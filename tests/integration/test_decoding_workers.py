@@ -29,7 +29,7 @@ def test_a_worker_decodes_what_this_process_does(tmp_path):
     arguments = {
         "trained": trained,
         "open_reader": lambda _device: lambda some: [units[each.utt_id] for each in some],
-        "open_scorers": lambda _pieces: (),
+        "open_scorers": lambda _pieces, _device: (),
         "settings": config.AsrEvaluation(beam_size=2, nbest=2, max_length_share=0.5),
     }
     shards = plan_shards(utterances, 2)
