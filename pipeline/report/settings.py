@@ -30,8 +30,10 @@ def settings(configs: Sequence[Config]) -> Settings:
 
 
 def _flat(config: Config, *, exclude_defaults: bool) -> Mapping[str, str]:
-    """The settings without secrets; a training that this one starts from by its name."""
+    """The settings without secrets; other configs that this one names are there by their names."""
     document = config.model_dump(mode="json", exclude=_LEFT_OUT, exclude_defaults=exclude_defaults)
     if config.ssl.finetuned_by is not None:
         document["ssl"]["finetuned_by"] = config.ssl.finetuned_by.variant
+    if config.resynthesis.judging_config is not None:
+        document["resynthesis"]["judge"] = config.resynthesis.judge_name
     return flatten(document)

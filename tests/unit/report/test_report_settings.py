@@ -22,3 +22,11 @@ def test_a_training_that_another_starts_from_is_named(tmp_path):
     tuned = base.model_copy(update={"variant": "finetuned_kmeans", "ssl": ssl})
     found = settings([base, tuned])
     assert found.differing == {"ssl.finetuned_by": ["null", "continuous_full"]}
+
+
+def test_a_variant_that_judges_the_speech_of_another_is_named(tmp_path):
+    judge = config(tmp_path, "continuous")
+    resynthesis = judge.resynthesis.model_copy(update={"judge": judge})
+    judged = judge.model_copy(update={"variant": "kmeans", "resynthesis": resynthesis})
+    assert settings([judge, judged]).differing == {"resynthesis.judge": ["own", "continuous"]}
+    assert settings([judged]).shared["resynthesis.judge"] == "continuous"
