@@ -21,30 +21,40 @@ from pipeline.storage.artifacts import Artifact, ArtifactError
 MOST_FRAMES = 100_000_000
 ROWS = 1024
 READ_BYTES = 1 << 20
+CORPUS = "corpus.parquet"
 # What Parquet calls the labels of alignments.
 LABELS = "alignment.list.element.label"
 
 
 def read_split(corpus: Artifact, split: str) -> list[Utterance]:
     """The utterances of one split, in the order of the corpus."""
-    table = corpus.read_table("corpus.parquet")
+    table = corpus.read_table(CORPUS)
     return from_table(table.filter(pc.field("split") == split))
 
 
 def read_tokens(output: Artifact, split: str) -> dict[str, np.ndarray]:
     """The units of each utterance of `split` (uint16, one for each frame), by utt_id.
 
+    `output` is of tokenize_corpus, or of prepare_corpus for a corpus of tokens. That one has the shards
+    as others split the corpus, and in a fold its utterances have other splits.
+
     Raises:
         ArtifactError: the split has no shard.
     """
-    return {utt_id: row for shard in _shards(output, split) for utt_id, row in shard.items()}
+    if not output.exists(CORPUS):
+        return {utt_id: row for shard in _shards(output, split) for utt_id, row in shard.items()}
+    of_split = {utterance.utt_id for utterance in read_split(output, split)}
+    found = (pair for shard in _shards(output, split, of_all=True) for pair in shard.items())
+    return {utt_id: row for utt_id, row in found if utt_id in of_split}
 
 
-def _shards(output: Artifact, split: str) -> Iterator[dict[str, np.ndarray]]:
-    """The units of each shard of `split`, by utt_id."""
+def _shards(
+    output: Artifact, split: str, *, of_all: bool = False
+) -> Iterator[dict[str, np.ndarray]]:
+    """The units of each shard of `split`, or of all splits, by utt_id."""
     found = False
     for name in output.names("tokens"):
-        if name.removeprefix("tokens/").rpartition("-")[0] == split:
+        if of_all or name.removeprefix("tokens/").rpartition("-")[0] == split:
             with output.read(name) as file:
                 table = pq.ParquetFile(file).read(columns=["utt_id", "units"])
             units = table["units"].combine_chunks()
@@ -155,7 +165,7 @@ def _grouped(shards: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.n
 def _aligned_rows(corpus: Artifact, split: str) -> Iterator[pa.RecordBatch]:
     """utt_id and alignment of the aligned utterances of one split, up to ROWS at a time."""
     columns = ["utt_id", "split", "alignment"]
-    with corpus.read("corpus.parquet") as file:
+    with corpus.read(CORPUS) as file:
         table = pq.ParquetFile(file, buffer_size=READ_BYTES, read_dictionary=[LABELS])
         for rows in table.iter_batches(ROWS, columns=columns):
             of_split = pc.equal(rows["split"], split).to_numpy(zero_copy_only=False)

@@ -14,7 +14,7 @@ from pipeline.config import Config
 from pipeline.corpus.adapters.tokens import ADAPTER, TokenCorpus
 from pipeline.corpus.check import check
 from pipeline.corpus.parts import part_digests
-from pipeline.corpus.read_outputs import read_tokens
+from pipeline.corpus.read_outputs import read_split, read_tokens
 from pipeline.graph.graph import build
 from pipeline.graph.stage import StageContext
 from pipeline.log.stage_log import StageLog
@@ -193,6 +193,43 @@ def test_plan_knows_durations_speakers_and_paths(tmp_path):
     }
     assert ADAPTER.speakers(section) == {"ann", "bob", "cem"}
     assert ADAPTER.paths(section) == {"tokens": section.tokens}
+
+
+def test_a_fold_tests_on_the_units_of_all_that_its_speaker_says(tmp_path):
+    rows = [
+        {
+            "utt_id": f"{who}-{split}",
+            "split": split,
+            "units": [number, 7],
+            "text": "a",
+            "speaker": who,
+        }
+        for number, who in enumerate(("ann", "bob"))
+        for split in ("train", "valid", "theirs")
+    ]
+    config = Config.model_validate(
+        {
+            "variant": "theirs",
+            "storage": str(tmp_path / "runs"),
+            "corpus": {
+                "kind": "tokens",
+                "tokens": str(write(tmp_path, rows)),
+                "min_seconds": 0.01,
+                "splits": {"test": ["theirs"]},
+                "folds": "speaker",
+            },
+        }
+    )
+    prepared = build([config], ["prepare_corpus"]).pending()
+    for node, (left_out, other) in zip(prepared, ((0, 1), (1, 0)), strict=True):
+        output = node.artifact
+        node.stage.run(StageContext(node.config, output, {}, StageLog(output)))
+        tested = read_tokens(output, "test")
+        assert tested.keys() == {each.utt_id for each in read_split(output, "test")}
+        assert {tuple(units) for units in tested.values()} == {(left_out, 7)}
+        assert len(tested) == 3
+        [trained] = read_tokens(output, "train").values()
+        assert tuple(trained) == (other, 7)
 
 
 def test_tokens_alone_are_prepared_trained_on_and_evaluated(tmp_path):
