@@ -64,6 +64,9 @@ class Attempt:
         else:
             update = {"variant": attempt.name, "tracking": for_tuning(config.tracking)}
             attempt.config = config.model_copy(update=update)
+            own = config.for_token_asr if config.has_token_asr else config
+            if not own.asr.ctc_weight:
+                attempt.error = "trials are compared by what CTC writes, which ctc_weight 0 does not train: raise it"
         return attempt
 
     @property

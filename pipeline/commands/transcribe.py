@@ -67,6 +67,8 @@ class Recognizer:
             )
         device = "cuda" if torch.cuda.is_available() else "cpu"
         asr = load_model(f"{output}/asr", "asr", AsrModel.from_pretrained).to(device)
+        if (weight := asr.settings.ctc_weight) in (0, 1):  # what was not trained has no say
+            search = search.model_copy(update={"ctc_weight": weight})
         scorers = load_language_model(search.language_model, asr.text_pieces, device)
         if Artifact(output).exists("tokenizer"):
             tokenizer = load_model(output, "tokenizer", UnitTokenizer.from_pretrained).place(device)

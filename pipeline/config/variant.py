@@ -150,11 +150,7 @@ class Config(Section):
                 "asr_evaluation.assignment 'soft' mixes units of audio, and token_asr reads stored ones: "
                 "set it to 'hard', or token_asr.enabled to false"
             )
-        if self.training.select == "wer" and not self.asr.ctc_weight:
-            raise ValueError(
-                "training.select 'wer' reads what CTC writes, which asr.ctc_weight 0 does not "
-                "train: raise the weight, or select by 'loss'"
-            )
+        self._check_recognisers()
         if self.features.sample_frames_per_second is not None and self.training.reads_features:
             raise ValueError(
                 "features.sample_frames_per_second stores a sample of each utterance, and a "
@@ -162,6 +158,34 @@ class Config(Section):
                 "which reads audio, or store all frames"
             )
         return self
+
+    def _check_recognisers(self) -> None:
+        """What a weight of 0 leaves untrained must not decide anything."""
+        joint = {"asr": self.asr} if self.corpus.has_audio else {}
+        from_tokens = {"token_asr.asr": self.token_asr.asr} if self.has_token_asr else {}
+        evaluation = self.asr_evaluation
+        for key, asr in {**joint, **from_tokens}.items():
+            if self.training.select == "wer" and not asr.ctc_weight:
+                raise ValueError(
+                    f"training.select 'wer' reads what CTC writes, which {key}.ctc_weight 0 does not "
+                    "train: raise the weight, or select by 'loss'"
+                )
+        # Resynthesised speech is heard by the joint training's model in any case.
+        searched = {**joint, **from_tokens} if self.speaks else from_tokens or joint
+        for key, asr in searched.items():
+            if asr.ctc_weight in (0, 1) and evaluation.ctc_weight != asr.ctc_weight:
+                untrained = "attention decoder" if asr.ctc_weight else "CTC"
+                raise ValueError(
+                    f"asr_evaluation.ctc_weight {evaluation.ctc_weight:g} lets the {untrained} score "
+                    f"texts, which {key}.ctc_weight {asr.ctc_weight:g} does not train: set "
+                    f"asr_evaluation.ctc_weight to {asr.ctc_weight:g}, or change {key}.ctc_weight"
+                )
+        chooses_tau = evaluation.assignment == "soft" and evaluation.soft_tau is None
+        if chooses_tau and self.quantizer.has_units and not self.asr.ctc_weight:
+            raise ValueError(
+                "asr_evaluation.soft_tau null takes the temperature with which CTC writes the fewest "
+                "errors, and asr.ctc_weight 0 trains no CTC: name a temperature, or raise the weight"
+            )
 
     def _check_resynthesis_loss(self) -> None:
         """A loss of the units needs units that learn."""

@@ -145,6 +145,38 @@ def test_what_is_not_trained_selects_no_epochs(minimal):
         load(minimal, ["training.select=wer", "asr.ctc_weight=0"])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["training.select=wer", "token_asr.asr.ctc_weight=0"],
+            r"which token_asr\.asr\.ctc_weight 0",
+        ),
+        (["token_asr.asr.ctc_weight=1"], r"0\.4 lets the attention decoder score"),
+        (["token_asr.enabled=false", "asr.ctc_weight=0"], r"0\.4 lets the CTC score"),
+        (["asr.ctc_weight=1"], r"to 1, or change asr\.ctc_weight"),
+        (
+            [
+                "token_asr.enabled=false",
+                "asr.ctc_weight=0",
+                "asr_evaluation.ctc_weight=0",
+                "asr_evaluation.assignment=soft",
+            ],
+            "name a temperature",
+        ),
+    ],
+)
+def test_what_is_not_trained_decides_nothing(minimal, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load(minimal, ["token_asr.enabled=true", *overrides])
+
+
+def test_a_model_that_is_not_searched_may_be_trained_by_ctc_alone(minimal):
+    silent = ["asr.ctc_weight=1", "vocoder.enabled=false"]
+    assert load(minimal, [*silent, "token_asr.enabled=true"])
+    assert load(minimal, ["asr.ctc_weight=1", "asr_evaluation.ctc_weight=1"])
+
+
 def test_an_utterance_at_the_highest_speed_must_be_a_frame_long(minimal):
     speeds, short = "training.speeds=[1.5, 1, 0.9]", "corpus.min_seconds=0.05"
     assert load(minimal, [speeds]).training.speeds == (0.9, 1.0, 1.5)

@@ -93,6 +93,13 @@ def test_a_setting_that_cannot_be_is_a_failed_trial_with_its_line_and_the_others
     assert waiting.error == "it was stopped"
 
 
+@pytest.mark.parametrize("trained", ["asr", "token_asr.asr"])
+def test_trials_are_not_compared_by_a_ctc_that_is_not_trained(variant, trained):
+    untrained = [f"{trained}.ctc_weight=0", "asr_evaluation.ctc_weight=0", "vocoder.enabled=false"]
+    config = replace(variant(), overrides=[*untrained, f"token_asr.enabled={trained != 'asr'}"])
+    assert "ctc_weight 0 does not train" in Attempt.of(config, 1, {}).error
+
+
 def test_what_the_data_do_not_allow_fails_once_the_corpus_is_prepared(variant, monkeypatch):
     def check(config, _inputs):
         if config.asr.dim == 128:

@@ -20,7 +20,7 @@ from pipeline.audio.utterance import CorpusError, Utterance, to_table
 from pipeline.commands import transcribe as command
 from pipeline.commands.named_audio import NamedAudio
 from pipeline.commands.transcript import Transcript
-from pipeline.config import Asr, ConfigError
+from pipeline.config import Asr, AsrEvaluation, ConfigError
 from pipeline.config import TextPieces as TextPiecesSettings
 from pipeline.corpus.alignment.ctm import Ctm
 from pipeline.lm.arpa import read_arpa
@@ -98,6 +98,16 @@ def test_no_word_of_a_long_file_is_doubled_or_lost(trained, ideal, tmp_path, sec
         assert found["word"] == word
         assert found["start"] == pytest.approx(start, abs=1e-3)
         assert found["end"] == pytest.approx(start + 0.08 * len(word), abs=1e-3)
+
+
+@pytest.mark.parametrize(("trained_by", "searched_by"), [(0.0, 0.0), (0.3, 0.4), (1.0, 1.0)])
+def test_what_was_not_trained_scores_no_text(trained, tmp_path, trained_by, searched_by):
+    folder = shutil.copytree(trained, tmp_path / "train_joint")
+    described = json.loads((folder / "asr" / "config.json").read_text())
+    described["asr"]["ctc_weight"] = trained_by
+    (folder / "asr" / "config.json").write_text(json.dumps(described))
+    recognizer = command.Recognizer.load(str(folder), AsrEvaluation())
+    assert recognizer.search == AsrEvaluation(ctc_weight=searched_by)
 
 
 def test_a_long_file_is_never_in_memory(trained, ideal, tmp_path, monkeypatch):
