@@ -89,6 +89,7 @@ def local_inputs(config: Config) -> Iterator[tuple[str, Path]]:
     paths = adapter_of(config.corpus).paths(config.corpus)
     named: dict[str, str | None] = {f"corpus.{key}": path for key, path in paths.items()}
     named["codebook.refine"] = config.codebook.refine
+    named["asr_evaluation.language_model.path"] = config.asr_evaluation.language_model.path
     if Path(config.ssl.model).is_dir():  # otherwise it is a model of the hub
         named["ssl.model"] = config.ssl.model
     if config.speaks:
