@@ -52,6 +52,11 @@ class StoredFrames:
         files = self.features.read_json(MANIFEST)["files"]
         return {shard: files[shard]["sha256"] for shard in self.shards}
 
+    def encoder(self) -> str:
+        """The SSL model that the frames are of, and how many of its frames one is; "" if unknown."""
+        record = self.features.read_record(self.shards[0]) or {}
+        return f"{record['ssl']} pool={record.get('pool', 1)}" if "ssl" in record else ""
+
     def read(self, shard: str) -> Iterator[np.ndarray]:
         """The frames (N x D, float16) in blocks; an empty shard has none."""
         block: list[np.ndarray] = []

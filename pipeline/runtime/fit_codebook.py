@@ -226,7 +226,8 @@ def _union_of_coresets(
     frames: StoredFrames, settings: Codebook, output: Artifact, pool: TaskPool
 ) -> Coreset:
     """The coresets of all shards, old ones where there are, condensed to what may be held."""
-    store = CoresetStore(output, frames.layer, settings.coreset_frames, settings.seed)
+    kind = (frames.layer, settings.coreset_frames, settings.seed)
+    store = CoresetStore(output, *kind, frames.encoder())
     num_reused = 0 if settings.refine is None else store.take_over(Artifact(settings.refine))
     keys = {store.key(checksum): shard for shard, checksum in frames.checksums().items()}
     missing = sorted(keys.keys() - set(store.keys()))

@@ -16,8 +16,8 @@ def coreset(seed=0, num_rejected=0):
     return Coreset(frames, torch.rand(7, generator=chance), num_rejected)
 
 
-def store(folder, layer=2, size=64, seed=0):
-    return CoresetStore(Artifact(str(folder)), layer, size, seed)
+def store(folder, layer=2, size=64, seed=0, encoder=""):
+    return CoresetStore(Artifact(str(folder)), layer, size, seed, encoder)
 
 
 def same(one, other):
@@ -89,3 +89,19 @@ def test_an_earlier_output_without_such_coresets_is_refused(tmp_path, kept):
         earlier.write(earlier.key("a"), coreset())
     with pytest.raises(ArtifactError, match="earlier holds no coresets of 64 frames of layer 2"):
         store(tmp_path / "later").take_over(Artifact(str(tmp_path / "earlier")))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "own", "refused"),
+    [("a pool=1", "a pool=2", True), ("a", "a", False), ("", "a", False), ("a", "", False)],
+)
+def test_frames_of_another_encoder_are_not_added_to(tmp_path, theirs, own, refused):
+    earlier = store(tmp_path / "earlier", encoder=theirs)
+    earlier.write(earlier.key("a"), coreset())
+    later = store(tmp_path / "later", encoder=own)
+    if not refused:
+        assert later.take_over(earlier.output) == 1
+        return
+    with pytest.raises(ArtifactError, match=r"earlier holds coresets of another encoder's frames"):
+        later.take_over(earlier.output)
+    assert later.keys() == []

@@ -65,6 +65,17 @@ def test_blocks_hold_all_frames_in_order(
         assert max(map(len, blocks)) <= fullest
 
 
+def test_the_encoder_is_that_of_the_records_if_they_say(output):
+    write_shard(output, "train-00000", rows_of([3]))
+    frames = StoredFrames.of_split(output, "train", 2)
+    assert frames.encoder() == ""
+    record = {"bytes": 1, "sha256": "00", "ssl": "model@main pad=none"}
+    output.write_record(*frames.shards, record)
+    assert frames.encoder() == "model@main pad=none pool=1"
+    output.write_record(*frames.shards, {**record, "pool": 2})
+    assert frames.encoder() == "model@main pad=none pool=2"
+
+
 @pytest.mark.parametrize("lengths", [[], [0], [0, 0, 0]])
 def test_a_shard_without_frames_has_no_block(output, lengths):
     write_shard(output, "train-00000", rows_of(lengths))
