@@ -356,6 +356,15 @@ class Config(Section):
             for pair in ((key, other), *other.named_by_key)
         )
 
+    def document(self, left_out: set[str], *, exclude_defaults: bool = False) -> dict[str, Any]:
+        """The settings as JSON values, without some sections; other configs are there by their names."""
+        document = self.model_dump(mode="json", exclude=left_out, exclude_defaults=exclude_defaults)
+        if self.ssl.finetuned_by is not None:
+            document["ssl"]["finetuned_by"] = self.ssl.finetuned_by.variant
+        if self.resynthesis.judging_config is not None:
+            document["resynthesis"]["judge"] = self.resynthesis.judge_name
+        return document
+
     @property
     def trainers(self) -> tuple["Config", ...]:
         """The other configs whose trainings this one needs."""

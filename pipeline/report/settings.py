@@ -30,10 +30,5 @@ def settings(configs: Sequence[Config]) -> Settings:
 
 
 def _flat(config: Config, *, exclude_defaults: bool) -> Mapping[str, str]:
-    """The settings without secrets; other configs that this one names are there by their names."""
-    document = config.model_dump(mode="json", exclude=_LEFT_OUT, exclude_defaults=exclude_defaults)
-    if config.ssl.finetuned_by is not None:
-        document["ssl"]["finetuned_by"] = config.ssl.finetuned_by.variant
-    if config.resynthesis.judging_config is not None:
-        document["resynthesis"]["judge"] = config.resynthesis.judge_name
-    return flatten(document)
+    """The settings without secrets."""
+    return flatten(config.document(_LEFT_OUT, exclude_defaults=exclude_defaults))

@@ -103,7 +103,7 @@ class VariantPublication(Publication):
 
     @cached_property
     def _params(self) -> dict[str, str]:
-        return flatten(self.config.model_dump(mode="json", exclude=UNTRACKED_SECTIONS))
+        return flatten(self.config.document(UNTRACKED_SECTIONS))
 
     def publish(self, tracker: Tracker) -> bool:
         end = self._end

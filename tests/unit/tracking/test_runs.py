@@ -31,6 +31,14 @@ def test_a_variant_has_its_config_as_parameters_without_secrets(uri, tracker, co
     assert params["corpus.manifest"] == "s3://***@host/corpus.jsonl"
 
 
+def test_a_config_that_a_variant_names_is_a_parameter_by_its_name(uri, tracker, config):
+    ssl = config.ssl.model_copy(update={"finetuned_by": config})
+    tuned = config.model_copy(update={"variant": "tuned", "ssl": ssl})
+    params = stored(uri, publish(tracker, tuned).name).data.params
+    assert params["ssl.finetuned_by"] == config.variant
+    assert not [key for key in params if key.startswith("ssl.finetuned_by.")]
+
+
 def test_the_same_config_goes_on_in_the_same_run(uri, tracker, config, variant):
     publish(tracker, config, end=End("FAILED", {"test/WER in percent": 50.0}, time_ms=10**12))
     first = stored(uri, variant)
