@@ -16,6 +16,7 @@ from pipeline.graph.sources import Source
 from pipeline.graph.stage import Input, Stage, StageContext
 from pipeline.graph.token_inputs import token_inputs
 from pipeline.lm.fused import fingerprint, load
+from pipeline.lm.kenlm_words import require_kenlm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,13 @@ def _sources(config: Config) -> dict[str, Source]:
     if language_model.path is None:
         return {}
     return {"language_model": Source(language_model, fingerprint)}
+
+
+def _requires(config: Config) -> None:
+    """Raises a LanguageModelError where the search's model needs a package that is not installed."""
+    language_model = config.asr_evaluation.language_model
+    if language_model.path is not None and language_model.is_kenlm:
+        require_kenlm(language_model.path)
 
 
 def _is_soft(config: Config) -> bool:
@@ -207,6 +215,7 @@ STAGE = Stage(
     run=_run,
     splits=lambda config: config.corpus.splits.test,
     inputs=_inputs,
+    requires=_requires,
     without_audio=True,
     cpus=1,
     workers=lambda config: config.cluster.decoding_workers,

@@ -26,6 +26,11 @@ class FusedLanguageModel(Section):
             raise ValueError(
                 "a binary of KenLM is read as a model of words: name the ARPA file for level pieces"
             )
+        if self.is_kenlm and "://" in (self.path or ""):
+            raise ValueError(
+                f"{self.path}: the package kenlm opens local files alone: download the binary and name "
+                "its path, or name the ARPA file"
+            )
         return self
 
     @property

@@ -7,6 +7,21 @@ from pipeline.lm.arpa import LN_10, LanguageModelError
 from pipeline.lm.ngrams import END
 
 
+def require_kenlm(path: str) -> None:
+    """Refuse a binary of KenLM where the package that reads it is not installed.
+
+    Raises:
+        LanguageModelError: it is not.
+    """
+    try:
+        import kenlm  # noqa: F401 (only whether it can be imported)
+    except ImportError:
+        raise LanguageModelError(
+            f"{path} is read by the package kenlm, which is not installed: pip install kenlm, or "
+            "name the ARPA file"
+        ) from None
+
+
 class KenlmWords:
     """A `WordModel`; KenLM keeps the file on the disk and reads of it what it needs."""
 
@@ -16,13 +31,9 @@ class KenlmWords:
         Raises:
             LanguageModelError: kenlm is not installed, or cannot read the file.
         """
-        try:
-            import kenlm
-        except ImportError:
-            raise LanguageModelError(
-                f"{path} is read by the package kenlm, which is not installed: pip install kenlm, or "
-                "name the ARPA file"
-            ) from None
+        require_kenlm(path)
+        import kenlm
+
         self._new_state = kenlm.State
         try:
             self._model = kenlm.Model(path)

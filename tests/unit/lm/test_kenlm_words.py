@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from reference.ngrams import log_p_sentence, read
+from support import tiny_config
 
 from pipeline import config
 from pipeline.asr.text_pieces import TextPieces
@@ -15,6 +16,7 @@ from pipeline.lm.fused import load
 from pipeline.lm.kenlm_words import KenlmWords
 from pipeline.lm.witten_bell import estimate
 from pipeline.lm.word_scorer import WordScorer
+from tasks.evaluate_asr import STAGE
 
 TEXTS = ["ab a", "ab ba", "a ab ab", "ba", "b a b"]
 
@@ -67,3 +69,18 @@ def test_what_kenlm_cannot_read_is_named(tmp_path, monkeypatch):
         load(settings, pieces)
     with pytest.raises(ValueError, match="name the ARPA file for level pieces"):
         FusedLanguageModel(path=str(binary), level="pieces")
+    with pytest.raises(ValueError, match="kenlm opens local files alone: download"):
+        FusedLanguageModel(path="s3://bucket/x.bin")
+    assert FusedLanguageModel(path="s3://bucket/x.arpa").path
+
+
+def test_a_missing_kenlm_is_found_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kenlm", None)
+    for path, needed in (("x.bin", True), ("x.arpa", False), (None, False)):
+        search = config.AsrEvaluation(language_model=FusedLanguageModel(path=path))
+        named = tiny_config(tmp_path).model_copy(update={"asr_evaluation": search})
+        if needed:
+            with pytest.raises(LanguageModelError, match="pip install kenlm"):
+                STAGE.requires(named)
+        else:
+            STAGE.requires(named)
