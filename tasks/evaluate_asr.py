@@ -141,14 +141,14 @@ def _open_reader(
     from pipeline.tokenizer.soft_tokenizer import SoftTokenizer
     from pipeline.tokenizer.unit_tokenizer import UnitTokenizer
 
-    trained = inputs[_training(config)]
+    trained, placed = inputs[_training(config)], (device, config.features.compile)
     if not config.quantizer.has_units:
         with trained.read_folder("features") as folder:
-            return _from_audio(config, FeatureMixer.from_pretrained(folder).place(device).encode)
+            return _from_audio(config, FeatureMixer.from_pretrained(folder).place(*placed).encode)
     if tau is None:
         return _from_tokens(config, inputs, split)
     with trained.read_folder("tokenizer") as folder:
-        tokenizer = UnitTokenizer.from_pretrained(folder).place(device)
+        tokenizer = UnitTokenizer.from_pretrained(folder).place(*placed)
     return _from_audio(config, SoftTokenizer(tokenizer, tau).encode)
 
 

@@ -48,6 +48,7 @@ def make_config(kind, tmp_path, **evaluation):
                 "splits": {"test": SPLITS},
             },
             "ssl": {"model": str(tmp_path)},
+            "features": {"compile": "off"},
             "quantizer": {"kind": kind},
             "asr_evaluation": {"beam_size": 3, "batch_seconds": 1.0, "nbest": 2, **evaluation},
         }
@@ -163,7 +164,8 @@ def test_features_come_from_audio(tmp_path, monkeypatch):
     }
 
     class Mixer:
-        def place(self, _device):
+        def place(self, _device, compiling):
+            assert compiling == "off"
             return self
 
         def encode(self, waveforms):
@@ -187,7 +189,8 @@ class Tokenizer:
 
     centroids_KD = torch.eye(10)  # the root of 2 apart
 
-    def place(self, _device):
+    def place(self, _device, compiling):
+        assert compiling == "off"
         return self
 
     def closeness(self, waveforms, _batch_seconds=None):
