@@ -44,28 +44,38 @@ def read_tokens(output: Artifact, split: str) -> dict[str, np.ndarray]:
     if not output.exists(CORPUS):
         return {utt_id: row for shard in _shards(output, split) for utt_id, row in shard.items()}
     of_split = {utterance.utt_id for utterance in read_split(output, split)}
-    found = (pair for shard in _shards(output, split, of_all=True) for pair in shard.items())
-    return {utt_id: row for utt_id, row in found if utt_id in of_split}
+    found: dict[str, np.ndarray] = {}
+    for shard in _shards(output, split, of_all=True):
+        found |= {utt_id: row for utt_id, row in shard.items() if utt_id in of_split}
+        if len(found) == len(of_split):  # outside folds, once the split's own shards are read
+            break
+    return found
 
 
 def _shards(
     output: Artifact, split: str, *, of_all: bool = False
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The units of each shard of `split`, or of all splits, by utt_id."""
+    """The units of each shard of `split`, then if wanted of all other splits, by utt_id."""
     found = False
-    for name in output.names("tokens"):
-        if of_all or name.removeprefix("tokens/").rpartition("-")[0] == split:
-            with output.read(name) as file:
-                table = pq.ParquetFile(file).read(columns=["utt_id", "units"])
-            units = table["units"].combine_chunks()
-            units_F, offsets = units.values.to_numpy(), units.offsets.to_pylist()
-            rows = zip(table["utt_id"].to_pylist(), pairwise(offsets), strict=True)
-            yield {utt_id: units_F[first:end] for utt_id, (first, end) in rows}
-            found = found or table.num_rows > 0
+    others = {name: _split_of(name) != split for name in output.names("tokens")}
+    for name in sorted(others, key=lambda name: others[name]):
+        if others[name] and not of_all:
+            continue
+        with output.read(name) as file:
+            table = pq.ParquetFile(file).read(columns=["utt_id", "units"])
+        units = table["units"].combine_chunks()
+        units_F, offsets = units.values.to_numpy(), units.offsets.to_pylist()
+        rows = zip(table["utt_id"].to_pylist(), pairwise(offsets), strict=True)
+        yield {utt_id: units_F[first:end] for utt_id, (first, end) in rows}
+        found = found or table.num_rows > 0
     if not found:
         raise ArtifactError(
             f"{output.uri} holds no tokens of split '{split}': delete its manifest and run again"
         )
+
+
+def _split_of(shard: str) -> str:
+    return shard.removeprefix("tokens/").rpartition("-")[0]
 
 
 def read_aligned_units(

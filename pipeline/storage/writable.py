@@ -35,10 +35,13 @@ def require_writable(uri: str, *, as_file: bool = False) -> None:
         raise StorageFullError(
             f"no space left to write {uri}: free some, or name another output"
         ) from None
-    except (OSError, ValueError, ImportError, NotImplementedError, RuntimeError) as error:
+    except NotImplementedError:
+        raise UnwritableError(
+            f"{uri} cannot be written: such addresses can only be read; name a folder, or "
+            "s3://bucket/prefix"
+        ) from None
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        if isinstance(error, NotImplementedError):
-            reason = "such addresses can only be read; name a folder, or s3://bucket/prefix"
         raise UnwritableError(f"{uri} cannot be written: {reason}") from error
 
 
