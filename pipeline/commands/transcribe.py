@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -87,15 +87,23 @@ class Recognizer:
         return mixer.ssl.grid
 
     @property
+    def has_times(self) -> bool:
+        """Whether CTC was trained, which alone knows when something is said."""
+        return self.asr.settings.ctc_weight > 0
+
+    @property
     def separator(self) -> str:
         """What stands between words: a space, unless the model writes none."""
         return " " if self.asr.text_pieces.has_spaces else ""
 
     def read(self, windows: Sequence[AudioWindow]) -> list[list[TimedPiece]]:
-        """The pieces of each window, with times that count from the start of its file."""
+        """The pieces of each window, with times that count from the start of its file.
+
+        Without `has_times`, a window's text is one piece, whose time says nothing.
+        """
         inputs = self.encoder.encode([window.waveform for window in windows])
         rate = self.grid.frames_per_second
-        starts = self._in_batches(lambda batch: cut_in_pauses(self.asr, batch, rate), inputs)
+        starts = self._in_batches(self._parts, inputs)
         parts = [
             frames[start:end]
             for frames, cuts in zip(inputs, starts, strict=True)
@@ -103,17 +111,33 @@ class Recognizer:
         ]
         texts = iter(self._in_batches(self._timed, parts))
         return [
-            self._joined([(window.start + cut / rate, next(texts)) for cut in cuts])
+            self._successive([(window.start + cut / rate, next(texts)) for cut in cuts])
             for window, cuts in zip(windows, starts, strict=True)
         ]
+
+    def joined(
+        self, pieces: list[TimedPiece], window: AudioWindow, found: list[TimedPiece], end: float
+    ) -> list[TimedPiece]:
+        """`pieces` until `end` seconds, which a file's earlier windows have, with what the next one has."""
+        if self.has_times:
+            return join(pieces, found, (window.start, end), self.separator)
+        return self._successive([(0.0, pieces), (0.0, found)])
+
+    def _parts(self, inputs: Sequence[np.ndarray]) -> list[list[int]]:
+        """The frames where the parts of each window begin; without times nobody knows its pauses."""
+        if self.has_times:
+            return cut_in_pauses(self.asr, inputs, self.grid.frames_per_second)
+        return [[0] for _ in inputs]
 
     def _timed(self, inputs: Sequence[np.ndarray]) -> list[list[TimedPiece]]:
         times = FrameTimes.of(self.grid, self.asr.settings.subsampling)
         heard = self.asr.hear(inputs)
         texts = [best.text for best, *_ in self.asr.nbest(heard, self.search, self.scorers)]
+        if not self.has_times:
+            return [[TimedPiece(text, 0.0, 0.0, 0.0)] for text in texts]
         return align(self.asr, heard, texts, times)
 
-    def _joined(self, parts: Sequence[tuple[float, list[TimedPiece]]]) -> list[TimedPiece]:
+    def _successive(self, parts: Sequence[tuple[float, list[TimedPiece]]]) -> list[TimedPiece]:
         """The pieces of successive parts, each with the time where it begins."""
         pieces: list[TimedPiece] = []
         for start, found in parts:
@@ -154,7 +178,8 @@ def transcribe(
 ) -> bool:
     """Write what is said in each file; return whether all could be read.
 
-    Whatever ends the work early, the transcripts made until then are written, as by `tokenize`.
+    Whatever ends the work early, the transcripts made until then are written, as by `tokenize`. A model
+    whose CTC was not trained reads windows that do not overlap, since nothing tells where to join them.
 
     Args:
         model: an output of train_joint.
@@ -165,23 +190,28 @@ def transcribe(
         messages: where everything else is told.
 
     Raises:
-        ConfigError: there is no such model; or no destination for the subtitles of several files.
+        ConfigError: there is no such model; or no destination for the subtitles of several files; or the
+            format has times, which the model does not know.
         CorpusError: a folder without audio.
         UnwritableError: the destination cannot be written, which is found before any work.
     """
     destination.require_writable()
     named = NamedAudio.of(audio)
     destination.require_place_for(len(named.ids))
-    recognizer = Recognizer.load(model, reading.search)
+    recognizer, windowing = Recognizer.load(model, reading.search), reading.windowing
+    if not recognizer.has_times:
+        destination.require_no_times(model)
+        windowing = replace(windowing, overlap_seconds=0.0)
     for reject in named.unusable:
         line = f"{reject.source}: {reject.reason}"
         messages.print(line, style="red", markup=False, soft_wrap=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    windows = windows_of(named.ids, recognizer.grid, reading.windowing, messages)
+    windows = windows_of(named.ids, recognizer.grid, windowing, messages)
     num_read = 0
     with destination.open(console) as write:
         for uri, pieces in _texts(recognizer, windows):
-            write(Transcript(named.ids[uri], printable(uri), words_of(pieces)))
+            words = words_of(pieces)
+            write(Transcript(named.ids[uri], printable(uri), words, recognizer.has_times))
             num_read += 1
     if destination.output is not None:
         line = f"{num_read} of {len(named.ids)} written to {printable(destination.output)}"
@@ -198,7 +228,7 @@ def _texts(
     for window, found in _read(recognizer, windows):
         if window.start == 0.0:  # whether the file before was read to its end or not
             pieces, end = [], 0.0
-        pieces = join(pieces, found, (window.start, end), recognizer.separator)
+        pieces = recognizer.joined(pieces, window, found, end)
         end = window.end
         if window.is_last:
             yield window.uri, pieces

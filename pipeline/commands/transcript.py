@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from pipeline.asr.word_times import Word
@@ -18,11 +18,15 @@ CUE_SECONDS, PAUSE_SECONDS = 7.0, 0.8
 
 @dataclass(frozen=True)
 class Transcript:
-    """What is said in the audio file at `audio`, whose id is `utt_id`. Times count from its start."""
+    """What is said in the audio file at `audio`, whose id is `utt_id`. Times count from its start.
+
+    Without `has_times`, times and scores of the words say nothing, and no format may show them.
+    """
 
     utt_id: str
     audio: str
     words: Sequence[Word]
+    has_times: bool = True
 
     @property
     def text(self) -> str:
@@ -47,6 +51,7 @@ class Transcript:
         return f"{self.audio}: {self.text}"
 
     def _as_json(self) -> str:
+        row: dict[str, Any] = {"utt_id": self.utt_id, "audio": self.audio, "text": self.text}
         words = [
             {
                 "word": word.text,
@@ -56,13 +61,8 @@ class Transcript:
             }
             for word in self.words
         ]
-        row = {
-            "utt_id": self.utt_id,
-            "audio": self.audio,
-            "text": self.text,
-            "score": round(self.score, 4),
-            "words": words,
-        }
+        if self.has_times:
+            row |= {"score": round(self.score, 4), "words": words}
         return json.dumps(row, ensure_ascii=False)
 
     def _as_ctm(self) -> str:

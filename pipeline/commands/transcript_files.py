@@ -48,6 +48,19 @@ class Destination:
                 "them, such as --output subtitles"
             )
 
+    def require_no_times(self, model: str) -> None:
+        """Refuse a format that consists of times, for a model that knows none.
+
+        Raises:
+            ConfigError: it is CTM or SRT.
+        """
+        if self.output_format in ("ctm", "srt"):
+            raise ConfigError(
+                f"{self.output_format} says when words are heard, which CTC tells, and that of '{model}' "
+                "was not trained (asr.ctc_weight 0): use --format text or json, or name a model that was "
+                "trained with a weight above 0"
+            )
+
     @contextmanager
     def open(self, console: Console) -> Iterator[Write]:
         """What writes a transcript; on leaving, however that comes, all of them are in place."""

@@ -100,14 +100,45 @@ def test_no_word_of_a_long_file_is_doubled_or_lost(trained, ideal, tmp_path, sec
         assert found["end"] == pytest.approx(start + 0.08 * len(word), abs=1e-3)
 
 
+def trained_with(trained, folder, ctc_weight):
+    """A copy of the model as if it had been trained with this weight of CTC."""
+    shutil.copytree(trained, folder)
+    described = json.loads((folder / "asr" / "config.json").read_text())
+    described["asr"]["ctc_weight"] = ctc_weight
+    (folder / "asr" / "config.json").write_text(json.dumps(described))
+    return folder
+
+
 @pytest.mark.parametrize(("trained_by", "searched_by"), [(0.0, 0.0), (0.3, 0.4), (1.0, 1.0)])
 def test_what_was_not_trained_scores_no_text(trained, tmp_path, trained_by, searched_by):
-    folder = shutil.copytree(trained, tmp_path / "train_joint")
-    described = json.loads((folder / "asr" / "config.json").read_text())
-    described["asr"]["ctc_weight"] = trained_by
-    (folder / "asr" / "config.json").write_text(json.dumps(described))
+    folder = trained_with(trained, tmp_path / "train_joint", trained_by)
     recognizer = command.Recognizer.load(str(folder), AsrEvaluation())
     assert recognizer.search == AsrEvaluation(ctc_weight=searched_by)
+
+
+def test_an_untrained_ctc_times_no_word(trained, tmp_path, monkeypatch):
+    model = trained_with(trained, tmp_path / "train_joint", 0.0)
+    path = write_noise(tmp_path / "long.wav", 20)
+    lengths, nbest = [], AsrModel.nbest
+
+    def known(asr, heard, *search):
+        """What the decoder writes of each window: another text each time, also of its own length."""
+        lengths.extend(heard.lengths_B.tolist())
+        found = nbest(asr, heard, *search)
+        texts = ("ab cd", "cd", "d a")[len(lengths) - len(found) : len(lengths)]
+        return [
+            [each[0]._replace(text=text), *each[1:]]
+            for each, text in zip(found, texts, strict=True)
+        ]
+
+    monkeypatch.setattr(AsrModel, "nbest", known)
+    row = json.loads(told(invoke(model, path, "--format", "json", "--window-seconds", 8)))
+    assert row == {"utt_id": "long", "audio": str(path), "text": "ab cd cd d a"}
+    assert sum(lengths) == pytest.approx(20 * 25, abs=3)  # each second was read once
+    for form in ("ctm", "srt"):
+        result = invoke(model, path, "--format", form)
+        assert isinstance(result.exception, ConfigError)
+        assert f"of '{model}' was not trained (asr.ctc_weight 0)" in str(result.exception)
 
 
 def test_a_long_file_is_never_in_memory(trained, ideal, tmp_path, monkeypatch):
