@@ -53,6 +53,19 @@ def read(folder, **keys):
     return corpus.utterances, {reject.utt_id: reject.reason for reject in corpus.rejects}
 
 
+def config_of(folder, rows, *, token_asr=None, **corpus):
+    """A variant whose corpus of tokens has these rows, and a storage beside it."""
+    tokens = str(write(folder, rows))
+    return Config.model_validate(
+        {
+            "variant": "theirs",
+            "storage": str(folder / "runs"),
+            "corpus": {"kind": "tokens", "tokens": tokens, **corpus},
+            "token_asr": token_asr or {},
+        }
+    )
+
+
 def test_tokens_become_utterances_and_units_as_tokenize_corpus_has_them(tmp_path):
     write(tmp_path)
     corpus, output = checked(tmp_path)
@@ -207,19 +220,8 @@ def test_a_fold_tests_on_the_units_of_all_that_its_speaker_says(tmp_path):
         for number, who in enumerate(("ann", "bob"))
         for split in ("train", "valid", "theirs")
     ]
-    config = Config.model_validate(
-        {
-            "variant": "theirs",
-            "storage": str(tmp_path / "runs"),
-            "corpus": {
-                "kind": "tokens",
-                "tokens": str(write(tmp_path, rows)),
-                "min_seconds": 0.01,
-                "splits": {"test": ["theirs"]},
-                "folds": "speaker",
-            },
-        }
-    )
+    splits = {"test": ["theirs"]}
+    config = config_of(tmp_path, rows, min_seconds=0.01, splits=splits, folds="speaker")
     prepared = build([config], ["prepare_corpus"]).pending()
     for node, (left_out, other) in zip(prepared, ((0, 1), (1, 0)), strict=True):
         output = node.artifact
@@ -239,22 +241,12 @@ def test_tokens_alone_are_prepared_trained_on_and_evaluated(tmp_path):
         for spoken in corpus_of().values()
         for row, (each, _) in zip(tokens_table(spoken).to_pylist(), spoken, strict=True)
     ]
-    config = Config.model_validate(
-        {
-            "variant": "theirs",
-            "storage": str(tmp_path / "runs"),
-            "corpus": {
-                "kind": "tokens",
-                "tokens": str(write(tmp_path, rows)),
-                "units_per_second": UNITS_PER_SECOND,
-            },
-            "token_asr": {
-                "subwords": {"vocabulary_size": 14},
-                "asr": SMALL_ASR,
-                "phases": [{"epochs": 1, "warmup_steps": 2}],
-            },
-        }
-    )
+    token_asr = {
+        "subwords": {"vocabulary_size": 14},
+        "asr": SMALL_ASR,
+        "phases": [{"epochs": 1, "warmup_steps": 2}],
+    }
+    config = config_of(tmp_path, rows, token_asr=token_asr, units_per_second=UNITS_PER_SECOND)
     ran = []
     while pending := build([config]).pending():
         node = pending[0]
