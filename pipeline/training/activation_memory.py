@@ -16,18 +16,22 @@ BYTES_OF_A_PARAMETER = 16
 USED_SHARE = 0.6
 
 
-def blocks_to_recompute(ssl: SslModel, seconds: float, memory_bytes: int | None) -> int:
+def blocks_to_recompute(
+    ssl: SslModel, seconds: float, memory_bytes: int | None, num_parts: int = 1
+) -> int:
     """How many blocks of `ssl` to compute again in the backward pass over `seconds` of audio.
 
     Args:
         ssl: the model, of which all is trained.
         seconds: the audio of one pass, over which gradients are made at once.
         memory_bytes: of the GPU; `None` on a CPU, which recomputes nothing.
+        num_parts: of as many parts of the parameters, with gradients and moments, the GPU has one.
     """
     if memory_bytes is None:
         return 0
     num_parameters = sum(parameter.numel() for parameter in ssl.parameters())
     num_values = seconds * FRAMES_PER_SECOND * ssl.hidden_size
-    fixed = num_parameters * BYTES_OF_A_PARAMETER + num_values * BYTES_BESIDE_BLOCKS
+    own_parameters = num_parameters / num_parts
+    fixed = own_parameters * BYTES_OF_A_PARAMETER + num_values * BYTES_BESIDE_BLOCKS
     kept = int((USED_SHARE * memory_bytes - fixed) // (num_values * BYTES_OF_A_BLOCK))
     return min(ssl.num_layers, max(0, ssl.num_layers - kept))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.asr.model import AsrModel
-from pipeline.config import Config, Phase, Training
+from pipeline.config import Config, Phase
 from pipeline.features.ssl import SslModel, valid
 from pipeline.features.windows import Windowing, hidden_states_in_windows
 from pipeline.quantizer.layer_mix import LayerMix
@@ -120,7 +120,7 @@ class JointModel(Learner):
     def prepare(self, config: Config, worker: Worker) -> None:
         if self.ssl is None:
             return
-        if num_blocks := _blocks_to_recompute(self.ssl, config.training, worker):
+        if num_blocks := _blocks_to_recompute(self.ssl, config, worker):
             self.ssl.checkpoint_gradients(num_blocks)
         if not config.training.train_front_end:
             self.ssl.freeze_front_end()
@@ -155,10 +155,12 @@ def _parameters(module: nn.Module | None) -> list[nn.Parameter]:
     return [] if module is None else list(module.parameters())
 
 
-def _blocks_to_recompute(ssl: SslModel, training: Training, worker: Worker) -> int:
+def _blocks_to_recompute(ssl: SslModel, config: Config, worker: Worker) -> int:
+    training = config.training
     if training.gradient_checkpointing == "auto":
         seconds = training.batch_seconds / (worker.world_size * training.accumulate)
-        return blocks_to_recompute(ssl, seconds, worker.memory_bytes)
+        num_parts = worker.world_size if config.cluster.sharding == "fsdp" else 1
+        return blocks_to_recompute(ssl, seconds, worker.memory_bytes, num_parts)
     return ssl.num_layers if training.gradient_checkpointing else 0
 
 
