@@ -56,7 +56,9 @@ class Cluster(Section):
     max_failures: Annotated[int, Field(ge=0, le=10_000)] = 3
     """How often lost work is done again before its stage fails."""
     cache_gigabytes: Annotated[float, Field(gt=0, le=1e6)] = 2.0
-    """Memory of each training worker for data that it has read, in GiB; its processes share it."""
+    """Memory of each training worker for data that it has read, in GiB; its processes share it. It is so
+    much for features, as much for audio if a phase reads it, and a quarter for what
+    `resynthesis_loss` compares with."""
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> Self:

@@ -1,5 +1,6 @@
 """The joint training, and that of a small SSL model where no pretrained one is available."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -59,7 +60,8 @@ class Phase(Section):
     epochs: Count
     """Passes over the training split, with its copies at other speeds (`training.speeds`)."""
     ssl: Literal["frozen", "finetuned"] = "frozen"
-    """Read stored features (`frozen`), or read audio and train the SSL model too (`finetuned`)."""
+    """Read stored features (`frozen`), or read audio and train the SSL model too (`finetuned`), which
+    all phases behind it do as well."""
     quantizer: Literal["sampled", "nearest"] = "sampled"
     """Embed units as `quantizer.assignment` says (`sampled`), or the nearest unit as k-means does:
     then no gradient passes, codebook and layer weights stay, and tau does not fall."""
@@ -140,7 +142,7 @@ class Training(Section):
     weighted by `asr.ctc_weight`), or the word error rate of greedy CTC. Where it is equal, the other
     decides."""
     average_best: Count = 3
-    """How many of the best epochs are averaged at the end."""
+    """How many of the best epochs are averaged at the end: of these, those of the best one's phase."""
     ema_decay: Annotated[Part | None, UNLESS_DEFAULT] = None
     """Validate, choose and keep a moving average of the weights instead of the weights: at each step
     it moves by 1 - `ema_decay` of the way to them, by more in the first steps. `None` averages over
@@ -158,6 +160,12 @@ class Training(Section):
     def _phases(self) -> Self:
         if not self.phases:
             raise ValueError("training needs at least one phase")
+        if ("finetuned", "frozen") in pairwise(phase.ssl for phase in self.phases):
+            raise ValueError(
+                "a phase with ssl 'frozen' reads what the SSL model as it was loaded made, so it cannot "
+                "follow one with ssl 'finetuned', which changes that model: let it come first, or "
+                "fine-tune in it too"
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,14 @@ def test_a_phase_of_nearest_units_cannot_finetune(tmp_path):
         tiny_config(tmp_path, training={"phases": phases})
 
 
+def test_stored_features_are_not_those_of_an_ssl_model_that_an_earlier_phase_has_changed(tmp_path):
+    frozen, finetuned = {"epochs": 1}, {"epochs": 1, "ssl": "finetuned"}
+    for phases in ([finetuned, frozen], [frozen, finetuned, finetuned, {**frozen, **NEAREST}]):
+        with pytest.raises(ValueError, match="cannot follow one with ssl 'finetuned'"):
+            tiny_config(tmp_path, training={"phases": phases})
+    assert tiny_config(tmp_path, training={"phases": [frozen, frozen, finetuned, finetuned]})
+
+
 def test_without_units_there_is_no_nearest(tmp_path):
     with pytest.raises(ValueError, match=r"quantizer\.kind 'none' has no units"):
         tiny_config(tmp_path, quantizer={"kind": "none"}, training={"phases": [NEAREST]})
