@@ -44,14 +44,14 @@ def initial_sigma_squared(
     Raises:
         ValueError: the mean squared distance is not positive, or the perplexity is out of reach.
     """
-    if sigma.kind == "fixed":
-        return sigma.value
     if not (mean_squared_distance > 0 and math.isfinite(mean_squared_distance)):
         raise ValueError(
-            f"quantizer.sigma.kind '{sigma.kind}' needs a positive mean squared distance to the "
-            f"centroids, got {mean_squared_distance}: the codebook has a unit for every frame; "
-            "lower codebook.num_units, or set the kind to 'fixed'"
+            "a quantizer needs a positive mean squared distance of the frames to the centroids, got "
+            f"{mean_squared_distance}: the codebook has a unit for every frame; lower "
+            "codebook.num_units, or use more speech"
         )
+    if sigma.kind == "fixed":
+        return sigma.value
     squared = distance == "squared"
     typical_distance = mean_squared_distance if squared else math.sqrt(mean_squared_distance)
     if sigma.kind == "scaled":

@@ -47,6 +47,7 @@ class History:
 
     Attributes:
         of_epoch: means of the training's measures over the steps of the last complete epoch.
+        counts_K: how often each unit occurred in that epoch's validation; None without units.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class History:
             "sums": self._sums,
             "epoch_sums": self._epoch_sums,
             "values": self._values,
+            "counts_K": self.counts_K,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -143,6 +145,7 @@ class History:
         self.of_epoch = state["of_epoch"]
         self._sums, self._epoch_sums = state["sums"], state["epoch_sums"]
         self._values = state["values"]
+        self.counts_K = state.get("counts_K")  # earlier checkpoints have none
 
 
 def _add_to(sums: Sums, values: Row) -> None:

@@ -67,8 +67,12 @@ def test_perplexity_out_of_reach_is_refused(target):
         initial_sigma_squared(Sigma(kind="perplexity", value=target), FRAMES, CENTROIDS, 4.0)
 
 
-def test_what_leaves_no_scale_is_refused():
-    with pytest.raises(ValueError, match="lower codebook"):
-        initial_sigma_squared(Sigma(kind="scaled"), FRAMES, CENTROIDS, 0.0)
+@pytest.mark.parametrize("kind", ["fixed", "scaled", "perplexity"])
+def test_a_codebook_with_a_unit_for_every_frame_is_refused_with_a_cure_that_helps(kind):
+    with pytest.raises(ValueError, match=r"lower codebook\.num_units, or use more speech"):
+        initial_sigma_squared(Sigma(kind=kind, value=2), FRAMES, CENTROIDS, 0.0)
+
+
+def test_without_frames_there_is_nothing_to_calibrate_on():
     with pytest.raises(ValueError, match="the sample is empty"):
         initial_sigma_squared(Sigma(kind="perplexity", value=2), FRAMES[:0], CENTROIDS, 1.0)

@@ -3,8 +3,10 @@
 import math
 
 import pytest
+import torch
 
 from pipeline.progress import Progress, Report
+from pipeline.training.checkpoint_store import load_state, save_state
 from pipeline.training.history import History
 
 
@@ -60,6 +62,15 @@ def test_an_epochs_means_are_of_all_its_steps_whatever_is_logged_and_interrupted
     second.update({"noisy_share": 0.1}, 1.0, {})
     second.epoch(6, 1, {}, {}, None)
     assert second.of_epoch == {"train.noisy_share": pytest.approx(0.2)}
+
+
+def test_a_history_that_goes_on_knows_the_units_of_the_last_validation(tmp_path):
+    first, second = History(1), History(1)
+    first.epoch(4, 0, {"loss": 1.0}, {}, torch.tensor([3, 0, 1]))
+    save_state(tmp_path, first.state())
+    second.restore(load_state(tmp_path))
+    assert second.counts_K is not None
+    assert second.counts_K.tolist() == [3, 0, 1]
 
 
 def test_progress_counts_epochs_with_the_latest_losses_and_tells_where_it_resumes():
