@@ -125,7 +125,8 @@ def _configs() -> Iterator[Config]:
             ssl={"model": "any/model", "revision": "a" * 40},
             vocoder={"generator": generator},
             resynthesis_loss={"weight": 1.0},
-            **{key: {"enabled": True} for key in ("token_asr", "unit_lm")},
+            token_asr={"enabled": True},
+            unit_lm={"enabled": load_adapter(kind).section.has_audio},
         )
 
 

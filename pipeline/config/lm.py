@@ -89,7 +89,8 @@ class UnitLm(Section):
     """A language model of the trained tokenizer's units."""
 
     enabled: bool = False
-    """Train it, and score how well it predicts the test splits."""
+    """Train it, and score how well it predicts the test splits. Tokens that others made
+    (`corpus.kind: tokens`) have none."""
     deduplicate: bool = True
     """Take each run of one unit as one."""
     subwords: LmSubwords = LmSubwords()

@@ -140,6 +140,24 @@ class Config(Section):
                 "a learned sigma is one number: set quantizer.sigma.learned to false, or "
                 "cluster.sharding to 'ddp'"
             )
+        self._check_tokens()
+        self._check_recognisers()
+        if self.features.sample_frames_per_second is not None and self.training.reads_features:
+            raise ValueError(
+                "features.sample_frames_per_second stores a sample of each utterance, and a "
+                "training phase with ssl 'frozen' reads all its frames: make the phase 'finetuned', "
+                "which reads audio, or store all frames"
+            )
+        return self
+
+    def _check_tokens(self) -> None:
+        """What is asked of stored units must be possible with them."""
+        if self.unit_lm.enabled and not self.corpus.has_audio:
+            raise ValueError(
+                "unit_lm.enabled asks for a language model of the units that the joint training makes, "
+                f"and corpus.kind '{self.corpus.kind}' has units of others, of which none is trained: "
+                "set unit_lm.enabled to false"
+            )
         if self.has_token_asr and not self.quantizer.has_units:
             raise ValueError(
                 f"token_asr reads units, and quantizer.kind '{self.quantizer.kind}' has none: set "
@@ -150,14 +168,6 @@ class Config(Section):
                 "asr_evaluation.assignment 'soft' mixes units of audio, and token_asr reads stored ones: "
                 "set it to 'hard', or token_asr.enabled to false"
             )
-        self._check_recognisers()
-        if self.features.sample_frames_per_second is not None and self.training.reads_features:
-            raise ValueError(
-                "features.sample_frames_per_second stores a sample of each utterance, and a "
-                "training phase with ssl 'frozen' reads all its frames: make the phase 'finetuned', "
-                "which reads audio, or store all frames"
-            )
-        return self
 
     def _check_recognisers(self) -> None:
         """What a weight of 0 leaves untrained must not decide anything."""

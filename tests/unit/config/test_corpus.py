@@ -74,3 +74,10 @@ def test_a_module_that_does_not_parse_is_one_clear_message(own):
     own.write_text("ADAPTER = (")
     with pytest.raises(ConfigError, match=r"cannot be imported .*never closed"):
         load_adapter("own.corpus")
+
+
+def test_tokens_that_others_made_have_no_language_model():
+    corpus = {"kind": "tokens", "tokens": "t.parquet"}
+    assert not Config(variant="v", corpus=corpus).unit_lm.enabled
+    with pytest.raises(ValueError, match=r"has units of others.*: set unit_lm\.enabled to false"):
+        Config(variant="v", corpus=corpus, unit_lm={"enabled": True})
