@@ -103,7 +103,7 @@ class Training(Section):
     )
     """Train on the training split at each of these speeds, such as [0.9, 1.0, 1.1]: pitch changes with
     the tempo, texts stay. Where a phase reads stored features, those of each copy are stored too, and so are the units of each
-    where `token_asr` learns from units."""
+    where `token_asr` learns from units. `resynthesis_loss` takes the voice of a copy for its speaker's."""
     train_front_end: bool = False
     """Also train the SSL model's convolutional front end where it is fine-tuned."""
     remember_front_end: Annotated[bool, UNLESS_DEFAULT] = False
