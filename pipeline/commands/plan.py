@@ -9,6 +9,7 @@ from rich.table import Table
 
 from pipeline.commands.absent_splits import absent_splits
 from pipeline.config import Config
+from pipeline.corpus.fold import require_speakers
 from pipeline.graph.disk_space import free_bytes, readable_bytes, require_space
 from pipeline.graph.graph import Graph, Node, build
 from pipeline.graph.stage import Estimate
@@ -24,7 +25,13 @@ Manifests = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 def plan(configs: Sequence[Config], only: Sequence[str], console: Console) -> None:
-    """Print every node with its state, and what the pending ones would read and write."""
+    """Print every node with its state, and what the pending ones would read and write.
+
+    Raises:
+        CorpusError: there is no corpus, or it lacks a speaker whom `corpus.folds` names.
+    """
+    for config in configs:
+        require_speakers(config.corpus)
     show(build(configs, only), configs[0].storage, console)
 
 

@@ -17,6 +17,7 @@ from pipeline.commands.run_display import RunDisplay
 from pipeline.commands.track import close, end_variants, publish_stored, start_variants
 from pipeline.commands.ui import ui_command
 from pipeline.config import Cluster, Config, ConfigError
+from pipeline.corpus.fold import require_speakers
 from pipeline.graph.graph import Graph, build
 from pipeline.graph.sources import Fingerprints
 from pipeline.redaction import redact
@@ -38,12 +39,14 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     """Run the pending stages of the configs' graph; return whether all are complete at the end.
 
     Raises:
-        ConfigError, ArtifactError, TrackingError: a mistake found before any work starts. A tracker
+        ConfigError, CorpusError, ArtifactError, TrackingError: a mistake found before any work starts. A tracker
             that does not answer is not a mistake: see `pipeline.tracking`.
     """
     storage = configs[0].storage
     check_one_cluster(configs)
     check_one_tracker(configs)
+    for config in configs:
+        require_speakers(config.corpus)
     session = TrackingSession(configs[0].tracking, storage)
     fingerprints = Fingerprints()
 

@@ -24,6 +24,7 @@ from pipeline.config import Config, digest
 from pipeline.config.files import Settings, load_all
 from pipeline.config.space import Space, read_space
 from pipeline.config.yaml_file import write_yaml
+from pipeline.corpus.fold import require_speakers
 from pipeline.metrics.trials import LOSS, WER, Trial, Trials
 from pipeline.redaction import redact
 from pipeline.storage.artifacts import Artifact
@@ -56,13 +57,15 @@ def tune(tuning: Tuning, console: Console) -> bool:
     """Try settings, print how they did, keep a record; return whether each variant has a best one.
 
     Raises:
-        ConfigError, ArtifactError, TrackingError: a mistake found before any work starts.
+        ConfigError, CorpusError, ArtifactError, TrackingError: a mistake found before any work starts.
     """
     space = read_space(tuning.space)
     configs = load_all(tuning.files, tuning.overrides)
     space.check(configs)
     check_one_cluster(configs)
     check_one_tracker(configs)
+    for config in configs:
+        require_speakers(config.corpus)
     for file in tuning.files:
         if tuning.folder is not None:
             TunedConfig(file, tuning.folder).check()

@@ -1,13 +1,28 @@
 """A fold of a corpus: one speaker is tested, and nothing of him is heard before."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pipeline.audio.utterance import CorpusError, Utterance, first_of_each_split
 from pipeline.config.corpus import FOLD_TEST, CorpusSection, speaker_name
+from pipeline.corpus.adapter import adapter_of
 from pipeline.progress import Progress
 
 _MOST_NAMED = 20
+
+
+def require_speakers(config: CorpusSection) -> None:
+    """Refuse a list of folds with somebody who is not in the corpus; reads no audio.
+
+    Raises:
+        CorpusError: names the first of them, and the speakers that there are; or the corpus does not exist.
+    """
+    if config.folds == "speaker" or not config.folds:
+        return
+    present = {speaker_name(speaker) for speaker in adapter_of(config).speakers(config)}
+    for speaker in config.folds:
+        if speaker not in present:
+            raise _silent(speaker, present, config)
 
 
 def in_fold(
@@ -31,12 +46,7 @@ def in_fold(
         return utterances
     left_out = [each for each in utterances if speaker_name(each.speaker) == speaker]
     if not left_out:
-        names = sorted({speaker_name(each.speaker) for each in utterances})
-        raise CorpusError(
-            f"corpus.folds leaves out '{speaker}', who says nothing in the splits "
-            f"{list(config.whole.splits.names)}; the speakers there are {names[:_MOST_NAMED]}"
-            f"{', …' * (len(names) > _MOST_NAMED)}: correct the name"
-        )
+        raise _silent(speaker, {speaker_name(each.speaker) for each in utterances}, config)
     training = (splits.train, splits.valid)
     others = [each for each in utterances if speaker_name(each.speaker) != speaker]
     heard = [each for each in others if each.split in training]
@@ -51,3 +61,12 @@ def in_fold(
     )
     tested = [replace(each, split=FOLD_TEST) for each in left_out]
     return first_of_each_split([*heard, *tested], limit=None)
+
+
+def _silent(speaker: str, present: Iterable[str], config: CorpusSection) -> CorpusError:
+    names = sorted(present)
+    return CorpusError(
+        f"corpus.folds leaves out '{speaker}', who says nothing in the splits "
+        f"{list(config.whole.splits.names)}; the speakers there are {names[:_MOST_NAMED]}"
+        f"{', …' * (len(names) > _MOST_NAMED)}: correct the name"
+    )

@@ -209,6 +209,8 @@ def command(
             ("plan", "kmeans.yaml", "--set", "corpus={kind: librispeech, root: gone}"),
             "check corpus.root",
         ),
+        (("plan", "kmeans.yaml", "--set", "corpus.folds=[eve]"), "the speakers there are ['"),
+        (("run", "kmeans.yaml", "--set", "corpus.folds=[eve]"), "corpus.folds leaves out 'eve'"),
         (("run", "kmeans.yaml", "--set", "extra_stages=[my.stage]"), "'my.stage' cannot be"),
         (
             ("compare", "kmeans.yaml", "--against", "dkm"),

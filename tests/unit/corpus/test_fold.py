@@ -1,11 +1,13 @@
 """A fold: which utterances it has, in which split, and which corpora have none."""
 
+import json
+
 import pytest
 
 from pipeline.audio.utterance import CorpusError, Utterance
 from pipeline.config.corpus import Splits
 from pipeline.corpus.adapters.manifest import ManifestCorpus
-from pipeline.corpus.fold import in_fold
+from pipeline.corpus.fold import in_fold, require_speakers
 from pipeline.progress import SILENT, Progress
 
 WHOLE = ManifestCorpus(manifest="m.jsonl", splits=Splits(test=("seen", "unseen")), folds="speaker")
@@ -80,3 +82,23 @@ def test_a_fold_without_training_or_validation_is_an_error():
     alone = [row for row in ROWS if row[2] != "bob"]
     with pytest.raises(CorpusError, match=r"nobody else speaks in \['train', 'valid'\]"):
         in_fold(said(alone), WHOLE.leaving_out("ann"), SILENT)
+
+
+def test_listed_speakers_are_looked_for_before_anything_is_prepared(tmp_path):
+    rows = [
+        {"utt_id": utt_id, "split": split, "speaker": f" {who}", "audio": "gone.wav", "text": "x"}
+        for utt_id, split, who in [*ROWS, ("d1", "unnamed", "dan")]
+    ]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+
+    def listed(*folds):
+        return WHOLE.model_copy(update={"manifest": str(manifest), "folds": folds})
+
+    require_speakers(listed("cem", "ann"))
+    message = (
+        r"corpus\.folds leaves out 'dan', who says nothing in the splits \['train', 'valid', 'seen', "
+        r"'unseen'\]; the speakers there are \['ann', 'bob', 'cem'\]: correct the name"
+    )
+    with pytest.raises(CorpusError, match=message):
+        require_speakers(listed("ann", "dan"))
