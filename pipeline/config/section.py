@@ -67,6 +67,16 @@ def _require_address(text: str) -> str:
     return text
 
 
+def _require_no_web_address(text: str) -> str:
+    scheme = text.partition("://")[0]
+    if scheme in {"http", "https"}:
+        raise ValueError(
+            f"'{text}' cannot be written: {scheme} addresses can only be read; name a folder, or "
+            "s3://bucket/prefix"
+        )
+    return text
+
+
 def _require_name(text: str) -> str:
     if not _NAME.fullmatch(text) or len(text.encode()) > _MOST_BYTES_OF_NAME:
         raise ValueError(
@@ -87,6 +97,8 @@ Exactly = BeforeValidator(_refuse_other_types)
 Text = Annotated[str, AfterValidator(_require_text)]
 Address = Annotated[Text, AfterValidator(_require_address)]
 """A path, or an address such as s3://bucket/prefix."""
+Storage = Annotated[Address, AfterValidator(_require_no_web_address)]
+"""An address at which outputs can be written."""
 Name = Annotated[str, AfterValidator(_require_name)]
 """A variant or a split: files, metrics and runs are named after it."""
 

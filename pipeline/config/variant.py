@@ -21,7 +21,7 @@ from pipeline.config.named import FINETUNED_BY, JUDGE, OWN, is_file_name
 from pipeline.config.quantizer import Codebook, Quantizer, in_own_section
 from pipeline.config.resynthesis import SpeechScores
 from pipeline.config.resynthesis_loss import ResynthesisLoss
-from pipeline.config.section import Address, Name, Section, Text, validate_part
+from pipeline.config.section import Name, Section, Storage, Text, validate_part
 from pipeline.config.token_asr import TokenAsr
 from pipeline.config.training import Pretraining, Training
 from pipeline.config.vocoder import Vocoder
@@ -91,7 +91,7 @@ class Config(Section):
 
     variant: Name
     """The name of the variant in tables and in MLflow; the config file's name by default."""
-    storage: Address = "runs"
+    storage: Storage = "runs"
     """Where all outputs go: a folder, or `s3://bucket/prefix`."""
     corpus: Corpus
     """Where recordings, texts and alignments are; `corpus.kind` names the format."""

@@ -16,6 +16,7 @@ from pipeline.config.members import members, traits
 from pipeline.graph.sources import Fingerprints
 from pipeline.graph.stage import Estimate, Input, Resources, Stage, output_name
 from pipeline.storage.artifacts import MANIFEST, Artifact, ArtifactError, artifact
+from pipeline.storage.writable import require_no_file
 
 DEFAULT_STAGES = (
     "tasks.prepare_corpus",
@@ -235,7 +236,11 @@ def build(
 
     Raises:
         ConfigError: a stage is unknown, or reads one that is absent or does not apply.
+        UnwritableError: a file is where the storage's folder should be.
     """
+    if sees_storage:
+        for storage in {config.storage for config in configs}:
+            require_no_file(storage)
     fingerprints = fingerprints or Fingerprints()
     branches: dict[tuple[str, tuple[str, ...]], _Branch] = {}
 

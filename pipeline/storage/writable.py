@@ -45,13 +45,33 @@ def require_writable(uri: str, *, as_file: bool = False) -> None:
         raise UnwritableError(f"{uri} cannot be written: {reason}") from error
 
 
+def require_no_file(uri: str) -> None:
+    """Refuse the address of a folder where a local file is in the way; nothing is written.
+
+    Raises:
+        UnwritableError: names the file.
+    """
+    filesystem, path = filesystem_and_path(uri)
+    if is_local(filesystem):
+        try:
+            _existing_folder(Path(os.path.realpath(path)))
+        except OSError as error:
+            raise UnwritableError(f"{uri} cannot be written: {error}") from error
+
+
+def _existing_folder(folder: Path) -> Path:
+    """The folder, or the innermost above it that exists."""
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(f"{existing} is a file, not a folder; name another output")
+    return existing
+
+
 def _try_locally(path: Path, *, as_file: bool) -> None:
     if as_file and path.is_dir():
         raise IsADirectoryError("it is a folder; name a file")
     folder = path.parent if as_file else path
-    existing = next(each for each in (folder, *folder.parents) if each.exists())
-    if not existing.is_dir():
-        raise NotADirectoryError(f"{existing} is a file, not a folder; name another output")
+    existing = _existing_folder(folder)
     aside = aside_of(existing / NAME)
     try:
         aside.mkdir()

@@ -21,6 +21,7 @@ from pipeline.config.files import load
 from pipeline.graph import disk_space
 from pipeline.graph import graph as stage_graph
 from pipeline.storage.artifacts import METRICS, Artifact, StorageFullError
+from pipeline.storage.writable import UnwritableError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -237,14 +238,17 @@ def test_a_name_that_the_console_cannot_print_is_escaped(project, encoding):
     ] in result.stdout
 
 
-def test_a_storage_that_cannot_be_written_is_found_before_any_work(project):
+@pytest.mark.parametrize("name", ["run", "plan"])
+def test_a_storage_that_cannot_be_written_is_found_before_any_work(project, name):
     (project / "runs").write_text("a file in the way")
-    result = command("run", "kmeans.yaml", folder=project)
-    assert result.returncode == 1
-    said = f"{project}/runs cannot be written: {project}/runs is a file, not a folder"
-    assert said in result.stderr
-    assert "starting Ray" not in result.stdout
-    assert "Traceback" not in result.stderr
+    for folder in ("runs", "runs/inner"):
+        error = invoke(name, "kmeans.yaml", "--storage", str(project / folder)).exception
+        assert isinstance(error, UnwritableError)
+        said = f"{project}/{folder} cannot be written: {project}/runs is a file, not a folder"
+        assert said in str(error)
+    error = invoke(name, "kmeans.yaml", "--storage", "http://host/runs").exception
+    assert isinstance(error, ConfigError)
+    assert "storage: 'http://host/runs' cannot be written: http addresses can only be" in str(error)
 
 
 @pytest.mark.parametrize("name", ["tokenize", "transcribe", "resynthesize"])
