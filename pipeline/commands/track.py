@@ -17,7 +17,7 @@ from pipeline.storage.folders import Folder
 from pipeline.storage.leases import is_being_made
 from pipeline.storage.provenance import Provenance
 from pipeline.tracking.description import variant_tags
-from pipeline.tracking.failure import TrackingError
+from pipeline.tracking.failure import TrackingError, one_line
 from pipeline.tracking.mlflow_run import Status
 from pipeline.tracking.publication import End, has_begun
 from pipeline.tracking.session import TrackingSession, check_one_tracker
@@ -32,9 +32,11 @@ def track(configs: Sequence[Config], uri: str, console: Console) -> bool:
     configs = [_enabled(config) for config in configs]
     check_one_tracker(configs)
     session = TrackingSession(configs[0].tracking, configs[0].storage, uri)
-    if not session.check():
+    if (outage := session.outage()) is not None:
         raise TrackingError(
-            f"MLflow at {redact(session.uri)} does not answer: nothing is published"
+            f"MLflow at {redact(session.uri)} does not answer, so nothing is published "
+            f"({one_line(outage)}): start it, or name another with --uri or MLFLOW_TRACKING_URI, and give "
+            "the command again"
         )
     graph = build(configs)
     is_complete = publish_stored(graph, configs, session, console)

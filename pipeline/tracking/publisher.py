@@ -58,8 +58,8 @@ class Publisher:
         if not self._is_silent:
             self._is_silent = True
             _logger.warning(
-                "MLflow at %s does not answer (%s). The run goes on, and is published when MLflow is "
-                "back",
+                "MLflow at %s does not answer (%s). It is asked again and again, and no stage waits "
+                "for it",
                 redact(self._tracker.uri),
                 one_line(error),
             )

@@ -35,16 +35,27 @@ class TrackingSession:
         self._variants: dict[str, VariantPublication] = {}
 
     def check(self) -> bool:
-        """Reach MLflow and create the experiment, before any work starts.
+        """Reach MLflow and create the experiment, before any work starts; return whether it answered.
 
-        Returns whether it answered. If it did not, one line says so, and the run may go on;
-        `failure.is_outage` decides which errors count as an outage.
+        If it did not, one line says so, and the run may go on.
 
         Raises:
             TrackingError: MLflow can never be used with these settings.
         """
         if not self._tracking.enabled:
             return False
+        if (outage := self.outage()) is not None:
+            self._publisher.report_outage(outage)
+        return outage is None
+
+    def outage(self) -> BaseException | None:
+        """Reach MLflow and create the experiment; return why it does not answer, if it does not.
+
+        `failure.is_outage` decides which errors count as an outage.
+
+        Raises:
+            TrackingError: MLflow can never be used with these settings.
+        """
         load()
         pool = ThreadPoolExecutor(1)
         answer = pool.submit(Tracker(self.uri).ping, self._tracking.experiment)
@@ -52,11 +63,8 @@ class TrackingSession:
         wait([answer], CHECK_SECONDS)
         silence = TimeoutError(f"no answer within {CHECK_SECONDS:g} s")
         error = answer.exception() if answer.done() else silence
-        if error is None:
-            return True
-        if is_outage(error):
-            self._publisher.report_outage(error)
-            return False
+        if error is None or is_outage(error):
+            return error
         if isinstance(error, TrackingError):
             raise error
         raise TrackingError(

@@ -100,7 +100,12 @@ def test_a_variant_whose_stage_ends_in_this_moment_has_finished(member, tmp_path
     assert stored(uri, name_of_variant(config)).info.status == "FINISHED"
 
 
-def test_a_server_that_does_not_answer_is_one_clear_error(member):
+def test_a_server_that_does_not_answer_is_one_clear_error(member, caplog):
     config, _ = member
-    with pytest.raises(TrackingError, match=r"\*\*\*@127.0.0.1:9 does not answer: nothing"):
+    with pytest.raises(
+        TrackingError, match=r"so nothing is published \(.*: start it, or"
+    ) as caught:
         track.track([config], "http://user:hunter2@127.0.0.1:9", Console(quiet=True))
+    assert "***@127.0.0.1:9 does not answer" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "MLflow" not in caplog.text  # the error says it all
