@@ -42,6 +42,9 @@ def tokenize(
     stopped job, or when files have come, changed or gone: only new and changed ones are computed,
     and the units of those that are gone are removed. `verify FOLDER` checks for damage.
     """
+    from pipeline.commands.find_model import require_one_model
+
+    require_one_model(tokenizer, audio, "tokenizer")
     options = {
         "address": Node(address, f"--address {address}"),
         "extraction_workers": Node(workers, f"--workers {workers}"),
@@ -111,9 +114,11 @@ def transcribe(
     ] = None,
 ) -> None:
     """Turn audio into text, with the time of each word in all formats but text."""
+    from pipeline.commands.find_model import require_one_model
     from pipeline.commands.transcribe import Reading, transcribe
     from pipeline.commands.transcript_files import Destination
 
+    require_one_model(model, audio, "asr")
     model_options = _given(
         {
             "path": Node(language_model, f"--language-model {language_model}"),
@@ -219,8 +224,10 @@ def resynthesize(
     output: Annotated[str, typer.Option(help="The folder for the WAV files")] = ".",
 ) -> None:
     """Turn units into speech."""
+    from pipeline.commands.find_model import require_one_model
     from pipeline.commands.resynthesize import Speaker, resynthesize
 
+    require_one_model(vocoder, tokens, "vocoder")
     resynthesize(vocoder, tokens, Speaker(speaker, voice), output, console())
 
 
@@ -248,7 +255,9 @@ def continue_units(
 ) -> None:
     """Let a language model of units go on where utterances end; `resynthesize` speaks the result."""
     from pipeline.commands.continue_units import Continuation, continue_units
+    from pipeline.commands.find_model import require_one_model
 
+    require_one_model(model, tokens, "unit_lm")
     wanted = Continuation(seconds, prompt_seconds, temperature, seed)
     continue_units(model, tokens, wanted, output, console())
 

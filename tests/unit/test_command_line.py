@@ -258,6 +258,35 @@ def test_a_model_that_is_not_there_is_a_clear_error(project, name):
     assert re.search("nowhere.* has no model: name a folder with", str(error))
 
 
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("tokenize", "tokenizer"),
+        ("transcribe", "asr"),
+        ("resynthesize", "vocoder"),
+        ("continue", "unit_lm"),
+    ],
+)
+@pytest.mark.parametrize("own", [False, True])
+def test_several_models_are_named(project, name, model, own):
+    """As a shell gives them for `runs/trained/*`, or for `runs/trained/*/tokenizer`."""
+    trained = [f"runs/trained/{digest}" for digest in "ab"]
+    for folder, variant in zip(trained, ("kmeans", "dkm"), strict=True):
+        Artifact(str(project / folder)).write_json(f"{model}/config.json", {})
+        Artifact(str(project / folder)).finish({"variants": [variant]})
+    if own:
+        trained = [f"{folder}/{model}" for folder in trained]
+    error = invoke(name, *trained, "a.wav").exception
+    assert isinstance(error, ConfigError)
+    whose = ("", "") if own else (" (kmeans)", " (dkm)")
+    named = ", ".join(f"{folder}{which}" for folder, which in zip(trained, whose, strict=True))
+    said = f"2 models were given, and the command takes one: {named}. Name one, then what it is to read"
+    assert str(error) == said
+    (project / "config.json").write_text("{}")
+    one = invoke(name, trained[0], str(project)).exception
+    assert "models were given" not in str(one)
+
+
 def test_no_part_of_a_help_text_is_taken_for_markup():
     for command in typer.main.get_command(app).commands.values():
         for parameter in command.params:
