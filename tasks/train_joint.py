@@ -15,13 +15,17 @@ MEANS = {"gradient_checkpointing", "compile", "checkpoint_steps", "keep_checkpoi
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    loss = config.resynthesis_loss
+    loss, layers = config.resynthesis_loss, config.used_layers
+    # Learned weights over layers begin at the codebook's layer, of which no input tells where there are no
+    # units. It came later than stored outputs, most of which begin at the highest layer.
+    begins_below = not config.quantizer.has_units and config.codebook.layer != layers[-1]
     training = settings_of(config.training, {*MEANS, "seeds"})
     return {
         "quantizer": config.quantizer.settings(),
         "asr": settings_of(config.asr),
         "training": {**training, "seed": config.training.seed},
-        "layers": list(config.used_layers),
+        "layers": list(layers),
+        **({"initial_layer": config.codebook.layer} if begins_below else {}),
         **({"resynthesis_loss": settings_of(loss)} if loss.weight else {}),
     }
 
