@@ -15,7 +15,7 @@ from pipeline.config.yaml_file import Node, name_of
 
 _MOST_SHOWN = 20
 # What these say does not depend on the value, or says it already.
-_COMPLETE = {"extra_forbidden", "missing", "value_error"}
+_COMPLETE = {"value_error"}
 _WORDS = {
     "Input should be": "must be",
     "a valid array": "a list",
@@ -48,6 +48,8 @@ def _explain(config: Node, problem: ErrorDetails) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         message = f"unknown key{_suggestion(location, config.plain())}"
+    elif kind == "missing":
+        message = f"not set, and there is no default{_meaning(location, config.plain())}"
     elif kind not in _COMPLETE:
         for word, ours in _WORDS.items():
             message = message.replace(word, ours)
@@ -89,18 +91,35 @@ def _nearest(config: Node, location: Location) -> Node:
     return next((node for way in ways if (node := _walk(config, way)) is not None), config)
 
 
+def _meaning(location: Location, values: dict[str, Any]) -> str:
+    """What a key that must be set is, and how to set it."""
+    *parents, leaf = location
+    section = _section_at(parents, values)
+    field = section.model_fields.get(str(leaf)) if section else None
+    said = field.description if field and field.description else ""
+    meaning = f" ({' '.join(said.split()).rstrip('.')})" * bool(said)
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return f"{meaning}: write it in the file, or --set {''.join(parts).removeprefix('.')}=…"
+
+
 def _suggestion(location: Location, values: dict[str, Any]) -> str:
     *parents, leaf = location
-    section: Any = Config
-    for parent in parents:
-        field = section.model_fields.get(parent) if _is_section(section) else None
-        section = section if isinstance(parent, int) else _section(field, values)
-    if not _is_section(section):
+    section = _section_at(parents, values)
+    if section is None:
         return ""
     if "." in str(leaf):
         return ": a file nests sections; only --set joins keys with dots"
     close = difflib.get_close_matches(str(leaf), section.model_fields, n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _section_at(location: Location, values: dict[str, Any]) -> Any:
+    """The class of the section at `location`; None where there is none."""
+    section: Any = Config
+    for part in location:
+        field = section.model_fields.get(part) if _is_section(section) else None
+        section = section if isinstance(part, int) else _section(field, values)
+    return section if _is_section(section) else None
 
 
 def _section(field: Any, values: dict[str, Any]) -> Any:

@@ -208,7 +208,7 @@ def command(
         (("run", "kmeans.yaml", "--set", "asr.dimm=1"), "did you mean 'dim'?"),
         (
             ("plan", "kmeans.yaml", "--set", "corpus={kind: librispeech, root: gone}"),
-            "check corpus.root",
+            "/gone), where corpus.root says that the corpus is: correct it",
         ),
         (("plan", "kmeans.yaml", "--set", "corpus.folds=[eve]"), "the speakers there are ['"),
         (("run", "kmeans.yaml", "--set", "corpus.folds=[eve]"), "corpus.folds leaves out 'eve'"),

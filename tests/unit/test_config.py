@@ -59,7 +59,7 @@ def test_extends_merges_sections_and_the_last_word_wins(tmp_path, minimal):
             r"names \['b'\] twice",
         ),
         ({"kind": "lhotse", "cuts": {"train": "a", "test": "b"}}, r"no file for .*\['valid'\]"),
-        ({"kind": "kaldi"}, "corpus.root: Field required"),
+        ({"kind": "kaldi"}, "corpus.root: not set, and there is no default"),
         ({"kind": "kaldi", "root": "r", "alignment_format": "lab"}, "'textgrid', 'ctm' or 'phn'"),
     ],
 )

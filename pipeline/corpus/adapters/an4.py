@@ -17,6 +17,7 @@ from pipeline.config.section import Address, Name, Text
 from pipeline.corpus.audio_names import audio_by_stem
 from pipeline.corpus.held_out import splits_by_speaker
 from pipeline.corpus.recorded import RecordedAdapter
+from pipeline.corpus.root import corpus_root
 from pipeline.corpus.text_table import BLANKS, TableRow, TextTable, fields, read_text
 from pipeline.storage.folders import Folder
 
@@ -58,7 +59,7 @@ def read_tables(config: An4Corpus) -> dict[str, bytes]:
     Raises:
         CorpusError: one does not exist, or it cannot be read.
     """
-    root = Folder.at(config.root)
+    root = corpus_root(config.root)
     names = [name for split in _OWN_SPLITS for name in _table_names(split)]
     return {
         name: read_text(root, name, f"'{config.root}' has no {name}: check corpus.root")

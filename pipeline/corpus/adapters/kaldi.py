@@ -14,6 +14,7 @@ from pipeline.config.corpus import SpeakersHeldOut
 from pipeline.config.section import Address
 from pipeline.corpus.held_out import splits_by_speaker
 from pipeline.corpus.recorded import RecordedAdapter
+from pipeline.corpus.root import corpus_root
 from pipeline.corpus.text_table import TextTable, fields, read_text
 from pipeline.storage.folders import Folder
 
@@ -46,7 +47,7 @@ def read_tables(config: KaldiCorpus) -> dict[str, dict[str, bytes]]:
     Raises:
         CorpusError: a split's folder or one of its files does not exist, or cannot be read.
     """
-    root = Folder.at(config.root)
+    root = corpus_root(config.root)
     tables: dict[str, dict[str, bytes]] = {}
     for split in config.folders:
         present = {

@@ -13,6 +13,7 @@ from pipeline.config.corpus import RecordedCorpus
 from pipeline.config.section import Address
 from pipeline.corpus.audio_names import audio_by_stem, is_shadow
 from pipeline.corpus.recorded import RecordedAdapter
+from pipeline.corpus.root import corpus_root
 from pipeline.corpus.text_table import TableRow, TextTable
 from pipeline.storage.folders import CANNOT_BE_READ, FileInfo, Folder, Listing, is_uri
 
@@ -36,7 +37,7 @@ def list_splits(config: LibrispeechCorpus) -> dict[str, Listing]:
     Raises:
         CorpusError: the root does not exist, or lacks one of the splits.
     """
-    root = Folder.at(config.root)
+    root = corpus_root(config.root)
     present = root.folders()
     missing = [split for split in config.splits.names if split not in present]
     if missing:

@@ -14,6 +14,7 @@ from pipeline.config.corpus import RecordedCorpus
 from pipeline.config.section import Address, Seed, Text
 from pipeline.corpus.audio_names import audio_by_stem
 from pipeline.corpus.recorded import RecordedAdapter
+from pipeline.corpus.root import corpus_root
 from pipeline.corpus.text_table import BLANKS, read_lines, read_text
 from pipeline.storage.folders import Folder, Listing
 
@@ -61,7 +62,7 @@ def read_metadata(config: LjspeechCorpus) -> bytes:
         CorpusError: it does not exist, or it cannot be read.
     """
     missing = f"'{config.root}' has no {_METADATA}: check corpus.root"
-    return read_text(Folder.at(config.root), _METADATA, missing)
+    return read_text(corpus_root(config.root), _METADATA, missing)
 
 
 def read_contents(config: LjspeechCorpus) -> tuple[bytes, dict[str, str]]:

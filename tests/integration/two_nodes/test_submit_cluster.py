@@ -110,7 +110,7 @@ def test_a_job_that_fails_fails_the_command(there, project):
     more = ("--stage", "prepare_corpus", *missing)
     result = submit(project, there.cluster, *more, **token(there.cluster))
     assert result.returncode == 1
-    assert "'/nonexistent/LibriSpeech' has no folder for" in result.stdout
+    assert "there is no folder '/nonexistent/LibriSpeech'" in result.stdout
     assert "its command ended with exit code 1" in result.stdout
     assert "Traceback" not in result.stdout + result.stderr
 

@@ -43,7 +43,7 @@ def test_a_file_may_change_the_kind_of_the_one_that_it_extends(write):
             "{kind: manifest, manifest: m.jsonl, root: r}",
             r"mine\.yaml:2: corpus\.root: unknown key",
         ),
-        ("{kind: manifest}", r"mine\.yaml:2: corpus\.manifest: Field required"),
+        ("{kind: manifest}", r"mine\.yaml:2: corpus\.manifest: not set, and there is no default"),
         ("{kind: manifst}", r"no corpus\.kind 'manifst'; did you mean 'manifest'"),
         ("{rooot: r}", r"corpus\.rooot: unknown key; did you mean 'root'"),
     ],

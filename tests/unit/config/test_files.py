@@ -83,7 +83,10 @@ def test_a_mistake_is_where_it_was_made(write):
             "corpus:\n  kind: synthetic\n  min_seconds: 9\n  max_seconds: 3",
             r"  a\.yaml:4, a\.yaml:5: corpus: min_seconds must be less",
         ),
-        ("corpus:\n  kind: kaldi", r"  a\.yaml:2: corpus\.root: Field required"),
+        (
+            "corpus:\n  kind: kaldi",
+            r"  a\.yaml:2: corpus\.root: not set, .*\(The folder of data folders, one for each split\): write it .* corpus\.root=…",
+        ),
         ("asr:", r"  a\.yaml:2: asr: must be a section, got null: give it keys, or leave it out"),
         ("asr: 3", r"  a\.yaml:2: asr: must be a section, got the number 3"),
         ("corpus:", r"  a\.yaml:2: corpus: set corpus\.kind to one of"),
@@ -318,3 +321,10 @@ def test_options_of_a_command_are_refused_by_their_names():
         ConfigError, match=r"--cpus-per-worker nan: cpus_per_worker: must be a finite"
     ):
         from_options(Cluster, unknown)
+
+
+def test_a_key_of_a_list_that_must_be_set_is_asked_for_as_set_takes_it(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("corpus: {kind: synthetic}\ntraining:\n  phases: [{epochs: 1}, {ssl: frozen}]")
+    with pytest.raises(ConfigError, match=r"Passes over .*--set training\.phases\[1\]\.epochs=…"):
+        load(path)
