@@ -15,6 +15,7 @@ PLUMBING = (
     "graph",
     "log",
     "progress",
+    "read_ahead",
     "redaction",
     "source_code",
     "storage",

@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Frame = TypeVar("Frame", float, "NDArray[np.float64]")
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,8 @@ class FrameGrid:
         """The length of the shortest audio with so many frames, at least one."""
         return self.start + self.receptive_field + self.hop * (num_frames - 1)
 
-    def centre_seconds(self, frame: int) -> float:
-        """The time of the middle of `frame`."""
+    def centre_seconds(self, frame: Frame) -> Frame:
+        """The time of the middle of `frame`, or of each of several."""
         middle = self.start + self.receptive_field / 2 + self.hop * frame
         return middle / self.sample_rate_hz
 

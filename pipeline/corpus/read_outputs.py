@@ -1,7 +1,8 @@
 """Reading the outputs of earlier stages: utterances, tokens, and the grid of their frames."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Self
 
@@ -15,11 +16,15 @@ from pipeline.audio.frame_grid import FrameGrid
 from pipeline.audio.model_grid import grid_of_saved_model
 from pipeline.audio.utterance import Segment, Utterance, from_table
 from pipeline.corpus.alignment.frame_labels import NO_SEGMENT, frame_segments, frame_spans
+from pipeline.read_ahead import ahead
 from pipeline.storage.artifacts import Artifact, ArtifactError
 
 # Of tokens that are in memory at once, two bytes each, and of a corpus's rows.
 MOST_FRAMES = 100_000_000
 ROWS = 1024
+# Threads that read shards, and batches of a corpus that are ready before they are counted.
+READERS = 2
+BATCHES_AHEAD = 2
 READ_BYTES = 1 << 20
 CORPUS = "corpus.parquet"
 # What Parquet calls the labels of alignments.
@@ -58,20 +63,26 @@ def _shards(
     """The units of each shard of `split`, then if wanted of all other splits, by utt_id."""
     found = False
     others = {name: _split_of(name) != split for name in output.names("tokens")}
-    for name in sorted(others, key=lambda name: others[name]):
-        if others[name] and not of_all:
-            continue
-        with output.read(name) as file:
-            table = pq.ParquetFile(file).read(columns=["utt_id", "units"])
-        units = table["units"].combine_chunks()
-        units_F, offsets = units.values.to_numpy(), units.offsets.to_pylist()
-        rows = zip(table["utt_id"].to_pylist(), pairwise(offsets), strict=True)
-        yield {utt_id: units_F[first:end] for utt_id, (first, end) in rows}
-        found = found or table.num_rows > 0
+    names = [name for name, of_other in others.items() if of_all or not of_other]
+    names.sort(key=lambda name: others[name])
+    for shard in ahead(names, partial(_shard, output), threads=READERS):
+        yield shard
+        found = found or bool(shard)
     if not found:
         raise ArtifactError(
             f"{output.uri} holds no tokens of split '{split}': delete its manifest and run again"
         )
+
+
+def _shard(output: Artifact, name: str) -> dict[str, np.ndarray]:
+    """The units of each utterance of one shard, by utt_id."""
+    rows: dict[str, np.ndarray] = {}
+    with output.read(name) as file:
+        for batch in pq.ParquetFile(file).iter_batches(columns=["utt_id", "units"]):
+            units_F, offsets = batch["units"].values.to_numpy(), batch["units"].offsets.to_pylist()
+            parts = (units_F[first:end] for first, end in pairwise(offsets))
+            rows |= zip(batch["utt_id"].to_pylist(), parts, strict=True)
+    return rows
 
 
 def _split_of(shard: str) -> str:
@@ -112,9 +123,8 @@ class AlignedFrames:
     units_F: NDArray[np.uint16]
 
     @classmethod
-    def of(cls, rows: pa.RecordBatch, units: Mapping[str, np.ndarray], grid: FrameGrid) -> Self:
-        """Those of rows of a corpus, all of them with an alignment and units."""
-        units_B = [units[utt_id] for utt_id in rows["utt_id"].to_pylist()]
+    def of(cls, rows: pa.RecordBatch, units_B: Sequence[np.ndarray], grid: FrameGrid) -> Self:
+        """Those of rows of a corpus, all of them with an alignment, and of the units of each."""
         alignment = rows["alignment"]
         segments = alignment.flatten()
         labels = segments.field("label")
@@ -147,15 +157,25 @@ def read_aligned_frames(
     """
     grid, missing = tokenizer_grid(trained), 0
     for number, units in enumerate(_grouped(_shards(tokens, split))):
-        for rows in _aligned_rows(corpus, split):
-            has_units = np.array([utt_id in units for utt_id in rows["utt_id"].to_pylist()], bool)
+        of_rows = partial(_frames_and_rows, units, grid)
+        for frames, has_units in ahead(_aligned_rows(corpus, split), of_rows, BATCHES_AHEAD):
             missing += (len(has_units) if number == 0 else 0) - int(has_units.sum())
-            yield AlignedFrames.of(_only(rows, has_units), units, grid)
+            yield frames
     if missing:
         raise ArtifactError(
             f"{tokens.uri} lacks {missing} aligned utterances of split '{split}': delete its "
             "manifest and run again"
         )
+
+
+def _frames_and_rows(
+    units: Mapping[str, np.ndarray], grid: FrameGrid, rows: pa.RecordBatch
+) -> tuple[AlignedFrames, NDArray[np.bool_]]:
+    """The frames of those aligned rows that have units, and which rows those are."""
+    found_B = [units.get(utt_id) for utt_id in rows["utt_id"].to_pylist()]
+    units_B = [row for row in found_B if row is not None]
+    has_units = np.array([row is not None for row in found_B], bool)
+    return AlignedFrames.of(_only(rows, has_units), units_B, grid), has_units
 
 
 def _grouped(shards: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:

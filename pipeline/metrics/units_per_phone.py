@@ -33,13 +33,13 @@ class UnitsPerPhone:
                 f"got spans of {num_frames_N.sum()} frames and {len(units_F)} units: each frame "
                 "needs one; were both made on the same frame grid?"
             )
-        ends_N = np.cumsum(num_frames_N)
-        speaks_N = speaks_N & (num_frames_N > 0)
-        begins_run_F = np.empty(len(units_F), dtype=np.bool_)
-        np.not_equal(units_F[1:], units_F[:-1], out=begins_run_F[1:])
-        begins_run_F[(ends_N - num_frames_N)[num_frames_N > 0]] = True
-        self.num_segments += int(speaks_N.sum())
-        self.num_runs += int(np.count_nonzero(begins_run_F & np.repeat(speaks_N, num_frames_N)))
+        bounds = np.concatenate(([0], np.cumsum(num_frames_N)))
+        begins_run_F = np.ones(len(units_F) + 1, dtype=np.bool_)
+        np.not_equal(units_F[1:], units_F[:-1], out=begins_run_F[1:-1])
+        begins_run_F[bounds] = True
+        runs_before = np.cumsum(begins_run_F, dtype=np.int32)[bounds]
+        self.num_segments += int(np.count_nonzero(speaks_N & (num_frames_N > 0)))
+        self.num_runs += int(np.diff(runs_before)[speaks_N].sum())
 
     def scores(self) -> dict[str, float]:
         """`units_per_phone`, the mean number of runs in a segment; none if none was counted."""

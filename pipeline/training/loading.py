@@ -1,26 +1,22 @@
 """Reading ahead of the training, in a thread or in processes."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config import Cluster
+from pipeline.read_ahead import ahead
 from pipeline.training.batches import Share
 from pipeline.training.inputs import Example, Inputs, Source
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 # A micro-batch, and whether its losses count.
 Micro = tuple[Inputs, bool]
 
-# Requests that each process, or the thread, reads before they are needed.
+# Requests that each process reads before they are needed.
 AHEAD_OF_PROCESS = 2
-AHEAD_OF_THREAD = 4
 # For a GPU, unless the config sets it: while one reads a slow batch, the other reads the next.
 PROCESSES_FOR_GPU = 2
 
@@ -131,20 +127,3 @@ class _Reading(Dataset[list[Micro] | Exception]):
             return self.read(request)
         except Exception as error:  # noqa: BLE001 - it is raised where the data is wanted
             return error
-
-
-def ahead(
-    items: Iterable[Item], load: Callable[[Item], Result], depth: int = AHEAD_OF_THREAD
-) -> Iterator[Result]:
-    """`load(item)` for each item in order, up to `depth` of them computed ahead in a thread."""
-    pending: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(1, thread_name_prefix="inputs-ahead")
-    try:
-        for item in items:
-            pending.append(pool.submit(load, item))
-            if len(pending) > depth:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

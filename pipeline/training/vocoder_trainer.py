@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from pipeline.config import Vocoder
-from pipeline.training.loading import ahead
+from pipeline.read_ahead import ahead
 from pipeline.training.moving_average import move_towards
 from pipeline.vocoder.discriminators import Discriminators
 from pipeline.vocoder.generator import UnitVocoder

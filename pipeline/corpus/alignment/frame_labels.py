@@ -38,32 +38,47 @@ def frame_spans(
     num_frames_B: NDArray[np.int64],
     grid: FrameGrid,
 ) -> Spans:
-    """The spans of utterances whose segments, in seconds, follow each other in any order of starts."""
-    centres_T = np.array([grid.centre_seconds(t) for t in range(max(num_frames_B, default=0))])
-    utterance_S = np.repeat(np.arange(len(num_segments_B)), num_segments_B)
-    segment_S = _in_order_of_starts(starts_S, utterance_S)
-    first_S = np.minimum(np.searchsorted(centres_T, starts_S[segment_S]), num_frames_B[utterance_S])
-    # Before the first segment of each utterance comes an empty one, for the frames before it.
-    before_B = np.cumsum(num_segments_B) - num_segments_B
-    segment_M = np.insert(segment_S, before_B, NO_SEGMENT)
-    first_M = np.insert(first_S, before_B, 0)
-    next_M = np.append(first_M[1:], 0)
-    next_M[np.cumsum(num_segments_B + 1) - 1] = num_frames_B
-    end_M = np.insert(np.searchsorted(centres_T, ends_S[segment_S]), before_B, 0)
-    end_M = np.clip(end_M, first_M, next_M)
-    # What a segment leaves up to the next one lies in none.
-    return Spans(
-        np.column_stack((segment_M, np.full_like(segment_M, NO_SEGMENT))).ravel(),
-        np.column_stack((end_M - first_M, next_M - end_M)).ravel(),
-    )
+    """The spans of utterances whose segments, in seconds, follow each other in any order of starts.
+
+    Each segment has one, and before, between and after them are those in none.
+    """
+    segment_S = np.arange(len(starts_S))
+    if not _in_order_of_starts(starts_S, num_segments_B):
+        utterance_S = np.repeat(np.arange(len(num_segments_B)), num_segments_B)
+        segment_S = np.lexsort((starts_S, utterance_S))  # of equal starts, the first one first
+        starts_S, ends_S = starts_S[segment_S], ends_S[segment_S]
+    num_frames_S = np.repeat(num_frames_B, num_segments_B)
+    before_S = np.repeat(np.cumsum(num_frames_B) - num_frames_B, num_segments_B)
+    longest = max(num_frames_B, default=0)
+    bounds = np.zeros(2 * len(starts_S) + 2, dtype=np.int64)
+    bounds[-1] = num_frames_B.sum()
+    first_S, end_S, next_S = bounds[1:-1:2], bounds[2:-1:2], bounds[3::2]
+    first_S[:] = before_S + np.minimum(_first_at(starts_S, longest, grid), num_frames_S)
+    end_S[:] = before_S + np.minimum(_first_at(ends_S, longest, grid), num_frames_S)
+    end_S[:] = np.clip(end_S, first_S, next_S)
+    segment_N = np.full(len(bounds) - 1, NO_SEGMENT)
+    segment_N[1::2] = segment_S
+    return Spans(segment_N, np.diff(bounds))
 
 
-def _in_order_of_starts(
-    starts_S: NDArray[np.float64], utterance_S: NDArray[np.int64]
+def _in_order_of_starts(starts_S: NDArray[np.float64], num_segments_B: NDArray[np.int64]) -> bool:
+    """Whether starts fall from one utterance to the next only."""
+    falls = np.flatnonzero(starts_S[1:] < starts_S[:-1]) + 1
+    return bool(np.isin(falls, np.cumsum(num_segments_B)).all())
+
+
+def _first_at(
+    seconds_S: NDArray[np.float64], num_frames: int, grid: FrameGrid
 ) -> NDArray[np.int64]:
-    """The segments by utterance and start; of equal starts, the first one first."""
-    falls_S = (starts_S[1:] < starts_S[:-1]) & (utterance_S[1:] == utterance_S[:-1])
-    return np.lexsort((starts_S, utterance_S)) if falls_S.any() else np.arange(len(starts_S))
+    """The first frame whose centre is not before each time, as if frames went on after `num_frames`.
+
+    It is that of the nearest centre or the next one. To search all centres takes ten times as long.
+    """
+    centres_T = grid.centre_seconds(np.arange(num_frames + 1, dtype=np.float64))
+    place_S = (seconds_S - centres_T[0]) * grid.frames_per_second
+    frame_S: NDArray[np.int64] = np.clip(np.rint(place_S), 0, num_frames).astype(np.int64)
+    frame_S += centres_T[frame_S] < seconds_S
+    return frame_S
 
 
 def frame_labels(alignment: Sequence[Segment], num_frames: int, grid: FrameGrid) -> list[str]:

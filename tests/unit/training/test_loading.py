@@ -17,7 +17,7 @@ from pipeline.audio.decode import AudioError
 from pipeline.config import Cluster
 from pipeline.training.batches import Batch
 from pipeline.training.inputs import AudioSource, Example
-from pipeline.training.loading import Loader, LoaderLostError, Request, ahead, loader_processes
+from pipeline.training.loading import Loader, LoaderLostError, Request, loader_processes
 
 CPU = torch.device("cpu")
 PATIENCE_SECONDS = 60
@@ -46,34 +46,6 @@ def values(micros):
         (inputs.waveforms_BS.tolist(), inputs.lengths_B.tolist(), inputs.positions, counted)
         for inputs, counted in micros
     ]
-
-
-def test_items_are_loaded_ahead_in_order():
-    loaded = []
-
-    def load(item):
-        loaded.append(item)
-        return item * 2
-
-    results = ahead(range(10), load, depth=3)
-    assert next(results) == 0
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while len(loaded) < 4 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert loaded == [0, 1, 2, 3]
-    assert list(results) == list(range(2, 20, 2))
-
-
-def test_an_error_while_loading_reaches_the_reader_in_its_turn():
-    def load(item):
-        if item == 1:
-            raise OSError("gone")
-        return item
-
-    results = ahead(range(3), load)
-    assert next(results) == 0
-    with pytest.raises(OSError, match="gone"):
-        next(results)
 
 
 def test_a_gpu_has_processes_and_a_cpu_a_thread_unless_the_config_says_otherwise():

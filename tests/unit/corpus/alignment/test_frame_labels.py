@@ -54,6 +54,17 @@ def test_against_a_label_for_every_sample():
     assert frame_labels(alignment, num_frames, USUAL) == expected
 
 
+@pytest.mark.parametrize("grid", [USUAL, FrameGrid(400, 320, 16000, -200), FrameGrid(25, 9, 11)])
+def test_boundaries_at_centres_and_next_to_them(grid):
+    chance = np.random.default_rng(1)
+    centres = np.array([grid.centre_seconds(frame) for frame in range(3000)])
+    bounds = np.nextafter(centres, centres + chance.integers(-1, 2, len(centres)))
+    alignment = [Segment(a, b, "x") for a, b in pairwise(bounds.tolist())]
+    for num_frames in (3000, 2000):  # the last segments lie behind the last frame
+        expected = reference.frame_segments(alignment, num_frames, grid.centre_seconds)
+        assert frame_segments(alignment, num_frames, grid) == expected
+
+
 def random_alignment(chance):
     """Segments in any order, which overlap, leave gaps, lie behind the end or have no frame."""
     starts = np.round(chance.uniform(0, 6, chance.integers(0, 7)), chance.integers(0, 3))
