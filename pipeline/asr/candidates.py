@@ -6,8 +6,8 @@ from torch import Tensor
 from pipeline.asr.beam import Beam, Extensions
 from pipeline.config import AsrEvaluation
 
-# Candidates for each place in the beam whose exact CTC scores are computed: at first, and in an
-# utterance where these leave a doubt.
+# Candidates for each place in the beam whose exact CTC scores are computed: at first, and at most where
+# these leave a doubt.
 CANDIDATES_PER_PLACE = (3, 16)
 
 # More than the bounds are rounded by.
@@ -18,7 +18,8 @@ def best_extensions(beam: Beam, next_BNV: Tensor, settings: AsrEvaluation) -> Ex
     """The `beam_size` best texts of one more piece, by exact scores.
 
     Only the scores of those candidates are computed that may be among them by a cheap bound: of a few
-    at first, of more where the bound leaves a doubt in an utterance, and of all where it still does.
+    at first, of those further ones that the bound leaves in doubt, and of all in an utterance where it
+    still does.
     """
     num_candidates, weight = next_BNV[0].numel(), settings.ctc_weight
     size = min(settings.beam_size, num_candidates)
@@ -32,12 +33,14 @@ def best_extensions(beam: Beam, next_BNV: Tensor, settings: AsrEvaluation) -> Ex
     scores_BM = torch.full_like(others_BM, -torch.inf)
     ctc_BM = ctc.score(state, rows_BM[:, :few], pieces_BM[:, :few])
     scores_BM[:, :few] = others_BM[:, :few] + weight * ctc_BM
-    for one in _doubtful(scores_BM.topk(size).values, bound_BM[:, few : few + 1]):
-        ctc_1M = ctc.keep(one).score(state.keep(one), rows_BM[one], pieces_BM[one])
-        scores_BM[one] = others_BM[one] + weight * ctc_1M
+    doubtful_P2 = _doubtful(scores_BM[:, :few].topk(size).values, bound_BM[:, few:])
+    if len(doubtful_P2):
+        of_P = (doubtful_P2[:, 0], few + doubtful_P2[:, 1])
+        ctc_P = ctc.score_pairs(state, of_P[0], rows_BM[of_P], pieces_BM[of_P])
+        scores_BM[of_P] = others_BM[of_P] + weight * ctc_P
     scores_BK, places_BK = scores_BM.topk(size)
     flat_BK, others_BK = flat_BM.gather(1, places_BK), others_BM.gather(1, places_BK)
-    for one in _doubtful(scores_BK, bound_BM[:, many:]):
+    for one in _doubtful(scores_BK, bound_BM[:, many:])[:, :1]:
         others_C = (others_BN[one, :, None] + next_BNV[one]).flatten()
         ctc_C = ctc.keep(one).score_all(state.keep(one)).flatten()
         scores_BK[one], flat_BK[one] = (others_C + weight * ctc_C).topk(size)
@@ -45,12 +48,9 @@ def best_extensions(beam: Beam, next_BNV: Tensor, settings: AsrEvaluation) -> Ex
     return Extensions(*_rows_and_pieces(flat_BK, next_BNV), scores_BK, others_BK)
 
 
-def _doubtful(scores_BK: Tensor, bound_B1: Tensor) -> Tensor:
-    """Each utterance, U x 1, of whose best one might be what is only known to be at most `bound_B1`.
-
-    `bound_B1` has no column where nothing is left.
-    """
-    return (scores_BK[:, -1:] < bound_B1 + SLACK).any(dim=1).nonzero()
+def _doubtful(scores_BK: Tensor, bound_BM: Tensor) -> Tensor:
+    """Utterance and column, P x 2, of what might be among the best: it is at most `bound_BM`."""
+    return (scores_BK[:, -1:] < bound_BM + SLACK).nonzero()
 
 
 def _bound(beam: Beam, others_BN: Tensor, next_BNV: Tensor, ctc_weight: float) -> Tensor:

@@ -45,13 +45,13 @@ class CtcState:
         """The state of some of the utterances."""
         return CtcState(self.after_B2NT[utterances_U], self.last_BN[utterances_U])
 
-    def leading_up_to(self, rows_BM: Tensor, pieces_BM: Tensor) -> Tensor:
-        """Of M pairs of a prefix and its next piece: how likely the first t frames lead up to it.
+    def leading_up_to(self, utterances: Tensor, rows: Tensor, pieces: Tensor) -> Tensor:
+        """Of pairs of a prefix and its next piece: how likely the first t frames lead up to it.
 
         A piece that follows itself needs a blank in between.
         """
-        repeated_BM = self.last_BN.gather(1, rows_BM) == pieces_BM
-        return _rows(self.after_B2NT, 2 * rows_BM + repeated_BM.long())
+        repeated = self.last_BN[utterances, rows] == pieces
+        return self.after_B2NT[utterances, 2 * rows + repeated]
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,13 @@ class CtcPrefix:
         places_U, peaks_UGV = self.places_B[utterances_U], self.peaks_BGV[utterances_U]
         return CtcPrefix(self.log_probs_AVT, places_U, peaks_UGV)
 
-    def _shown(self, pieces_BM: Tensor) -> Tensor:
-        """Log-probability of each of M pieces in each frame, B x M x T."""
-        return self.log_probs_AVT[self.places_B[:, None], pieces_BM].double()
+    def _shown(self, places: Tensor, pieces: Tensor) -> Tensor:
+        """Log-probability of each of some pieces in each frame, ... x T."""
+        return self.log_probs_AVT[places, pieces].double()
 
     def _blank_shown(self) -> Tensor:
-        return self._shown(torch.full_like(self.places_B, BLANK)[:, None])
+        """B x 1 x T."""
+        return self.log_probs_AVT[self.places_B, BLANK].double()[:, None]
 
     def begin(self) -> CtcState:
         """The empty prefix of each utterance, N = 1."""
@@ -106,8 +107,15 @@ class CtcPrefix:
 
     def score(self, state: CtcState, rows_BM: Tensor, pieces_BM: Tensor) -> Tensor:
         """Log p(any text that begins with prefix `rows_BM` and then `pieces_BM`), B x M."""
-        before_BMT = state.leading_up_to(rows_BM, pieces_BM)[..., :-1]
-        return (before_BMT + self._shown(pieces_BM)).logsumexp(-1).clamp(min=NEVER)
+        return self.score_pairs(state, _utterances(rows_BM), rows_BM, pieces_BM)
+
+    def score_pairs(
+        self, state: CtcState, utterances: Tensor, rows: Tensor, pieces: Tensor
+    ) -> Tensor:
+        """The same of pairs of a prefix and a piece in any utterances, in the shape of `rows`."""
+        before = state.leading_up_to(utterances, rows, pieces)[..., :-1]
+        shown = self._shown(self.places_B[utterances], pieces)
+        return (before + shown).logsumexp(-1).clamp(min=NEVER)
 
     def score_all(self, state: CtcState) -> Tensor:
         """The same for every prefix and piece, B x N x V; the blank's column has no meaning."""
@@ -159,16 +167,16 @@ class CtcPrefix:
         (piece_(t-1) + before_t) p_t(piece), which is a sum over the frame s where the piece first
         shows: before_s times the probability that it is held from s to t. Likewise for blanks.
         """
-        before_BNT = state.leading_up_to(rows_BN, pieces_BN)
-        held_BNT = _held(self._shown(pieces_BN))
+        before_BNT = state.leading_up_to(_utterances(rows_BN), rows_BN, pieces_BN)
+        held_BNT = _held(self._shown(self.places_B[:, None], pieces_BN))
         piece_BNT = _hold(before_BNT, held_BNT)
         blank_BNT = _hold(piece_BNT, _held(self._blank_shown()))
         return CtcState.of(torch.logaddexp(piece_BNT, blank_BNT), blank_BNT, pieces_BN)
 
 
-def _rows(values_BNT: Tensor, rows_BM: Tensor) -> Tensor:
-    utterances_B1 = torch.arange(len(rows_BM), device=rows_BM.device)[:, None]
-    return values_BNT[utterances_B1, rows_BM]
+def _utterances(rows_BM: Tensor) -> Tensor:
+    """The number of each one, B x 1."""
+    return torch.arange(len(rows_BM), device=rows_BM.device)[:, None]
 
 
 def _held(log_probs_BNT: Tensor) -> Tensor:

@@ -27,7 +27,11 @@ class KeysAndValues:
 
     def keep(self, utterances_U: Tensor) -> "KeysAndValues":
         """Those of some of the utterances."""
-        return KeysAndValues(self.keys_BMD[utterances_U], self.values_BMD[utterances_U])
+        # On a CPU several times as fast as indexing.
+        return KeysAndValues(
+            self.keys_BMD.index_select(0, utterances_U),
+            self.values_BMD.index_select(0, utterances_U),
+        )
 
     def moved(self, places_BP: Tensor, num_places: int) -> "KeysAndValues":
         """P of the M places in each utterance, and room for `num_places` in all."""
