@@ -28,8 +28,8 @@ def _run(context: StageContext) -> dict[str, float]:
 
     corpus, splits = context.inputs["prepare_corpus"], context.config.corpus.splits
     encoder, scores = pretrain_encoder(
-        read_split(corpus, splits.train),
-        read_split(corpus, splits.valid),
+        read_split(corpus, splits.train, aligned=True),
+        read_split(corpus, splits.valid, aligned=True),
         context.config.pretraining,
         context.progress,
     )

@@ -116,7 +116,7 @@ def to_table(utterances: Iterable[Utterance], schema: pa.Schema = table_schemas.
     return pa.Table.from_pylist([asdict(utterance) for utterance in utterances], schema=schema)
 
 
-def from_table(table: pa.Table) -> list[Utterance]:
+def from_table(table: pa.Table | pa.RecordBatch) -> list[Utterance]:
     """The inverse of `to_table`."""
     rows = table.to_pylist()
     for row in rows:

@@ -17,6 +17,7 @@ from pipeline.audio.model_grid import grid_of_saved_model
 from pipeline.audio.utterance import Segment, Utterance, from_table
 from pipeline.corpus.alignment.frame_labels import NO_SEGMENT, frame_segments, frame_spans
 from pipeline.read_ahead import ahead
+from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact, ArtifactError
 
 # Of tokens that are in memory at once, two bytes each, and of a corpus's rows.
@@ -31,10 +32,20 @@ CORPUS = "corpus.parquet"
 LABELS = "alignment.list.element.label"
 
 
-def read_split(corpus: Artifact, split: str) -> list[Utterance]:
-    """The utterances of one split, in the order of the corpus."""
-    table = corpus.read_table(CORPUS)
-    return from_table(table.filter(pc.field("split") == split))
+def read_split(corpus: Artifact, split: str, *, aligned: bool = False) -> list[Utterance]:
+    """The utterances of one split, in the order of the corpus.
+
+    Their alignments are most of the corpus in memory, some hundred segments each: without `aligned` they
+    are not read, and `alignment` is None.
+    """
+    columns = [name for name in table_schemas.CORPUS.names if aligned or name != "alignment"]
+    utterances: list[Utterance] = []
+    with corpus.read(CORPUS) as file:
+        for batch in pq.ParquetFile(file).iter_batches(ROWS, columns=columns):
+            rows = batch.filter(pc.equal(batch["split"], split))
+            plain = (Utterance(**row) for row in rows.to_pylist())
+            utterances += from_table(rows) if aligned else plain
+    return utterances
 
 
 def read_tokens(output: Artifact, split: str) -> dict[str, np.ndarray]:
@@ -98,7 +109,7 @@ def read_aligned_units(
         ArtifactError: the split has no shard of tokens.
     """
     units, grid = read_tokens(tokens, split), tokenizer_grid(trained)
-    for utterance in read_split(corpus, split):
+    for utterance in read_split(corpus, split, aligned=True):
         if utterance.alignment is not None:
             units_T = units[utterance.utt_id]
             yield utterance, frame_segments(utterance.alignment, len(units_T), grid), units_T

@@ -25,14 +25,13 @@ def read_split_or_copy(config: Config, corpus: Artifact, split: str) -> list[Utt
 
 
 def _at_speed(utterances: Sequence[Utterance], split: str, speed: float) -> list[Utterance]:
-    """The utterances as a `split` of their own, played faster by `speed`, without the alignments."""
+    """The utterances as a `split` of their own, played faster by `speed`."""
     copies = [
         replace(
             each,
             utt_id=f"sp{speed:g}-{each.utt_id}",
             split=split,
             duration=each.duration / speed,
-            alignment=None,
             speed=speed,
         )
         for each in utterances

@@ -156,7 +156,7 @@ def loop(found: StageContext) -> tuple[()]:
 def frames_of(found: StageContext) -> Iterator[tuple[list[object], list[int]]]:
     """Of each utterance the segments and units of its frames."""
     units = read_tokens(found.inputs[NAMES[2]], SPLIT)
-    for one in read_split(found.inputs["prepare_corpus"], SPLIT):
+    for one in read_split(found.inputs["prepare_corpus"], SPLIT, aligned=True):
         units_T = units[one.utt_id].tolist()
         yield frame_segments(one.alignment or (), len(units_T), SSL_GRID.centre_seconds), units_T
 

@@ -33,7 +33,7 @@ def test_a_copy_is_the_training_split_at_another_speed(tmp_path, config):
         speed=0.9,
     )
     for split, recorded in (("train", TRAINED), ("valid", VALID)):
-        assert read_split_or_copy(config, corpus, split) == [recorded]
+        assert read_split_or_copy(config, corpus, split) == [replace(recorded, alignment=None)]
 
 
 def test_a_corpus_that_has_the_ids_of_a_copy_is_refused(tmp_path, config):
