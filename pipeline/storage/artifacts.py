@@ -8,14 +8,11 @@ import errno
 import hashlib
 import io
 import json
-import os
 import shutil
 import tempfile
-import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
+from pipeline.storage import atomic
 from pipeline.storage.folders import Folder, filesystem_and_path
 from pipeline.storage.table_schemas import COMPRESSION
 
@@ -41,12 +39,10 @@ CHECKPOINTS = "checkpoints"
 # What a stage says while it works (`pipeline.log`). No result depends on it.
 LOG = "log"
 CHECKSUM_THREADS = 16
-# On an object store: a reader of some columns should not fetch their neighbours, a copy is read in
-# large blocks, and this many parts of one file are uploaded at once.
+# On an object store: a reader of some columns should not fetch their neighbours, and a copy is read in
+# large blocks.
 READ_AHEAD_BYTES = 1 << 20
 COPIED_BYTES = 32 << 20
-UPLOADED_PARTS = 8
-ABANDONED_SECONDS = 600.0
 ABANDONED_UPLOAD_SECONDS = 3600.0
 
 
@@ -89,15 +85,29 @@ class Artifact:
         prefix = f"{folder}/" * bool(folder)
         infos = Folder(self.uri).files(folder)
         return {
-            f"{prefix}{name}": info.num_bytes for name, info in infos.items() if not _is_aside(name)
+            f"{prefix}{name}": info.num_bytes
+            for name, info in infos.items()
+            if not atomic.is_aside(name)
         }
 
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:
-        """A binary file that appears under `name` when it is complete, or not at all."""
-        opened = _replaced if is_local(self.filesystem) else _uploaded
-        with opened(self.filesystem, self.path(name)) as file:
-            yield file
+        """A binary file that appears under `name` when it is complete, or not at all.
+
+        Raises:
+            StorageFullError: the disk or a quota is full.
+        """
+        target = self.path(name)
+        try:
+            with atomic.write_file(self.filesystem, target) as file:
+                yield file
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            raise StorageFullError(
+                f"no space left to write {target}: free some, or store less, and run again; "
+                "completed files are kept"
+            ) from error
 
     @contextmanager
     def read(self, name: str) -> Iterator[IO[bytes]]:
@@ -159,43 +169,12 @@ class Artifact:
                 raise pa.ArrowInvalid(f"{name} has no column {', '.join(sorted(missing))}")
             return parquet.read(columns=columns)
 
-    @contextmanager
-    def write_folder(self, name: str, last: str = MODEL_CONFIG) -> Iterator[Path]:
+    def write_folder(self, name: str, last: str = MODEL_CONFIG) -> AbstractContextManager[Path]:
         """A local scratch folder whose files appear under `name` when the block ends well.
 
-        On a local storage one rename replaces an older folder of that name, so it is either the
-        old one or the new one. On an object store files are replaced one by one: the file `last` of
-        the old folder is deleted first and that of the new one written last, so that a folder with
-        this file is complete.
+        A folder that has the file `last` is complete (`atomic.write_folder`).
         """
-        filesystem, target = self.filesystem, self.path(name)
-        if not is_local(filesystem):
-            with tempfile.TemporaryDirectory() as scratch:
-                yield Path(scratch)
-                self.delete(f"{name}/{last}")
-                self.delete(name)
-                sources = [path for path in Path(scratch).rglob("*") if path.is_file()]
-                for source in sorted(sources, key=lambda path: (path == Path(scratch, last), path)):
-                    relative = source.relative_to(scratch).as_posix()
-                    filesystem.put_file(
-                        str(source), f"{target}/{relative}", max_concurrency=UPLOADED_PARTS
-                    )
-            return
-        folder = Path(target)
-        aside, old = aside_of(folder), aside_of(folder)
-        aside.mkdir(parents=True)
-        try:
-            yield aside
-            with suppress(FileNotFoundError):
-                folder.rename(old)
-            try:
-                aside.rename(folder)
-            except OSError as error:
-                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-                    raise  # else another writer was quicker, and its folder is as good
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        return atomic.write_folder(self.filesystem, self.path(name), last)
 
     @contextmanager
     def read_folder(self, name: str, last: str = MODEL_CONFIG) -> Iterator[Path]:
@@ -206,7 +185,7 @@ class Artifact:
         """
         if not self.exists(f"{name}/{last}"):
             raise self._unusable(name, "missing")
-        if is_local(self.filesystem):
+        if atomic.is_local(self.filesystem):
             yield Path(self.path(name))
             return
         with tempfile.TemporaryDirectory() as scratch:
@@ -224,9 +203,7 @@ class Artifact:
         )
 
     def delete(self, name: str) -> None:
-        if self.exists(name):
-            with suppress(FileNotFoundError):  # another process deletes it, too
-                self.filesystem.rm(self.path(name), recursive=True)
+        atomic.delete(self.filesystem, self.path(name))
 
     def finish(self, description: dict[str, Any], temporary: Sequence[str] = ()) -> None:
         """Write the manifest: `description`, and every file but the log with bytes and SHA-256.
@@ -296,13 +273,10 @@ class Artifact:
         A file that changed in the last ten minutes, or an upload that began in the last hour, may
         belong to a running writer.
         """
-        if not is_local(self.filesystem):
+        if atomic.is_local(self.filesystem):
+            atomic.delete_abandoned(Path(self.path()))
+        else:
             self._abort_uploads(ABANDONED_UPLOAD_SECONDS)
-            return
-        for path in list(Path(self.path()).rglob(".*.aside")):
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _abort_uploads(self, min_seconds: float) -> None:
         """On S3: delete parts of abandoned uploads, which no reader sees and somebody pays for."""
@@ -319,11 +293,6 @@ class Artifact:
 def artifact(storage: str, stage: str, digest: str) -> Artifact:
     """The output folder of `stage` in `storage`; a local path is made absolute."""
     return Artifact(f"{Folder.at(storage).uri}/{stage}/{digest}")
-
-
-def aside_of(path: Path) -> Path:
-    """Another name beside `path`, for a file or folder on its way to or from `path`."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.aside")
 
 
 class _Hashed(io.RawIOBase):
@@ -347,49 +316,6 @@ class _Hashed(io.RawIOBase):
         return {"bytes": self._size, "sha256": self._hasher.hexdigest()}
 
 
-@contextmanager
-def _replaced(filesystem: AbstractFileSystem, target: str) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `target` when it is complete.
-
-    Raises:
-        StorageFullError: the disk or a quota is full.
-    """
-    aside = aside_of(Path(target))
-    aside.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with filesystem.open(str(aside), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(target)
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        raise StorageFullError(
-            f"no space left to write {target}: free some, or store less, and run again; completed "
-            "files are kept"
-        ) from error
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _uploaded(filesystem: AbstractFileSystem, target: str) -> Iterator[IO[bytes]]:
-    """An object, which a store shows only when its upload is complete.
-
-    Closing the file would complete it, so after an exception it is discarded.
-    """
-    file = filesystem.open(target, "wb")
-    try:
-        yield file
-        file.close()
-    except BaseException:
-        with suppress(OSError):  # the same fault may stop this, too
-            file.discard()
-        file.closed = True  # or its finalizer would try to complete the upload
-        raise
-
-
 def _texts(name: str, kind: pa.DataType) -> Iterator[str]:
     """What Parquet calls the columns of strings in a column of some kind."""
     if pa.types.is_string(kind):
@@ -399,12 +325,3 @@ def _texts(name: str, kind: pa.DataType) -> Iterator[str]:
     elif pa.types.is_struct(kind):
         for field in kind:
             yield from _texts(f"{name}.{field.name}", field.type)
-
-
-def is_local(filesystem: AbstractFileSystem) -> bool:
-    protocol = filesystem.protocol
-    return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
-
-
-def _is_aside(name: str) -> bool:
-    return any(part.startswith(".") and part.endswith(".aside") for part in name.split("/"))

@@ -37,7 +37,8 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from pipeline.storage.artifacts import Artifact, is_local
+from pipeline.storage.artifacts import Artifact
+from pipeline.storage.atomic import is_local
 from pipeline.storage.failures import http_status
 from pipeline.storage.owner import Owner
 

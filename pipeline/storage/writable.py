@@ -4,7 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
-from pipeline.storage.artifacts import Artifact, ArtifactError, StorageFullError, aside_of, is_local
+from pipeline.storage.artifacts import Artifact, ArtifactError, StorageFullError
+from pipeline.storage.atomic import aside_of, is_local
 from pipeline.storage.folders import filesystem_and_path
 
 NAME = "try"

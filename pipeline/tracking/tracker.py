@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pipeline.redaction import redact
-from pipeline.storage.artifacts import aside_of
+from pipeline.storage.atomic import aside_of
 from pipeline.tracking.address import sqlite_path
 from pipeline.tracking.failure import TrackingError
 from pipeline.tracking.mlflow_run import MlflowRun

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from faulty_s3 import FaultyS3, local_s3, use
 
-from pipeline.storage import artifacts
+from pipeline.storage import atomic
 from pipeline.storage.artifacts import Artifact, StorageFullError
 from pipeline.storage.writable import UnwritableError, require_writable
 
@@ -88,7 +88,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, number):
     def full(_descriptor):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(artifacts.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     said = refusal(tmp_path / "new", StorageFullError)
     assert said.startswith(f"no space left to write {tmp_path}/new: free some")
     assert list(tmp_path.iterdir()) == []
