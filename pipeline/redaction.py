@@ -9,8 +9,9 @@ from urllib.parse import unquote
 
 HIDDEN = "***"
 
+# `token_asr` is a section of configs.
 _SECRET_KEY = re.compile(
-    r"(?:^|[^a-z])(?:(?:api)?keys?|token|secrets?|pass(?:word|wd|phrase)s?|credentials?|auth)"
+    r"(?:^|[^a-z])(?:(?:api)?keys?|token(?!_asr)|secrets?|pass(?:word|wd|phrase)s?|credentials?|auth)"
     r"(?![a-z])",
     re.IGNORECASE,
 )
@@ -22,7 +23,7 @@ _FEWEST_CHARACTERS = 6
 # Names of secrets; `tokens` are counted, and a `tokenizer` is not a secret.
 _TELLTALE = (
     r"[\w.-]{0,80}(?:secret|password|passwd|passphrase|credential|signature|(?:api|access|private)[_-]?key"
-    r"|(?<![a-z])token(?![a-z]))[\w.-]{0,80}"
+    r"|(?<![a-z])token(?![a-z]|_asr))[\w.-]{0,80}"
 )
 # Names have a limit, so that the search ends soon in a long text without spaces.
 _IN_QUERY = r"[^=&;?\s'\"]{0,80}"

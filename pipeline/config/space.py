@@ -15,7 +15,10 @@ from pipeline.config.variant import Config
 from pipeline.config.yaml_file import Node, name_of, read_mapping
 
 # What the scores on the validation split depend on; nothing else can be chosen by them.
-_SECTIONS = ("features", "codebook", "quantizer", "asr", "training", "ssl")
+_SECTIONS = (
+    *("features", "codebook", "quantizer", "asr", "training", "ssl"),
+    *("token_asr", "resynthesis_loss"),
+)
 _REFUSED = {
     "training.seeds": "a seed is no setting: the best of several is luck",
     "ssl.model": "another SSL model is another comparison",

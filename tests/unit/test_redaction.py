@@ -1,4 +1,6 @@
+import re
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.redaction import HIDDEN, flatten, redact
 
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 KEY = "AKIAIOSFODNN7EXAMPLE"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"  # noqa: S105 - the one of AWS's handbook
 SIGNED = (
@@ -30,6 +33,14 @@ def test_two_settings_never_have_one_name():
     settings = {"a": {"b": 1, "b.c": 2, "": 3}, "a.b": 4, "": {"a": 5}, '"a.b"': 6}
     assert sorted(flatten(settings).values()) == ["1", "2", "3", "4", "5", "6"]
     assert flatten({"utterances": {"test#1": 5}}) == {"utterances.test#1": "5"}
+
+
+def test_no_key_of_a_config_is_taken_for_a_secret():
+    keys = re.findall(r"^\| `([\w.[\]]+)` \|", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert "token_asr.asr.dim" in keys
+    for key in keys:
+        assert flatten({key: 1}), key
+        assert redact(f"--set {key}=value") == f"--set {key}=value"
 
 
 @pytest.mark.parametrize(

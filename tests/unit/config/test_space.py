@@ -41,6 +41,12 @@ def test_a_key_has_choices_or_a_range_and_each_knows_its_line(read):
     assert space.plain()["quantizer.sigma"] == [{"kind": "fixed", "value": 1}, {"value": 5}]
 
 
+def test_what_trials_are_scored_by_can_be_chosen(read):
+    space = read("token_asr.asr.dim: [64, 128]\nresynthesis_loss.weight: [0, 0.5]\n")
+    space.check([CONFIG])
+    assert list(space.domains) == ["token_asr.asr.dim", "resynthesis_loss.weight"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
