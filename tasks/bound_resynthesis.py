@@ -74,7 +74,7 @@ def _errors(context: StageContext, found: "Sequence[Bound]") -> dict[str, dict[s
     copies = {each.utterance.utt_id: each.copy for each in found}
     heard = judge.hear(utterances, RECORDINGS, read)
     heard += judge.hear(utterances, COPY, lambda each: copies[each.utt_id])
-    context.output.write_table("heard.parquet", table(heard))
+    context.output.write_table("heard.parquet", table(heard, judge.normalize))
     errors: dict[str, dict[str, Share]] = {each.utt_id: {} for each in utterances}
     for each in heard:
         errors[each.utterance.utt_id] |= judge.errors(each)

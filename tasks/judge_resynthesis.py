@@ -52,16 +52,17 @@ def _run(context: StageContext) -> dict[str, float]:
 
     report = partial(context.progress.update, total=len(utterances), unit="utterances")
     shares: dict[str, dict[str, Share]] = {each.utt_id: {} for each in utterances}
-    heard = []
+    texts = table(())
     if settings.has_judge:
         judge = open_judge(settings, context.inputs.get("train_joint"))
         heard = judge.hear(utterances, RESYNTHESIS, read, report)
         shares |= {each.utterance.utt_id: judge.errors(each) for each in heard}
+        texts = table(heard, judge.normalize)
     measure = open_measures(settings.measures)
     for utterance in utterances if settings.measures else ():
         recording = read_utterance(utterance, rate_hz)
         shares[utterance.utt_id] |= measure(recording, read(utterance))
-    context.output.write_table("heard.parquet", table(heard))
+    context.output.write_table("heard.parquet", texts)
     rows = [scored(each, shares[each.utt_id]) for each in utterances]
     scores = utterance_scores.write(context.output, rows)
     return {f"{split}.{name}": value for name, value in scores.items()}

@@ -7,7 +7,7 @@ Not part of the default graph: name `tasks.pretrain_encoder` in `extra_stages`, 
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.corpus.parts import AUDIO, parts_of
+from pipeline.corpus.parts import ALIGNMENT, AUDIO, parts_of
 from pipeline.graph.stage import Input, Stage, StageContext
 
 
@@ -16,8 +16,8 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _inputs(config: Config, _split: str) -> tuple[Input, ...]:
-    splits = (config.corpus.splits.train, config.corpus.splits.valid)
-    rows = tuple(part for split in splits for part in parts_of(split, AUDIO))
+    splits = config.corpus.splits
+    rows = (*parts_of(splits.train, AUDIO), *parts_of(splits.valid, AUDIO, ALIGNMENT))
     return (Input("prepare_corpus", parts=rows),)
 
 
@@ -28,7 +28,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
     corpus, splits = context.inputs["prepare_corpus"], context.config.corpus.splits
     encoder, scores = pretrain_encoder(
-        read_split(corpus, splits.train, aligned=True),
+        read_split(corpus, splits.train),
         read_split(corpus, splits.valid, aligned=True),
         context.config.pretraining,
         context.progress,

@@ -42,5 +42,5 @@ STAGE = Stage(
     applies=lambda config: config.unit_lm.enabled and config.quantizer.has_units,
     trains=True,
     temporary=train_joint.STAGE.temporary,
-    headline=("valid.loss", "best_epoch"),
+    headline=("loss", "best_epoch"),
 )

@@ -39,7 +39,7 @@ def _run(context: StageContext) -> dict[str, float]:
 
 STAGE = Stage(
     name="train_vocoder",
-    version=4,
+    version=5,
     settings=_settings,
     run=_run,
     inputs=_inputs,

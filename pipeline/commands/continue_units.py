@@ -41,7 +41,7 @@ def continue_units(
             has no units.
         UnwritableError: `output` cannot be written, which is found before any work.
     """
-    require_writable(output)
+    require_writable(output, as_file=True)
     lm = load_model(model, "unit_lm", UnitLm.from_pretrained)
     files = token_files(tokens)
     check_tokenizer(model, lm.tokenizer, "train_unit_lm", files, console)

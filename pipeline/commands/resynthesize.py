@@ -39,7 +39,7 @@ def resynthesize(
 ) -> None:
     """Write one WAV file into the folder `output` for each row of the Parquet files `tokens`.
 
-    Folders stand for the files of units in them. All files are checked before the first is spoken.
+    Folders stand for the files of units in them. The tokenizer of all files is checked before the first is spoken.
     De-duplicated units, such as those of `continue`, last as long as the vocoder predicts.
 
     Raises:

@@ -24,7 +24,7 @@ from pipeline.redaction import redact
 from pipeline.storage.owner import command_line
 from pipeline.storage.provenance import provenance
 from pipeline.storage.writable import require_writable
-from pipeline.tracking.session import TrackingSession, check_one_tracker
+from pipeline.tracking.session import TrackingSession, check_one_tracker, tracking_of
 
 if TYPE_CHECKING:
     from pipeline.metrics.comparison import Comparison
@@ -47,7 +47,7 @@ def run(configs: Sequence[Config], only: Sequence[str], console: Console) -> boo
     check_one_tracker(configs)
     for config in configs:
         require_speakers(config.corpus)
-    session = TrackingSession(configs[0].tracking, storage)
+    session = TrackingSession(tracking_of(configs), storage)
     fingerprints = Fingerprints()
 
     def current() -> Graph:

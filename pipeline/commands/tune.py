@@ -33,7 +33,7 @@ from pipeline.storage.provenance import provenance
 from pipeline.storage.writable import require_writable
 from pipeline.tracking.description import NOTE_TAG, variant_tags
 from pipeline.tracking.publication import End
-from pipeline.tracking.session import TrackingSession, check_one_tracker
+from pipeline.tracking.session import TrackingSession, check_one_tracker, tracking_of
 
 RECORDS = "tuning"
 
@@ -70,7 +70,7 @@ def tune(tuning: Tuning, console: Console) -> bool:
         if tuning.folder is not None:
             TunedConfig(file, tuning.folder).check()
     require_writable(configs[0].storage)
-    session = TrackingSession(for_tuning(configs[0].tracking), configs[0].storage)
+    session = TrackingSession(for_tuning(tracking_of(configs)), configs[0].storage)
     session.check()
     variants = [
         Variant(file, tuning.overrides, config)
@@ -184,7 +184,7 @@ def _keep(trials: Trials, variant: Variant, draws: dict[str, Any]) -> str:
     More trials of the same config, space and seed replace it: they include the earlier ones.
     """
     config = variant.config
-    settings = config.model_dump(mode="json", exclude={"storage", "tracking", "cluster"})
+    settings = config.identity({"storage", "tracking", "cluster"})
     name = f"{variant.name}-{digest({**draws, 'config': settings})[:8]}"
     records = Artifact(f"{Folder.at(config.storage).uri}/{RECORDS}")
     given = {"config": str(variant.file), "set": [redact(each) for each in variant.overrides]}

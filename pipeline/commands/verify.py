@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline.config import Config
+from pipeline.config import Config, ConfigError
 from pipeline.errors import is_for_user
 from pipeline.graph.graph import Graph, Node, build
 from pipeline.storage.artifacts import CHECKSUM_THREADS, MANIFEST, RECORDS, Artifact, ArtifactError
@@ -33,12 +33,15 @@ def verify(
             checkpoints it may end with other weights.
 
     Raises:
-        ConfigError: there is no such stage.
+        ConfigError: there is no such stage, or the configs do not have it.
         ArtifactError: there is no such folder.
         OSError: the storage failed, or a damaged file cannot be deleted.
     """
     nodes = build(configs, [name]).nodes if configs else ()
     named = [node for node in nodes if node.stage.name == name]
+    if configs and not named:
+        variants = ", ".join(config.variant for config in configs)
+        raise ConfigError(f"{name} is no part of {variants}: name a stage that `plan` lists")
     outputs = {node.label: node.artifact for node in named}
     if not configs:
         outputs = {name.rstrip("/"): _folder(name)}

@@ -140,6 +140,7 @@ class Config(Section):
                 "a learned sigma is one number: set quantizer.sigma.learned to false, or "
                 "cluster.sharding to 'ddp'"
             )
+        self._check_vocoder()
         self._check_tokens()
         self._check_recognisers()
         if self.features.sample_frames_per_second is not None and self.training.reads_features:
@@ -149,6 +150,15 @@ class Config(Section):
                 "which reads audio, or store all frames"
             )
         return self
+
+    def _check_vocoder(self) -> None:
+        """Workers share a step's segments, and each needs one."""
+        segments, workers = self.vocoder.batch_size, self.cluster.training_workers
+        if self.speaks and segments < workers:
+            raise ValueError(
+                f"vocoder.batch_size {segments} leaves some of cluster.training_workers {workers} "
+                "without a segment: raise the one, or lower the other"
+            )
 
     def _check_tokens(self) -> None:
         """What is asked of stored units must be possible with them."""
@@ -373,6 +383,15 @@ class Config(Section):
             document["ssl"]["finetuned_by"] = self.ssl.finetuned_by.variant
         if self.resynthesis.judging_config is not None:
             document["resynthesis"]["judge"] = self.resynthesis.judge_name
+        return document
+
+    def identity(self, left_out: set[str]) -> dict[str, Any]:
+        """The same with all settings of other configs, these sections left out of them too."""
+        document = self.document(left_out)
+        if self.ssl.finetuned_by is not None:
+            document["ssl"]["finetuned_by"] = self.ssl.finetuned_by.identity(left_out)
+        if self.resynthesis.judging_config is not None:
+            document["resynthesis"]["judge"] = self.resynthesis.judging_config.identity(left_out)
         return document
 
     @property

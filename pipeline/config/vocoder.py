@@ -127,9 +127,11 @@ class Vocoder(Section):
     segment_seconds: Annotated[float, Field(ge=0.1, le=60)] = 0.64
     """Length of a training segment."""
     batch_size: Width = 8
-    """Segments of a step, on each worker."""
+    """Segments of a step, which all training workers share; best a multiple of their number,
+    since segments of a worker that has fewer weigh more."""
     speaker_dropout: Share = 0.1
-    """The share of segments that the average speaker speaks, so that it is trained too."""
+    """The share of segments that the average speaker speaks, so that it is trained too. Where
+    `unseen_speaker` stands for others, nobody needs it, and there are none."""
     band_hz: Annotated[float, Field(ge=500, le=1e6)] | None = None
     """The highest frequency that is learned. `None` is half the sample rate of the training split's
     files, the highest of twenty: recordings of a telephone that were resampled have nothing above."""

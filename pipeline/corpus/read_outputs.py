@@ -32,8 +32,10 @@ CORPUS = "corpus.parquet"
 LABELS = "alignment.list.element.label"
 
 
-def read_split(corpus: Artifact, split: str, *, aligned: bool = False) -> list[Utterance]:
-    """The utterances of one split, in the order of the corpus.
+def read_split(
+    corpus: Artifact, split: str, *, aligned: bool = False, only: Sequence[str] | None = None
+) -> list[Utterance]:
+    """The utterances of one split, or `only` those of some ids, in the order of the corpus.
 
     Their alignments are most of the corpus in memory, some hundred segments each: without `aligned` they
     are not read, and `alignment` is None.
@@ -43,6 +45,8 @@ def read_split(corpus: Artifact, split: str, *, aligned: bool = False) -> list[U
     with corpus.read(CORPUS) as file:
         for batch in pq.ParquetFile(file).iter_batches(ROWS, columns=columns):
             rows = batch.filter(pc.equal(batch["split"], split))
+            if only is not None:
+                rows = rows.filter(pc.is_in(rows["utt_id"], pa.array(only, pa.string())))
             plain = (Utterance(**row) for row in rows.to_pylist())
             utterances += from_table(rows) if aligned else plain
     return utterances

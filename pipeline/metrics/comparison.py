@@ -350,7 +350,8 @@ def lines(found: Comparison, *, show_all: bool) -> Iterator[list[tuple[str, ...]
 
 
 def _own_line(name: str, rows: Rows, splits: Sequence[str]) -> tuple[str, ...]:
-    split, _, rest = name.partition(".")
-    split, rest = (split, rest) if split in splits else ("", name)
+    # A split's name may have dots, and begin as another's.
+    split = max((each for each in splits if name.startswith(f"{each}.")), key=len, default="")
+    rest = name.removeprefix(f"{split}.") if split else name
     score = Score(rest, rest.replace("_", " "), decimals=None)
     return score.title, split, *(score.cell(row, split) for row in rows.values())

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 
 from pipeline.audio.decode import read_utterance, write_audio
-from pipeline.audio.utterance import Utterance, from_table
+from pipeline.audio.utterance import Utterance
+from pipeline.corpus.read_outputs import CORPUS, read_split
 from pipeline.report.heard import Heard, heard
 from pipeline.report.spectrogram import Sound, Speech, spectrogram
 from pipeline.report.transcript import Transcript, transcript
@@ -79,20 +80,22 @@ def listening(variants: Sequence[Variant], splits: Sequence[str], max_bytes: int
 
 def _chosen(variants: Sequence[Variant], split: str, known: Sequence[Heard]) -> list[Utterance]:
     """Some from all over those whose resynthesis is kept, or else from all over the split."""
-    node = next(filter(None, (each.first("prepare_corpus") for each in variants)), None)
+    corpora = (each.made(each.shown(split), "prepare_corpus") for each in variants)
+    node = next(filter(None, corpora), None)
     if node is None:
         return []
-    kept = list(dict.fromkeys(utt_id for each in known for utt_id in each.audio))
+    kept = {utt_id for each in known for utt_id in each.audio}
     read = partial(_utterances, node.artifact, split, kept)
     return variants[0].read(f"the utterances of {split}", read) or []
 
 
-def _utterances(corpus: Artifact, split: str, kept: Sequence[str]) -> list[Utterance]:
-    rows = corpus.read_table("corpus.parquet").filter(pc.field("split") == split)
-    known = kept or rows["utt_id"].to_pylist()
+def _utterances(corpus: Artifact, split: str, kept: Collection[str]) -> list[Utterance]:
+    rows = corpus.read_table(CORPUS, ["utt_id", "split"]).filter(pc.field("split") == split)
+    of_split = rows["utt_id"].to_pylist()
+    known = [utt_id for utt_id in of_split if utt_id in kept] or of_split
     count = min(EXAMPLES, len(known))
     chosen = [known[number * len(known) // count] for number in range(count)]
-    return from_table(rows.filter(pc.field("utt_id").isin(chosen)))
+    return read_split(corpus, split, aligned=True, only=chosen)
 
 
 def _example(first: Variant, utterance: Utterance, known: Sequence[Heard]) -> Example:

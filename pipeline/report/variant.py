@@ -47,6 +47,21 @@ class Variant:
         unique = {node.key: node for node in nodes}
         yield from (node for key, node in unique.items() if key in self.complete)
 
+    def made(self, member: Member, name: str) -> Node | None:
+        """The output of this name of one member, if it is complete."""
+        node = member.nodes.get(name)
+        return node if node is not None and node.key in self.complete else None
+
+    def shown(self, split: str) -> Member:
+        """The first member of which most can be looked at and listened to in a test split."""
+        stages = ("evaluate_resynthesis", "evaluate_asr", "tokenize_corpus")
+
+        def there_is(member: Member) -> tuple[bool, ...]:
+            named = (*(f"{stage}/{split}" for stage in stages), "prepare_corpus")
+            return tuple(self.made(member, name) is not None for name in named)
+
+        return max(self.members, key=there_is)
+
     def read(self, what: str, read: Callable[[], _Read]) -> _Read | None:
         """What `read` returns; None and a note if it cannot be read."""
         try:

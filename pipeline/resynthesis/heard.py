@@ -40,8 +40,8 @@ def scored(utterance: Utterance, shares: Mapping[str, Share]) -> ScoredUtterance
     return ScoredUtterance(utterance.utt_id, utterance.split, utterance.speaker, shares)
 
 
-def table(heard: Sequence[Heard]) -> pa.Table:
-    """One row for each utterance and kind of speech."""
+def table(heard: Sequence[Heard], normalize: Callable[[str], str] = str) -> pa.Table:
+    """One row for each utterance and kind of speech: both texts, and as `Heard.errors` compares them."""
     rows = [
         {
             "utt_id": each.utterance.utt_id,
@@ -49,6 +49,8 @@ def table(heard: Sequence[Heard]) -> pa.Table:
             "speech": each.speech,
             "reference": each.utterance.text,
             "hypothesis": each.text,
+            "compared_reference": normalize(each.utterance.text),
+            "compared_hypothesis": normalize(each.text),
         }
         for each in heard
     ]

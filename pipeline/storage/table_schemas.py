@@ -62,7 +62,14 @@ UTTERANCE_SCORES = pa.schema(
     ]
 )
 
-HEARD = pa.schema([*_UTTERANCE, *required(speech=pa.string()), *_TEXTS])
+HEARD = pa.schema(
+    [
+        *_UTTERANCE,
+        *required(speech=pa.string()),
+        *_TEXTS,
+        *required(compared_reference=pa.string(), compared_hypothesis=pa.string()),
+    ]
+)
 
 
 def layer_column(layer: int) -> str:

@@ -35,7 +35,7 @@ class RunName:
 
 def name_of_variant(config: Config) -> RunName:
     """A variant with these settings."""
-    settings = config.model_dump(mode="json", exclude=UNTRACKED_SECTIONS)
+    settings = config.identity(UNTRACKED_SECTIONS)
     name = redact(config.variant)
     labels = {VARIANT_TAG: name}
     return RunName(config.tracking.experiment, CONFIG_DIGEST_TAG, digest(settings), name, labels)

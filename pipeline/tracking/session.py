@@ -145,6 +145,11 @@ def _mark(config: Config) -> str:
     return f"{digest([name.experiment, *name.tags.items()])}.json"
 
 
+def tracking_of(configs: Sequence[Config]) -> Tracking:
+    """Where configs with one tracker are published: as the first says that is published at all."""
+    return next((each.tracking for each in configs if each.tracking.enabled), configs[0].tracking)
+
+
 def check_one_tracker(configs: Sequence[Config]) -> None:
     """Refuse configs that name different trackers, since one session serves all of them.
 

@@ -1,6 +1,7 @@
 """One training of the unit vocoder, from the tokens and recordings of a corpus."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -150,7 +151,8 @@ def _batches(
         rank=worker.rank,
         world_size=worker.world_size,
         average_speaker=vocoder.voices.key(None),
-        speaker_dropout=settings.speaker_dropout,
+        # One who speaks for unseen ones has segments of his own, which others' would spoil.
+        speaker_dropout=0.0 if settings.unseen_speaker else settings.speaker_dropout,
         track=track if vocoder.pitch else None,
     )
 
@@ -176,7 +178,7 @@ def _scores(vocoder: UnitVocoder, batches: Mapping[str, SegmentBatches]) -> dict
         f"{split}.{name}_loss": loss
         for split, of_split in batches.items()
         for name, loss in vocoder_trainer.evaluate_vocoder(
-            vocoder, of_split, SCORED_BATCHES
+            vocoder, replace(of_split, rank=0, world_size=1), SCORED_BATCHES
         ).items()
     }
     return {**losses, "too_short_utterances": float(batches["train"].num_too_short)}

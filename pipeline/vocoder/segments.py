@@ -33,9 +33,17 @@ class Segments(NamedTuple):
     f0_BT: Tensor
 
 
+class _Place(NamedTuple):
+    """Which clip a segment is cut from, at which of its frames, and the key of who speaks it."""
+
+    clip: int
+    first: int
+    speaker: np.ndarray
+
+
 @dataclass(kw_only=True)
 class SegmentBatches(Dataset[Segments]):
-    """The batches of one worker, indexed by training step.
+    """One worker's shares of the batches, indexed by training step.
 
     Every epoch visits the usable clips once, in an order drawn from (seed, epoch), and cuts one
     segment from each at a position drawn from (seed, step). So a resumed training reads the same
@@ -44,7 +52,7 @@ class SegmentBatches(Dataset[Segments]):
     Attributes:
         clips: utterances; those shorter than a segment are left out (`num_too_short`).
         segment_frames: frames T of a segment.
-        batch_size: segments on each of the `world_size` workers.
+        batch_size: segments of a step, which the `world_size` workers share.
         hop: samples between two frames.
         shift: where in the recording the vocoder's first sample is; before it, if negative.
         average_speaker: the key of who speaks for unknown speakers.
@@ -76,14 +84,12 @@ class SegmentBatches(Dataset[Segments]):
         self.num_too_short = given - len(self.clips)
 
     def __getitem__(self, step: int) -> Segments:
-        """This worker's batch of training step `step`, counted from 0; steps have no end."""
-        random = np.random.default_rng((self.seed, step, self.rank))
-        global_size = self.batch_size * self.world_size
-        first = step * global_size + self.rank * self.batch_size
-        parts = [
-            self._cut(self._clip(position), random)
-            for position in range(first, first + self.batch_size)
-        ]
+        """This worker's share of training step `step`, counted from 0; steps have no end."""
+        random = np.random.default_rng((self.seed, step))
+        first = step * self.batch_size
+        # All places are drawn, so that a segment's is the same for any number of workers.
+        places = [self._place(first + number, random) for number in range(self.batch_size)]
+        parts = [self._cut(place) for place in places[self.rank :: self.world_size]]
         units, waveforms, speakers, f0 = zip(*parts, strict=True)
         return Segments(
             torch.from_numpy(np.stack(units).astype(np.int64)),
@@ -97,18 +103,22 @@ class SegmentBatches(Dataset[Segments]):
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.clips))
         return int(order[rank])
 
-    def _cut(self, index: int, random: np.random.Generator) -> tuple[np.ndarray, ...]:
+    def _place(self, position: int, random: np.random.Generator) -> "_Place":
+        index = self._clip(position)
         clip = self.clips[index]
         first = int(random.integers(len(clip.units_T) - self.segment_frames + 1))
-        last = first + self.segment_frames
         dropped = random.random() < self.speaker_dropout
         speaker = clip.speakers[int(random.integers(len(clip.speakers)))]
+        return _Place(index, first, self.average_speaker if dropped else speaker)
+
+    def _cut(self, place: "_Place") -> tuple[np.ndarray, ...]:
+        clip, first, last = self.clips[place.clip], place.first, place.first + self.segment_frames
         samples = aligned(clip.read(), len(clip.units_T), self.hop, self.shift)
         return (
             clip.units_T[first:last],
             samples[first * self.hop : last * self.hop],
-            self.average_speaker if dropped else speaker,
-            self._f0(index, samples)[first:last],
+            place.speaker,
+            self._f0(place.clip, samples)[first:last],
         )
 
     def _f0(self, index: int, samples: np.ndarray) -> np.ndarray:

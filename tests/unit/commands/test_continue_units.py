@@ -14,6 +14,7 @@ from pipeline.config import ConfigError
 from pipeline.lm.causal_lm import CausalLm
 from pipeline.lm.unit_lm import UnitLm
 from pipeline.storage import table_schemas
+from pipeline.storage.writable import UnwritableError
 from pipeline.tokenizer.identity import TOKENIZER
 from pipeline.units.subwords import Subwords
 from pipeline.vocoder.generator import UnitVocoder
@@ -143,3 +144,13 @@ def test_units_of_an_unknown_tokenizer_are_continued_with_a_warning(trained, tmp
     result = invoke("continue", trained, unknown, "--output", tmp_path / "more.parquet")
     assert result.exit_code == 0
     assert f"{unknown} does not name it" in result.stdout
+
+
+def test_an_output_may_be_replaced_and_a_folder_is_refused_before_any_work(
+    tokens, trained, tmp_path
+):
+    first = continued(trained, tokens, output=tmp_path / "more.parquet")
+    assert continued(trained, tokens, output=tmp_path / "more.parquet") == first
+    refused = invoke("continue", tmp_path / "gone", tokens, "--output", tmp_path).exception
+    with pytest.raises(UnwritableError, match="it is a folder; name a file"):
+        raise refused

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.commands.verify import verify
+from pipeline.config import ConfigError
 from pipeline.features.encoders.load import load_encoder
 from pipeline.graph import graph as stage_graph
 from pipeline.quantizer.layer_mix import LayerMix
@@ -226,3 +227,8 @@ def test_what_was_made_from_a_damaged_training_is_made_again_unless_it_can_resum
     assert ("tokenize_corpus/train[tiny]: to be made again" in output) == (not kept)
     assert [output.is_complete() for output in made] == [kept] * len(made)
     assert project.node("prepare_corpus").artifact.is_complete()
+
+
+def test_a_stage_that_the_configs_do_not_have_is_no_success(project):
+    with pytest.raises(ConfigError, match="train_token_asr is no part of tiny: name a stage"):
+        project.verify("train_token_asr")

@@ -313,3 +313,15 @@ def test_scores_of_a_users_own_stage_have_their_names_as_titles():
     assert "| num pairs |  | 12345 | – |" in shown  # noqa: RUF001 - see comparison.MISSING
     assert "| edit rate | test | 0.1235 ± 0.01 | 0.5 |" in shown
     assert "| unseen.edit rate |  | – | – |" in shown  # noqa: RUF001
+
+
+def test_a_score_of_an_own_stage_is_of_the_split_that_it_names():
+    rows = {"kmeans": {"test.mean_pitch": 1.0, "test.other.mean_pitch": 2.0, "pitch": 3.0}}
+    own = tuple(rows["kmeans"])
+    found = Comparison(rows, ("test", "test.other"), own=own)
+    lines = comparison.as_markdown(found).splitlines()
+    assert [line for line in lines if "pitch" in line] == [
+        "| mean pitch | test | 1 |",
+        "| mean pitch | test.other | 2 |",
+        "| pitch |  | 3 |",
+    ]

@@ -115,3 +115,37 @@ def test_the_judge_of_all_variants_is_asked_before_the_own_recogniser(tmp_path):
     judge.artifact.finish({})
     voice = listening(read([member]), ["test"], ROOM).examples["test"][0].voices[1]
     assert " ".join(part.heard for part in voice.heard.parts) == "what the judge heard"
+
+
+def test_of_several_members_one_is_shown_of_which_there_is_speech(tmp_path):
+    folders = [tmp_path / "fold a", tmp_path / "fold b"]
+    for folder in folders:
+        folder.mkdir()
+    first, second = (reported(folder, "kmeans") for folder in folders)
+    del first.nodes["evaluate_resynthesis/test"]
+    others = [{"utt_id": "other", "split": "test"}]
+    first.nodes["prepare_corpus"].artifact.write_table(
+        "corpus.parquet", pa.Table.from_pylist(others)
+    )
+    [variant] = variants(Graph((first, second)), [first.config])
+    found = listening([variant], ["test"], ROOM).examples["test"]
+    assert [each.utterance.utt_id for each in found] == ["u1", "u3"]
+    assert all(each.voices[1].audio for each in found)
+    assert not variant.notes
+
+
+def test_errors_are_marked_in_the_texts_that_were_compared(tmp_path):
+    member = reported(tmp_path, "kmeans")
+    output = member.nodes["evaluate_resynthesis/test"].artifact
+    rows = [
+        {
+            **row,
+            "hypothesis": "One, two!",
+            "compared_reference": "one two",
+            "compared_hypothesis": "one two",
+        }
+        for row in output.read_table("heard.parquet").to_pylist()
+    ]
+    output.write_table("heard.parquet", pa.Table.from_pylist(rows))
+    heard = listening(read([member]), ["test"], ROOM).examples["test"][0].voices[1].heard
+    assert (heard.errors, heard.words) == (0, 2)

@@ -115,7 +115,10 @@ def whisper(monkeypatch):
 
 def test_a_whisper_is_judged_by_normalized_texts(make, whisper):
     context_of, utterances = make
-    scores = STAGE.run(context_of("some/whisper"))
+    context = context_of("some/whisper")
+    scores = STAGE.run(context)
+    rows = context.output.read_table("heard.parquet").to_pylist()
+    assert [(row["hypothesis"], row["compared_hypothesis"]) for row in rows] == [("A", "a")] * 3
     references = [each.text for each in utterances[1:]]
     assert scores["test.resynthesis_wer"] == score(references, ["a"] * 3).wer
 

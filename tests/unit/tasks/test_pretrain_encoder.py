@@ -36,3 +36,9 @@ def test_stage_leaves_a_checkpoint_and_its_scores(tmp_path):
     with output.read_folder("encoder") as folder:
         assert load_encoder(folder).hidden_size == 16
     assert (sent[-1].done, sent[-1].total, sent[-1].unit) == (1, 1, "epochs")
+
+
+def test_alignments_count_where_they_are_scored(tmp_path):
+    [corpus] = STAGE.inputs(tiny_config(tmp_path), "")
+    assert "valid/alignment" in corpus.parts
+    assert "train/alignment" not in corpus.parts

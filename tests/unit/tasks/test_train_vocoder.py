@@ -1,4 +1,5 @@
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,10 @@ from pipeline.log.stage_log import StageLog
 from pipeline.progress import Progress
 from pipeline.storage import table_schemas
 from pipeline.storage.artifacts import Artifact
+from pipeline.training import vocoder as training
+from pipeline.training.worker import Worker
 from pipeline.vocoder.generator import UnitVocoder
+from pipeline.vocoder.speakers import AVERAGE_SPEAKER
 from pipeline.vocoder.voice import voice_of
 from tasks.train_vocoder import STAGE
 
@@ -192,3 +196,16 @@ def test_what_changes_no_result_is_no_setting(tmp_path):
     other = make_config(tmp_path, vocoder={**VOCODER, "seed": 1})
     assert STAGE.settings(quick) == STAGE.settings(make_config(tmp_path))
     assert STAGE.settings(other) != STAGE.settings(make_config(tmp_path))
+
+
+def test_who_speaks_for_unseen_speakers_learns_from_own_segments_alone(context, tmp_path):
+    def speakers(**changes):
+        settings = {**VOCODER, "speaker_dropout": 0.5, "batch_size": 100, **changes}
+        config = make_config(tmp_path, vocoder=settings)
+        vocoder = training._build(config, context.inputs)
+        made = training._batches(config, context.inputs, "train", vocoder, Worker())
+        return made[0].speakers_B.tolist()
+
+    # Each of the two that are long enough, one of ann and one of bob, is cut fifty times.
+    assert Counter(speakers(unseen_speaker="bob")) == {0: 50, 1: 50}
+    assert 30 < Counter(speakers())[AVERAGE_SPEAKER] < 70

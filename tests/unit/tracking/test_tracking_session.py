@@ -8,7 +8,7 @@ from pipeline.log.stage_log import StageLog
 from pipeline.storage.artifacts import METRICS
 from pipeline.tracking import publisher
 from pipeline.tracking.publication import End
-from pipeline.tracking.session import TrackingSession
+from pipeline.tracking.session import TrackingSession, tracking_of
 
 
 def finish(node, **scores):
@@ -60,3 +60,10 @@ def test_with_tracking_turned_off_nothing_happens(config, node, tmp_path):
     session.end(config, End("FINISHED"))
     assert session.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_configs_are_published_where_the_first_of_them_is_that_is_published_at_all(config):
+    silent = config.model_copy(update={"tracking": Tracking(enabled=False)})
+    loud = config.model_copy(update={"tracking": Tracking(experiment="loud")})
+    assert tracking_of([silent, loud]) == loud.tracking
+    assert tracking_of([silent]) == silent.tracking

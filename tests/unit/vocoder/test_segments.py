@@ -96,12 +96,15 @@ def test_an_epoch_visits_every_clip_once_in_random_order_on_one_worker():
     assert epochs[0].tolist() != epochs[1].tolist()
 
 
-def test_workers_share_the_clips_of_a_step():
-    parts = [batches(clips(12), rank=rank, world_size=3) for rank in range(3)]
-    seen = [
-        speaker for step in range(2) for part in parts for speaker in part[step].speakers_B.tolist()
-    ]
-    assert sorted(seen) == list(range(12))
+@pytest.mark.parametrize("batch_size", [6, 8])
+def test_workers_share_the_segments_of_a_step(batch_size):
+    settings = {"batch_size": batch_size, "speaker_dropout": 0.3}
+    alone = batches(clips(12), **settings)
+    parts = [batches(clips(12), rank=rank, world_size=3, **settings) for rank in range(3)]
+    for step in range(4):
+        for rank, part in enumerate(parts):
+            for whole, share in zip(alone[step], part[step], strict=True):
+                assert torch.equal(whole[rank::3], share)
 
 
 def test_short_utterances_are_left_out_and_counted():
