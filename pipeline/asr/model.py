@@ -109,10 +109,9 @@ class AsrModel(nn.Module):
         """
         encoded_BTD, lengths_B = self.encode(embedded_BTE, num_frames_B)
         log_probs_BTV = self.ctc_log_probs(encoded_BTD)
-        outputs = {
-            "ctc": _ctc_loss(log_probs_BTV, lengths_B, targets),
-            "attention": self._attention_loss(encoded_BTD, lengths_B, targets),
-        }
+        # First the decoder: on a GPU, CTC waits for what was asked for before it.
+        attention = self._attention_loss(encoded_BTD, lengths_B, targets)
+        outputs = {"ctc": _ctc_loss(log_probs_BTV, lengths_B, targets), "attention": attention}
         if not self.training:
             padding_BT = padding_mask(lengths_B, encoded_BTD)
             outputs["frame_pieces_BT"] = log_probs_BTV.argmax(-1).masked_fill(padding_BT, BLANK)

@@ -72,5 +72,6 @@ class NextPieces:
             scores_BNV.add_(log_probs_RV.view_as(scores_BNV), alpha=each.weight)
             states.append(read)
         ends_BN = scores_BNV[..., SENTENCE_EDGE].double()
-        scores_BNV[..., [BLANK, SENTENCE_EDGE]] = -torch.inf
+        for no_text in (BLANK, SENTENCE_EDGE):  # a list of both would be copied to the GPU
+            scores_BNV[..., no_text] = -torch.inf
         return scores_BNV, ends_BN, NextState(decoder_state, tuple(states))

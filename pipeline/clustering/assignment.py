@@ -42,7 +42,8 @@ def nearest(frames_ND: Tensor, centroids_KD: Tensor) -> tuple[Tensor, Tensor]:
     if is_fused(frames_ND, len(centroids_KD)):
         from pipeline.clustering import fused
 
-        return fused.nearest(frames_ND, logits)
+        with torch.cuda.device_of(frames_ND):  # kernels start on the current device
+            return fused.nearest(frames_ND, logits)
     centred_KD = logits.weight_KD / 2
     num_frames, widest = len(frames_ND), max(centroids_KD.shape)
     size = min(num_frames, tile_rows(widest, frames_ND.device))

@@ -1,10 +1,11 @@
 """Rows in tiles, so that no frames x units matrix is ever complete in memory."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
+
+from pipeline.kernel_compiler import can_compile_kernels
 
 # Elements of a tile's widest matrix. On a CPU a tile fits the last-level cache; on a GPU it is large
 # enough for every multiprocessor, and small compared with the batch.
@@ -19,11 +20,12 @@ def is_fused(frames: Tensor, num_units: int) -> bool:
     """Whether a GPU's own kernels (`clustering.fused`, `quantizer.fused`) take these frames.
 
     Three float16 products make one of theirs, as exact as float32. Those of cuBLAS in float32 are
-    had by torch's own switch, `torch.backends.cuda.matmul.fp32_precision = "ieee"`.
+    had by torch's own switch, `torch.backends.cuda.matmul.fp32_precision = "ieee"`, and where no kernel
+    can be compiled.
     """
     if torch.backends.cuda.matmul.fp32_precision == "ieee":
         return False
-    return frames.is_cuda and num_units <= MOST_FUSED_UNITS and find_spec("triton") is not None
+    return frames.is_cuda and num_units <= MOST_FUSED_UNITS and can_compile_kernels()
 
 
 def tile_rows(widest: int, device: torch.device) -> int:

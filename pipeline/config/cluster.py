@@ -47,7 +47,7 @@ class Cluster(Section):
     cpus_per_worker: Annotated[float, Field(ge=1e-4, le=10_000)] = 1.0
     """CPUs that Ray reserves for each worker, its loader processes included."""
     gpus_per_worker: Annotated[float, Field(ge=0, le=1000)] = 0.0
-    """GPUs that Ray reserves for each worker."""
+    """GPUs that Ray reserves for each worker; with 0 it computes on CPUs, whatever GPUs there are."""
     loader_processes: Annotated[int, Field(ge=0, le=1000)] | None = None
     """Processes of each training worker that read data ahead; 0 uses a thread, `None` a thread on a
     CPU and processes on a GPU."""

@@ -89,9 +89,10 @@ class _Choose(torch.autograd.Function):
             from pipeline.quantizer import fused
 
             top_N = frames_MD.new_empty(0)
-            embedded_ME, units_N, nearest_N, entropy_N = fused.forward(
-                frames_MD, valid_N, logits, embedding_KE, relaxation
-            )
+            with torch.cuda.device_of(frames_MD):  # kernels start on the current device
+                embedded_ME, units_N, nearest_N, entropy_N = fused.forward(
+                    frames_MD, valid_N, logits, embedding_KE, relaxation
+                )
         else:
             embedded_ME, units_N, nearest_N, entropy_N, top_N = tiled.forward(
                 frames_MD, valid_N, logits, embedding_KE, relaxation

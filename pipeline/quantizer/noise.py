@@ -85,10 +85,11 @@ class Counters:
         if noise is None:
             nothing = torch.empty(0, dtype=torch.int32, device=device)
             return cls(0, nothing, nothing)
-        lengths_B = torch.tensor(noise.lengths, device=device)
+        # Made on the host, so that nothing waits for the GPU.
+        lengths_B = torch.tensor(noise.lengths).to(device, non_blocking=True)
         total = sum(noise.lengths)
         repeat = torch.repeat_interleave
-        keys_B = torch.tensor(noise.keys, dtype=torch.int32, device=device)
+        keys_B = torch.tensor(noise.keys, dtype=torch.int32).to(device, non_blocking=True)
         starts_B = (lengths_B.cumsum(0) - lengths_B).to(torch.int32)
         index_N = torch.arange(total, dtype=torch.int32, device=device)
         index_N -= repeat(starts_B, lengths_B, output_size=total)

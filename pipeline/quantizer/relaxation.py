@@ -44,7 +44,10 @@ class Gradients:
     ) -> "Gradients":
         """`wanted` is in the order of `choice._Choose`'s inputs: frames, valid, origin, logits."""
         return cls(
-            torch.zeros_like(frames_MD) if wanted[0] else None,
+            # Rows one after another, whatever strides the frames have: kernels write them so.
+            torch.zeros_like(frames_MD, memory_format=torch.contiguous_format)
+            if wanted[0]
+            else None,
             LogitGradients.zeros(logits, wanted[3:6]),
             torch.zeros_like(embedding_KE),
         )

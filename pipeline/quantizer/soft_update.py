@@ -80,7 +80,8 @@ class _SoftSums(torch.autograd.Function):
         if ctx.is_fused:
             from pipeline.quantizer import fused_update
 
-            sums_KD, mass_K = fused_update.forward(frames_MD, valid_N, logits)
+            with torch.cuda.device_of(frames_MD):  # kernels start on the current device
+                sums_KD, mass_K = fused_update.forward(frames_MD, valid_N, logits)
         else:
             sums_KD, mass_K = tiled_update.forward(frames_MD, valid_N, logits)
         ctx.save_for_backward(frames_MD, valid_N, origin_D, weight_KD, bias_K, sharpness, mass_K)
@@ -90,7 +91,11 @@ class _SoftSums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_sums_KD: Tensor, of_mass_K: Tensor) -> tuple[Tensor | None, ...]:
         frames_MD, valid_N, origin_D, weight_KD, bias_K, sharpness, mass_K = ctx.saved_tensors
-        of_frames_MD = torch.zeros_like(frames_MD) if ctx.needs_input_grad[0] else None
+        of_frames_MD = (
+            torch.zeros_like(frames_MD, memory_format=torch.contiguous_format)
+            if ctx.needs_input_grad[0]
+            else None
+        )
         logits = Logits(weight_KD, bias_K, origin_D, sharpness)
         of_logits = LogitGradients.zeros(logits)
         upstream, targets = (of_sums_KD, of_mass_K), (of_logits, of_frames_MD)

@@ -26,8 +26,8 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     # Paths in a config are relative to the folder the command was given in, for workers too.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # Ray warns of a coming change in how it hides GPUs from tasks that asked for none.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # What has reserved no GPU sees none, and computes on the CPU as it has reserved.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
 }
 
 # By default glibc returns each large array to the system and takes the next one page by page, zeroed:

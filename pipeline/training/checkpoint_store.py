@@ -141,8 +141,9 @@ def load_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, An
 def _split(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         name = "/".join(path)
-        # A clone: two names may share memory (tied weights), which safetensors refuses.
-        tensors[name] = value.detach().clone().contiguous()
+        # A copy: two names may share memory (tied weights), which safetensors refuses. A GPU may not have
+        # room for it.
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {_TENSOR: name}
     if isinstance(value, dict):
         # JSON keys are strings, so a mapping is kept as pairs: integer keys survive.

@@ -1,10 +1,9 @@
 """Whether a training's models are compiled."""
 
-import os
-import shutil
 from collections.abc import Sequence
 
 from pipeline.config import Config
+from pipeline.kernel_compiler import can_compile_kernels
 from pipeline.training.inputs import Example
 from pipeline.training.worker import Worker
 
@@ -22,13 +21,12 @@ def compiles(config: Config, examples: Sequence[Example], worker: Worker) -> boo
     training = config.training
     if training.compile != "auto":
         return training.compile == "on"
-    if worker.device.type != "cuda" or config.cluster.sharding == "fsdp" or not _can_compile():
+    if (
+        worker.device.type != "cuda"
+        or config.cluster.sharding == "fsdp"
+        or not can_compile_kernels()
+    ):
         return False
     hours = sum(example.utterance.duration for example in examples) / 3600
     passes = sum(phase.epochs for phase in training.phases)
     return passes * hours / worker.world_size >= WORTHWHILE_HOURS
-
-
-def _can_compile() -> bool:
-    """Whether there is what Triton looks for."""
-    return "CC" in os.environ or any(map(shutil.which, ("gcc", "clang", "cc")))

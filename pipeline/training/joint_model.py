@@ -74,7 +74,7 @@ class JointModel(Learner):
         width = self.asr.settings.embedding_dim
         embedded_BTE, spoken_BTE = quantized.embedded_BTE.tensor_split([width], dim=-1)
         losses = self.asr.losses(embedded_BTE, num_frames_B, inputs.targets)
-        resynthesis = self._resynthesis(spoken_BTE, mask_BT.to(spoken_BTE.device), inputs)
+        resynthesis = self._resynthesis(spoken_BTE, mask_BT, inputs)
         return {**losses, **resynthesis, **quantized.losses, **quantized.stats}
 
     def _unit_rows(self) -> torch.Tensor:
@@ -91,6 +91,7 @@ class JointModel(Learner):
             return {}
         if inputs.log_mels_BTM is None or inputs.speakers_B is None:
             raise ValueError("a resynthesis loss needs spectra: load inputs by `WithTargets`")
+        mask_BT = mask_BT.to(spoken_BTE.device, non_blocking=True)
         loss = self.mel_decoder.loss(spoken_BTE, inputs.speakers_B, mask_BT, inputs.log_mels_BTM)
         return {"resynthesis": loss}
 

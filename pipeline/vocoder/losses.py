@@ -101,20 +101,22 @@ GAMES = {
 
 
 def discriminator_loss(game: Game, real: list[Judgement], made: list[Judgement]) -> Tensor:
-    """Summed over discriminators."""
-    terms = [game.judge(r.scores, m.scores) for r, m in zip(real, made, strict=True)]
+    """Summed over discriminators, in float32, as the other losses are."""
+    terms = [
+        game.judge(r.scores.float(), m.scores.float()) for r, m in zip(real, made, strict=True)
+    ]
     return torch.stack(terms).sum()
 
 
 def adversarial_loss(game: Game, made: list[Judgement]) -> Tensor:
     """Summed over discriminators."""
-    return torch.stack([game.speaker(m.scores) for m in made]).sum()
+    return torch.stack([game.speaker(m.scores.float()) for m in made]).sum()
 
 
 def feature_matching_loss(real: list[Judgement], made: list[Judgement]) -> Tensor:
     """L1 between the layers' outputs for recordings and for made speech, summed over all layers."""
     terms = [
-        l1_loss(made_map, real_map.detach())
+        l1_loss(made_map.float(), real_map.detach().float())
         for r, m in zip(real, made, strict=True)
         for real_map, made_map in zip(r.maps, m.maps, strict=True)
     ]

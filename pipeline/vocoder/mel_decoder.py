@@ -51,5 +51,6 @@ class MelDecoder(nn.Module):
         made_BTM = self(embedded_BTE, speakers_B, mask_BT).float()
         # A model of the hub may have a frame more or less than its grid was taken to have.
         error_BTM = (made_BTM[:, : heard_BTM.shape[1]] - heard_BTM[:, : made_BTM.shape[1]]).abs()
-        loss: Tensor = error_BTM.mean(-1)[mask_BT[:, : error_BTM.shape[1]]].sum()
+        padding_BT = ~mask_BT[:, : error_BTM.shape[1]]
+        loss: Tensor = error_BTM.mean(-1).masked_fill(padding_BT, 0).sum()
         return loss

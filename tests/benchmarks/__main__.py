@@ -26,6 +26,8 @@ BENCHMARKS = (
     "step_shares",
     "workers",
 )
+# Whatever the device is.
+ON_CPU_ALONE = {"codebook", "driver_memory", "shard_format", "purity", "workers"}
 RECORDS = Path(__file__).with_name("records")
 
 
@@ -34,7 +36,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     kept = arguments.records or (RECORDS if arguments.size == "full" else None)
     found_here = surroundings(device)
-    for name in arguments.names or BENCHMARKS:
+    for name in arguments.names:
         options = {"without_ray": True} if arguments.without_ray and name == "extraction" else {}
         record = benchmark(name)(arguments.size, device, **options).as_json(found_here)
         table.show(record)
@@ -71,6 +73,12 @@ def parse() -> argparse.Namespace:
         parser.error(f"no benchmark {', '.join(unknown)}: there are {', '.join(BENCHMARKS)}")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device is here: use --device cpu")
+    on_gpu = arguments.device == "cuda"
+    if on_gpu and (named := sorted(ON_CPU_ALONE.intersection(arguments.names))):
+        parser.error(f"{', '.join(named)}: computed on the CPU alone: leave --device out")
+    arguments.names = arguments.names or [
+        name for name in BENCHMARKS if not (on_gpu and name in ON_CPU_ALONE)
+    ]
     return arguments
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import Cost, LeftOutError, require_cpu, require_memory
+from benchmarks.measure import Cost, LeftOutError, require_memory
 from benchmarks.record import Record
 
 MINI_BATCH = {
@@ -77,7 +77,6 @@ def run(size: str, device: torch.device) -> Record:
     costs: dict[str, Cost] = {}
     checks: dict[str, float] = {}
     left_out: dict[str, str] = {}
-    require_cpu(device)
     frames_ND = mixture(setting)
     with tempfile.TemporaryDirectory() as folder:
         contenders = {**ours(setting, frames_ND, Path(folder)), **peers(setting, frames_ND)}

@@ -153,7 +153,8 @@ class _Search:
         num_units_B = torch.full((self.work.utterances,), self.work.units)
         embedded_BTE = self._model.embed(self._units_BT)
         frames_BTD, lengths_B = self._model.encode(embedded_BTE, num_units_B)
-        return Encoded(frames_BTD, lengths_B, self._model.ctc_log_probs(frames_BTD))
+        log_probs_BTV = self._model.ctc_log_probs(frames_BTD)
+        return Encoded(frames_BTD, lengths_B.to(frames_BTD.device), log_probs_BTV)
 
     def batch(self) -> list[Hypothesis]:
         """The best text of each utterance."""

@@ -129,7 +129,8 @@ def ours(
         distance=distance,
         **settings,
     ).to(data.frames_ND.device)
-    mask_1N = torch.ones((1, len(data.frames_ND)), dtype=torch.bool, device=data.frames_ND.device)
+    # On the host, as a training step has it.
+    mask_1N = torch.ones((1, len(data.frames_ND)), dtype=torch.bool)
     kmeans_weight = data.frames_ND.new_tensor(0.5 / len(data.frames_ND))
     inputs = (data.frames_ND, quantizer.centroids_KD, data.embedding_KE)
 

@@ -19,7 +19,7 @@ from torch import distributed
 
 from benchmarks.joint_step import KMEANS_LOSS_WEIGHT, SAMPLE_RATE_HZ, _asr_settings
 from benchmarks.joint_step import Setting as StepSetting
-from benchmarks.measure import Cost, LeftOutError, require_cpu
+from benchmarks.measure import Cost
 from benchmarks.record import Record
 
 if TYPE_CHECKING:
@@ -61,11 +61,6 @@ SMALL_WAVLM = {
 def run(size: str, device: torch.device) -> Record:
     setting = SIZES[size]
     described = {**asdict(setting), "models": "tiny" if setting.tiny else "WavLM of 2 x 128"}
-    try:
-        require_cpu(device)
-    except LeftOutError as error:
-        left_out = dict.fromkeys(("one worker", "two workers"), str(error))
-        return Record("workers", device.type, size, described, {}, left_out, PAIRS)
     one, two = in_turn(size, setting.turns)
     costs = {
         "one worker": Cost("a step of dkm_full on one thread", 1.0, tuple(one[0]["step"]), None),

@@ -51,6 +51,14 @@ def refuse(part, folder):
     return part
 
 
+def visible_gpus(_part):
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_what_has_reserved_no_gpu_sees_none():
+    assert list(pool(1).map("looking", visible_gpus, range(1))) == [""]
+
+
 @pytest.mark.parametrize("size", [1, 2])
 def test_results_are_in_order_and_no_more_tasks_than_its_size_run_at_once(tmp_path, size):
     found = list(pool(size).map("logging", log, range(5), str(tmp_path)))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks.__main__ import RECORDS
-from benchmarks.arithmetic import dense_rate, operations_by_length
+from benchmarks.arithmetic import dense_rate, of_addmm, operations, operations_by_length
 from benchmarks.measure import CLEAR_REFS, Contender, Cost, LeftOutError, extra_bytes, gather
 from benchmarks.record import Record
 from benchmarks.table import README, with_records
@@ -156,6 +156,14 @@ def test_operations_of_a_model_are_those_of_its_products():
         frames = (seconds * 100 - 10) // 5 + 1
         assert counted(seconds) == pytest.approx(2 * frames * (10 * 4 + 4 * 8), rel=0.01)
     assert dense_rate(CPU, torch.float32) > 0
+
+
+def test_products_are_counted_whatever_they_add_to():
+    left, right = torch.zeros(2, 5), torch.zeros(5, 3)
+    assert operations(lambda: torch.addmm(torch.zeros(3), left, right)) == 2 * 2 * 5 * 3
+    # A GPU's kernels ask for float32 sums of float16, in a place that torch's own count does not know.
+    shapes = torch.Size([2, 3]), left.shape, right.shape
+    assert of_addmm(*shapes, torch.float32, out_shape=shapes[0]) == 2 * 2 * 5 * 3
 
 
 class Transposed(torch.nn.Module):

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 import pipeline.quantizer
+from pipeline import kernel_compiler
 from pipeline.clustering import tiles
 from pipeline.clustering.logits import Logits
+from pipeline.kernel_compiler import can_compile_kernels
 from pipeline.quantizer import choice
 from pipeline.quantizer.relaxation import Relaxation
 
@@ -46,10 +48,19 @@ def test_on_a_gpu_both_distances_go_to_the_kernels(distance):
 
 def test_torchs_switch_asks_for_float32_products(monkeypatch):
     on_a_gpu = SimpleNamespace(is_cuda=True)
-    monkeypatch.setattr(tiles, "find_spec", lambda _: object())
+    monkeypatch.setattr(tiles, "can_compile_kernels", lambda: True)
     assert tiles.is_fused(on_a_gpu, 2000)
     monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(fp32_precision="ieee"))
     assert not tiles.is_fused(on_a_gpu, 2000)
+
+
+@pytest.mark.parametrize(("there", "can"), [("", False), ("gcc", True), ("clang", True)])
+def test_without_a_c_compiler_a_gpu_goes_through_torch(monkeypatch, there, can):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(kernel_compiler.shutil, "which", lambda name: name == there)
+    monkeypatch.setattr(kernel_compiler, "find_spec", lambda _: object())
+    monkeypatch.setattr(tiles, "can_compile_kernels", can_compile_kernels.__wrapped__)
+    assert tiles.is_fused(SimpleNamespace(is_cuda=True), 2000) is can
 
 
 @pytest.mark.usefixtures("_frames_on_a_gpu")
