@@ -116,7 +116,9 @@ def on_ray(cluster: Cluster, console: Console) -> Iterator[RunDisplay]:
     try:
         with RunDisplay(console) as display:
             display.line("starting Ray")
-            with ray_session(cluster):
+            with ray_session(cluster) as remark:
+                if remark:
+                    display.line(remark)
                 # Ray's own handler aborts the process; a job that is stopped should end as cleanly
                 # as after Ctrl-C.
                 signal.signal(signal.SIGTERM, signal.default_int_handler)

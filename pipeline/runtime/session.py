@@ -32,8 +32,10 @@ class ClusterError(RuntimeError):
 
 
 @contextmanager
-def ray_session(cluster: Cluster) -> Iterator[None]:
+def ray_session(cluster: Cluster) -> Iterator[str]:
     """Ray for the length of the block: a cluster by address, or this machine's CPUs and GPUs.
+
+    Yields a line about GPUs that it has and nothing will use; mostly there is nothing to say.
 
     `cluster.address` wins over `RAY_ADDRESS`. A Ray that already runs in this process is used
     and left running. For a local Ray to stay on loopback, nothing may import ray before.
@@ -44,7 +46,7 @@ def ray_session(cluster: Cluster) -> Iterator[None]:
     """
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     if _is_running():
-        yield
+        yield ""
         return
     if address:
         _join(address)
@@ -53,9 +55,18 @@ def ray_session(cluster: Cluster) -> Iterator[None]:
     import ray
 
     try:
-        yield
+        yield _idle_gpus(cluster, ray.cluster_resources().get("GPU", 0))
     finally:
         ray.shutdown()
+
+
+def _idle_gpus(cluster: Cluster, num_gpus: float) -> str:
+    if not num_gpus or cluster.gpus_per_worker:
+        return ""
+    return (
+        f"Ray has {num_gpus:g} GPU{'s' * (num_gpus != 1)}, and cluster.gpus_per_worker is 0, so everything "
+        "is computed on CPUs: --set cluster.gpus_per_worker=1 uses them"
+    )
 
 
 def _is_running() -> bool:

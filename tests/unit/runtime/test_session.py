@@ -74,3 +74,13 @@ def test_joining_without_the_token_is_one_message(tmp_path):
     expected = f"the Ray cluster at {address} rejects this process (Token authentication is"
     assert process.stdout.startswith(expected), process.stderr
     assert "set RAY_AUTH_MODE=token" in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "reserved", "said"),
+    [(0, 0, ""), (2, 0.5, ""), (1, 0, "Ray has 1 GPU, and"), (8, 0, "Ray has 8 GPUs, and")],
+)
+def test_gpus_that_nothing_will_use_are_named(num_gpus, reserved, said):
+    remark = session._idle_gpus(Cluster(gpus_per_worker=reserved), num_gpus)
+    assert remark.startswith(said)
+    assert bool(remark) == bool(said)
