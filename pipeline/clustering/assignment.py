@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from pipeline.clustering.logits import Distance, Logits
-from pipeline.clustering.tiles import is_fused, tile_rows, tiles
+from pipeline.clustering.tiles import is_fused, kernels_on, tile_rows, tiles
 
 
 class FramesError(ValueError):
@@ -42,7 +42,7 @@ def nearest(frames_ND: Tensor, centroids_KD: Tensor) -> tuple[Tensor, Tensor]:
     if is_fused(frames_ND, len(centroids_KD)):
         from pipeline.clustering import fused
 
-        with torch.cuda.device_of(frames_ND):  # kernels start on the current device
+        with kernels_on(frames_ND):
             return fused.nearest(frames_ND, logits)
     centred_KD = logits.weight_KD / 2
     num_frames, widest = len(frames_ND), max(centroids_KD.shape)

@@ -1,6 +1,8 @@
 """Rows in tiles, so that no frames x units matrix is ever complete in memory."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +28,11 @@ def is_fused(frames: Tensor, num_units: int) -> bool:
     if torch.backends.cuda.matmul.fp32_precision == "ieee":
         return False
     return frames.is_cuda and num_units <= MOST_FUSED_UNITS and can_compile_kernels()
+
+
+def kernels_on(frames: Tensor) -> AbstractContextManager[Any]:
+    """Let kernels start on the device of these frames, which need not be the current one."""
+    return torch.cuda.device(frames.device) if frames.is_cuda else nullcontext()
 
 
 def tile_rows(widest: int, device: torch.device) -> int:

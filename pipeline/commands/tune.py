@@ -184,7 +184,7 @@ def _keep(trials: Trials, variant: Variant, draws: dict[str, Any]) -> str:
     More trials of the same config, space and seed replace it: they include the earlier ones.
     """
     config = variant.config
-    settings = config.identity({"storage", "tracking", "cluster"})
+    settings = config.document({"storage", "tracking", "cluster"}, whole=True)
     name = f"{variant.name}-{digest({**draws, 'config': settings})[:8]}"
     records = Artifact(f"{Folder.at(config.storage).uri}/{RECORDS}")
     given = {"config": str(variant.file), "set": [redact(each) for each in variant.overrides]}

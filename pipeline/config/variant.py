@@ -140,7 +140,6 @@ class Config(Section):
                 "a learned sigma is one number: set quantizer.sigma.learned to false, or "
                 "cluster.sharding to 'ddp'"
             )
-        self._check_vocoder()
         self._check_tokens()
         self._check_recognisers()
         if self.features.sample_frames_per_second is not None and self.training.reads_features:
@@ -150,15 +149,6 @@ class Config(Section):
                 "which reads audio, or store all frames"
             )
         return self
-
-    def _check_vocoder(self) -> None:
-        """Workers share a step's segments, and each needs one."""
-        segments, workers = self.vocoder.batch_size, self.cluster.training_workers
-        if self.speaks and segments < workers:
-            raise ValueError(
-                f"vocoder.batch_size {segments} leaves some of cluster.training_workers {workers} "
-                "without a segment: raise the one, or lower the other"
-            )
 
     def _check_tokens(self) -> None:
         """What is asked of stored units must be possible with them."""
@@ -209,11 +199,10 @@ class Config(Section):
 
     def _check_resynthesis_loss(self) -> None:
         """A loss of the units needs units that learn."""
-        if not self.resynthesis_loss.weight:
-            return
-        if not (self.quantizer.has_units and self.quantizer.passes_gradient):
+        learns = self.quantizer.has_units and self.quantizer.passes_gradient
+        if (weight := self.resynthesis_loss.weight) and not learns:
             raise ValueError(
-                f"resynthesis_loss.weight {self.resynthesis_loss.weight:g} trains units, and "
+                f"resynthesis_loss.weight {weight:g} trains units, and "
                 f"quantizer.kind '{self.quantizer.kind}' has none that learn: set the weight to 0, or "
                 "use kind 'dkm'"
             )
@@ -271,11 +260,7 @@ class Config(Section):
                 f"{named}, whose training.phases all leave the SSL model frozen: name one that "
                 "fine-tunes it, such as continuous_full.yaml"
             )
-        own, others = _starting_point(self), _starting_point(other)
-        if differing := [key for key in own if own[key] != others[key]]:
-            raise ValueError(
-                f"{named}, which has another {' and another '.join(differing)}: let both extend one file"
-            )
+        _require_same(named, self, other, tuple(_starting_point(self)))
         if self.features.layers[-1] > max(other.used_layers):
             raise ValueError(
                 f"{named}, which keeps the SSL model's layers up to {max(other.used_layers)}, and "
@@ -288,13 +273,8 @@ class Config(Section):
         judge = self.resynthesis.judging_config
         if judge is None:
             return
-        own, others = _starting_point(self), _starting_point(judge)
-        shared = ("storage", "corpus", "training.seeds")
-        if differing := [key for key in shared if own[key] != others[key]]:
-            raise ValueError(
-                f"resynthesis.judge names the variant '{judge.variant}', which has another "
-                f"{' and another '.join(differing)}: let both extend one file"
-            )
+        named = f"resynthesis.judge names the variant '{judge.variant}'"
+        _require_same(named, self, judge, ("storage", "corpus", "training.seeds"))
 
     def _check_before_quantizer(self) -> None:
         """Nothing may learn that no gradient reaches."""
@@ -346,10 +326,7 @@ class Config(Section):
 
     @property
     def for_token_asr(self) -> Self:
-        """The config of a training from stored tokens, whose `asr` and `training` are its own.
-
-        Units that are stored learn from no resynthesis.
-        """
+        """The config of a training from stored tokens: its `asr` and `training`, no resynthesis."""
         training = self.training.model_copy(update={"phases": self.token_asr.phases})
         own = {"asr": self.token_asr.asr, "training": training}
         return self.model_copy(update={**own, "resynthesis_loss": ResynthesisLoss()})
@@ -369,29 +346,25 @@ class Config(Section):
     def named_by_key(self) -> tuple[tuple[str, "Config"], ...]:
         """The configs that this one names, and those that they name, each with the key."""
         named = ((FINETUNED_BY, self.ssl.finetuned_by), (JUDGE, self.resynthesis.judging_config))
-        return tuple(
-            pair
-            for key, other in named
-            if other is not None
-            for pair in ((key, other), *other.named_by_key)
-        )
+        found = [(key, other) for key, other in named if other is not None]
+        return tuple(pair for each in found for pair in (each, *each[1].named_by_key))
 
-    def document(self, left_out: set[str], *, exclude_defaults: bool = False) -> dict[str, Any]:
-        """The settings as JSON values, without some sections; other configs are there by their names."""
+    def document(
+        self, left_out: set[str], *, exclude_defaults: bool = False, whole: bool = False
+    ) -> dict[str, Any]:
+        """The settings as JSON values, without some sections.
+
+        Other configs are there by their names, or if `whole` with all their settings but these sections.
+        """
+
+        def of(other: Config) -> Any:
+            return other.document(left_out, whole=True) if whole else other.variant
+
         document = self.model_dump(mode="json", exclude=left_out, exclude_defaults=exclude_defaults)
-        if self.ssl.finetuned_by is not None:
-            document["ssl"]["finetuned_by"] = self.ssl.finetuned_by.variant
-        if self.resynthesis.judging_config is not None:
-            document["resynthesis"]["judge"] = self.resynthesis.judge_name
-        return document
-
-    def identity(self, left_out: set[str]) -> dict[str, Any]:
-        """The same with all settings of other configs, these sections left out of them too."""
-        document = self.document(left_out)
-        if self.ssl.finetuned_by is not None:
-            document["ssl"]["finetuned_by"] = self.ssl.finetuned_by.identity(left_out)
-        if self.resynthesis.judging_config is not None:
-            document["resynthesis"]["judge"] = self.resynthesis.judging_config.identity(left_out)
+        if (finetuner := self.ssl.finetuned_by) is not None:
+            document["ssl"]["finetuned_by"] = of(finetuner)
+        if (judge := self.resynthesis.judging_config) is not None:
+            document["resynthesis"]["judge"] = of(judge)
         return document
 
     @property
@@ -410,6 +383,14 @@ def _starting_point(config: Config) -> dict[str, Any]:
         "features.layers": config.features.layers,
         "training.seeds": config.training.seeds,
     }
+
+
+def _require_same(named: str, config: Config, other: Config, keys: tuple[str, ...]) -> None:
+    own, others = _starting_point(config), _starting_point(other)
+    if differing := [key for key in keys if own[key] != others[key]]:
+        raise ValueError(
+            f"{named}, which has another {' and another '.join(differing)}: let both extend one file"
+        )
 
 
 # These could not know `Config` before.

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pipeline.clustering.logits import Logits
-from pipeline.clustering.tiles import is_fused
+from pipeline.clustering.tiles import is_fused, kernels_on
 from pipeline.quantizer import tiled
 from pipeline.quantizer.relaxation import Gradients, Relaxation
 
@@ -89,7 +89,7 @@ class _Choose(torch.autograd.Function):
             from pipeline.quantizer import fused
 
             top_N = frames_MD.new_empty(0)
-            with torch.cuda.device_of(frames_MD):  # kernels start on the current device
+            with kernels_on(frames_MD):
                 embedded_ME, units_N, nearest_N, entropy_N = fused.forward(
                     frames_MD, valid_N, logits, embedding_KE, relaxation
                 )

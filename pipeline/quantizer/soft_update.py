@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pipeline.clustering.logits import Distance, Logits
-from pipeline.clustering.tiles import is_fused
+from pipeline.clustering.tiles import is_fused, kernels_on
 from pipeline.quantizer import tiled_update
 from pipeline.quantizer.logit_gradients import LogitGradients
 
@@ -80,7 +80,7 @@ class _SoftSums(torch.autograd.Function):
         if ctx.is_fused:
             from pipeline.quantizer import fused_update
 
-            with torch.cuda.device_of(frames_MD):  # kernels start on the current device
+            with kernels_on(frames_MD):
                 sums_KD, mass_K = fused_update.forward(frames_MD, valid_N, logits)
         else:
             sums_KD, mass_K = tiled_update.forward(frames_MD, valid_N, logits)

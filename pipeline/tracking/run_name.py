@@ -35,7 +35,7 @@ class RunName:
 
 def name_of_variant(config: Config) -> RunName:
     """A variant with these settings."""
-    settings = config.identity(UNTRACKED_SECTIONS)
+    settings = config.document(UNTRACKED_SECTIONS, whole=True)
     name = redact(config.variant)
     labels = {VARIANT_TAG: name}
     return RunName(config.tracking.experiment, CONFIG_DIGEST_TAG, digest(settings), name, labels)

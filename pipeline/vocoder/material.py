@@ -30,6 +30,7 @@ def check_material(config: Config, corpus: Artifact) -> None:
     )
     speakers = sorted({utterance.speaker for utterance in train})
     require_speaker(config.vocoder.unseen_speaker, speakers)
+    require_segments(config.vocoder.batch_size, config.cluster.training_workers)
     for utterances in (train, valid):
         samples = (round(each.duration * grid.sample_rate_hz) for each in utterances)
         counts = [grid.num_frames(number) for number in samples]
@@ -55,6 +56,19 @@ def band_hz(utterances: Sequence[Utterance]) -> float:
 def segment_frames(settings: Vocoder, grid: FrameGrid) -> int:
     """The frames of a training segment."""
     return max(1, round(settings.segment_seconds * grid.frames_per_second))
+
+
+def require_segments(batch_size: int, num_workers: int) -> None:
+    """Refuse a step that has nothing for some worker.
+
+    Raises:
+        ConfigError: as it says.
+    """
+    if batch_size < num_workers:
+        raise ConfigError(
+            f"vocoder.batch_size {batch_size} leaves some of cluster.training_workers {num_workers} "
+            "without a segment: raise the one, or lower the other"
+        )
 
 
 def require_length(num_frames: Sequence[int], frames_of_segment: int) -> None:

@@ -1,6 +1,7 @@
 """What the vocoder needs of a corpus is checked on the prepared corpus alone."""
 
 import sys
+from contextlib import nullcontext
 from subprocess import run
 
 import numpy as np
@@ -34,6 +35,16 @@ def config(pool=1, **vocoder):
             "ssl": {"model": "m", "revision": "abc"},
         }
     )
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_each_worker_needs_a_segment(corpus, workers):
+    given = config(batch_size=2)
+    cluster = given.cluster.model_copy(update={"training_workers": workers})
+    message = r"batch_size 2 leaves some of .*_workers 3 without"
+    refused = pytest.raises(ConfigError, match=message) if workers > 2 else nullcontext()
+    with refused:
+        check_material(given.model_copy(update={"cluster": cluster}), corpus)
 
 
 def test_a_corpus_that_suits_passes(corpus):
