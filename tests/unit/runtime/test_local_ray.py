@@ -25,6 +25,7 @@ def environment(monkeypatch):
     monkeypatch.setattr(local_ray, "set_local_environment", lambda: None)
     monkeypatch.setattr(local_ray, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     for name in ("RAY_ADDRESS", "RAY_TMPDIR"):
         monkeypatch.delenv(name, raising=False)
 
