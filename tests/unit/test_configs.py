@@ -62,7 +62,7 @@ def test_a_leaf_is_its_corpus_and_its_variant_and_at_most_a_schedule_and_a_layer
     corpus, variant = path.parent.name, path.stem
     assert values.pop("extends") == [f"../{corpus}.yaml", f"../variants/{variant}.yaml"]
     assert values.keys() <= {"training", "codebook"}
-    assert values.get("training", {}).keys() <= {"phases"}
+    assert values.get("training", {}).keys() <= {"phases", "train_front_end"}
     assert values.get("codebook", {}).keys() <= {"layer"}
 
 
@@ -98,7 +98,10 @@ def test_variants_differ_in_nothing_but_their_variant(corpus):
         return sum(phase.epochs for phase in config.training.phases)
 
     assert len(set(map(epochs, configs))) == 1
-    assert len({config.training.model_dump_json(exclude={"phases"}) for config in configs}) == 1
+    of_variant = {"phases", "train_front_end"}
+    assert len({config.training.model_dump_json(exclude=of_variant) for config in configs}) == 1
+    finetuning = [config.training for config in configs if config.training.finetunes_ssl]
+    assert len({training.train_front_end for training in finetuning}) == 1
     assert len({config.vocoder.model_dump_json(exclude={"enabled"}) for config in configs}) == 1
 
 
