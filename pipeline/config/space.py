@@ -16,8 +16,14 @@ from pipeline.config.yaml_file import Node, name_of, read_mapping
 
 # What the scores on the validation split depend on; nothing else can be chosen by them.
 _SECTIONS = (
-    *("features", "codebook", "quantizer", "asr", "training", "ssl"),
-    *("token_asr", "resynthesis_loss"),
+    "features",
+    "codebook",
+    "quantizer",
+    "asr",
+    "training",
+    "ssl",
+    "token_asr",
+    "resynthesis_loss",
 )
 _REFUSED = {
     "training.seeds": "a seed is no setting: the best of several is luck",

@@ -103,7 +103,7 @@ class SegmentBatches(Dataset[Segments]):
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.clips))
         return int(order[rank])
 
-    def _place(self, position: int, random: np.random.Generator) -> "_Place":
+    def _place(self, position: int, random: np.random.Generator) -> _Place:
         index = self._clip(position)
         clip = self.clips[index]
         first = int(random.integers(len(clip.units_T) - self.segment_frames + 1))
@@ -111,7 +111,7 @@ class SegmentBatches(Dataset[Segments]):
         speaker = clip.speakers[int(random.integers(len(clip.speakers)))]
         return _Place(index, first, self.average_speaker if dropped else speaker)
 
-    def _cut(self, place: "_Place") -> tuple[np.ndarray, ...]:
+    def _cut(self, place: _Place) -> tuple[np.ndarray, ...]:
         clip, first, last = self.clips[place.clip], place.first, place.first + self.segment_frames
         samples = aligned(clip.read(), len(clip.units_T), self.hop, self.shift)
         return (
